@@ -54,37 +54,37 @@ class Unauthenticated(VouchError):
 
 class PermissionDenied(VouchError):
     reason = "PERMISSION_DENIED"
-    exit_code = 4
+    exit_code = 3
 
 
 class NotFound(VouchError):
     reason = "NOT_FOUND"
-    exit_code = 5
+    exit_code = 4
 
 
 class AlreadyExists(VouchError):
     reason = "ALREADY_EXISTS"
-    exit_code = 6
+    exit_code = 5
 
 
 class FailedPrecondition(VouchError):
     reason = "FAILED_PRECONDITION"
-    exit_code = 7
+    exit_code = 5
 
 
 class Exhausted(VouchError):
     reason = "EXHAUSTED"
-    exit_code = 8
+    exit_code = 6
 
 
 class StorageFull(Exhausted):
     reason = "STORAGE_FULL"
-    exit_code = 9
+    exit_code = 7
 
 
 class DataLoss(VouchError):
     reason = "DATA_LOSS"
-    exit_code = 10
+    exit_code = 7
 
 
 class CorruptVersion(DataLoss):
@@ -93,12 +93,12 @@ class CorruptVersion(DataLoss):
 
 class Unavailable(VouchError):
     reason = "UNAVAILABLE"
-    exit_code = 11
+    exit_code = 6
 
 
 class DeadlineExceeded(VouchError):
     reason = "DEADLINE_EXCEEDED"
-    exit_code = 12
+    exit_code = 6
 
 
 class Cancelled(VouchError):
