@@ -20,18 +20,19 @@ class Answer(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ANSWER_FAIL: _ClassVar[Answer]
     ANSWER_UNSURE: _ClassVar[Answer]
 
-class PreferredImage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
-    PREFERRED_IMAGE_UNSPECIFIED: _ClassVar[PreferredImage]
-    PREFERRED_IMAGE_THIS: _ClassVar[PreferredImage]
-    PREFERRED_IMAGE_OTHER: _ClassVar[PreferredImage]
-    PREFERRED_IMAGE_TIE: _ClassVar[PreferredImage]
+    VERDICT_UNSPECIFIED: _ClassVar[Verdict]
+    VERDICT_PLAUSIBLE: _ClassVar[Verdict]
+    VERDICT_IMPLAUSIBLE: _ClassVar[Verdict]
+    VERDICT_UNSURE: _ClassVar[Verdict]
 
 class ImageSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     IMAGE_SOURCE_UNSPECIFIED: _ClassVar[ImageSource]
     IMAGE_SOURCE_GENERATED: _ClassVar[ImageSource]
     IMAGE_SOURCE_REAL: _ClassVar[ImageSource]
+    IMAGE_SOURCE_UPLOADED: _ClassVar[ImageSource]
 RATING_KIND_UNSPECIFIED: RatingKind
 RATING_KIND_HUMAN: RatingKind
 RATING_KIND_SIMULATED: RatingKind
@@ -39,16 +40,17 @@ ANSWER_UNSPECIFIED: Answer
 ANSWER_PASS: Answer
 ANSWER_FAIL: Answer
 ANSWER_UNSURE: Answer
-PREFERRED_IMAGE_UNSPECIFIED: PreferredImage
-PREFERRED_IMAGE_THIS: PreferredImage
-PREFERRED_IMAGE_OTHER: PreferredImage
-PREFERRED_IMAGE_TIE: PreferredImage
+VERDICT_UNSPECIFIED: Verdict
+VERDICT_PLAUSIBLE: Verdict
+VERDICT_IMPLAUSIBLE: Verdict
+VERDICT_UNSURE: Verdict
 IMAGE_SOURCE_UNSPECIFIED: ImageSource
 IMAGE_SOURCE_GENERATED: ImageSource
 IMAGE_SOURCE_REAL: ImageSource
+IMAGE_SOURCE_UPLOADED: ImageSource
 
 class Rating(_message.Message):
-    __slots__ = ("rating_id", "image_digest", "rater", "kind", "answers", "verdict", "preference", "text", "duration_ms", "ui_version", "created_at", "supersedes", "criteria_id", "generator_version", "prompt")
+    __slots__ = ("rating_id", "image_digest", "rater", "kind", "answers", "verdict", "preference", "text", "duration_ms", "ui_version", "created_at", "supersedes", "domain", "generator_version", "prompt")
     class AnswersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -68,7 +70,7 @@ class Rating(_message.Message):
     UI_VERSION_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     SUPERSEDES_FIELD_NUMBER: _ClassVar[int]
-    CRITERIA_ID_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
     GENERATOR_VERSION_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     rating_id: str
@@ -76,25 +78,25 @@ class Rating(_message.Message):
     rater: str
     kind: RatingKind
     answers: _containers.ScalarMap[str, Answer]
-    verdict: Answer
+    verdict: Verdict
     preference: Preference
     text: str
     duration_ms: int
     ui_version: str
     created_at: _timestamp_pb2.Timestamp
     supersedes: str
-    criteria_id: str
+    domain: str
     generator_version: str
     prompt: str
-    def __init__(self, rating_id: _Optional[str] = ..., image_digest: _Optional[str] = ..., rater: _Optional[str] = ..., kind: _Optional[_Union[RatingKind, str]] = ..., answers: _Optional[_Mapping[str, Answer]] = ..., verdict: _Optional[_Union[Answer, str]] = ..., preference: _Optional[_Union[Preference, _Mapping]] = ..., text: _Optional[str] = ..., duration_ms: _Optional[int] = ..., ui_version: _Optional[str] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., supersedes: _Optional[str] = ..., criteria_id: _Optional[str] = ..., generator_version: _Optional[str] = ..., prompt: _Optional[str] = ...) -> None: ...
+    def __init__(self, rating_id: _Optional[str] = ..., image_digest: _Optional[str] = ..., rater: _Optional[str] = ..., kind: _Optional[_Union[RatingKind, str]] = ..., answers: _Optional[_Mapping[str, Answer]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., preference: _Optional[_Union[Preference, _Mapping]] = ..., text: _Optional[str] = ..., duration_ms: _Optional[int] = ..., ui_version: _Optional[str] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., supersedes: _Optional[str] = ..., domain: _Optional[str] = ..., generator_version: _Optional[str] = ..., prompt: _Optional[str] = ...) -> None: ...
 
 class Preference(_message.Message):
-    __slots__ = ("other_image_digest", "preferred")
+    __slots__ = ("other_image_digest", "preferred_digest")
     OTHER_IMAGE_DIGEST_FIELD_NUMBER: _ClassVar[int]
-    PREFERRED_FIELD_NUMBER: _ClassVar[int]
+    PREFERRED_DIGEST_FIELD_NUMBER: _ClassVar[int]
     other_image_digest: str
-    preferred: PreferredImage
-    def __init__(self, other_image_digest: _Optional[str] = ..., preferred: _Optional[_Union[PreferredImage, str]] = ...) -> None: ...
+    preferred_digest: str
+    def __init__(self, other_image_digest: _Optional[str] = ..., preferred_digest: _Optional[str] = ...) -> None: ...
 
 class RecordRatingRequest(_message.Message):
     __slots__ = ("request_id", "rating")
@@ -197,20 +199,20 @@ class ReviewItem(_message.Message):
     def __init__(self, digest: _Optional[str] = ..., data: _Optional[bytes] = ..., media_type: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., prompt: _Optional[str] = ...) -> None: ...
 
 class DescribeCriteriaRequest(_message.Message):
-    __slots__ = ("criteria_id",)
-    CRITERIA_ID_FIELD_NUMBER: _ClassVar[int]
-    criteria_id: str
-    def __init__(self, criteria_id: _Optional[str] = ...) -> None: ...
+    __slots__ = ("domain",)
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    def __init__(self, domain: _Optional[str] = ...) -> None: ...
 
 class DescribeCriteriaResponse(_message.Message):
-    __slots__ = ("criteria_id", "title", "criteria")
-    CRITERIA_ID_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("domain", "title", "criteria")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     CRITERIA_FIELD_NUMBER: _ClassVar[int]
-    criteria_id: str
+    domain: str
     title: str
     criteria: _containers.RepeatedCompositeFieldContainer[Criterion]
-    def __init__(self, criteria_id: _Optional[str] = ..., title: _Optional[str] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ...) -> None: ...
+    def __init__(self, domain: _Optional[str] = ..., title: _Optional[str] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ...) -> None: ...
 
 class Criterion(_message.Message):
     __slots__ = ("criterion_id", "question", "help")
@@ -229,7 +231,7 @@ class GetImageRequest(_message.Message):
     def __init__(self, digest: _Optional[str] = ...) -> None: ...
 
 class StoredImage(_message.Message):
-    __slots__ = ("digest", "data", "media_type", "size_bytes", "width", "height", "source", "prompt", "seed", "sampler", "steps", "guidance", "generator_version", "generator_name", "reward_version", "score", "score_std", "criterion_scores", "request_id", "rating_count", "created_at")
+    __slots__ = ("digest", "data", "media_type", "size_bytes", "width", "height", "source", "prompt", "seed", "sampler", "steps", "guidance", "generator_version", "generator_name", "reward_version", "score", "score_std", "criterion_scores", "request_id", "rating_count", "created_at", "label")
     class CriterionScoresEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -258,6 +260,7 @@ class StoredImage(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     RATING_COUNT_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
     digest: str
     data: bytes
     media_type: str
@@ -279,7 +282,8 @@ class StoredImage(_message.Message):
     request_id: str
     rating_count: int
     created_at: _timestamp_pb2.Timestamp
-    def __init__(self, digest: _Optional[str] = ..., data: _Optional[bytes] = ..., media_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., source: _Optional[_Union[ImageSource, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., sampler: _Optional[str] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., reward_version: _Optional[str] = ..., score: _Optional[float] = ..., score_std: _Optional[float] = ..., criterion_scores: _Optional[_Mapping[str, float]] = ..., request_id: _Optional[str] = ..., rating_count: _Optional[int] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    label: str
+    def __init__(self, digest: _Optional[str] = ..., data: _Optional[bytes] = ..., media_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., source: _Optional[_Union[ImageSource, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., sampler: _Optional[str] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., reward_version: _Optional[str] = ..., score: _Optional[float] = ..., score_std: _Optional[float] = ..., criterion_scores: _Optional[_Mapping[str, float]] = ..., request_id: _Optional[str] = ..., rating_count: _Optional[int] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., label: _Optional[str] = ...) -> None: ...
 
 class ListImagesRequest(_message.Message):
     __slots__ = ("generator_version", "prompt", "request_id", "source", "min_score", "page_size", "page_token")

@@ -25,33 +25,35 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19vouch/pb/v1/rollout.proto\x12\x08vouch.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x99\x03\n\x07Rollout\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x14\n\x0cversion_name\x18\x04 \x01(\t\x12\x18\n\x10previous_version\x18\x05 \x01(\t\x12\x15\n\rprevious_name\x18\x06 \x01(\t\x12%\n\x05state\x18\x07 \x01(\x0e\x32\x16.vouch.v1.RolloutState\x12\x0f\n\x07percent\x18\x08 \x01(\x05\x12\x10\n\x08revision\x18\t \x01(\x03\x12\x1a\n\x12replicas_converged\x18\n \x01(\x05\x12\x16\n\x0ereplicas_total\x18\x0b \x01(\x05\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12&\n\x06\x65vents\x18\r \x03(\x0b\x32\x16.vouch.v1.RolloutEvent\x12.\n\ncreated_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8a\x01\n\x0cRolloutEvent\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.vouch.v1.RolloutState\x12\x0f\n\x07percent\x18\x03 \x01(\x05\x12\n\n\x02\x62y\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"l\n\x13StartRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x07percent\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x04 \x01(\tB\n\n\x08_percent\"q\n\x15PromoteRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nrollout_id\x18\x02 \x01(\t\x12\x14\n\x07percent\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x04 \x01(\tB\n\n\x08_percent\"P\n\x16RollBackRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nrollout_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\'\n\x11GetRolloutRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\")\n\x13WatchRolloutRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\"q\n\x13ListRolloutsRequest\x12\x0c\n\x04slot\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.vouch.v1.RolloutState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"h\n\x14ListRolloutsResponse\x12#\n\x08rollouts\x18\x01 \x03(\x0b\x32\x11.vouch.v1.Rollout\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03*\x83\x01\n\x0cRolloutState\x12\x1d\n\x19ROLLOUT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14ROLLOUT_STATE_ACTIVE\x10\x01\x12\x1b\n\x17ROLLOUT_STATE_COMPLETED\x10\x02\x12\x1d\n\x19ROLLOUT_STATE_ROLLED_BACK\x10\x03\x32\xb1\x03\n\x0eRolloutService\x12@\n\x0cStartRollout\x12\x1d.vouch.v1.StartRolloutRequest\x1a\x11.vouch.v1.Rollout\x12\x44\n\x0ePromoteRollout\x12\x1f.vouch.v1.PromoteRolloutRequest\x1a\x11.vouch.v1.Rollout\x12\x46\n\x0fRollBackRollout\x12 .vouch.v1.RollBackRolloutRequest\x1a\x11.vouch.v1.Rollout\x12<\n\nGetRollout\x12\x1b.vouch.v1.GetRolloutRequest\x1a\x11.vouch.v1.Rollout\x12\x42\n\x0cWatchRollout\x12\x1d.vouch.v1.WatchRolloutRequest\x1a\x11.vouch.v1.Rollout0\x01\x12M\n\x0cListRollouts\x12\x1d.vouch.v1.ListRolloutsRequest\x1a\x1e.vouch.v1.ListRolloutsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19vouch/pb/v1/rollout.proto\x12\x08vouch.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x99\x03\n\x07Rollout\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x14\n\x0cversion_name\x18\x04 \x01(\t\x12\x18\n\x10previous_version\x18\x05 \x01(\t\x12\x15\n\rprevious_name\x18\x06 \x01(\t\x12%\n\x05state\x18\x07 \x01(\x0e\x32\x16.vouch.v1.RolloutState\x12\x0f\n\x07percent\x18\x08 \x01(\x05\x12\x10\n\x08revision\x18\t \x01(\x03\x12\x1a\n\x12replicas_converged\x18\n \x01(\x05\x12\x16\n\x0ereplicas_total\x18\x0b \x01(\x05\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12&\n\x06\x65vents\x18\r \x03(\x0b\x32\x16.vouch.v1.RolloutEvent\x12.\n\ncreated_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8f\x01\n\x0cRolloutEvent\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x17.vouch.v1.RolloutAction\x12\x0f\n\x07percent\x18\x03 \x01(\x05\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"l\n\x13StartRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x07percent\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x04 \x01(\tB\n\n\x08_percent\"q\n\x15PromoteRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nrollout_id\x18\x02 \x01(\t\x12\x14\n\x07percent\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x04 \x01(\tB\n\n\x08_percent\"P\n\x16RollBackRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nrollout_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\'\n\x11GetRolloutRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\")\n\x13WatchRolloutRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\"q\n\x13ListRolloutsRequest\x12\x0c\n\x04slot\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.vouch.v1.RolloutState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"h\n\x14ListRolloutsResponse\x12#\n\x08rollouts\x18\x01 \x03(\x0b\x32\x11.vouch.v1.Rollout\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03*\x83\x01\n\x0cRolloutState\x12\x1d\n\x19ROLLOUT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14ROLLOUT_STATE_ACTIVE\x10\x01\x12\x1b\n\x17ROLLOUT_STATE_COMPLETED\x10\x02\x12\x1d\n\x19ROLLOUT_STATE_ROLLED_BACK\x10\x03*\x83\x01\n\rRolloutAction\x12\x1e\n\x1aROLLOUT_ACTION_UNSPECIFIED\x10\x00\x12\x18\n\x14ROLLOUT_ACTION_START\x10\x01\x12\x1a\n\x16ROLLOUT_ACTION_PROMOTE\x10\x02\x12\x1c\n\x18ROLLOUT_ACTION_ROLL_BACK\x10\x03\x32\xb1\x03\n\x0eRolloutService\x12@\n\x0cStartRollout\x12\x1d.vouch.v1.StartRolloutRequest\x1a\x11.vouch.v1.Rollout\x12\x44\n\x0ePromoteRollout\x12\x1f.vouch.v1.PromoteRolloutRequest\x1a\x11.vouch.v1.Rollout\x12\x46\n\x0fRollBackRollout\x12 .vouch.v1.RollBackRolloutRequest\x1a\x11.vouch.v1.Rollout\x12<\n\nGetRollout\x12\x1b.vouch.v1.GetRolloutRequest\x1a\x11.vouch.v1.Rollout\x12\x42\n\x0cWatchRollout\x12\x1d.vouch.v1.WatchRolloutRequest\x1a\x11.vouch.v1.Rollout0\x01\x12M\n\x0cListRollouts\x12\x1d.vouch.v1.ListRolloutsRequest\x1a\x1e.vouch.v1.ListRolloutsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vouch.pb.v1.rollout_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLLOUTSTATE']._serialized_start=1238
-  _globals['_ROLLOUTSTATE']._serialized_end=1369
+  _globals['_ROLLOUTSTATE']._serialized_start=1243
+  _globals['_ROLLOUTSTATE']._serialized_end=1374
+  _globals['_ROLLOUTACTION']._serialized_start=1377
+  _globals['_ROLLOUTACTION']._serialized_end=1508
   _globals['_ROLLOUT']._serialized_start=73
   _globals['_ROLLOUT']._serialized_end=482
   _globals['_ROLLOUTEVENT']._serialized_start=485
-  _globals['_ROLLOUTEVENT']._serialized_end=623
-  _globals['_STARTROLLOUTREQUEST']._serialized_start=625
-  _globals['_STARTROLLOUTREQUEST']._serialized_end=733
-  _globals['_PROMOTEROLLOUTREQUEST']._serialized_start=735
-  _globals['_PROMOTEROLLOUTREQUEST']._serialized_end=848
-  _globals['_ROLLBACKROLLOUTREQUEST']._serialized_start=850
-  _globals['_ROLLBACKROLLOUTREQUEST']._serialized_end=930
-  _globals['_GETROLLOUTREQUEST']._serialized_start=932
-  _globals['_GETROLLOUTREQUEST']._serialized_end=971
-  _globals['_WATCHROLLOUTREQUEST']._serialized_start=973
-  _globals['_WATCHROLLOUTREQUEST']._serialized_end=1014
-  _globals['_LISTROLLOUTSREQUEST']._serialized_start=1016
-  _globals['_LISTROLLOUTSREQUEST']._serialized_end=1129
-  _globals['_LISTROLLOUTSRESPONSE']._serialized_start=1131
-  _globals['_LISTROLLOUTSRESPONSE']._serialized_end=1235
-  _globals['_ROLLOUTSERVICE']._serialized_start=1372
-  _globals['_ROLLOUTSERVICE']._serialized_end=1805
+  _globals['_ROLLOUTEVENT']._serialized_end=628
+  _globals['_STARTROLLOUTREQUEST']._serialized_start=630
+  _globals['_STARTROLLOUTREQUEST']._serialized_end=738
+  _globals['_PROMOTEROLLOUTREQUEST']._serialized_start=740
+  _globals['_PROMOTEROLLOUTREQUEST']._serialized_end=853
+  _globals['_ROLLBACKROLLOUTREQUEST']._serialized_start=855
+  _globals['_ROLLBACKROLLOUTREQUEST']._serialized_end=935
+  _globals['_GETROLLOUTREQUEST']._serialized_start=937
+  _globals['_GETROLLOUTREQUEST']._serialized_end=976
+  _globals['_WATCHROLLOUTREQUEST']._serialized_start=978
+  _globals['_WATCHROLLOUTREQUEST']._serialized_end=1019
+  _globals['_LISTROLLOUTSREQUEST']._serialized_start=1021
+  _globals['_LISTROLLOUTSREQUEST']._serialized_end=1134
+  _globals['_LISTROLLOUTSRESPONSE']._serialized_start=1136
+  _globals['_LISTROLLOUTSRESPONSE']._serialized_end=1240
+  _globals['_ROLLOUTSERVICE']._serialized_start=1511
+  _globals['_ROLLOUTSERVICE']._serialized_end=1944
 # @@protoc_insertion_point(module_scope)

@@ -13,10 +13,21 @@ class RolloutState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLLOUT_STATE_ACTIVE: _ClassVar[RolloutState]
     ROLLOUT_STATE_COMPLETED: _ClassVar[RolloutState]
     ROLLOUT_STATE_ROLLED_BACK: _ClassVar[RolloutState]
+
+class RolloutAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLLOUT_ACTION_UNSPECIFIED: _ClassVar[RolloutAction]
+    ROLLOUT_ACTION_START: _ClassVar[RolloutAction]
+    ROLLOUT_ACTION_PROMOTE: _ClassVar[RolloutAction]
+    ROLLOUT_ACTION_ROLL_BACK: _ClassVar[RolloutAction]
 ROLLOUT_STATE_UNSPECIFIED: RolloutState
 ROLLOUT_STATE_ACTIVE: RolloutState
 ROLLOUT_STATE_COMPLETED: RolloutState
 ROLLOUT_STATE_ROLLED_BACK: RolloutState
+ROLLOUT_ACTION_UNSPECIFIED: RolloutAction
+ROLLOUT_ACTION_START: RolloutAction
+ROLLOUT_ACTION_PROMOTE: RolloutAction
+ROLLOUT_ACTION_ROLL_BACK: RolloutAction
 
 class Rollout(_message.Message):
     __slots__ = ("rollout_id", "slot", "version", "version_name", "previous_version", "previous_name", "state", "percent", "revision", "replicas_converged", "replicas_total", "reason", "events", "created_at", "updated_at")
@@ -53,18 +64,18 @@ class Rollout(_message.Message):
     def __init__(self, rollout_id: _Optional[str] = ..., slot: _Optional[str] = ..., version: _Optional[str] = ..., version_name: _Optional[str] = ..., previous_version: _Optional[str] = ..., previous_name: _Optional[str] = ..., state: _Optional[_Union[RolloutState, str]] = ..., percent: _Optional[int] = ..., revision: _Optional[int] = ..., replicas_converged: _Optional[int] = ..., replicas_total: _Optional[int] = ..., reason: _Optional[str] = ..., events: _Optional[_Iterable[_Union[RolloutEvent, _Mapping]]] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class RolloutEvent(_message.Message):
-    __slots__ = ("at", "state", "percent", "by", "reason")
+    __slots__ = ("at", "action", "percent", "actor", "reason")
     AT_FIELD_NUMBER: _ClassVar[int]
-    STATE_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
     PERCENT_FIELD_NUMBER: _ClassVar[int]
-    BY_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     at: _timestamp_pb2.Timestamp
-    state: RolloutState
+    action: RolloutAction
     percent: int
-    by: str
+    actor: str
     reason: str
-    def __init__(self, at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[RolloutState, str]] = ..., percent: _Optional[int] = ..., by: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    def __init__(self, at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., action: _Optional[_Union[RolloutAction, str]] = ..., percent: _Optional[int] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class StartRolloutRequest(_message.Message):
     __slots__ = ("request_id", "version", "percent", "reason")
