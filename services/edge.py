@@ -1,0 +1,292 @@
+"""Where gRPC meets vouch: who calls, what they may do, and how an error reaches them.
+
+A gateway method takes the request and who asks, returns or yields messages, and lets errors propagate:
+
+    class Gateway:
+        access: edge.Access
+
+        @edge.unary
+        async def GetRun(self, request: GetRunRequest, identity: edge.Identity) -> Run: ...
+
+        @edge.streaming
+        async def WatchRun(self, request: WatchRunRequest, identity: edge.Identity) -> AsyncIterator[Run]: ...
+
+The decorators (by the RPC's name) check the token and the role in `ROLE_NEEDED`, and translate errors by `STATUS`.
+They serve a plain `grpc.aio` server and Ray Serve alike. Ray Serve drops the trailing metadata of a call that raises,
+so a failed call does not raise: it sets code, details and metadata, and answers with an empty message. gRPC never
+delivers the empty answer of a unary call; a failed stream ends with one empty message before its status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hmac
+import inspect
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf import any_pb2, message_factory
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from vouch import errors
+from vouch.pb.v1 import (
+    feedback_pb2,
+    generation_pb2,
+    models_pb2,
+    reward_pb2,
+    rollout_pb2,
+    training_pb2,
+)
+
+log = logging.getLogger(__name__)
+
+DOMAIN = "vouch"
+STATUS_KEY = "grpc-status-details-bin"
+# Code, sentence and details share HTTP/2 trailers of 8 KiB; percent-encoding and base64 swell them.
+LONGEST_MESSAGE_BYTES = 1200
+
+STATUS: dict[type[errors.VouchError], grpc.StatusCode] = {
+    errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.DataLoss: grpc.StatusCode.DATA_LOSS,
+    errors.CorruptVersion: grpc.StatusCode.DATA_LOSS,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Cancelled: grpc.StatusCode.CANCELLED,
+    errors.Internal: grpc.StatusCode.INTERNAL,
+}
+
+ROLES = ("client", "rater", "operator")  # each may do what those before it may
+
+ROLE_NEEDED = {
+    "GenerateImages": "client",
+    "StreamImages": "client",
+    "DescribeGenerator": "client",
+    "ScoreImages": "client",
+    "ScoreStream": "client",
+    "RecordRating": "rater",
+    "ImportRatings": "rater",
+    "ListRatings": "client",
+    "NextForReview": "rater",
+    "DescribeCriteria": "client",
+    "GetImage": "client",
+    "ListImages": "client",
+    "ListVersions": "client",
+    "GetVersion": "client",
+    "GetServing": "client",
+    "GetLineage": "client",
+    "StartRollout": "operator",
+    "PromoteRollout": "operator",
+    "RollBackRollout": "operator",
+    "GetRollout": "client",
+    "WatchRollout": "client",
+    "ListRollouts": "client",
+    "StartTraining": "operator",
+    "GetRun": "client",
+    "ListRuns": "client",
+    "CancelRun": "operator",
+    "WatchRun": "client",
+}
+
+_FILES = (generation_pb2, reward_pb2, feedback_pb2, models_pb2, rollout_pb2, training_pb2)
+METHODS = {
+    method.name: method
+    for file in _FILES
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+
+
+class Context(Protocol):
+    """What a call's context must offer: the part that grpc.aio's and Ray Serve's have in common."""
+
+    def invocation_metadata(self) -> Any: ...
+    def set_code(self, code: Any) -> None: ...
+    def set_details(self, details: str) -> None: ...
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who calls."""
+
+    role: str  # one of ROLES
+
+    def may(self, role: str) -> bool:
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+
+@dataclass(frozen=True)
+class Access:
+    """The tokens that open the door, by role. Without any, everybody is an operator."""
+
+    tokens: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        unknown = set(self.tokens) - set(ROLES)
+        if unknown or not all(self.tokens.values()):
+            raise ValueError(
+                f"every one of {ROLES} may have one token that is not empty, not {sorted(self.tokens)}"
+            )
+
+    def identify(self, context: Context) -> Identity:
+        """Raises `Unauthenticated` when the call brings no token or an unknown one."""
+        if not self.tokens:
+            return Identity("operator")
+        metadata = {key.lower(): value for key, value in context.invocation_metadata() or ()}
+        header = metadata.get("authorization", "")
+        if not header:
+            raise errors.Unauthenticated(
+                "This call brings no token. Send the metadata 'authorization: Bearer TOKEN'; the tokens are in "
+                "access.json in the state folder."
+            )
+        scheme, _, token = str(header).partition(" ")
+        given = token.strip().encode() if scheme.lower() == "bearer" else b""
+        for role in reversed(ROLES):
+            known = self.tokens.get(role, "")
+            if known and hmac.compare_digest(known.encode(), given):
+                return Identity(role)
+        raise errors.Unauthenticated(
+            "This token is not known here. Take a valid one from access.json in the state folder of this system, and "
+            "send it as 'authorization: Bearer TOKEN'."
+        )
+
+    def admit(self, context: Context, rpc: str) -> Identity:
+        """Raises `Unauthenticated`, or `PermissionDenied` when the caller's role may not make this call."""
+        identity = self.identify(context)
+        needed = ROLE_NEEDED[rpc]
+        if not identity.may(needed):
+            raise errors.PermissionDenied(
+                f"{rpc} needs the role {needed}; this token has the role {identity.role}. Use the {needed} token from "
+                "access.json in the state folder."
+            )
+        return identity
+
+
+class Servicer(Protocol):
+    """An object whose methods the decorators wrap."""
+
+    @property
+    def access(self) -> Access: ...
+
+
+Translator = Callable[[BaseException], errors.VouchError | None]
+_translators: list[Translator] = []
+
+
+def translate_with(translator: Translator) -> None:
+    """Adds a translation of foreign errors, such as Ray's, which this module must not import."""
+    if translator not in _translators:
+        _translators.append(translator)
+
+
+def as_vouch_error(error: BaseException) -> errors.VouchError:
+    """The error that the caller is told. Whatever nobody expected becomes `Internal` and goes to the log."""
+    # Ray wraps an error of another process in one whose text is a traceback; the original is its cause.
+    for candidate in (getattr(error, "cause", None), error):
+        if isinstance(candidate, errors.VouchError):
+            return candidate
+    for translator in _translators:
+        translated = translator(error)
+        if translated is not None:
+            return translated
+    origin = getattr(error, "cause", None) or error
+    if isinstance(origin, (TimeoutError, asyncio.TimeoutError)):
+        return errors.DeadlineExceeded(
+            "The time for this call was up. Allow it more, or ask for less at once."
+        )
+    if isinstance(origin, OSError) and origin.errno in (errno.ENOSPC, errno.EDQUOT):
+        return errors.StorageFull(
+            "The server's disk is full; nothing was stored. Free some space and repeat the call."
+        )
+    reference = secrets.token_hex(6)
+    log.error("unexpected error, reference %s", reference, exc_info=error)
+    return errors.Internal(
+        f"Something went wrong inside vouch. Nothing in the request caused it; the server's log has it under {reference}."
+    )
+
+
+def code_of(error: errors.VouchError) -> grpc.StatusCode:
+    """The status code of an error, by the nearest class in `STATUS`."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), grpc.StatusCode.INTERNAL)
+
+
+def status_of(error: errors.VouchError) -> status_pb2.Status:
+    """The rich status that travels in the trailing metadata: code, sentence, and `ErrorInfo` with the reason."""
+    info = any_pb2.Any()
+    info.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))
+    return status_pb2.Status(code=code_of(error).value[0], message=_shortened(str(error)), details=[info])
+
+
+def refuse(context: Context, error: BaseException) -> None:
+    """Tells the caller of `error`; the method must end without raising, see above."""
+    told = as_vouch_error(error)
+    status = status_of(told)
+    context.set_code(code_of(told))
+    context.set_details(status.message)
+    context.set_trailing_metadata([(STATUS_KEY, status.SerializeToString())])
+
+
+def _shortened(text: str) -> str:
+    raw = text.encode()
+    if len(raw) <= LONGEST_MESSAGE_BYTES:
+        return text
+    return raw[: LONGEST_MESSAGE_BYTES - 3].decode(errors="ignore") + "…"
+
+
+def unary(method: Callable[[Any, Any, Identity], Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    """Makes an RPC that answers once; its request may be a stream."""
+    empty = _empty_answer(method)
+
+    async def call(self: Servicer, request: Any, grpc_context: Context) -> Message:
+        try:
+            identity = self.access.admit(grpc_context, method.__name__)
+            return await method(self, request, identity)
+        except Exception as error:  # noqa: BLE001 - the edge is where every error becomes a status
+            refuse(grpc_context, error)
+            return empty()
+
+    return _named_after(method, call)
+
+
+def streaming(method: Callable[[Any, Any, Identity], AsyncIterator[Any]]) -> Callable[..., Any]:
+    """Makes an RPC that answers with a stream; its request may be one too."""
+    empty = _empty_answer(method)
+
+    async def call(self: Servicer, request: Any, grpc_context: Context) -> AsyncIterator[Message]:
+        try:
+            identity = self.access.admit(grpc_context, method.__name__)
+            # Closing at once tells the method that its caller has left.
+            async with aclosing(method(self, request, identity)) as answers:  # type: ignore[type-var]
+                async for answer in answers:
+                    yield answer
+        except Exception as error:  # noqa: BLE001 - the edge is where every error becomes a status
+            refuse(grpc_context, error)
+            # Ray's plain proxy learns of code and metadata only together with a message.
+            yield empty()
+
+    return _named_after(method, call)
+
+
+def _empty_answer(method: Callable[..., Any]) -> Callable[[], Message]:
+    return message_factory.GetMessageClass(METHODS[method.__name__].output_type)
+
+
+def _named_after(method: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
+    # Not functools.wraps: Ray Serve looks for a parameter called grpc_context, and wraps would hide it.
+    call.__name__, call.__qualname__ = method.__name__, method.__qualname__
+    call.__doc__, call.__module__ = inspect.getdoc(method), method.__module__
+    return call
