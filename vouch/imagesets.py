@@ -12,7 +12,7 @@ Prompts are found by convention:
 - folder: a file beside the image with the same stem: ``a.txt`` (the prompt), ``a.json`` (``{"prompt": …}``)
   or ``a.cls`` (a class name);
 - tar: the same, as members of one WebDataset sample;
-- Parquet: the column ``prompt`` (or ``text``, ``caption``), or else the words of ``label`` and the attributes.
+- Parquet: the column ``prompt`` (or ``text``, ``caption``), or else words for ``label`` and the attributes.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ImageSet(Protocol):
         ...
 
     def images(self, skip: Skip | None = None) -> Iterator[SourceImage]:
-        """Yields every image whose key `skip` does not refuse. Raises `InvalidInput` on a damaged container."""
+        """Yields every image whose key `skip` does not refuse. Raises `InvalidInput` on a damaged file."""
         ...
 
 
@@ -85,13 +85,15 @@ def open_image_set(path: Path | str) -> ImageSet:
     if path.is_dir():
         return _open_folder(path)
     if not path.exists():
-        raise InvalidInput(f"There is no file or folder {path}. Give a folder of images, a .tar or a .parquet file.")
+        raise InvalidInput(
+            f"There is no file or folder {path}. Give a folder of images, a .tar or a .parquet file."
+        )
     if path.name.endswith(PARQUET_SUFFIXES):
         return ParquetSet(path, [path])
     if path.name.endswith(TAR_SUFFIXES):
         return TarSet(path, [path])
     raise InvalidInput(
-        f"{path} is not an image set. Give a folder of images, a WebDataset .tar or .tar.gz, or a .parquet file."
+        f"{path} is not an image set. Give a folder of images, a WebDataset .tar, or a .parquet file."
     )
 
 
@@ -233,11 +235,13 @@ def _check_tar_end(tar: tarfile.TarFile, shard: Path) -> None:
 
 
 def _damaged_tar(shard: Path, why: str) -> InvalidInput:
-    return InvalidInput(f"{shard} is truncated or is not a tar file ({why}). Copy it again, or write it anew.")
+    return InvalidInput(
+        f"{shard} is truncated or is not a tar file ({why}). Copy it again, or write it anew."
+    )
 
 
 class ParquetSet:
-    """Parquet files with an ``image`` column: a struct ``{bytes, path}`` (as `datasets` writes) or plain bytes."""
+    """Parquet files whose column ``image`` is a struct ``{bytes, path}`` or plain bytes."""
 
     def __init__(self, path: Path, shards: list[Path], rows_per_batch: int = 32) -> None:
         self.path = path
@@ -272,7 +276,9 @@ def _open_parquet(shard: Path) -> Any:
         # Mapped and not pre-buffered: a row group may be larger than memory.
         file = pq.ParquetFile(shard, memory_map=True, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
-        raise InvalidInput(f"{shard} cannot be read as Parquet ({_first_line(error)}). Write it again.") from error
+        raise InvalidInput(
+            f"{shard} cannot be read as Parquet ({_first_line(error)}). Write it again."
+        ) from error
     column = file.schema_arrow.field("image") if "image" in file.schema_arrow.names else None
     if column is None or not _holds_bytes(column.type):
         have = ", ".join(file.schema_arrow.names) or "none"
@@ -299,13 +305,17 @@ def _parquet_rows(shard: Path, rows_per_batch: int) -> Iterator[dict[str, Any]]:
 
     with _open_parquet(shard) as file:
         wanted = ["image"] + [
-            f.name for f in file.schema_arrow if f.name != "image" and (pt.is_string(f.type) or pt.is_large_string(f.type))
+            f.name
+            for f in file.schema_arrow
+            if f.name != "image" and (pt.is_string(f.type) or pt.is_large_string(f.type))
         ]
         try:
             for batch in file.iter_batches(batch_size=rows_per_batch, columns=wanted):
                 yield from batch.to_pylist()
         except (pa.ArrowException, OSError) as error:
-            raise InvalidInput(f"{shard} is damaged ({_first_line(error)}). Copy it again, or write it anew.") from error
+            raise InvalidInput(
+                f"{shard} is damaged ({_first_line(error)}). Copy it again, or write it anew."
+            ) from error
 
 
 def _from_row(key: str, row: dict[str, Any]) -> SourceImage:
@@ -322,7 +332,7 @@ def _from_row(key: str, row: dict[str, Any]) -> SourceImage:
 
 
 def caption_of(label: str, attributes: Mapping[str, str]) -> str:
-    """The prompt that a label and attributes stand for, in the words that the models learned; "" without a label."""
+    """The prompt that a label and attributes stand for, in the models' words; "" without a label."""
     if not label:
         return ""
     from vouch.captions import caption

@@ -61,8 +61,11 @@ def test_an_empty_or_oversized_file_is_a_problem_of_that_image_alone(tmp_path: P
         big.truncate(MAX_IMAGE_BYTES + 1)
     (tmp_path / "3.png").write_bytes(png(3))
     empty, large, good = open_image_set(tmp_path).images()
-    assert "empty" in empty.problem and str(MAX_IMAGE_BYTES) in large.problem
-    assert not large.data and good.data and not good.problem
+    assert "empty" in empty.problem
+    assert str(MAX_IMAGE_BYTES) in large.problem
+    assert not large.data
+    assert good.data
+    assert not good.problem
 
 
 @pytest.mark.parametrize(("suffix", "mode"), [(".tar", "w"), (".tar.gz", "w:gz")])
@@ -108,29 +111,42 @@ def test_a_truncated_gzip_tar_and_a_tar_that_is_none_are_refused(tmp_path: Path)
 
 def test_a_parquet_file_is_read_row_by_row_with_its_prompt_column(tmp_path: Path) -> None:
     cells = [{"bytes": png(n), "path": f"{n}.png"} for n in range(5)]
-    path = write_parquet(tmp_path / "set.parquet", {"image": cells, "prompt": ["neutrophil"] * 5, "n": [*range(5)]})
+    path = write_parquet(
+        tmp_path / "set.parquet", {"image": cells, "prompt": ["neutrophil"] * 5, "n": [*range(5)]}
+    )
     images = open_image_set(path)
     rows = list(images.images({"00000001"}.__contains__))
     assert [r.key for r in rows] == ["00000000", "00000002", "00000003", "00000004"]
-    assert rows[1].data == png(2) and rows[1].prompt == "neutrophil"
+    assert rows[1].data == png(2)
+    assert rows[1].prompt == "neutrophil"
     assert images.count() == 5
 
 
 def test_labels_and_attributes_become_the_prompt_where_there_is_none(tmp_path: Path) -> None:
-    columns = {"image": [png(1), png(2)], "label": ["neutrophil", "platelet"], "nucleus_shape": ["irregular", None]}
+    columns = {
+        "image": [png(1), png(2)],
+        "label": ["neutrophil", "platelet"],
+        "nucleus_shape": ["irregular", None],
+    }
     first, second = open_image_set(write_parquet(tmp_path / "set.parquet", columns)).images()
-    assert first.label == "neutrophil" and first.attributes == {"nucleus_shape": "irregular"}
-    assert first.prompt.startswith("neutrophil, ") and "irregular" in first.prompt
-    assert second.prompt == "platelet" and second.attributes == {}
+    assert first.label == "neutrophil"
+    assert first.attributes == {"nucleus_shape": "irregular"}
+    assert first.prompt.startswith("neutrophil, ")
+    assert "irregular" in first.prompt
+    assert second.prompt == "platelet"
+    assert second.attributes == {}
 
 
 def test_a_row_without_bytes_is_a_problem_of_that_row_alone(tmp_path: Path) -> None:
     cells = [{"bytes": None, "path": "gone.png"}, {"bytes": png(1), "path": None}]
     bad, good = open_image_set(write_parquet(tmp_path / "set.parquet", {"image": cells})).images()
-    assert "empty" in bad.problem and not good.problem
+    assert "empty" in bad.problem
+    assert not good.problem
 
 
-@pytest.mark.parametrize("columns", [{"picture": [b"x"]}, {"image": ["a/path.png"]}, {"image": [{"path": "a"}]}])
+@pytest.mark.parametrize(
+    "columns", [{"picture": [b"x"]}, {"image": ["a/path.png"]}, {"image": [{"path": "a"}]}]
+)
 def test_a_parquet_file_without_an_image_column_says_what_it_has(
     tmp_path: Path, columns: dict[str, list[object]]
 ) -> None:

@@ -1,0 +1,5 @@
+"""``python -m vouch`` is the `vouch` command."""
+
+from vouch.cli import app
+
+app()

@@ -1,0 +1,167 @@
+"""How the command line draws: consoles, tables, trees, progress bars, and images as coloured half-blocks."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+__all__ = [
+    "ago", "digest", "escape", "facts", "half_blocks", "image_width", "percent", "print_json", "progress",
+    "stderr", "stdout", "table",
+]  # fmt: skip
+
+DIGEST_LENGTH = 12
+
+
+def stdout() -> Console:
+    # Made anew each time: tests and pipes exchange sys.stdout under us.
+    return Console(file=sys.stdout)
+
+
+def stderr() -> Console:
+    return Console(file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on one line, so that streams of documents are JSON lines."""
+    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (dt.datetime, dt.date)):
+        return value.isoformat()
+    if isinstance(value, (Path, Mapping)):
+        return str(value) if isinstance(value, Path) else dict(value)
+    if isinstance(value, (tuple, set, frozenset)):
+        return list(value)
+    if hasattr(value, "value"):  # an Enum
+        return value.value
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", empty: str = ""
+) -> Table | Text:
+    """A plain table; `empty` is shown instead when there is no row. Cells are text, never markup."""
+    drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        numeric = name.startswith("#")
+        drawn.add_column(name.lstrip("#"), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    return drawn if drawn.row_count or not empty else Text(empty, style="dim")
+
+
+def facts(pairs: Mapping[str, Any]) -> Table:
+    """Names and values under each other."""
+    drawn = Table.grid(padding=(0, 2))
+    for name, value in pairs.items():
+        if value not in ("", None):
+            drawn.add_row(
+                Text(name, style="bold"), value if isinstance(value, (Text, Table)) else Text(str(value))
+            )
+    return drawn
+
+
+def digest(value: str) -> str:
+    """A digest short enough to read; the catalog accepts it as a reference."""
+    return value[:DIGEST_LENGTH]
+
+
+def percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"
+
+
+def ago(moment: dt.datetime | None, now: dt.datetime | None = None) -> str:
+    """How long ago, in the largest unit that says it."""
+    if moment is None:
+        return ""
+    now = now or dt.datetime.now(dt.timezone.utc)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.timezone.utc)
+    seconds = max(0, int((now - moment).total_seconds()))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+class RateColumn(ProgressColumn):
+    """Things per second, over the bar's own recent history."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f} {self.unit}/s", style="cyan")
+
+
+def progress(unit: str = "images", hidden: bool = False) -> Progress:
+    """A bar on stderr, so that stdout stays for results. Silent where stderr is no terminal."""
+    console = stderr()
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(unit),
+        TimeRemainingColumn(),
+        console=console,
+        disable=hidden or not console.is_terminal,
+        transient=False,
+    )
+
+
+def half_blocks(encoded: bytes, columns: int = 48) -> Text:
+    """An encoded image as text of `columns` characters: each ▀ carries two pixels, one above the other.
+
+    Raises `InvalidInput` if the bytes are no image.
+    """
+    from PIL import Image
+
+    from vouch.images import decode
+
+    picture = Image.fromarray(decode(encoded))
+    columns = max(8, min(columns, picture.width))
+    rows = max(2, round(picture.height * columns / picture.width / 2) * 2)
+    picture = picture.resize((columns, rows), Image.Resampling.LANCZOS)
+    pixels = picture.load()
+    assert pixels is not None
+    text = Text()
+    for y in range(0, rows, 2):
+        for x in range(columns):
+            above, below = pixels[x, y], pixels[x, y + 1]
+            text.append("▀", style=f"#{_hex(above)} on #{_hex(below)}")
+        text.append("\n")
+    return text
+
+
+def _hex(pixel: Any) -> str:
+    return "".join(f"{channel:02x}" for channel in pixel[:3])
+
+
+def image_width(console: Console) -> int:
+    """Columns that leave room for the checklist beside or below the image."""
+    return max(16, min(64, console.width - 4, 2 * (console.height - 12)))

@@ -1,0 +1,165 @@
+"""What every command shares: how it reaches the system, how it prints, and how it ends.
+
+Exit codes (`EXIT_CODES` is printed by ``vouch --help``) come from the errors themselves, so that a command
+that raises the right error cannot end with the wrong code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from vouch.cli import render
+from vouch.errors import VouchError
+
+if TYPE_CHECKING:
+    from vouch.client import Client
+
+EXIT_CODES = """0 ok · 1 anything else · 2 wrong usage or invalid input · 3 token wrong or without the role ·
+4 not found · 5 refused in this state, or a conflict · 6 system not reachable, overloaded or too late ·
+7 data damaged or disk full · 130 interrupted"""
+
+INTERRUPTED = 130
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout; the rest on stderr.")
+]
+StateOption = Annotated[
+    Path | None,
+    typer.Option("--state", envvar="VOUCH_STATE", help="State folder of the system.", show_default="./state"),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address", envvar="VOUCH_ADDRESS", help="gRPC address; found in the state folder if not given."
+    ),
+]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--token", envvar="VOUCH_TOKEN", help="Access token; found in the state folder if not given."
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Session:
+    """One invocation of one command."""
+
+    as_json: bool
+    state: Path | None
+    address: str | None
+    token: str | None
+
+    @contextlib.contextmanager
+    def connect(self, role: str = "client") -> Iterator[Client]:
+        """A connected client with the token of `role`. Raises `VouchError` if no system is found."""
+        import vouch
+
+        with vouch.connect(self.address, token=self.token, state=self.state, role=role) as client:
+            yield client
+
+    def emit(self, value: Any, view: Callable[[], Any]) -> None:
+        """Prints `value` as JSON, or for people what `view` returns (called only then)."""
+        if self.as_json:
+            render.print_json(value)
+        else:
+            shown = view()
+            if shown is not None:
+                render.stdout().print(shown)
+
+
+def command(
+    app: typer.Typer, name: str, examples: str = ""
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Registers a function whose first parameter is a `Session`; gives it ``--json``, ``--state`` …."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> None:
+            session = Session(*(kwargs.pop(key) for key in ("as_json", "state", "address", "token")))
+            with reported():
+                function(session, *args, **kwargs)
+
+        _sign(run, function)
+        app.command(name, help=_help(function, examples))(run)
+        return function
+
+    return register
+
+
+def _sign(run: Callable[..., None], function: Callable[..., None]) -> None:
+    hints = get_type_hints(function, include_extras=True)
+    own = [p.replace(annotation=hints[p.name]) for p in inspect.signature(function).parameters.values()][1:]
+    shared = [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for key, kind, default in (
+            ("as_json", JsonOption, False),
+            ("state", StateOption, None),
+            ("address", AddressOption, None),
+            ("token", TokenOption, None),
+        )
+    ]
+    # Typer reads both the signature and the annotations; the wrapped function's own would hide ours.
+    del run.__wrapped__  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
+
+
+def _help(function: Callable[..., None], examples: str) -> str:
+    text = inspect.getdoc(function) or ""
+    if examples:
+        text += "\n\n\b\nExamples:\n" + "\n".join(
+            f"  {line}" for line in inspect.cleandoc(examples).splitlines()
+        )
+    return text
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Turns what went wrong into one sentence on stderr and an exit code; ``VOUCH_DEBUG=1`` adds the traceback."""
+    try:
+        yield
+    except VouchError as error:
+        raise _ended(str(error), error.exit_code) from None
+    except KeyboardInterrupt:
+        raise _ended("Interrupted.", INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader of our pipe has left (`vouch … | head`); Python must not complain at shutdown either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+    except OSError as error:
+        raise _ended(*_of_os_error(error)) from None
+    except (typer.Exit, typer.Abort, typer.TyperException):
+        raise
+    except Exception as error:  # noqa: BLE001 - the last line of defence against a traceback
+        summary = f"{type(error).__name__}: {error}"
+        raise _ended(f"Something unexpected went wrong ({summary}). VOUCH_DEBUG=1 shows where.", 1) from None
+
+
+def _of_os_error(error: OSError) -> tuple[str, int]:
+    import errno
+
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk is full{where}. Free some space and run the same command again.", 7
+    if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)):
+        return f"{error.strerror}{where}.", 2
+    return f"{error.strerror or error}{where}.", 1
+
+
+def _ended(message: str, code: int) -> typer.Exit:
+    if os.environ.get("VOUCH_DEBUG") == "1":
+        traceback.print_exc()
+    render.stderr().print(f"[red]error:[/red] {render.escape(message)}", highlight=False)
+    return typer.Exit(code)
