@@ -1,0 +1,259 @@
+"""Replicas converge on the desired state: what the catalog says a slot shall serve is what this replica will serve.
+
+A background thread polls (and is hurried by a broadcast), loads what is missing beside the running work, warms it
+up, then swaps ONE reference: an immutable routing table. Requests in flight keep the table that they began with. A
+version that does not load is reported with its reason, and the old table serves on. No Ray and no torch here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from vouch.errors import Unavailable
+from vouch.records import ReplicaReport, Serving, now
+
+M = TypeVar("M")
+
+BACKGROUND_NICENESS = 10
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[M]):
+    """A version in memory, with the digest that every reply made by it names."""
+
+    digest: str
+    model: M
+
+
+@dataclass(frozen=True)
+class Routes(Generic[M]):
+    """Who serves which requests. Never changed: a new table takes its place."""
+
+    revision: int
+    champion: Loaded[M]
+    candidate: Loaded[M] | None = None
+    percent: int = 0
+
+    def choose(self, request_id: str) -> Loaded[M]:
+        """The candidate for `percent` of request ids, always the same for the same id."""
+        if self.candidate is not None and bucket(request_id) < self.percent:
+            return self.candidate
+        return self.champion
+
+
+def bucket(request_id: str) -> int:
+    """0..99, evenly spread, the same in every process."""
+    return int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:8], "big") % 100
+
+
+class Convergence(Generic[M]):
+    """Keeps `routes` what the catalog wants.
+
+    desired: reads the slot's desired state. load: digest -> a warmed-up model; raises VouchError with the reason.
+    report: records what this replica serves. keep: versions held in memory beside those in the table, so that a
+    roll-back or a swap to and fro loads nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        slot: str,
+        replica: str,
+        desired: Callable[[], Serving],
+        load: Callable[[str], M],
+        report: Callable[[ReplicaReport], None],
+        poll_s: float = 0.5,
+        retry_s: float = 30.0,
+        heartbeat_s: float = 10.0,
+        keep: int = 2,
+        on_swap: Callable[[Routes[M]], None] | None = None,
+    ) -> None:
+        self._slot, self._replica = slot, replica
+        self._desired, self._load, self._report = desired, load, report
+        self._poll_s, self._retry_s, self._heartbeat_s, self._keep = poll_s, retry_s, heartbeat_s, keep
+        self._on_swap = on_swap
+        self._routes: Routes[M] | None = None
+        self._cache: OrderedDict[str, Loaded[M]] = OrderedDict()
+        self._loading = threading.Lock()
+        self._loader = ThreadPoolExecutor(1, f"load-{slot}", initializer=lower_priority)
+        self._last: ReplicaReport | None = None
+        self._hurry = threading.Event()
+        self._stop = threading.Event()
+        self._refused: tuple[int, float] = (0, 0.0)
+        self._thread: threading.Thread | None = None
+
+    # ---- what requests use
+
+    @property
+    def routes(self) -> Routes[M]:
+        """The table of this moment. Raises Unavailable before the first version is loaded."""
+        if self._routes is not None:
+            return self._routes
+        if self._last is not None and not self._last.ok:
+            raise Unavailable(f"the {self._slot} has no version that loads: {self._last.reason}")
+        raise Unavailable(f"the {self._slot} is still loading its first version; try again in a moment")
+
+    @property
+    def ready(self) -> bool:
+        return self._routes is not None
+
+    def version(self, digest: str) -> Loaded[M]:
+        """Any version by digest, loaded now if it is not in memory. Slow: call it from a worker thread.
+
+        Raises NotFound and CorruptVersion as the registry does.
+        """
+        for loaded in self._in_table():
+            if loaded.digest == digest:
+                return loaded
+        return self._loader.submit(self._fetch, digest).result()
+
+    def hurry(self) -> None:
+        """Look at the desired state now instead of at the next poll, even at one that was refused before."""
+        self._refused = (0, 0.0)
+        self._hurry.set()
+
+    # ---- the background
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name=f"converge-{self._slot}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._hurry.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        lower_priority()
+        while not self._stop.is_set():
+            self.converge()
+            self._hurry.wait(self._poll_s)
+            self._hurry.clear()
+
+    def converge(self) -> bool:
+        """One look: load and swap if the desired state is new. True when the table changed. Never raises."""
+        try:
+            desired = self._desired()
+        except Exception as error:  # noqa: BLE001 - a busy catalog: what serves now serves on, the next poll asks again
+            _log(f"{self._slot}: the desired state cannot be read: {error}")
+            return False
+        if not self._is_new(desired):
+            self._beat()
+            return False
+        return self._adopt(desired)
+
+    def _is_new(self, desired: Serving) -> bool:
+        if self._routes is not None and self._routes.revision == desired.revision:
+            return False
+        revision, since = self._refused
+        return revision != desired.revision or time.monotonic() - since > self._retry_s
+
+    def _adopt(self, desired: Serving) -> bool:
+        try:
+            routes = self._table(desired)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the new version, the old table serves on
+            self._refused = (desired.revision, time.monotonic())
+            changed = self._routes is None and self._fall_back(desired)
+            self._tell(desired.revision, ok=False, reason=str(error) or type(error).__name__)
+            return changed
+        self._swap(routes)
+        self._tell(desired.revision, ok=True)
+        return True
+
+    def _fall_back(self, desired: Serving) -> bool:
+        """A replica that has just started has no old table: serve the champion alone, else the one before it."""
+        champion = desired.champion if desired.candidate else ""  # alone it has just been tried
+        for digest in filter(None, (champion, desired.previous)):
+            try:
+                loaded = self._fetch(digest)
+            except Exception as error:  # noqa: BLE001 - the reason that counts is the desired state's, told above
+                _log(f"{self._slot}: {digest[:12]} cannot stand in: {error}")
+                continue
+            self._swap(Routes(0, loaded))
+            return True
+        return False
+
+    def _swap(self, routes: Routes[M]) -> None:
+        self._routes = routes
+        if self._on_swap is not None:
+            self._on_swap(routes)
+
+    def _table(self, desired: Serving) -> Routes[M]:
+        champion = self._fetch(desired.champion)
+        candidate = self._fetch(desired.candidate) if desired.candidate else None
+        return Routes(desired.revision, champion, candidate, desired.percent)
+
+    def _fetch(self, digest: str) -> Loaded[M]:
+        with self._loading:
+            if digest not in self._cache:
+                with quick_hand_over():
+                    self._cache[digest] = Loaded(digest, self._load(digest))
+            self._cache.move_to_end(digest)
+            self._trim()
+            return self._cache[digest]
+
+    def _in_table(self) -> list[Loaded[M]]:
+        routes = self._routes
+        return [loaded for loaded in (routes.champion, routes.candidate) if loaded] if routes else []
+
+    def _trim(self) -> None:
+        """Let go of the longest unused versions; one that still serves a request lives until that ends."""
+        serving = {loaded.digest for loaded in self._in_table()}
+        spare = [digest for digest in self._cache if digest not in serving]
+        for digest in spare[: max(0, len(spare) - self._keep)]:
+            self._cache.pop(digest, None)
+
+    def _tell(self, revision: int, *, ok: bool, reason: str = "") -> None:
+        digests = [loaded.digest for loaded in self._in_table()] + ["", ""]
+        self._last = ReplicaReport(
+            slot=self._slot, replica=self._replica, revision=revision, ok=ok, reason=reason,
+            champion=digests[0], candidate=digests[1],
+        )  # fmt: skip
+        self._send(self._last)
+
+    def _beat(self) -> None:
+        """Say again what was said last, so that a replica that is gone can be told from a quiet one."""
+        if self._last and (now() - self._last.updated_at).total_seconds() > self._heartbeat_s:
+            self._last = replace(self._last, updated_at=now())
+            self._send(self._last)
+
+    def _send(self, report: ReplicaReport) -> None:
+        try:
+            self._report(report)
+        except Exception as error:  # noqa: BLE001 - the swap stands, even when nobody could write it down
+            _log(f"{self._slot}: the report could not be recorded: {error}")
+
+
+def _log(line: str) -> None:
+    logging.getLogger("vouch.convergence").warning(line)
+
+
+def lower_priority() -> None:
+    """Put this thread behind all others of the machine. Linux gives every thread its own niceness."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        niceness = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, max(niceness, BACKGROUND_NICENESS))
+
+
+@contextmanager
+def quick_hand_over() -> Iterator[None]:
+    """While something loads, threads that serve get Python's lock within half a millisecond instead of five."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
