@@ -11,10 +11,11 @@ A gateway method takes the request and who asks, returns or yields messages, and
         @edge.streaming
         async def WatchRun(self, request: WatchRunRequest, identity: edge.Identity) -> AsyncIterator[Run]: ...
 
-The decorators (by the RPC's name) check the token and the role in `ROLE_NEEDED`, and translate errors by `STATUS`.
-They serve a plain `grpc.aio` server and Ray Serve alike. Ray Serve drops the trailing metadata of a call that raises,
-so a failed call does not raise: it sets code, details and metadata, and answers with an empty message. gRPC never
-delivers the empty answer of a unary call; a failed stream ends with one empty message before its status.
+The decorators, knowing the RPC by the method's name, check the token and the role in `ROLE_NEEDED`, and translate
+errors by `STATUS`. They serve a plain `grpc.aio` server and Ray Serve alike. Ray Serve drops the trailing metadata of
+a call that raises, so a failed call does not raise: it sets code, details and metadata, and answers with an empty
+message. gRPC never delivers the empty answer of a unary call; a failed stream ends with one empty message before its
+status.
 """
 
 from __future__ import annotations
@@ -131,26 +132,25 @@ class Identity:
 
 @dataclass(frozen=True)
 class Access:
-    """The tokens that open the door, by role. Without any, everybody is an operator."""
+    """The tokens that open the door, by role. None switches the check off: everybody is an operator then."""
 
-    tokens: Mapping[str, str]
+    tokens: Mapping[str, str] | None
 
     def __post_init__(self) -> None:
-        unknown = set(self.tokens) - set(ROLES)
-        if unknown or not all(self.tokens.values()):
-            raise ValueError(
-                f"every one of {ROLES} may have one token that is not empty, not {sorted(self.tokens)}"
-            )
+        if self.tokens is None:
+            return
+        if not self.tokens or set(self.tokens) - set(ROLES) or not all(self.tokens.values()):
+            raise ValueError(f"tokens are for roles of {ROLES} and not empty, not {sorted(self.tokens)}")
 
     def identify(self, context: Context) -> Identity:
         """Raises `Unauthenticated` when the call brings no token or an unknown one."""
-        if not self.tokens:
+        if self.tokens is None:
             return Identity("operator")
         metadata = {key.lower(): value for key, value in context.invocation_metadata() or ()}
         header = metadata.get("authorization", "")
         if not header:
             raise errors.Unauthenticated(
-                "This call brings no token. Send the metadata 'authorization: Bearer TOKEN'; the tokens are in "
+                "This call brings no token. Send the metadata 'authorization: Bearer TOKEN' with a token from "
                 "access.json in the state folder."
             )
         scheme, _, token = str(header).partition(" ")
@@ -160,8 +160,8 @@ class Access:
             if known and hmac.compare_digest(known.encode(), given):
                 return Identity(role)
         raise errors.Unauthenticated(
-            "This token is not known here. Take a valid one from access.json in the state folder of this system, and "
-            "send it as 'authorization: Bearer TOKEN'."
+            "This token is not known here. Send the metadata 'authorization: Bearer TOKEN' with a token from "
+            "access.json in the state folder of this very system."
         )
 
     def admit(self, context: Context, rpc: str) -> Identity:
@@ -170,8 +170,8 @@ class Access:
         needed = ROLE_NEEDED[rpc]
         if not identity.may(needed):
             raise errors.PermissionDenied(
-                f"{rpc} needs the role {needed}; this token has the role {identity.role}. Use the {needed} token from "
-                "access.json in the state folder."
+                f"{rpc} needs the role {needed}; this token has the role {identity.role}. Use the {needed} token "
+                "from access.json in the state folder."
             )
         return identity
 
@@ -205,17 +205,13 @@ def as_vouch_error(error: BaseException) -> errors.VouchError:
             return translated
     origin = getattr(error, "cause", None) or error
     if isinstance(origin, (TimeoutError, asyncio.TimeoutError)):
-        return errors.DeadlineExceeded(
-            "The time for this call was up. Allow it more, or ask for less at once."
-        )
+        return errors.DeadlineExceeded("The time for this call was up. Allow it more or ask for less.")
     if isinstance(origin, OSError) and origin.errno in (errno.ENOSPC, errno.EDQUOT):
-        return errors.StorageFull(
-            "The server's disk is full; nothing was stored. Free some space and repeat the call."
-        )
+        return errors.StorageFull("The server's disk is full. Free some space there and repeat the call.")
     reference = secrets.token_hex(6)
     log.error("unexpected error, reference %s", reference, exc_info=error)
     return errors.Internal(
-        f"Something went wrong inside vouch. Nothing in the request caused it; the server's log has it under {reference}."
+        f"Something went wrong inside vouch; the request is not to blame. The server's log has it under {reference}."
     )
 
 
@@ -225,7 +221,7 @@ def code_of(error: errors.VouchError) -> grpc.StatusCode:
 
 
 def status_of(error: errors.VouchError) -> status_pb2.Status:
-    """The rich status that travels in the trailing metadata: code, sentence, and `ErrorInfo` with the reason."""
+    """What travels in the trailing metadata: code, sentence, and `ErrorInfo` with the reason."""
     info = any_pb2.Any()
     info.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))
     return status_pb2.Status(code=code_of(error).value[0], message=_shortened(str(error)), details=[info])
