@@ -9,13 +9,13 @@ A gateway method takes the request and who asks, returns or yields messages, and
         async def GetRun(self, request: GetRunRequest, identity: edge.Identity) -> Run: ...
 
         @edge.streaming
-        async def WatchRun(self, request: WatchRunRequest, identity: edge.Identity) -> AsyncIterator[Run]: ...
+        async def WatchRun(self, request: WatchRunRequest, identity: edge.Identity): yield Run()
 
-The decorators, knowing the RPC by the method's name, check the token and the role in `ROLE_NEEDED`, and translate
-errors by `STATUS`. They serve a plain `grpc.aio` server and Ray Serve alike. Ray Serve drops the trailing metadata of
-a call that raises, so a failed call does not raise: it sets code, details and metadata, and answers with an empty
-message. gRPC never delivers the empty answer of a unary call; a failed stream ends with one empty message before its
-status.
+The decorators, knowing the RPC by the method's name, check the token and the role in `ROLE_NEEDED`, and
+translate errors by `STATUS`. They serve a plain `grpc.aio` server and Ray Serve alike. Ray Serve drops
+the trailing metadata of a call that raises, so a failed call does not raise: it sets code, details and
+metadata, and answers with an empty message. gRPC never delivers the empty answer of a unary call; a
+failed stream ends with one empty message before its status.
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ class Access:
         header = metadata.get("authorization", "")
         if not header:
             raise errors.Unauthenticated(
-                "This call brings no token. Send the metadata 'authorization: Bearer TOKEN' with a token from "
-                "access.json in the state folder."
+                "This call brings no token. Send the metadata 'authorization: Bearer TOKEN' with a token "
+                "from access.json in the state folder."
             )
         scheme, _, token = str(header).partition(" ")
         given = token.strip().encode() if scheme.lower() == "bearer" else b""
@@ -170,8 +170,8 @@ class Access:
         needed = ROLE_NEEDED[rpc]
         if not identity.may(needed):
             raise errors.PermissionDenied(
-                f"{rpc} needs the role {needed}; this token has the role {identity.role}. Use the {needed} token "
-                "from access.json in the state folder."
+                f"{rpc} needs the role {needed}; this token has the role {identity.role}. Use the {needed} "
+                "token from access.json in the state folder."
             )
         return identity
 
@@ -211,7 +211,7 @@ def as_vouch_error(error: BaseException) -> errors.VouchError:
     reference = secrets.token_hex(6)
     log.error("unexpected error, reference %s", reference, exc_info=error)
     return errors.Internal(
-        f"Something went wrong inside vouch; the request is not to blame. The server's log has it under {reference}."
+        f"Something went wrong inside vouch, not in the request. The server's log has it under {reference}."
     )
 
 
