@@ -1,0 +1,72 @@
+"""95 % intervals: Wilson's for a rate, the bootstrap for everything else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+Z95 = 1.959963984540054  # the normal quantile of 97.5 %
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The Wilson score interval of a rate; (0, 1) when nothing was tried."""
+    if not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes of {trials} trials is impossible")
+    if trials == 0:
+        return 0.0, 1.0
+    rate, spread = successes / trials, Z95**2 / trials
+    middle = (rate + spread / 2) / (1 + spread)
+    half = Z95 * math.sqrt(rate * (1 - rate) / trials + spread / (4 * trials)) / (1 + spread)
+    # at the ends rounding would miss by one unit in the last place
+    low = 0.0 if successes == 0 else max(0.0, middle - half)
+    high = 1.0 if successes == trials else min(1.0, middle + half)
+    return low, high
+
+
+def bootstrap(
+    samples: ArrayLike,
+    statistic: Callable[[np.ndarray], float] = np.median,
+    *,
+    rounds: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The percentile interval of `statistic` over resampled rows of `samples` (the first axis)."""
+    rows = np.asarray(samples)
+    if len(rows) == 0:
+        raise ValueError("an interval needs at least one sample")
+    pick = np.random.default_rng(seed).integers(0, len(rows), (rounds, len(rows)))
+    return _middle_95([float(statistic(rows[chosen])) for chosen in pick])
+
+
+def bootstrap_ratio(
+    above: Sequence[ArrayLike],
+    below: Sequence[ArrayLike],
+    statistic: Callable[[np.ndarray], float],
+    *,
+    rounds: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The interval of statistic(above) / statistic(below), each a list of windows, resampled as wholes.
+
+    Requests of one window wait for the same things: resampling single requests would claim too narrow an
+    interval.
+    """
+    upper = [window for window in map(np.asarray, above) if len(window)]
+    lower = [window for window in map(np.asarray, below) if len(window)]
+    if not upper or not lower:
+        raise ValueError("a ratio needs at least one window with samples on each side")
+    random = np.random.default_rng(seed)
+
+    def resampled(windows: list[np.ndarray]) -> float:
+        chosen = random.integers(0, len(windows), len(windows))
+        return float(statistic(np.concatenate([windows[i] for i in chosen])))
+
+    return _middle_95([resampled(upper) / resampled(lower) for _ in range(rounds)])
+
+
+def _middle_95(values: Sequence[float]) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
