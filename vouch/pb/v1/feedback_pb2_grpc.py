@@ -94,7 +94,7 @@ class FeedbackServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListRatings(self, request, context):
-        """Lists ratings, oldest first, paged. Roles: client and above.
+        """Lists ratings, newest first, paged. Roles: client and above.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,7 +124,7 @@ class FeedbackServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListImages(self, request, context):
-        """Lists stored images, oldest first, without their bytes, paged. Roles: client and above.
+        """Lists stored images, newest first, without their bytes, paged. Roles: client and above.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
