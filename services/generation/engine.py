@@ -213,6 +213,10 @@ class Engine:
         with self._changed:
             return len(self._running), len(self._waiting)
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def stop(self, timeout_s: float = 10.0) -> None:
         """End the thread at the next denoising step; requests that are left fail with `Unavailable`."""
         with self._changed:

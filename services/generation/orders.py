@@ -1,0 +1,62 @@
+"""What the gateway orders from a generation replica, and what comes back. Plain values: they travel between processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawOrder:
+    """One image per seed. None leaves the choice to the version's own defaults."""
+
+    request_id: str  # chooses between champion and candidate
+    prompt: str
+    seeds: tuple[int, ...]
+    indices: tuple[int, ...]  # position of each seed in the client's request
+    steps: int | None = None
+    guidance: float | None = None
+    version: str = ""  # digest; "" for what the routing table says
+    client: str = ""
+    progress: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawProgress:
+    """How far the batch is that holds the images of this order."""
+
+    step: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """An encoded image and all that it takes to draw it again."""
+
+    index: int
+    data: bytes  # PNG
+    width: int
+    height: int
+    seed: int
+    sampler: str
+    steps: int
+    guidance: float
+    version: str  # digest
+    version_name: str
+    engine_s: float  # seconds that its batch was computed
+    waited_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a generator understands. No labels and no attributes: any prompt goes."""
+
+    version: str
+    version_name: str
+    width: int
+    height: int
+    sampler: str
+    default_steps: int
+    default_guidance: float
+    labels: tuple[str, ...] = ()
+    attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    examples: tuple[str, ...] = ()

@@ -1,0 +1,37 @@
+"""Every figure on /metrics, in one list. Labels are few and bounded: methods, codes, slots, never users or digests.
+
+Each process writes to files in the folder named by PROMETHEUS_MULTIPROC_DIR, which `services/system.py` sets before
+anything starts; the gateway's page adds them up.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+REQUESTS = Counter("vouch_requests_total", "Calls answered, by RPC and status code.", ["method", "code"])
+REQUEST_SECONDS = Histogram("vouch_request_seconds", "Seconds from call to answer.", ["method"], buckets=_SECONDS)
+IMAGES = Counter("vouch_images_total", "Images drawn and stored.")
+BATCH_IMAGES = Histogram(
+    "vouch_engine_batch_images", "Images denoised together.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+)
+WAIT_SECONDS = Histogram("vouch_engine_wait_seconds", "Seconds that an image waited.", buckets=_SECONDS)
+ENGINE_SECONDS = Histogram("vouch_engine_seconds", "Seconds that a batch was computed.", buckets=_SECONDS)
+WAITING = Gauge("vouch_engine_waiting_images", "Images that wait.", multiprocess_mode="livesum")
+RUNNING = Gauge("vouch_engine_running_images", "Images being denoised.", multiprocess_mode="livesum")
+SCORES = Counter("vouch_scores_total", "Images scored.")
+SCORE_SECONDS = Histogram("vouch_score_seconds", "Seconds of one reward batch.", buckets=_SECONDS)
+RATINGS = Counter("vouch_ratings_total", "Ratings recorded, by kind of rater.", ["kind"])
+SWAPS = Counter("vouch_swaps_total", "Routing tables that took the place of another.", ["slot"])
+REFUSALS = Counter("vouch_swaps_refused_total", "Desired states that a replica could not adopt.", ["slot"])
+LOAD_SECONDS = Histogram("vouch_load_seconds", "Seconds to load a version.", ["slot"], buckets=_SECONDS)
+RUNS = Counter("vouch_training_runs_total", "Training runs that ended, by kind and state.", ["kind", "state"])
+
+
+def page() -> bytes:
+    """The figures of all processes of this node in Prometheus' text form."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return generate_latest(registry)

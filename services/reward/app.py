@@ -1,0 +1,128 @@
+"""The reward deployment: decodes images and scores them with the version that its routing table names."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from ray import serve
+
+from services import metrics
+from services.convergence import Convergence, Loaded, Routes
+from services.reward.models import ServedReward, load_version
+from services.reward.orders import ItemRefusal, ItemScore, ScoreOrder, ScoreReply
+from services.reward.scorer import Scorer
+from services.threads import share
+from vouch import images
+from vouch.catalog import Catalog
+from vouch.errors import VouchError
+from vouch.registry import Registry
+from vouch.settings import Settings
+
+SLOT = "reward"
+
+
+class Reward:
+    """One replica. A bad image is an outcome of its own; the others are scored."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._catalog = Catalog(settings.resolved_catalog_url)
+        registry = Registry(self._catalog, settings.folder.models)
+        self._scorer = Scorer(
+            max_batch=settings.reward.max_batch,
+            max_waiting=settings.reward.max_queued * settings.reward.max_batch,
+            threads=settings.reward.threads or share(1.0),
+        )
+        self._decoders = ThreadPoolExecutor(2, "decode")
+        self._convergence: Convergence[ServedReward] = Convergence(
+            slot=SLOT,
+            replica=serve.get_replica_context().replica_id.unique_id,
+            desired=functools.partial(self._catalog.serving.get, SLOT),
+            load=functools.partial(_timed_load, registry),
+            report=self._catalog.reports.put,
+            poll_s=settings.rollout.poll_s,
+            on_swap=_count_swap,
+        )
+        self._convergence.converge()
+        self._convergence.start()
+
+    # ---- called through the handle
+
+    async def score(self, order: ScoreOrder) -> ScoreReply:
+        """One outcome per item. Raises NotFound and CorruptVersion (an explicit version), Exhausted, Unavailable."""
+        started = time.perf_counter()
+        loaded = await self._choose(order.request_id, order.version)
+        loop = asyncio.get_running_loop()
+        # One job for all of them: handing each to the pool would cost more than a small image's decoding.
+        decoded = await loop.run_in_executor(self._decoders, _decode_all, [data for data, _ in order.items])
+        outcomes = await self._score(loaded.model, decoded, [prompt for _, prompt in order.items])
+        elapsed = time.perf_counter() - started
+        metrics.SCORE_SECONDS.observe(elapsed)
+        metrics.SCORES.inc(sum(isinstance(outcome, ItemScore) for outcome in outcomes))
+        return ScoreReply(version=loaded.digest, outcomes=outcomes, score_s=elapsed)
+
+    async def resolve(self, request_id: str, version: str) -> str:
+        """The digest of the version that scores a request of this id; loads an explicit one."""
+        return (await self._choose(request_id, version)).digest
+
+    async def hurry(self) -> None:
+        """Broadcast after a rollout step: look at the desired state now."""
+        self._convergence.hurry()
+
+    async def check_health(self) -> None:
+        if not self._scorer.alive:
+            raise RuntimeError("the scorer's thread has ended")
+
+    # ---- inside
+
+    async def _choose(self, request_id: str, version: str) -> Loaded[ServedReward]:
+        if not version:
+            return self._convergence.routes.choose(request_id)
+        return await asyncio.to_thread(self._convergence.version, version)
+
+    async def _score(
+        self, served: ServedReward, decoded: Sequence[np.ndarray | ItemRefusal], prompts: Sequence[str]
+    ) -> tuple[ItemScore | ItemRefusal, ...]:
+        good = [row for row, pixels in enumerate(decoded) if not isinstance(pixels, ItemRefusal)]
+        pixels = [item for item in decoded if not isinstance(item, ItemRefusal)]
+        futures = self._scorer.submit(served.model, pixels, [prompts[row] for row in good])
+        scored = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+        by_row = dict(zip(good, map(_outcome, scored), strict=True))
+        return tuple(by_row.get(row) or _refused(item) for row, item in enumerate(decoded))
+
+
+def _decode_all(items: list[bytes]) -> list[np.ndarray | ItemRefusal]:
+    return [_decode(data) for data in items]
+
+
+def _decode(data: bytes) -> np.ndarray | ItemRefusal:
+    try:
+        return images.decode(data)
+    except VouchError as error:
+        return ItemRefusal(reason=error.reason, message=error.message)
+
+
+def _outcome(result: ItemScore | BaseException) -> ItemScore | ItemRefusal:
+    if isinstance(result, VouchError):
+        return ItemRefusal(reason=result.reason, message=result.message)
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _refused(item: np.ndarray | ItemRefusal) -> ItemRefusal:
+    assert isinstance(item, ItemRefusal)
+    return item
+
+
+def _timed_load(registry: Registry, digest: str) -> ServedReward:
+    with metrics.LOAD_SECONDS.labels(SLOT).time():
+        return load_version(registry, digest)
+
+
+def _count_swap(routes: Routes[ServedReward]) -> None:
+    metrics.SWAPS.labels(SLOT).inc()
