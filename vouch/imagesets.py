@@ -12,7 +12,8 @@ Prompts are found by convention:
 - folder: a file beside the image with the same stem: ``a.txt`` (the prompt), ``a.json`` (``{"prompt": …}``)
   or ``a.cls`` (a class name);
 - tar: the same, as members of one WebDataset sample;
-- Parquet: the column ``prompt`` (or ``text``, ``caption``), or else words for ``label`` and the attributes.
+- Parquet: the column ``prompt`` (or ``text``, ``caption``), or else words for ``label`` and attributes, as
+  far as the vocabulary of the model (if given) knows them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from vouch.captions import Vocabulary, caption
 from vouch.errors import InvalidInput
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
@@ -36,6 +38,8 @@ PROMPT_COLUMNS = ("prompt", "text", "caption")
 MAX_IMAGE_BYTES = 16 * 1024 * 1024
 """An encoded image larger than this is reported as a problem and not read."""
 MAX_PROMPT_BYTES = 64 * 1024
+PARQUET_ROWS = 32
+"""Rows held decoded at a time."""
 
 Skip = Callable[[str], bool]
 
@@ -73,23 +77,24 @@ class ImageSet(Protocol):
         ...
 
 
-def open_image_set(path: Path | str) -> ImageSet:
+def open_image_set(path: Path | str, vocabulary: Vocabulary | None = None) -> ImageSet:
     """The set at `path`, by what it is.
 
-    A folder that holds Parquet files or tars (and no images) is read as the shards of one set.
+    A folder of Parquet files or tars (and no images) is read as the shards of one set. `vocabulary` keeps
+    columns that no model was told about (a slide batch, a file name) out of prompts made from columns.
 
     Raises:
         InvalidInput: nothing there, nothing in it, or a kind of file that is not understood.
     """
     path = Path(path)
     if path.is_dir():
-        return _open_folder(path)
+        return _open_folder(path, vocabulary)
     if not path.exists():
         raise InvalidInput(
             f"There is no file or folder {path}. Give a folder of images, a .tar or a .parquet file."
         )
     if path.name.endswith(PARQUET_SUFFIXES):
-        return ParquetSet(path, [path])
+        return ParquetSet(path, [path], vocabulary)
     if path.name.endswith(TAR_SUFFIXES):
         return TarSet(path, [path])
     raise InvalidInput(
@@ -97,13 +102,13 @@ def open_image_set(path: Path | str) -> ImageSet:
     )
 
 
-def _open_folder(path: Path) -> ImageSet:
+def _open_folder(path: Path, vocabulary: Vocabulary | None) -> ImageSet:
     if next(_walk_images(path), None) is not None:
         return FolderSet(path)
-    for suffixes, kind in ((PARQUET_SUFFIXES, ParquetSet), (TAR_SUFFIXES, TarSet)):
-        shards = sorted(p for p in path.iterdir() if p.name.endswith(suffixes))
-        if shards:
-            return kind(path, shards)
+    if parquets := sorted(p for p in path.iterdir() if p.name.endswith(PARQUET_SUFFIXES)):
+        return ParquetSet(path, parquets, vocabulary)
+    if tars := sorted(p for p in path.iterdir() if p.name.endswith(TAR_SUFFIXES)):
+        return TarSet(path, tars)
     known = ", ".join(sorted(IMAGE_SUFFIXES))
     raise InvalidInput(f"The folder {path} holds no image ({known}), no .tar and no .parquet file.")
 
@@ -243,10 +248,10 @@ def _damaged_tar(shard: Path, why: str) -> InvalidInput:
 class ParquetSet:
     """Parquet files whose column ``image`` is a struct ``{bytes, path}`` or plain bytes."""
 
-    def __init__(self, path: Path, shards: list[Path], rows_per_batch: int = 32) -> None:
+    def __init__(self, path: Path, shards: list[Path], vocabulary: Vocabulary | None = None) -> None:
         self.path = path
         self.shards = shards
-        self.rows_per_batch = rows_per_batch
+        self.vocabulary = vocabulary
 
     def count(self) -> int | None:
         total = 0
@@ -259,11 +264,11 @@ class ParquetSet:
         row_count = 0
         for shard in self.shards:
             prefix = f"{_stem(shard)}/" if len(self.shards) > 1 else ""
-            for number, row in enumerate(_parquet_rows(shard, self.rows_per_batch)):
+            for number, row in enumerate(_parquet_rows(shard)):
                 row_count += 1
                 key = f"{prefix}{number:08d}"
                 if not (skip and skip(key)):
-                    yield _from_row(key, row)
+                    yield _from_row(key, row, self.vocabulary)
         if not row_count:
             raise InvalidInput(f"{self.path} holds no row.")
 
@@ -299,7 +304,7 @@ def _holds_bytes(kind: Any) -> bool:
     return bool(pt.is_binary(kind) or pt.is_large_binary(kind))
 
 
-def _parquet_rows(shard: Path, rows_per_batch: int) -> Iterator[dict[str, Any]]:
+def _parquet_rows(shard: Path) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.types as pt
 
@@ -310,7 +315,7 @@ def _parquet_rows(shard: Path, rows_per_batch: int) -> Iterator[dict[str, Any]]:
             if f.name != "image" and (pt.is_string(f.type) or pt.is_large_string(f.type))
         ]
         try:
-            for batch in file.iter_batches(batch_size=rows_per_batch, columns=wanted):
+            for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=wanted):
                 yield from batch.to_pylist()
         except (pa.ArrowException, OSError) as error:
             raise InvalidInput(
@@ -318,7 +323,7 @@ def _parquet_rows(shard: Path, rows_per_batch: int) -> Iterator[dict[str, Any]]:
             ) from error
 
 
-def _from_row(key: str, row: dict[str, Any]) -> SourceImage:
+def _from_row(key: str, row: dict[str, Any], vocabulary: Vocabulary | None) -> SourceImage:
     cell = row.pop("image")
     data = (cell.get("bytes") if isinstance(cell, dict) else cell) or b""
     problem = _size_problem(len(data))
@@ -326,18 +331,15 @@ def _from_row(key: str, row: dict[str, Any]) -> SourceImage:
     prompt = next((texts[name] for name in PROMPT_COLUMNS if name in texts), "")
     label = texts.pop("label", "")
     attributes = {name: value for name, value in texts.items() if name not in PROMPT_COLUMNS}
-    return SourceImage(
-        key, b"" if problem else data, prompt or caption_of(label, attributes), label, attributes, problem
-    )
+    if label and not prompt:
+        prompt = caption(label, _known(attributes, vocabulary))
+    return SourceImage(key, b"" if problem else data, prompt, label, attributes, problem)
 
 
-def caption_of(label: str, attributes: Mapping[str, str]) -> str:
-    """The prompt that a label and attributes stand for, in the models' words; "" without a label."""
-    if not label:
-        return ""
-    from vouch.captions import caption
-
-    return caption(label, dict(attributes))
+def _known(attributes: Mapping[str, str], vocabulary: Vocabulary | None) -> dict[str, str]:
+    if vocabulary is None:
+        return dict(attributes)
+    return {name: value for name, value in attributes.items() if value in vocabulary.attributes.get(name, ())}
 
 
 def _annotated(key: str, data: bytes, notes: Mapping[str, bytes], problem: str) -> SourceImage:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from vouch.captions import Vocabulary
 from vouch.errors import InvalidInput
 from vouch.imagesets import MAX_IMAGE_BYTES, open_image_set
 
@@ -135,6 +136,14 @@ def test_labels_and_attributes_become_the_prompt_where_there_is_none(tmp_path: P
     assert "irregular" in first.prompt
     assert second.prompt == "platelet"
     assert second.attributes == {}
+
+
+def test_columns_that_the_model_was_never_told_about_stay_out_of_the_prompt(tmp_path: Path) -> None:
+    columns = {"image": [png(1)], "label": ["neutrophil"], "slide": ["B7"], "nucleus_shape": ["irregular"]}
+    known = Vocabulary(("neutrophil",), {"nucleus_shape": ("irregular", "round"), "cell_size": ("big",)})
+    (image,) = open_image_set(write_parquet(tmp_path / "set.parquet", columns), known).images()
+    assert image.prompt == "neutrophil, nucleus shape irregular"
+    assert image.attributes["slide"] == "B7"
 
 
 def test_a_row_without_bytes_is_a_problem_of_that_row_alone(tmp_path: Path) -> None:

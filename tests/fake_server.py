@@ -1,0 +1,495 @@
+"""A whole small vouch system for tests of clients: real gRPC, real auth and error translation, state in memory.
+
+    with running_system(tmp_path / "state") as system:
+        ...  # system.state has an access.json, system.ratings what was rated
+
+Images are flat colours painted from the seed; a score is the mean brightness of the image.
+"""
+
+# ruff: noqa: N802 - gRPC dispatches by the name of the RPC
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+from services import edge
+from vouch import errors, images
+from vouch.criteria import load_domain
+from vouch.pb.v1 import feedback_pb2 as f
+from vouch.pb.v1 import (
+    feedback_pb2_grpc,
+    generation_pb2_grpc,
+    models_pb2_grpc,
+    reward_pb2_grpc,
+    rollout_pb2_grpc,
+    training_pb2_grpc,
+)
+from vouch.pb.v1 import generation_pb2 as g
+from vouch.pb.v1 import models_pb2 as m
+from vouch.pb.v1 import reward_pb2 as r
+from vouch.pb.v1 import rollout_pb2 as o
+from vouch.pb.v1 import training_pb2 as t
+from vouch.state import Access, StateFolder
+
+TOKENS = {"client": "client-token", "rater": "rater-token", "operator": "operator-token"}
+GENERATOR, CANDIDATE, REWARD = "a" * 64, "b" * 64, "c" * 64
+NAMES = {GENERATOR: "starter-generator", CANDIDATE: "generator-2", REWARD: "starter-reward"}
+LABELS = ("lymphocyte", "neutrophil", "platelet")
+SIZE = 16
+
+Call = edge.Identity
+
+
+def paint(seed: int) -> bytes:
+    """A PNG whose brightness follows the seed."""
+    return images.encode_png(np.full((SIZE, SIZE, 3), seed % 256, dtype=np.uint8))
+
+
+def brightness(data: bytes) -> float:
+    return float(images.decode(data).mean()) / 255
+
+
+class FakeSystem:
+    """Every RPC of the contract over dictionaries. `access` is what `services.edge` asks for."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.access = edge.Access(TOKENS)
+        self.images: dict[str, f.StoredImage] = {}
+        self.ratings: list[f.Rating] = []
+        self.by_request: dict[str, f.Rating] = {}
+        self.runs: dict[str, t.Run] = {}
+        self.rollouts: dict[str, o.Rollout] = {}
+        self.scored: list[str] = []
+        self.stream_versions: list[str] = []
+        self.champion = GENERATOR
+        self.break_after: int | None = None
+        """Items after which a score stream ends with UNAVAILABLE; None never."""
+
+    # generation
+
+    @edge.unary
+    async def GenerateImages(self, request: g.GenerateImagesRequest, who: Call) -> g.GenerateImagesResponse:
+        made = self._draw(request, 64)
+        return g.GenerateImagesResponse(
+            request_id=request.request_id, images=made, generator_version=self.champion, reward_version=REWARD
+        )
+
+    @edge.streaming
+    async def StreamImages(
+        self, request: g.StreamImagesRequest, who: Call
+    ) -> AsyncIterator[g.StreamImagesResponse]:
+        made = self._draw(request, 10_000)
+        for number, image in enumerate(made):
+            progress = g.GenerationProgress(images_done=number, images_total=len(made), step=1, total_steps=2)
+            yield g.StreamImagesResponse(progress=progress)
+            yield g.StreamImagesResponse(image=image)
+        summary = g.GenerationSummary(images=len(made), generator_version=self.champion, total_s=0.5)
+        yield g.StreamImagesResponse(summary=summary)
+
+    @edge.unary
+    async def DescribeGenerator(
+        self, request: g.DescribeGeneratorRequest, who: Call
+    ) -> g.DescribeGeneratorResponse:
+        shapes = g.PromptAttribute(name="nucleus_shape", values=["round", "irregular"])
+        return g.DescribeGeneratorResponse(
+            generator_version=self.champion, generator_name=NAMES[self.champion], width=SIZE, height=SIZE,
+            sampler="fake", default_steps=4, default_guidance=2.0, labels=LABELS, attributes=[shapes],
+            example_prompts=["neutrophil"], max_images_per_call=64, max_images_per_stream=10_000,
+        )  # fmt: skip
+
+    def _draw(self, request: Any, most: int) -> list[g.GeneratedImage]:
+        count = request.count if request.HasField("count") else 1
+        if not 1 <= count <= most:
+            raise errors.InvalidInput(f"count is {count}; ask for 1 to {most} images.")
+        if request.prompt.partition(",")[0] not in LABELS:
+            raise errors.InvalidInput(f"Unknown word in {request.prompt!r}. Known: {', '.join(LABELS)}.")
+        return [self._image(request.prompt, request.seed + index, index) for index in range(count)]
+
+    def _image(self, prompt: str, seed: int, index: int) -> g.GeneratedImage:
+        data = paint(seed)
+        digest = images.digest(data)
+        score = brightness(data)
+        self.images.setdefault(
+            digest,
+            f.StoredImage(
+                digest=digest, data=data, media_type="image/png", width=SIZE, height=SIZE, prompt=prompt,
+                source=f.IMAGE_SOURCE_GENERATED, seed=seed, generator_version=self.champion, score=score,
+            ),
+        )  # fmt: skip
+        return g.GeneratedImage(
+            data=data, media_type="image/png", digest=digest, index=index, width=SIZE, height=SIZE,
+            prompt=prompt, seed=seed, sampler="fake", steps=4, guidance=2.0, generator_version=self.champion,
+            generator_name=NAMES[self.champion], reward_version=REWARD, score=score, score_std=0.05,
+            criterion_scores={"cell_type": score},
+        )  # fmt: skip
+
+    # reward
+
+    @edge.unary
+    async def ScoreImages(self, request: r.ScoreImagesRequest, who: Call) -> r.ScoreImagesResponse:
+        return r.ScoreImagesResponse(
+            scores=[self._score(item) for item in request.items], reward_version=REWARD
+        )
+
+    @edge.streaming
+    async def ScoreStream(
+        self, requests: AsyncIterator[r.ScoreStreamRequest], who: Call
+    ) -> AsyncIterator[r.ScoreStreamResponse]:
+        first = True
+        async for request in requests:
+            if first:
+                self.stream_versions.append(request.version)
+                first = False
+            yield r.ScoreStreamResponse(results=[self._result(item) for item in reversed(request.items)])
+            if self.break_after is not None and len(self.scored) >= self.break_after:
+                raise errors.Unavailable("The reward model went away. Try again.")
+
+    def _result(self, item: r.ScoreItem) -> r.ScoreResult:
+        try:
+            return r.ScoreResult(item_id=item.item_id, score=self._score(item))
+        except errors.VouchError as error:
+            return r.ScoreResult(
+                item_id=item.item_id, error=r.ItemError(reason=error.reason, message=error.message)
+            )
+
+    def _score(self, item: r.ScoreItem) -> r.ImageScore:
+        data = item.data or self._stored(item.digest).data
+        value = brightness(data)
+        self.scored.append(item.item_id)
+        return r.ImageScore(
+            item_id=item.item_id, digest=images.digest(data), score=value, score_std=0.05,
+            criterion_scores={"cell_type": value}, reward_version=REWARD,
+        )  # fmt: skip
+
+    def _stored(self, digest: str) -> f.StoredImage:
+        if digest not in self.images:
+            raise errors.NotFound(f"There is no image {digest}.", "UNKNOWN_IMAGE")
+        return self.images[digest]
+
+    # feedback
+
+    @edge.unary
+    async def RecordRating(self, request: f.RecordRatingRequest, who: Call) -> f.Rating:
+        return self._record(request)
+
+    def _record(self, request: f.RecordRatingRequest) -> f.Rating:
+        if request.request_id in self.by_request:
+            return self.by_request[request.request_id]
+        self._stored(request.rating.image_digest)
+        rating = f.Rating()
+        rating.CopyFrom(request.rating)
+        rating.rating_id = f"rating-{len(self.ratings) + 1}"
+        rating.domain = "blood_cells"
+        if not rating.HasField("created_at"):
+            rating.created_at.GetCurrentTime()
+        self.ratings.append(rating)
+        self.by_request[request.request_id] = rating
+        return rating
+
+    @edge.unary
+    async def ImportRatings(
+        self, requests: AsyncIterator[f.ImportRatingsRequest], who: Call
+    ) -> f.ImportRatingsResponse:
+        answer = f.ImportRatingsResponse()
+        index = 0
+        async for request in requests:
+            for one in request.ratings:
+                self._import(one, index, answer)
+                index += 1
+        return answer
+
+    def _import(self, one: f.RecordRatingRequest, index: int, answer: f.ImportRatingsResponse) -> None:
+        known = one.request_id in self.by_request
+        try:
+            self._record(one)
+        except errors.VouchError as error:
+            answer.failed += 1
+            answer.failures.add(
+                index=index, request_id=one.request_id, reason=error.reason, message=error.message
+            )
+            return
+        if known:
+            answer.already_recorded += 1
+        else:
+            answer.recorded += 1
+
+    @edge.unary
+    async def ListRatings(self, request: f.ListRatingsRequest, who: Call) -> f.ListRatingsResponse:
+        superseded = {rating.supersedes for rating in self.ratings}
+        kept = [
+            rating
+            for rating in self.ratings
+            if (request.include_superseded or rating.rating_id not in superseded)
+            and request.image_digest in ("", rating.image_digest)
+            and request.rater in ("", rating.rater)
+            and request.kind in (0, rating.kind)
+        ]
+        start, end, token = _page(request, len(kept))
+        return f.ListRatingsResponse(ratings=kept[start:end], next_page_token=token, total_size=len(kept))
+
+    @edge.unary
+    async def NextForReview(self, request: f.NextForReviewRequest, who: Call) -> f.NextForReviewResponse:
+        done = {rating.image_digest for rating in self.ratings if rating.rater == request.rater}
+        left = [image for digest, image in self.images.items() if digest not in done]
+        count = request.count if request.HasField("count") else 1
+        items = [
+            f.ReviewItem(
+                digest=i.digest,
+                data=i.data,
+                media_type=i.media_type,
+                width=SIZE,
+                height=SIZE,
+                prompt=i.prompt,
+            )
+            for i in left[:count]
+        ]
+        return f.NextForReviewResponse(items=items, remaining=len(left))
+
+    @edge.unary
+    async def DescribeCriteria(
+        self, request: f.DescribeCriteriaRequest, who: Call
+    ) -> f.DescribeCriteriaResponse:
+        domain = load_domain(request.domain or "blood_cells")
+        asked = [
+            f.Criterion(criterion_id=c.id, question=c.question, help=c.help) for c in domain.criteria[:2]
+        ]
+        return f.DescribeCriteriaResponse(domain=domain.name, title=domain.title, criteria=asked)
+
+    @edge.unary
+    async def GetImage(self, request: f.GetImageRequest, who: Call) -> f.StoredImage:
+        return self._stored(request.digest)
+
+    @edge.unary
+    async def ListImages(self, request: f.ListImagesRequest, who: Call) -> f.ListImagesResponse:
+        kept = list(self.images.values())
+        start, end, token = _page(request, len(kept))
+        return f.ListImagesResponse(images=kept[start:end], next_page_token=token, total_size=len(kept))
+
+    # models
+
+    @edge.unary
+    async def ListVersions(self, request: m.ListVersionsRequest, who: Call) -> m.ListVersionsResponse:
+        kept = [v for v in map(_version, NAMES) if request.kind in (0, v.kind)]
+        start, end, token = _page(request, len(kept))
+        return m.ListVersionsResponse(versions=kept[start:end], next_page_token=token, total_size=len(kept))
+
+    @edge.unary
+    async def GetVersion(self, request: m.GetVersionRequest, who: Call) -> m.Version:
+        return _version(_resolve(request.version))
+
+    @edge.unary
+    async def GetServing(self, request: m.GetServingRequest, who: Call) -> m.GetServingResponse:
+        slot = m.ServingSlot(
+            slot="generator", champion_version=self.champion, champion_name=NAMES[self.champion], revision=3
+        )
+        slot.replicas.add(replica_id="generation#1", revision=3, champion_version=self.champion, ok=True)
+        slot.replicas.add(replica_id="generation#2", revision=2, ok=False, reason="unet is truncated")
+        reward = m.ServingSlot(
+            slot="reward", champion_version=REWARD, champion_name=NAMES[REWARD], revision=1, converged=True
+        )
+        return m.GetServingResponse(slots=[slot, reward], vouch_version="0.1.0")
+
+    @edge.unary
+    async def GetLineage(self, request: m.GetLineageRequest, who: Call) -> m.GetLineageResponse:
+        digest = _resolve(request.version)
+        chain = [CANDIDATE, GENERATOR] if digest == CANDIDATE else [digest]
+        return m.GetLineageResponse(versions=[_version(one) for one in chain])
+
+    # rollout
+
+    @edge.unary
+    async def StartRollout(self, request: o.StartRolloutRequest, who: Call) -> o.Rollout:
+        version = _resolve(request.version)
+        if any(rollout.state == o.ROLLOUT_STATE_ACTIVE for rollout in self.rollouts.values()):
+            raise errors.FailedPrecondition("Another rollout is active. Promote it or roll it back first.")
+        rollout = o.Rollout(
+            rollout_id=f"rollout-{len(self.rollouts) + 1}", slot="generator", version=version,
+            version_name=NAMES[version], previous_version=self.champion, state=o.ROLLOUT_STATE_ACTIVE,
+            previous_name=NAMES[self.champion], percent=request.percent or 5, replicas_total=1,
+        )  # fmt: skip
+        self.rollouts[rollout.rollout_id] = rollout
+        return self._note(rollout, o.ROLLOUT_ACTION_START, request.reason)
+
+    @edge.unary
+    async def PromoteRollout(self, request: o.PromoteRolloutRequest, who: Call) -> o.Rollout:
+        rollout = self._rollout(request.rollout_id)
+        if rollout.state != o.ROLLOUT_STATE_ACTIVE:
+            raise errors.FailedPrecondition(f"{rollout.rollout_id} is not active.")
+        rollout.percent = request.percent or {5: 25}.get(rollout.percent, 100)
+        if rollout.percent == 100:
+            rollout.state = o.ROLLOUT_STATE_COMPLETED
+            self.champion = rollout.version
+        return self._note(rollout, o.ROLLOUT_ACTION_PROMOTE, request.reason)
+
+    @edge.unary
+    async def RollBackRollout(self, request: o.RollBackRolloutRequest, who: Call) -> o.Rollout:
+        rollout = self._rollout(request.rollout_id)
+        rollout.state, rollout.percent, rollout.reason = o.ROLLOUT_STATE_ROLLED_BACK, 0, request.reason
+        self.champion = rollout.previous_version
+        return self._note(rollout, o.ROLLOUT_ACTION_ROLL_BACK, request.reason)
+
+    @edge.unary
+    async def GetRollout(self, request: o.GetRolloutRequest, who: Call) -> o.Rollout:
+        return self._rollout(request.rollout_id)
+
+    @edge.streaming
+    async def WatchRollout(self, request: o.WatchRolloutRequest, who: Call) -> AsyncIterator[o.Rollout]:
+        rollout = self._rollout(request.rollout_id)
+        yield rollout
+        rollout.replicas_converged = rollout.replicas_total
+        yield rollout
+
+    @edge.unary
+    async def ListRollouts(self, request: o.ListRolloutsRequest, who: Call) -> o.ListRolloutsResponse:
+        kept = [x for x in reversed(self.rollouts.values()) if request.state in (0, x.state)]
+        return o.ListRolloutsResponse(rollouts=kept, total_size=len(kept))
+
+    def _rollout(self, rollout_id: str) -> o.Rollout:
+        if rollout_id not in self.rollouts:
+            raise errors.NotFound(f"There is no rollout {rollout_id}. `vouch rollout status` lists them.")
+        return self.rollouts[rollout_id]
+
+    def _note(self, rollout: o.Rollout, action: int, reason: str) -> o.Rollout:
+        event = rollout.events.add(action=action, percent=rollout.percent, reason=reason)  # type: ignore[arg-type]
+        event.at.GetCurrentTime()
+        return rollout
+
+    # training
+
+    @edge.unary
+    async def StartTraining(self, request: t.StartTrainingRequest, who: Call) -> t.Run:
+        if "surprise" in request.config:
+            raise errors.InvalidInput("There is no setting 'surprise'.")
+        run_id = f"run-{len(self.runs) + 1}"
+        run = t.Run(run_id=run_id, kind=request.kind, state=t.RUN_STATE_QUEUED, total_steps=4)
+        run.config.CopyFrom(request.config)
+        run.created_at.GetCurrentTime()
+        self.runs[run_id] = run
+        return run
+
+    @edge.unary
+    async def GetRun(self, request: t.GetRunRequest, who: Call) -> t.Run:
+        return self._run(request.run_id)
+
+    @edge.unary
+    async def ListRuns(self, request: t.ListRunsRequest, who: Call) -> t.ListRunsResponse:
+        kept = [run for run in reversed(self.runs.values()) if request.kind in (0, run.kind)]
+        start, end, token = _page(request, len(kept))
+        return t.ListRunsResponse(runs=kept[start:end], next_page_token=token, total_size=len(kept))
+
+    @edge.unary
+    async def CancelRun(self, request: t.CancelRunRequest, who: Call) -> t.Run:
+        run = self._run(request.run_id)
+        run.state = t.RUN_STATE_CANCELLED
+        return run
+
+    @edge.streaming
+    async def WatchRun(self, request: t.WatchRunRequest, who: Call) -> AsyncIterator[t.Run]:
+        run = self._run(request.run_id)
+        if run.state == t.RUN_STATE_QUEUED:
+            run.state = t.RUN_STATE_RUNNING
+            for step in range(1, 5):
+                run.step, run.message = step, "learning"
+                run.metrics["loss"] = 1 / step
+                yield run
+            failed = "fail" in run.config
+            run.state = t.RUN_STATE_FAILED if failed else t.RUN_STATE_SUCCEEDED
+            run.error = "The loss is not finite." if failed else ""
+            run.version_name, run.version = ("", "") if failed else ("reward-2", REWARD)
+        yield run
+
+    def _run(self, run_id: str) -> t.Run:
+        if run_id not in self.runs:
+            raise errors.NotFound(f"There is no run {run_id}.")
+        return self.runs[run_id]
+
+
+def _resolve(ref: str) -> str:
+    for digest, name in NAMES.items():
+        if ref == name or (len(ref) >= 8 and digest.startswith(ref)):
+            return digest
+    raise errors.NotFound(f"There is no version {ref}. `vouch versions` lists them.", "UNKNOWN_VERSION")
+
+
+def _version(digest: str) -> m.Version:
+    kind = m.VERSION_KIND_REWARD if digest == REWARD else m.VERSION_KIND_GENERATOR
+    version = m.Version(
+        digest=digest, name=NAMES[digest], kind=kind, format="diffusers", size_bytes=1_500_000
+    )
+    version.created_at.FromSeconds(1_700_000_000)
+    if digest == CANDIDATE:
+        version.format, version.parent, version.parent_name = "lora", GENERATOR, NAMES[GENERATOR]
+        version.lineage.MergeFrom(
+            m.VersionLineage(
+                command="vouch train align",
+                run_id="align-1",
+                data={"ratings": "d" * 64},
+                rating_count=2,
+                rating_ids=["rating-1", "rating-2"],
+                metrics={"plausible": 0.9},
+            )
+        )
+    return version
+
+
+def _page(request: Any, total: int) -> tuple[int, int, str]:
+    start = int(request.page_token or 0)
+    end = start + (request.page_size or 100)
+    return start, end, str(end) if end < total else ""
+
+
+_REGISTER = (
+    generation_pb2_grpc.add_GenerationServiceServicer_to_server,
+    reward_pb2_grpc.add_RewardServiceServicer_to_server,
+    feedback_pb2_grpc.add_FeedbackServiceServicer_to_server,
+    models_pb2_grpc.add_ModelsServiceServicer_to_server,
+    rollout_pb2_grpc.add_RolloutServiceServicer_to_server,
+    training_pb2_grpc.add_TrainingServiceServicer_to_server,
+)
+
+
+@contextlib.contextmanager
+def running_system(state: Path) -> Iterator[FakeSystem]:
+    """Serves a `FakeSystem` on a free port until the block ends; the state folder tells clients where."""
+    system = FakeSystem(state)
+    started: list[Any] = []
+    ready = threading.Event()
+
+    def serve() -> None:
+        loop = asyncio.new_event_loop()
+        stop = asyncio.Event()
+        started.extend([loop, stop])
+        loop.run_until_complete(_serve(system, stop, ready))
+        loop.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    assert ready.wait(30)
+    loop, stop = started
+    try:
+        yield system
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(30)
+
+
+async def _serve(system: FakeSystem, stop: asyncio.Event, ready: threading.Event) -> None:
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
+    for register in _REGISTER:
+        register(system, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    folder = StateFolder(system.state).create()
+    folder.write_access(Access(address=f"127.0.0.1:{port}", http="http://127.0.0.1:1", tokens=TOKENS))
+    ready.set()
+    await stop.wait()
+    await server.stop(None)

@@ -1,0 +1,184 @@
+"""One rater at a terminal: which question is open, what a key does, and when an image is done.
+
+Pure: the desk reads keys and answers, and knows nothing of gRPC or of how an image is drawn, so that every path
+through it is tested by a string of keys.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from vouch.cli.keys import Keys
+
+ANSWER_KEYS: Mapping[str, str] = {"y": "pass", "n": "fail", "u": "unsure"}
+VERDICT_KEYS: Mapping[str, str] = {"y": "plausible", "n": "implausible", "u": "unsure"}
+HELP = "y yes · n no · u unsure · b back · ? help · t note · s skip image · q quit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One criterion as it is asked."""
+
+    id: str
+    text: str
+    help: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """An image to rate, with no hint of its origin."""
+
+    digest: str
+    data: bytes = field(repr=False)
+    prompt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the rater said of one image."""
+
+    image: str
+    answers: Mapping[str, str]
+    verdict: str
+    text: str
+    duration_ms: int
+    supersedes: str = ""
+
+
+class Screen(Protocol):
+    """Where the rater sees things."""
+
+    def show(self, exhibit: Exhibit, number: int) -> None: ...
+    def ask(self, text: str) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+class Quit(Exception):
+    """The rater pressed q, or the keys ended."""
+
+
+class Back(Exception):
+    """Back beyond the first question: the previous image is wanted again."""
+
+
+class Skip(Exception):
+    """Leave this image to somebody else."""
+
+
+@dataclass
+class Tally:
+    """What came of a session."""
+
+    rated: int = 0
+    corrected: int = 0
+    skipped: int = 0
+    rating_ids: list[str] = field(default_factory=list)
+
+
+class Desk:
+    """Shows images one after another and records a verdict for each.
+
+    `record` stores a verdict durably and returns the id of the rating; going back from the first question of an
+    image reopens the one before, and its new verdict supersedes the old.
+    """
+
+    def __init__(
+        self,
+        questions: tuple[Question, ...],
+        keys: Keys,
+        screen: Screen,
+        record: Callable[[Verdict], str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._questions = questions
+        self._keys = keys
+        self._screen = screen
+        self._record = record
+        self._clock = clock
+        self._done: list[tuple[Exhibit, str]] = []
+        self.tally = Tally()
+
+    def rate(self, exhibits: Iterator[Exhibit]) -> Tally:
+        """Rates until there is nothing left or the rater has had enough."""
+        try:
+            for exhibit in exhibits:
+                self._rate_one(exhibit, "")
+        except Quit:
+            pass  # an image that was not finished is simply not rated
+        return self.tally
+
+    def _rate_one(self, exhibit: Exhibit, supersedes: str) -> None:
+        while True:
+            try:
+                verdict = self._judge(exhibit, supersedes)
+            except Skip:
+                self.tally.skipped += 0 if supersedes else 1
+                return
+            except Back:
+                self._reopen_previous(supersedes)
+                if supersedes:
+                    return
+                continue
+            rating_id = self._record(verdict)
+            self._count(exhibit, rating_id, bool(supersedes))
+            return
+
+    def _reopen_previous(self, supersedes: str) -> None:
+        if supersedes or not self._done:
+            self._screen.note("There is no earlier image to go back to.")
+            return
+        previous, rating_id = self._done.pop()
+        self._rate_one(previous, rating_id)
+
+    def _count(self, exhibit: Exhibit, rating_id: str, correction: bool) -> None:
+        self._done.append((exhibit, rating_id))
+        self.tally.rating_ids.append(rating_id)
+        if correction:
+            self.tally.corrected += 1
+        else:
+            self.tally.rated += 1
+
+    def _judge(self, exhibit: Exhibit, supersedes: str) -> Verdict:
+        self._screen.show(exhibit, self.tally.rated + self.tally.skipped + 1)
+        started = self._clock()
+        answers: list[str] = []
+        text = ""
+        while len(answers) <= len(self._questions):
+            key = self._ask(len(answers))
+            if key == "b":
+                if not answers:
+                    raise Back
+                answers.pop()
+            elif key == "t":
+                self._screen.note("Note, then Enter:")
+                text = self._keys.line()
+            else:
+                answers.append(key)
+        *given, overall = answers
+        return Verdict(
+            image=exhibit.digest,
+            answers={q.id: ANSWER_KEYS[key] for q, key in zip(self._questions, given, strict=True)},
+            verdict=VERDICT_KEYS[overall],
+            text=text,
+            duration_ms=round(1000 * (self._clock() - started)),
+            supersedes=supersedes,
+        )
+
+    def _ask(self, number: int) -> str:
+        """One key that means something here."""
+        last = number == len(self._questions)
+        question = None if last else self._questions[number]
+        prefix = f"{number + 1}/{len(self._questions) + 1} "
+        self._screen.ask(prefix + (question.text if question else "All in all, is the image plausible?"))
+        while True:
+            key = self._keys.press()
+            if key in ("", "q"):
+                raise Quit
+            if key == "s":
+                raise Skip
+            if key in ANSWER_KEYS or key in ("b", "t"):
+                return key
+            self._screen.note(question.help if key == "?" and question and question.help else HELP)
