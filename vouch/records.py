@@ -6,6 +6,7 @@ not known is "", a number that is not known is None.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -36,6 +37,22 @@ T = TypeVar("T")
 def now() -> datetime:
     """The present moment in UTC, to the microsecond (what the catalog keeps)."""
     return datetime.now(timezone.utc)
+
+
+def json_ready(value: Any) -> Any:
+    """The value as JSON gives it back: tuples as lists, text as keys, None for NaN and ∞.
+
+    A loss that became NaN must not cost the record of the run.
+    """
+    if isinstance(value, Mapping):
+        return {str(name): json_ready(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_ready(inner) for inner in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    raise TypeError(f"{type(value).__name__} cannot be kept as JSON: give numbers, text, lists and dicts")
 
 
 @dataclass(frozen=True, kw_only=True)

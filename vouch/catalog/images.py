@@ -1,0 +1,149 @@
+"""Images, their provenance and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import sqlalchemy as sa
+
+from vouch.catalog import pages, tables
+from vouch.catalog.database import Database, insert_once
+from vouch.errors import InvalidInput, NotFound
+from vouch.records import IMAGE_SOURCES, ImageRecord, ImageSource, Page, RaterKind, Score
+
+MAX_REVIEW = 100
+
+
+class Images:
+    """What the catalog knows of images; the bytes themselves are in the blob store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, records: Iterable[ImageRecord], scores: Iterable[Score] = ()) -> None:
+        """Store images and their scores in one transaction.
+
+        A digest that is already known keeps its first provenance: the same bytes are the same image.
+        """
+        with self._database.write() as connection:
+            for record in records:
+                _check(record)
+                insert_once(connection, tables.images, asdict(record))
+            _insert_scores(connection, scores)
+
+    def get(self, digest: str) -> ImageRecord:
+        """Raises NotFound for a digest that was never stored."""
+        with self._database.read() as connection:
+            return get_image(connection, digest)
+
+    def list(
+        self,
+        *,
+        source: ImageSource | None = None,
+        generator_version: str | None = None,
+        label: str | None = None,
+        request_id: str | None = None,
+        page_size: int = pages.DEFAULT_PAGE_SIZE,
+        page_token: str = "",
+    ) -> Page[ImageRecord]:
+        """Newest first; each filter that is given must hold."""
+        filters = {
+            "source": source,
+            "generator_version": generator_version,
+            "label": label,
+            "request_id": request_id,
+        }
+        with self._database.read() as connection:
+            return pages.read_page(
+                connection, tables.images, filters, _image, page_size=page_size, page_token=page_token
+            )
+
+    def add_scores(self, scores: Iterable[Score]) -> None:
+        """Store scores of known images; a second score of one image by one version changes nothing.
+
+        Raises:
+            NotFound: an image that was never stored; nothing is written.
+        """
+        with self._database.write() as connection:
+            _insert_scores(connection, scores)
+
+    def scores(self, digest: str) -> tuple[Score, ...]:
+        """What each reward version said of this image, newest first."""
+        table = tables.scores
+        query = (
+            sa.select(table)
+            .where(table.c.image == digest)
+            .order_by(table.c.created_at.desc(), table.c.version)
+        )
+        with self._database.read() as connection:
+            get_image(connection, digest)
+            return tuple(Score(**row._mapping) for row in connection.execute(query))
+
+    def next_for_review(
+        self,
+        rater: str,
+        *,
+        count: int = 1,
+        kind: RaterKind = "human",
+        sources: tuple[ImageSource, ...] = ("generated",),
+        label: str | None = None,
+        generator_version: str | None = None,
+    ) -> tuple[ImageRecord, ...]:
+        """Images for this rater: the least rated first, at random among equals, none that this rater has rated.
+
+        Only ratings of the same `kind` count, so that simulated raters never push an image out of people's queue.
+        An empty answer means that nothing is left to rate.
+        """
+        if not 1 <= count <= MAX_REVIEW:
+            raise InvalidInput(f"Ask for 1 to {MAX_REVIEW} images at once, not {count}.")
+        query = _review_query(rater, kind).where(tables.images.c.source.in_(sources)).limit(count)
+        if label is not None:
+            query = query.where(tables.images.c.label == label)
+        if generator_version is not None:
+            query = query.where(tables.images.c.generator_version == generator_version)
+        with self._database.read() as connection:
+            return tuple(_image(row) for row in connection.execute(query))
+
+
+def get_image(connection: sa.Connection, digest: str) -> ImageRecord:
+    row = connection.execute(sa.select(tables.images).where(tables.images.c.digest == digest)).first()
+    if row is None:
+        raise NotFound(f"There is no image {digest}: only stored images can be named.", "IMAGE_NOT_FOUND")
+    return _image(row)
+
+
+def _review_query(rater: str, kind: RaterKind) -> sa.Select[Any]:
+    ratings, images = tables.ratings, tables.images
+    # A correction is no further opinion, so only first ratings are counted.
+    counts = (
+        sa.select(ratings.c.image, sa.func.count().label("n"))
+        .where(ratings.c.kind == kind, ratings.c.supersedes.is_(None))
+        .group_by(ratings.c.image)
+        .subquery()
+    )
+    mine = sa.select(ratings.c.image).where(ratings.c.rater == rater)
+    return (
+        sa.select(images)
+        .outerjoin(counts, counts.c.image == images.c.digest)
+        .where(images.c.digest.not_in(mine))
+        .order_by(sa.func.coalesce(counts.c.n, 0), sa.func.random())
+    )
+
+
+def _check(record: ImageRecord) -> None:
+    if record.source not in IMAGE_SOURCES:
+        raise InvalidInput(f"{record.source!r} is no source of images: {', '.join(IMAGE_SOURCES)}.")
+    if record.seed is not None and not 0 <= record.seed < 2**63:
+        raise InvalidInput(f"seed must be 0 to 2^63-1, not {record.seed}.")
+
+
+def _insert_scores(connection: sa.Connection, scores: Iterable[Score]) -> None:
+    for score in scores:
+        get_image(connection, score.image)
+        insert_once(connection, tables.scores, {**asdict(score), "criteria": dict(score.criteria)})
+
+
+def _image(row: Any) -> ImageRecord:
+    return ImageRecord(**{name: value for name, value in row._mapping.items() if name != "seq"})

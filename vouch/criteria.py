@@ -1,0 +1,114 @@
+"""What an expert is asked: a checklist per domain, read from a file.
+
+The blood-cell checklist ships in `vouch/domains/`. Another domain is a JSON file of the same form, chosen by one
+setting (`VOUCH_DOMAIN=/path/to/mine.json`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from vouch.errors import InvalidInput, NotFound
+from vouch.records import ANSWERS, Answer, Verdict
+
+_NAME = r"^[a-z][a-z0-9_]{0,63}$"
+_SHIPPED = Path(__file__).parent / "domains"
+
+
+class Criterion(BaseModel):
+    """One question about an image, answered with pass, fail or unsure."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(pattern=_NAME)
+    question: str = Field(min_length=1, max_length=500)
+    help: str = Field(default="", max_length=5000)
+
+
+class Domain(BaseModel):
+    """A kind of image and the checklist that belongs to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=_NAME)
+    title: str = Field(default="", max_length=200)
+    criteria: tuple[Criterion, ...] = Field(min_length=1, max_length=100)
+
+    @field_validator("criteria")
+    @classmethod
+    def _distinct(cls, criteria: tuple[Criterion, ...]) -> tuple[Criterion, ...]:
+        ids = [criterion.id for criterion in criteria]
+        if len(set(ids)) != len(ids):
+            raise ValueError("two criteria have the same id")
+        return criteria
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(criterion.id for criterion in self.criteria)
+
+    def check(self, answers: Mapping[str, str]) -> None:
+        """Raises InvalidInput for a criterion that this domain does not ask, or an answer that does not exist."""
+        for criterion, answer in answers.items():
+            if criterion not in self.ids:
+                raise InvalidInput(
+                    f"Unknown criterion {criterion!r}. Domain {self.name} asks: {', '.join(self.ids)}.",
+                    "UNKNOWN_CRITERION",
+                )
+            if answer not in ANSWERS:
+                raise InvalidInput(
+                    f"{answer!r} is not an answer to {criterion}: choose {', '.join(ANSWERS)}."
+                )
+
+    def verdict(self, answers: Mapping[str, Answer]) -> Verdict:
+        """What the answers say together: all must hold. An unanswered criterion leaves it unsure."""
+        given = [answers.get(criterion, "unsure") for criterion in self.ids]
+        if "fail" in given:
+            return "implausible"
+        return "unsure" if "unsure" in given else "plausible"
+
+
+def load_domain(ref: str | Path = "blood_cells") -> Domain:
+    """The domain that ships under this name, or the one in this JSON file.
+
+    Raises:
+        NotFound: neither a shipped name nor a file.
+        InvalidInput: the file does not describe a domain; the message says where it is wrong.
+    """
+    text = _read(str(ref))
+    try:
+        return Domain.model_validate(_parse(text))
+    except (ValueError, ValidationError) as error:
+        raise InvalidInput(f"{ref} does not describe a domain: {_first_line(error)}") from error
+
+
+def _read(ref: str) -> str:
+    shipped = _SHIPPED / f"{ref}.json"
+    path = shipped if re.fullmatch(_NAME, ref) and shipped.is_file() else Path(ref)
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        names = ", ".join(sorted(entry.stem for entry in _SHIPPED.glob("*.json")))
+        raise NotFound(
+            f"There is no domain {ref!r}: give the path of a JSON file or one of {names}.", "UNKNOWN_DOMAIN"
+        ) from error
+
+
+def _parse(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("a JSON object is expected")
+    return cast("dict[str, Any]", value)
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return f"{where}: {first['msg']}"
+    return str(error)

@@ -1,0 +1,200 @@
+"""Ratings as files: CSV for spreadsheets, Parquet for pipelines. What is exported imports again exactly.
+
+One row per rating, one column `answer.<criterion>` per criterion. An import checks every row first: either all
+rows are stored or none, and what cannot be taken is named by its row.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from vouch.atomic import write_whole
+from vouch.catalog import Catalog
+from vouch.catalog.ratings import bad_rows
+from vouch.criteria import Domain
+from vouch.errors import InvalidInput, NotFound
+from vouch.records import Preference, Rating
+
+ANSWER = "answer."
+_TEXTS = ("id", "request_id", "image", "generator_version", "rater", "kind", "domain", "verdict")
+_TAIL = ("preference_other", "preference_preferred", "text", "ui_version", "supersedes")
+COLUMNS = (*_TEXTS, *_TAIL, "duration_ms", "created_at")
+_NEEDED = frozenset({"id", "request_id", "image", "rater", "kind", "domain", "verdict", "created_at"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportReport:
+    """What an import did."""
+
+    added: int
+    already_there: int
+
+
+def export_ratings(catalog: Catalog, path: str | Path) -> int:
+    """Write every rating, oldest first, to a .csv or .parquet file, and answer how many there were.
+
+    Raises:
+        InvalidInput: another suffix.
+        StorageFull: no room; a file that was there before is untouched.
+    """
+    path = Path(path)
+    write = _format(path, {".csv": _to_csv, ".parquet": _to_parquet})
+    rows = [_row(rating) for rating in catalog.ratings.iterate()]
+    criteria = dict.fromkeys(name for row in rows for name in row if name.startswith(ANSWER))
+    if not path.parent.is_dir():
+        raise NotFound(f"There is no folder {path.parent} to write {path.name} into.")
+    write_whole(path, write(rows, [*COLUMNS, *criteria]))
+    return len(rows)
+
+
+def import_ratings(catalog: Catalog, path: str | Path, domain: Domain) -> ImportReport:
+    """Store the ratings of a file that `export_ratings` wrote (or one of the same columns).
+
+    A rating that is already there, equal in all, is counted and left.
+
+    Raises:
+        NotFound: no such file.
+        InvalidInput: not a readable file, missing columns, or rows that cannot be stored, each named by number
+            (the first row after the header is row 1). Nothing was imported.
+    """
+    path = Path(path)
+    read = _format(path, {".csv": _from_csv, ".parquet": _from_parquet})
+    if not path.is_file():
+        raise NotFound(f"There is no file {path}.")
+    numbered, problems = [], []
+    for number, row in enumerate(read(path), start=1):
+        try:
+            numbered.append((number, _rating(row)))
+        except ValueError as error:
+            problems.append((number, str(error)))
+    if problems:
+        raise bad_rows(problems)
+    added, already = catalog.ratings.restore(numbered, domain)
+    return ImportReport(added=added, already_there=already)
+
+
+def _format(path: Path, by_suffix: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    try:
+        return by_suffix[path.suffix.lower()]
+    except KeyError:
+        raise InvalidInput(f"{path.name}: ratings are kept as {' or '.join(by_suffix)} files.") from None
+
+
+def _row(rating: Rating) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        name: getattr(rating, name) for name in COLUMNS if not name.startswith("preference_")
+    }
+    row["preference_other"] = rating.preference.other if rating.preference else ""
+    row["preference_preferred"] = rating.preference.preferred if rating.preference else ""
+    row.update({f"{ANSWER}{criterion}": answer for criterion, answer in rating.answers.items()})
+    return row
+
+
+def _rating(row: Mapping[str, Any]) -> Rating:
+    """Raises ValueError with what is wrong."""
+    for name in _NEEDED:
+        if not row.get(name):
+            raise ValueError(f"{name} is empty")
+    texts = {name: str(row.get(name) or "") for name in (*_TEXTS, *_TAIL)}
+    other, preferred = texts.pop("preference_other"), texts.pop("preference_preferred")
+    answers = {
+        name[len(ANSWER) :]: str(value) for name, value in row.items() if name.startswith(ANSWER) and value
+    }
+    return Rating(
+        **texts,  # type: ignore[arg-type]  # the catalog checks kind and verdict
+        answers=answers,  # type: ignore[arg-type]
+        preference=Preference(other=other, preferred=preferred) if other or preferred else None,
+        duration_ms=_duration(row.get("duration_ms")),
+        created_at=_moment(row["created_at"]),
+    )
+
+
+def _duration(value: Any) -> int:
+    try:
+        return int(value or 0)
+    except ValueError:
+        raise ValueError(f"duration_ms is not a whole number: {value!r}") from None
+
+
+def _moment(value: Any) -> datetime:
+    try:
+        moment = (
+            value
+            if isinstance(value, datetime)
+            else datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+        )
+    except ValueError:
+        raise ValueError(f"created_at is not a time such as 2026-01-31T12:00:00+00:00: {value!r}") from None
+    if moment.tzinfo is None:
+        raise ValueError(f"created_at has no time zone: {value!r}")
+    return moment.astimezone(timezone.utc)
+
+
+def _to_csv(rows: list[dict[str, Any]], columns: list[str]) -> bytes:
+    buffer = io.StringIO(newline="")
+    # Everything quoted, so that a text's own line ends and spaces survive spreadsheets.
+    writer = csv.DictWriter(buffer, columns, restval="", quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {**row, "created_at": row["created_at"].isoformat(timespec="microseconds")} for row in rows
+    )
+    return buffer.getvalue().encode("utf-8")
+
+
+def _from_csv(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:  # -sig: a spreadsheet may have put a mark
+            reader = csv.DictReader(file, restkey="", strict=True)
+            _check_columns(path, list(reader.fieldnames or []))
+            for row in reader:
+                if "" in row:
+                    raise InvalidInput(
+                        f"{path} line {reader.line_num} has more cells than the header has columns."
+                    )
+                yield row
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} is not a readable CSV file in UTF-8: {error}.") from error
+
+
+def _to_parquet(rows: list[dict[str, Any]], columns: list[str]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"duration_ms": pa.int64(), "created_at": pa.timestamp("us", tz="UTC")}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
+    table = pa.Table.from_pylist([{**dict.fromkeys(columns), **row} for row in rows], schema=schema)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _from_parquet(path: Path) -> Iterator[Mapping[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        _check_columns(path, file.schema_arrow.names)
+        for batch in file.iter_batches():
+            yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise InvalidInput(f"{path} is not a readable Parquet file: {error}.") from error
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    missing = sorted(_NEEDED - set(columns))
+    if missing:
+        raise InvalidInput(f"{path} lacks the columns {', '.join(missing)}.", "MISSING_COLUMNS")
+    unknown = sorted(name for name in columns if name not in COLUMNS and not name.startswith(ANSWER))
+    if unknown:
+        raise InvalidInput(
+            f"{path} has columns that mean nothing here: {', '.join(unknown)}. Known are {', '.join(COLUMNS)} "
+            f"and {ANSWER}<criterion>.",
+            "UNKNOWN_COLUMNS",
+        )

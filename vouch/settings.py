@@ -1,0 +1,232 @@
+"""One frozen tree of settings, and the folder where a system keeps its state.
+
+Read from, strongest first: arguments, environment (`VOUCH_STATE`, `VOUCH_SERVER__GRPC_PORT` …), a JSON file.
+A name that does not exist fails, in each of the three: a typo must never run with the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from vouch.errors import InvalidInput
+from vouch.state import Access, StateFolder
+
+__all__ = ["Access", "Settings", "StateFolder", "load_settings"]
+
+PREFIX = "VOUCH_"
+# Read elsewhere: where the client connects, what the jobs service tells a job, where settings come from.
+OTHER_VARIABLES = frozenset(
+    {
+        "VOUCH_ADDRESS",
+        "VOUCH_DEBUG",
+        "VOUCH_HTTP",
+        "VOUCH_TOKEN",
+        "VOUCH_RAY_ADDRESS",
+        "VOUCH_SETTINGS",
+        "VOUCH_TEST_POSTGRES",
+    }  # fmt: skip
+)
+# Kubernetes puts such variables beside every container of a service that is called vouch.
+_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP)(_\w+)?)?$")
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerSettings(_Group):
+    """Where the system listens."""
+
+    host: str = "127.0.0.1"
+    grpc_port: int = Field(default=9000, ge=1, le=65535)
+    http_port: int = Field(default=8000, ge=1, le=65535)
+    proxy: Literal["haproxy", "plain"] = "haproxy"
+    """Ray Serve's HAProxy mode, or its own Python proxy (about four times the latency)."""
+    auth: bool = True
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _guarded(self) -> ServerSettings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together: give both or none")
+        if self.host not in ("127.0.0.1", "::1", "localhost") and self.tls_cert is None:
+            raise ValueError(
+                f"host {self.host} is not this machine alone: give tls_cert and tls_key, or 127.0.0.1"
+            )
+        return self
+
+
+class ModelSettings(_Group):
+    """One deployment that holds a model."""
+
+    model: str = ""
+    """A folder (or hub id) that takes the starter model's place; "" is the starter."""
+    replicas: int = Field(default=1, ge=1, le=256)
+    threads: int = Field(default=0, ge=0, le=1024)
+    """torch threads of a replica; 0 shares the machine's cores out."""
+    max_batch: int = Field(default=16, ge=1, le=1024)
+    max_queued: int = Field(default=256, ge=1)
+    """Requests that wait; one more is refused with RESOURCE_EXHAUSTED."""
+    max_ongoing: int = Field(default=128, ge=100)
+    """Serve's limit per replica; its own default of 5 collapses throughput."""
+
+
+class RewardSettings(ModelSettings):
+    """The reward model is small: larger batches cost it little."""
+
+    max_batch: int = Field(default=64, ge=1, le=4096)
+
+
+class RolloutSettings(_Group):
+    """How a candidate comes into serving."""
+
+    poll_s: float = Field(default=0.5, gt=0, le=60)
+    """How often a replica looks at the desired state."""
+    steps_percent: tuple[int, ...] = (5, 25, 100)
+
+    @model_validator(mode="after")
+    def _rising(self) -> RolloutSettings:
+        steps = self.steps_percent
+        if not steps or steps[-1] != 100 or any(a >= b for a, b in zip((0, *steps), steps, strict=False)):
+            raise ValueError("steps_percent must rise, begin above 0 and end with 100")
+        return self
+
+
+class TrainingSettings(_Group):
+    """How much of the machine a training job may take from serving."""
+
+    nice: int = Field(default=19, ge=0, le=19)
+    threads: int = Field(default=1, ge=1, le=1024)
+    workers: int = Field(default=1, ge=1, le=1024)
+
+
+class Settings(BaseSettings):
+    """The whole tree. Make one with `load_settings`, which turns complaints into `InvalidInput`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    state: Path = Path("state")
+    domain: str = "blood_cells"
+    """A shipped domain, or a JSON file with another checklist."""
+    catalog_url: str = Field(default="", repr=False)
+    """SQLAlchemy URL, e.g. postgresql://user@host/vouch; "" is SQLite in the state folder."""
+    blobs_url: str = ""
+    """fsspec URL, e.g. s3://bucket/vouch; "" is the state folder."""
+    server: ServerSettings = ServerSettings()
+    generation: ModelSettings = ModelSettings()
+    reward: RewardSettings = RewardSettings()
+    rollout: RolloutSettings = RolloutSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings)  # a .env file that happens to lie around changes nothing
+
+    @property
+    def folder(self) -> StateFolder:
+        return StateFolder(self.state)
+
+    @property
+    def resolved_catalog_url(self) -> str:
+        return self.catalog_url or self.folder.catalog_url
+
+    @property
+    def resolved_blobs_url(self) -> str:
+        return self.blobs_url or str(self.folder.blobs)
+
+
+def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
+    """The settings of this process. `overrides` are top-level fields; None means "not given".
+
+    `file` (or `VOUCH_SETTINGS`) names a JSON file of the same tree.
+
+    Raises:
+        InvalidInput: an unknown name or a value out of range, said by name.
+    """
+    _refuse_unknown_variables(os.environ)
+    named = file or (Path(os.environ["VOUCH_SETTINGS"]) if os.environ.get("VOUCH_SETTINGS") else None)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        from_file = _read_file(named) if named else {}
+        # The environment is stronger than the file, so the file only fills what it leaves open.
+        return Settings(**_merge(_merge(from_file, _from_environment()), given))
+    except ValidationError as error:
+        raise InvalidInput(_complaint(error), "INVALID_SETTING") from error
+
+
+def _from_environment() -> dict[str, Any]:
+    """What the environment sets, and nothing of the defaults."""
+    return EnvSettingsSource(Settings)()
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InvalidInput(
+            f"The settings file {path} cannot be read: {error.strerror}.", "INVALID_SETTING"
+        ) from error
+    except ValueError as error:
+        raise InvalidInput(f"The settings file {path} is not JSON: {error}.", "INVALID_SETTING") from error
+    if not isinstance(value, dict):
+        raise InvalidInput(f"The settings file {path} must hold one JSON object.", "INVALID_SETTING")
+    return value
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for name, value in over.items():
+        below = merged.get(name)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[name] = _merge(below, value) if both and below is not None else value
+    return merged
+
+
+def _known_variables() -> set[str]:
+    known = set(OTHER_VARIABLES)
+    for name, field in Settings.model_fields.items():
+        known.add(f"{PREFIX}{name}".upper())
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, BaseModel):
+            known.update(f"{PREFIX}{name}__{inner}".upper() for inner in group.model_fields)
+    return known
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    known = _known_variables()
+    for name in sorted(environment):
+        if not name.startswith(PREFIX) or name.upper() in known or _KUBERNETES.search(name):
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else f" Known are: {', '.join(sorted(known))}."
+        raise InvalidInput(
+            f"The environment variable {name} is not a setting of vouch.{hint}", "UNKNOWN_SETTING"
+        )
+
+
+def _complaint(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        where = ".".join(str(part) for part in item["loc"]) or "settings"
+        what = "there is no such setting" if item["type"] == "extra_forbidden" else item["msg"]
+        lines.append(f"{where}: {what}")
+    return "; ".join(lines)
