@@ -26,6 +26,8 @@ _LOOKS_LIKE_DIGEST = re.compile(r"[0-9a-f]{8,}")
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
 _CHUNK = 1 << 20
 
+VersionList = list[Version]
+
 
 class Registry:
     """Publishes and opens versions under `models_dir`; the catalog is their index.
@@ -80,7 +82,7 @@ class Registry:
         """By name, digest, or unique beginning of a digest (8 characters or more). Raises NotFound, InvalidInput."""
         return self._catalog.versions.get(ref)
 
-    def list(self, kind: VersionKind | None = None) -> list[Version]:
+    def list(self, kind: VersionKind | None = None) -> VersionList:
         """Every version, newest first."""
         page = self._catalog.versions.list(kind, page_size=1000)
         versions = [*page.items]
@@ -110,7 +112,7 @@ class Registry:
         _verify(folder, version)
         return folder
 
-    def lineage(self, ref: str) -> list[Version]:
+    def lineage(self, ref: str) -> VersionList:
         """The version, its parent, and so on to the root."""
         chain = [self.get(ref)]
         while chain[-1].parent:
@@ -295,5 +297,6 @@ def _verify_file(folder: Path, version: Version, name: str, entry: FileEntry) ->
 
 def _corrupt(version: Version, name: str, what: str) -> CorruptVersion:
     return CorruptVersion(
-        f"Version {version.name} is damaged: {name} {what}. Restore {version.digest[:12]} from a backup or train it again."
+        f"Version {version.name} is damaged: {name} {what}. "
+        f"Restore {version.digest[:12]} from a backup, or train it again."
     )

@@ -33,7 +33,7 @@ OTHER_VARIABLES = frozenset(
         "VOUCH_RAY_ADDRESS",
         "VOUCH_SETTINGS",
         "VOUCH_TEST_POSTGRES",
-    }  # fmt: skip
+    }
 )
 # Kubernetes puts such variables beside every container of a service that is called vouch.
 _KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP)(_\w+)?)?$")

@@ -145,7 +145,9 @@ def _insert(connection: sa.Connection, slot: str, candidate: str, champion: str)
     result = connection.execute(
         sa.insert(tables.rollouts).values(**values, created_at=moment, updated_at=moment)
     )
-    return int(result.inserted_primary_key[0])
+    key = result.inserted_primary_key
+    assert key is not None
+    return int(key[0])
 
 
 def _locked(connection: sa.Connection, rollout_id: str, ask: _Ask) -> tuple[Rollout, bool]:
