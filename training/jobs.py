@@ -1,0 +1,113 @@
+"""Training loops on Ray Train. The only file of `training` that knows Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from training.worker import Work, work
+from vouch.errors import Cancelled, Internal, VouchError
+
+MAX_FAILURES = 3
+"""How often a killed worker is replaced; the loop then goes on from its last checkpoint."""
+
+
+def run_on_ray(job: Work, *, workers: int = 1, cpus: float = 0.5, gpus: float = 0.0) -> dict[str, Any]:
+    """Runs `job` as a Ray Train job and returns its figures.
+
+    Joins the cluster that ``VOUCH_RAY_ADDRESS`` names, or starts one of its own on this machine.
+
+    Raises:
+        Cancelled: the run was cancelled.
+        VouchError: what the loop itself raised.
+        Internal: anything else; says where the log is.
+    """
+    with _cluster(cpus * workers + 1):
+        trainer = TorchTrainer(
+            _train_loop,
+            train_loop_config=job.as_json(),
+            scaling_config=ScalingConfig(
+                num_workers=workers,
+                use_gpu=gpus > 0,
+                resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})},
+            ),
+            run_config=RunConfig(
+                # Unique, because Ray Train returns the old result of a name that it has seen.
+                name=f"{job.run_id or job.kind}-{uuid.uuid4().hex[:8]}",
+                storage_path=str((Path(job.folder) / "ray").resolve()),
+                failure_config=FailureConfig(max_failures=MAX_FAILURES, controller_failure_limit=3),
+            ),
+        )
+        try:
+            result = trainer.fit()
+        except Exception as error:
+            raise _cause(error, job) from error
+    return dict(result.metrics or {})
+
+
+def _train_loop(spec: dict[str, Any]) -> None:
+    """Runs in a worker process. An error that a user can cause ends the job instead of being tried again."""
+    job = Work(**spec)
+    if ray.train.get_context().get_world_rank() > 0:
+        ray.train.report({})
+        return
+    try:
+        figures = work(job)
+    except VouchError as error:
+        figures = {"error": [type(error).__name__, error.message, error.reason]}
+    # The loop keeps its own checkpoints in the run's folder; Ray Train wants one to keep the figures.
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "done").write_text(job.run_id or job.kind)
+        ray.train.report(figures, checkpoint=Checkpoint.from_directory(folder))
+
+
+class _cluster:
+    """A connection to Ray for the time of one job."""
+
+    def __init__(self, cpus: float) -> None:
+        self._cpus = cpus
+
+    def __enter__(self) -> None:
+        os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+        if address := os.environ.get("VOUCH_RAY_ADDRESS"):
+            ray.init(address=address, **options)
+            return
+        ray.init(
+            num_cpus=max(2, round(self._cpus)),
+            include_dashboard=False,
+            object_store_memory=100 * 2**20,
+            _node_ip_address="127.0.0.1",
+            **options,
+        )
+
+    def __exit__(self, *exc: object) -> None:
+        ray.shutdown()
+
+
+def raise_reported(figures: dict[str, Any]) -> dict[str, Any]:
+    """Turns the error that a worker reported back into the exception; passes figures through."""
+    from vouch import errors
+
+    if "error" not in figures:
+        return figures
+    kind, message, reason = figures["error"]
+    raise getattr(errors, kind, Internal)(message, reason)
+
+
+def _cause(error: BaseException, job: Work) -> VouchError:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, (VouchError, Cancelled)):
+            return seen
+        seen = seen.__cause__
+    last = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return Internal(f"The training job failed: {last} Its checkpoints are in {job.folder}; start it again to resume.")

@@ -1,0 +1,70 @@
+"""One worker of a training job: builds the session, runs the loop. Knows the catalog and MLflow, not Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from training.session import Progress, Session
+from vouch.atomic import write_whole
+from vouch.catalog import Catalog
+from vouch.state import StateFolder
+
+NICE = 10
+"""Training yields to serving: on a small machine Serve's health checks starve otherwise."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker is told, JSON through and through.
+
+    `state` and `run_id` are empty for a run outside a state folder.
+    """
+
+    kind: str
+    config: Mapping[str, Any]
+    folder: str
+    state: str = ""
+    run_id: str = ""
+    tracking_uri: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "config": dict(self.config)}
+
+
+def work(job: Work) -> dict[str, float]:
+    """Runs the job's loop to its end and returns its figures. Resumes from `job.folder`."""
+    from training.loops import LOOPS
+    from training.tracking import tracker_for
+
+    if job.state:
+        os.nice(max(0, NICE - os.nice(0)))
+    config_type, fit = LOOPS[job.kind]
+    config = config_type.model_validate(job.config)
+    with tracker_for(job) as tracker:
+        session = Session(Path(job.folder), _teller(job), tracker)
+        return fit(config, session)
+
+
+def _teller(job: Work) -> Callable[[Progress], bool]:
+    path = Path(job.folder) / "progress.json"
+    catalog = Catalog(StateFolder(Path(job.state)).catalog_url) if job.state else None
+
+    def tell(progress: Progress) -> bool:
+        write_whole(path, json.dumps(asdict(progress)).encode())
+        if catalog is None:
+            return True
+        run = catalog.runs.progress(
+            job.run_id,
+            step=progress.step,
+            total_steps=progress.total_steps,
+            message=progress.message,
+            metrics=dict(progress.metrics),
+        )
+        return not run.cancel_requested
+
+    return tell

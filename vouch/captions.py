@@ -1,0 +1,100 @@
+"""Captions: how a label and its attributes become the words that a generator reads.
+
+    caption("neutrophil", {"nucleus_shape": "segmented-bilobed"}) == "neutrophil, nucleus shape segmented-bilobed"
+
+A `Vocabulary` lists the words that one generator learned; it lies beside the model as ``vocabulary.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vouch.errors import InvalidInput
+
+FILE_NAME = "vocabulary.json"
+
+
+def caption(label: str, attributes: Mapping[str, str] | None = None) -> str:
+    """The prompt for `label` with `attributes` (column name to value), in the order given."""
+    phrases = [f"{name.replace('_', ' ')} {value}" for name, value in (attributes or {}).items() if value]
+    return ", ".join([label, *phrases])
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a prompt declares. Example: ``Declared("neutrophil", {"cell_size": "big"})``."""
+
+    label: str
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The labels and attribute values that a generator was trained on."""
+
+    labels: tuple[str, ...]
+    attributes: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, labels: Iterable[str], attributes: Iterable[Mapping[str, str]]) -> Vocabulary:
+        """The vocabulary of a data set, sorted."""
+        values: dict[str, set[str]] = {}
+        for row in attributes:
+            for name, value in row.items():
+                values.setdefault(name, set()).add(value)
+        return cls(tuple(sorted(set(labels))), {name: tuple(sorted(values[name])) for name in sorted(values)})
+
+    @classmethod
+    def load(cls, folder: Path) -> Vocabulary | None:
+        """The vocabulary beside a model, or None for a foreign model, which takes any prompt."""
+        path = Path(folder) / FILE_NAME
+        if not path.is_file():
+            return None
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return cls(tuple(found["labels"]), {name: tuple(v) for name, v in found["attributes"].items()})
+
+    def save(self, folder: Path) -> None:
+        """Writes ``vocabulary.json`` into `folder`."""
+        text = json.dumps({"labels": self.labels, "attributes": self.attributes}, indent=1, sort_keys=True)
+        (Path(folder) / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+
+    def parse(self, prompt: str) -> Declared:
+        """The label and attributes that `prompt` declares.
+
+        Raises:
+            InvalidInput: a label, an attribute or a value that the generator never learned; says which are known.
+        """
+        label, *phrases = [part.strip() for part in prompt.lower().split(",")]
+        if label not in self.labels:
+            raise InvalidInput(
+                f"The prompt begins with {label!r}, which this generator never learned. "
+                f"Begin with one of: {', '.join(self.labels)}.",
+                reason="UNKNOWN_LABEL",
+            )
+        return Declared(label, dict(self._attribute(phrase) for phrase in phrases))
+
+    def check(self, prompt: str) -> None:
+        """Raises `InvalidInput` as `parse` does."""
+        self.parse(prompt)
+
+    def _attribute(self, phrase: str) -> tuple[str, str]:
+        for name, values in self.attributes.items():
+            words = name.replace("_", " ")
+            if not phrase.startswith(words + " "):
+                continue
+            value = phrase[len(words) + 1 :].strip()
+            if value in values:
+                return name, value
+            raise InvalidInput(
+                f"The prompt asks for {words} {value!r}. Known values of {words}: {', '.join(values)}.",
+                reason="UNKNOWN_ATTRIBUTE",
+            )
+        known = ", ".join(name.replace("_", " ") for name in self.attributes) or "none"
+        raise InvalidInput(
+            f"The prompt has an attribute that this generator never learned: {phrase!r}. "
+            f"Write 'label, attribute value, …' with attributes from: {known}.",
+            reason="UNKNOWN_ATTRIBUTE",
+        )
