@@ -15,7 +15,7 @@ def machine() -> dict[str, object]:
     """CPU model, usable cores, memory in GiB, operating system, and the GPU's model if torch sees one."""
     return {
         "cpu": _cpu_model(),
-        "cores": _cores(),
+        "cores": cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "gpu": _gpu_model(),
@@ -33,7 +33,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

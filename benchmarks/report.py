@@ -15,15 +15,17 @@ import argparse
 import json
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.intervals import bootstrap
 from benchmarks.machine import machine, versions
 
 COMPARE: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge}
@@ -54,6 +56,14 @@ class Figure:
             return None
         sign, bound = split_limit(limit)
         return COMPARE[sign](self.value, bound)
+
+
+def median_figure(
+    samples: Sequence[float], unit: str, must: str | None = None, aim: str | None = None
+) -> Figure:
+    """The median with its interval; none of one sample alone."""
+    low, high = bootstrap(samples, np.median) if len(samples) > 1 else (None, None)
+    return Figure(float(np.median(samples)), unit=unit, low=low, high=high, must=must, aim=aim)
 
 
 def split_limit(limit: str) -> tuple[str, float]:
