@@ -32,19 +32,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
-from google.protobuf import any_pb2, message_factory
+from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from vouch import errors
-from vouch.pb.v1 import (
-    feedback_pb2,
-    generation_pb2,
-    models_pb2,
-    reward_pb2,
-    rollout_pb2,
-    training_pb2,
-)
+from vouch.client import rpcs
 
 log = logging.getLogger(__name__)
 
@@ -100,14 +93,6 @@ ROLE_NEEDED = {
     "ListRuns": "client",
     "CancelRun": "operator",
     "WatchRun": "client",
-}
-
-_FILES = (generation_pb2, reward_pb2, feedback_pb2, models_pb2, rollout_pb2, training_pb2)
-METHODS = {
-    method.name: method
-    for file in _FILES
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
 }
 
 
@@ -278,7 +263,7 @@ def streaming(method: Callable[[Any, Any, Identity], AsyncIterator[Any]]) -> Cal
 
 
 def _empty_answer(method: Callable[..., Any]) -> Callable[[], Message]:
-    return message_factory.GetMessageClass(METHODS[method.__name__].output_type)
+    return rpcs.answer_class(method.__name__)
 
 
 def _named_after(method: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,29 @@
+"""The typed client. Protobuf and gRPC stop here: callers see `values`, `vouch.records` and `vouch.errors`.
+
+with vouch.connect() as client:
+    for event in client.stream_images("neutrophil", count=100):
+        if isinstance(event, GeneratedImage):
+            Path(f"{event.digest}.png").write_bytes(event.data)
+"""
+
+from __future__ import annotations
+
+from vouch.client.aio import AsyncClient
+from vouch.client.sync import Client
+from vouch.client.values import (
+    GeneratedImage,
+    GenerationProgress,
+    GenerationSummary,
+    ScoreItem,
+    ScoreResult,
+)
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "GeneratedImage",
+    "GenerationProgress",
+    "GenerationSummary",
+    "ScoreItem",
+    "ScoreResult",
+]

@@ -1,0 +1,144 @@
+"""Finding the system: arguments, then VOUCH_ADDRESS, VOUCH_TOKEN and VOUCH_STATE, then ./state."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from vouch.errors import InvalidInput, NotFound
+from vouch.state import Access, StateFolder
+
+ROLES = ("operator", "rater", "client")  # the one that may do most first
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+LARGEST_MESSAGE = 2**31 - 1  # bytes; gRPC's own default of 4 MiB is less than one large image
+
+# UNAVAILABLE means that the call never reached the gateway, or may be repeated under its request_id.
+_RETRIES = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.2s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where to call and as whom."""
+
+    address: str  # host:port
+    token: str = field(default="", repr=False)
+    secure: bool = False
+    roots: bytes | None = field(default=None, repr=False)  # PEM; None: the roots that gRPC ships
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+    @property
+    def options(self) -> list[tuple[str, Any]]:
+        options: list[tuple[str, Any]] = [
+            ("grpc.max_receive_message_length", LARGEST_MESSAGE),
+            ("grpc.max_send_message_length", LARGEST_MESSAGE),
+            ("grpc.service_config", json.dumps(_RETRIES)),
+        ]
+        if self.address.rpartition(":")[0] in LOOPBACK:
+            options.append(
+                ("grpc.enable_http_proxy", 0)
+            )  # http_proxy in the environment means the world outside
+        return options
+
+    def open(self, factory: Any) -> Any:
+        """A channel made by `grpc` or `grpc.aio`."""
+        if self.secure:
+            credentials = grpc.ssl_channel_credentials(self.roots)
+            return factory.secure_channel(self.address, credentials, options=self.options)
+        return factory.insecure_channel(self.address, options=self.options)
+
+
+def find(
+    address: str | None = None,
+    token: str | None = None,
+    state: str | os.PathLike[str] | None = None,
+    role: str | None = None,
+    ca: str | os.PathLike[str] | None = None,
+) -> Endpoint:
+    """The endpoint that the arguments, the environment and the state folder name, in this order.
+
+    Raises:
+        NotFound: no address was given and no system was started on the state folder, or it has no token for `role`.
+        InvalidInput: the address is not HOST:PORT, an unknown role, or a certificate that cannot be read.
+    """
+    if role is not None and role not in ROLES:
+        raise InvalidInput(f"There is no role {role!r}; the roles are {', '.join(reversed(ROLES))}.")
+    address = address or os.environ.get("VOUCH_ADDRESS") or None
+    token = token or os.environ.get("VOUCH_TOKEN") or None
+    named = state or os.environ.get("VOUCH_STATE") or None
+    access = _access(Path(named or "state"), needed=address is None)
+    if access is None:
+        host, secure = _parsed(address or "")
+        return Endpoint(host, token or "", secure or ca is not None, _roots(ca))
+    host, secure = _parsed(address or access.address)
+    # A token goes only where it belongs: to the system that wrote it, or where the user sends it by name.
+    if token is None and (named is not None or _same(host, _parsed(access.address)[0])):
+        token = _stored(access, role)
+    return Endpoint(host, token or "", secure or ca is not None, _roots(ca))
+
+
+def _access(folder: Path, needed: bool) -> Access | None:
+    try:
+        return StateFolder(folder).read_access()
+    except NotFound:
+        if needed:
+            raise
+        return None
+
+
+def _stored(access: Access, role: str | None) -> str | None:
+    if not access.tokens:
+        return None  # authentication is off
+    wanted = ROLES if role is None else (role,)
+    found = next((access.tokens[one] for one in wanted if one in access.tokens), None)
+    if found is None:
+        raise NotFound(
+            f"access.json has no token for the role {role}; it has {', '.join(sorted(access.tokens))}."
+        )
+    return found
+
+
+def _parsed(address: str) -> tuple[str, bool]:
+    scheme, separator, rest = address.rpartition("://")
+    host, _, port = rest.rstrip("/").rpartition(":")
+    if (separator and scheme not in ("grpc", "grpcs")) or not host or not port.isdigit():
+        raise InvalidInput(
+            f"The address {address!r} is not HOST:PORT, grpc://HOST:PORT or grpcs://HOST:PORT."
+        )
+    return f"{host}:{port}", scheme == "grpcs"
+
+
+def _same(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    (host, _, port), (other_host, _, other_port) = one.rpartition(":"), other.rpartition(":")
+    return host in LOOPBACK and other_host in LOOPBACK and port == other_port
+
+
+def _roots(ca: str | os.PathLike[str] | None) -> bytes | None:
+    if ca is None:
+        return None
+    try:
+        return Path(ca).read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"The certificate {os.fspath(ca)} cannot be read: {error.strerror}.") from None

@@ -1,0 +1,170 @@
+"""Every RPC of the contract by its name, which is unique over all services, and how its request is built."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, TypeVar, cast
+
+from google.protobuf import message_factory, struct_pb2
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+
+from vouch.client.convert import enum_number, from_rating, to_struct
+from vouch.client.values import ScoreItem
+from vouch.errors import InvalidInput
+from vouch.pb.v1 import (
+    feedback_pb2,
+    generation_pb2,
+    models_pb2,
+    reward_pb2,
+    rollout_pb2,
+    training_pb2,
+)
+from vouch.records import NewRating
+
+T = TypeVar("T")
+
+FILES = (generation_pb2, reward_pb2, feedback_pb2, models_pb2, rollout_pb2, training_pb2)
+
+METHODS: dict[str, MethodDescriptor] = {
+    method.name: method
+    for file in FILES
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+
+
+def answer_class(rpc: str) -> type[Message]:
+    """The message class that an RPC answers with."""
+    return cast(type[Message], message_factory.GetMessageClass(METHODS[rpc].output_type))
+
+
+def request_class(rpc: str) -> type[Message]:
+    """The message class that an RPC takes."""
+    return cast(type[Message], message_factory.GetMessageClass(METHODS[rpc].input_type))
+
+
+def path(rpc: str) -> str:
+    """Where an RPC is on the wire, such as "/vouch.v1.TrainingService/GetRun"."""
+    return f"/{METHODS[rpc].containing_service.full_name}/{rpc}"
+
+
+def arity(rpc: str) -> str:
+    """ "unary_unary" and so on: the name of the channel's method that makes the call."""
+    sides = (METHODS[rpc].client_streaming, METHODS[rpc].server_streaming)
+    return "_".join("stream" if streams else "unary" for streams in sides)
+
+
+def request(rpc: str, **fields: Any) -> Message:
+    """The request of an RPC; None leaves a field out, a `request_id` left out is made here.
+
+    Raises:
+        InvalidInput: a value that its field cannot hold, such as a word that the enum does not know.
+    """
+    kind = request_class(rpc)
+    known = kind.DESCRIPTOR.fields_by_name
+    if "request_id" in known and not fields.get("request_id"):
+        # Made on this side, so that a retry below this line is the same request.
+        fields["request_id"] = uuid.uuid4().hex
+    message = kind()
+    for name, value in fields.items():
+        if value is not None:
+            _set(message, known[name], value)
+    return message
+
+
+def _set(message: Message, one: FieldDescriptor, value: Any) -> None:
+    try:
+        if one.enum_type is not None and isinstance(value, str):
+            value = enum_number(one.enum_type, value)
+        elif one.message_type is struct_pb2.Struct.DESCRIPTOR:
+            value = to_struct(value)
+        if one.message_type is None:
+            setattr(message, one.name, value)
+        else:
+            message.MergeFrom(type(message)(**{one.name: value}))
+    except InvalidInput as error:
+        raise InvalidInput(f"{one.name}: {error}") from None
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(f"{one.name} cannot be {value!r:.100}: {error}.") from None
+
+
+def score_item(item: ScoreItem) -> Any:
+    """The message of an item to score."""
+    fields = {key: value for key, value in _shallow(item).items() if value is not None}
+    try:
+        return reward_pb2.ScoreItem(**fields)
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(f"The item {item.item_id!r} cannot be scored: {error}.") from None
+
+
+def _shallow(value: Any) -> Mapping[str, Any]:
+    return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+
+
+def score_requests(items: Iterable[ScoreItem], version: str, batch: int) -> Iterator[Message]:
+    """The messages of a scoring stream, `batch` items in each."""
+    first = _opening(version)
+    for group in batches(items, batch):
+        yield _score_request(group, first)
+        first = {}
+
+
+async def ascore_requests(
+    items: Iterable[ScoreItem] | AsyncIterable[ScoreItem], version: str, batch: int
+) -> AsyncIterator[Message]:
+    """`score_requests` for asyncio."""
+    first = _opening(version)
+    async for group in abatches(items, batch):
+        yield _score_request(group, first)
+        first = {}
+
+
+def _opening(version: str) -> dict[str, str]:
+    return {"version": version, "request_id": uuid.uuid4().hex}
+
+
+def _score_request(group: list[ScoreItem], first: Mapping[str, str]) -> Message:
+    return reward_pb2.ScoreStreamRequest(items=[score_item(item) for item in group], **first)
+
+
+def import_requests(ratings: Iterable[NewRating], batch: int) -> Iterator[Message]:
+    """The messages of an import, `batch` ratings in each."""
+    for group in batches(ratings, batch):
+        yield feedback_pb2.ImportRatingsRequest(ratings=[from_rating(rating) for rating in group])
+
+
+async def aimport_requests(
+    ratings: Iterable[NewRating] | AsyncIterable[NewRating], batch: int
+) -> AsyncIterator[Message]:
+    """`import_requests` for asyncio."""
+    async for group in abatches(ratings, batch):
+        yield feedback_pb2.ImportRatingsRequest(ratings=[from_rating(rating) for rating in group])
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter."""
+    if size < 1:
+        raise InvalidInput(f"A batch holds at least 1 item, not {size}.")
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group
+
+
+async def abatches(items: Iterable[T] | AsyncIterable[T], size: int) -> AsyncIterator[list[T]]:
+    """`batches` for asyncio, of either kind of iterable."""
+    if not isinstance(items, AsyncIterable):
+        for group in batches(items, size):
+            yield group
+        return
+    waiting: list[T] = []
+    async for item in items:
+        waiting.append(item)
+        if len(waiting) >= size:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
