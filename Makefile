@@ -1,21 +1,17 @@
 # `make demo` and `make test` are all the set-up there is: each makes .venv, installs with the constraints, and goes on.
 # Settings:  ONCE=1 (the demo exits when done)   PYTHON=python3.12 (which Python makes .venv)   ARGS="..." (passed on)
 
-SHELL := /bin/bash
-.SHELLFLAGS := -eu -o pipefail -c
-.ONESHELL:
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test test-all check lint-fix protos clean
 
-VENV := .venv
-BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
-PROTOS := .venv-protos
-PYTHON ?=
-ARGS ?=
+BIN := .venv/bin
+STAMP := .venv/.installed
+PROTOC := .venv-protos/bin/python
+
+export PYTHON
 
 help:  ## what can be made here
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
 
 install: $(STAMP)  ## only make the environment
 
@@ -23,7 +19,7 @@ demo: $(STAMP)  ## the whole loop on blood cells, with a report (ONCE=1 exits af
 	@$(BIN)/python -m benchmarks.demo $(if $(ONCE),--once) $(ARGS)
 
 up: $(STAMP)  ## start the system in the foreground and say where it is
-	@exec $(BIN)/vouch up $(ARGS)
+	@$(BIN)/vouch up $(ARGS)
 
 test: $(STAMP)  ## every test but those that take minutes
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
@@ -32,35 +28,28 @@ test-all: $(STAMP)  ## every test
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(STAMP)  ## lint, format, types, who imports whom
-	@$(BIN)/ruff check .
+	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir .import_linter_cache
 
 lint-fix: $(STAMP)  ## repair what ruff can
-	@$(BIN)/ruff check --fix .
+	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # Generated code refuses a grpcio and protobuf older than its generator's: an old generator keeps our lower bounds low.
 # It needs a protobuf of its own time, so it lives in an environment of its own.
-protos: $(STAMP)  ## regenerate vouch/pb from protos/
-	@test -x $(PROTOS)/bin/python || $(BIN)/python -m venv $(PROTOS)
-	$(PROTOS)/bin/python -m pip install -q 'grpcio-tools==1.71.2' 'setuptools<81'
-	$(PROTOS)/bin/python -m grpc_tools.protoc -Ivouch/pb=protos/vouch \
+protos: $(PROTOC)  ## regenerate vouch/pb from protos/
+	$(PROTOC) -m grpc_tools.protoc -Ivouch/pb=protos/vouch \
 	    --python_out=. --pyi_out=. --grpc_python_out=. protos/vouch/v1/*.proto
 
+$(PROTOC):
+	"$$(scripts/find-python)" -m venv .venv-protos
+	$(PROTOC) -m pip install --quiet --disable-pip-version-check 'grpcio-tools==1.71.2' 'setuptools<81'
+
 clean:  ## remove the environment and every cache; state/ stays
-	@rm -rf $(VENV) $(PROTOS) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-protos build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamp is touched last, so an interrupted installation is tried again.
 $(STAMP): pyproject.toml constraints.txt
-	@python=$$(PYTHON='$(PYTHON)' scripts/find-python)
-	if ! test -x $(BIN)/python; then
-	    echo "making $(VENV) with $$($$python --version)"
-	    $$python -m venv $(VENV) || { rm -rf $(VENV)
-	        echo "This Python cannot make virtual environments. On Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
-	fi
-	echo "installing (the first time takes some minutes)"
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $@
+	@scripts/install

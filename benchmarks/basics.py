@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.beside_training import p95_beside_training
 from benchmarks.filtering import filter_rates
+from benchmarks.load import engine_s
 from benchmarks.report import Figure, Report, arguments, median_figure
 from benchmarks.system import System, running_system
 
@@ -73,7 +74,7 @@ def overhead(report: Report, system: System, plan: Plan) -> None:
         def once(seed: int) -> float:
             began = time.perf_counter()
             reply = client.generate_images(prompt, count=1, seed=seed, steps=plan.steps, score=False)
-            return (time.perf_counter() - began - reply.summary.engine_s) * 1000
+            return (time.perf_counter() - began - engine_s(reply)) * 1000
 
         for seed in range(5):
             once(seed)
