@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -43,9 +43,14 @@ def export_ratings(catalog: Catalog, path: str | Path) -> int:
         InvalidInput: another suffix.
         StorageFull: no room; a file that was there before is untouched.
     """
+    return write_ratings(path, catalog.ratings.iterate())
+
+
+def write_ratings(path: str | Path, ratings: Iterable[Rating]) -> int:
+    """Write these ratings in their order, as `export_ratings` does; for ratings that a client listed."""
     path = Path(path)
     write = _format(path, {".csv": _to_csv, ".parquet": _to_parquet})
-    rows = [_row(rating) for rating in catalog.ratings.iterate()]
+    rows = [_row(rating) for rating in ratings]
     criteria = dict.fromkeys(name for row in rows for name in row if name.startswith(ANSWER))
     if not path.parent.is_dir():
         raise NotFound(f"There is no folder {path.parent} to write {path.name} into.")
@@ -63,6 +68,12 @@ def import_ratings(catalog: Catalog, path: str | Path, domain: Domain) -> Import
         InvalidInput: not a readable file, missing columns, or rows that cannot be stored, each named by number
             (the first row after the header is row 1). Nothing was imported.
     """
+    added, already = catalog.ratings.restore(read_ratings(path), domain)
+    return ImportReport(added=added, already_there=already)
+
+
+def read_ratings(path: str | Path) -> list[tuple[int, Rating]]:
+    """The ratings of a file, each with the number of its row. Raises as `import_ratings` does."""
     path = Path(path)
     read = _format(path, {".csv": _from_csv, ".parquet": _from_parquet})
     if not path.is_file():
@@ -75,8 +86,7 @@ def import_ratings(catalog: Catalog, path: str | Path, domain: Domain) -> Import
             problems.append((number, str(error)))
     if problems:
         raise bad_rows(problems)
-    added, already = catalog.ratings.restore(numbered, domain)
-    return ImportReport(added=added, already_there=already)
+    return numbered
 
 
 def _format(path: Path, by_suffix: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
