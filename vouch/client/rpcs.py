@@ -66,8 +66,8 @@ def request(rpc: str, **fields: Any) -> Message:
     """
     kind = request_class(rpc)
     known = kind.DESCRIPTOR.fields_by_name
-    if "request_id" in known and not fields.get("request_id"):
-        # Made on this side, so that a retry below this line is the same request.
+    if "request_id" in known and not fields.get("request_id") and not rpc.startswith("List"):
+        # Made on this side, so that a retry below this line is the same request. In lists it is a filter.
         fields["request_id"] = uuid.uuid4().hex
     message = kind()
     for name, value in fields.items():
@@ -134,7 +134,15 @@ def _score_request(group: list[ScoreItem], first: Mapping[str, str]) -> Message:
 def import_requests(ratings: Iterable[NewRating], batch: int) -> Iterator[Message]:
     """The messages of an import, `batch` ratings in each."""
     for group in batches(ratings, batch):
-        yield feedback_pb2.ImportRatingsRequest(ratings=[from_rating(rating) for rating in group])
+        yield _import_request(group)
+
+
+def _import_request(group: list[NewRating]) -> Message:
+    recordings = [
+        feedback_pb2.RecordRatingRequest(request_id=rating.request_id, rating=from_rating(rating))
+        for rating in group
+    ]
+    return feedback_pb2.ImportRatingsRequest(ratings=recordings)
 
 
 async def aimport_requests(
@@ -142,7 +150,7 @@ async def aimport_requests(
 ) -> AsyncIterator[Message]:
     """`import_requests` for asyncio."""
     async for group in abatches(ratings, batch):
-        yield feedback_pb2.ImportRatingsRequest(ratings=[from_rating(rating) for rating in group])
+        yield _import_request(group)
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -101,7 +101,7 @@ class FeedbackServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def NextForReview(self, request, context):
-        """Picks the images whose rating would teach most and that this rater has not rated, the most uncertain first.
+        """Picks images that this rater has not rated, the least rated first, at random among equals.
         Blinded: neither score nor version is told. Reserves nothing. Roles: rater and above.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
