@@ -189,6 +189,7 @@ class FakeSystem:
         rating.CopyFrom(request.rating)
         rating.rating_id = f"rating-{len(self.ratings) + 1}"
         rating.domain = "blood_cells"
+        rating.request_id = request.request_id
         if not rating.HasField("created_at"):
             rating.created_at.GetCurrentTime()
         self.ratings.append(rating)

@@ -120,7 +120,7 @@ def filter_images(
 
 def _claim(ledger: Ledger, settings: FilterSettings) -> None:
     known = ledger.settings()
-    if known is None:
+    if known is None or not ledger.counts():
         ledger.write_settings({**asdict(settings), "reward_version": ""})
         return
     for name, value in asdict(settings).items():

@@ -215,7 +215,7 @@ def _tar_samples(shard: Path) -> Iterator[_Sample]:
 def _tar_members(shard: Path) -> Iterator[tuple[str, Callable[[int], tuple[bytes, str]]]]:
     with tarfile.open(shard, mode="r:*") as tar:
         while (member := tar.next()) is not None:
-            tar.members = []  # tarfile keeps every header otherwise: a gigabyte per million members
+            tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise: a gigabyte per million members
             if member.isfile():
                 yield member.name, _member_reader(tar, member)
         _check_tar_end(tar, shard)

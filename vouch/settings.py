@@ -27,6 +27,7 @@ PREFIX = "VOUCH_"
 OTHER_VARIABLES = frozenset(
     {
         "VOUCH_ADDRESS",
+        "VOUCH_CA",
         "VOUCH_DEBUG",
         "VOUCH_HTTP",
         "VOUCH_TOKEN",

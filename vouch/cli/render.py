@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -25,8 +26,8 @@ from rich.table import Table
 from rich.text import Text
 
 __all__ = [
-    "ago", "digest", "escape", "facts", "half_blocks", "image_width", "percent", "print_json", "progress",
-    "stderr", "stdout", "table",
+    "ago", "digest", "escape", "facts", "half_blocks", "image_width", "percent", "plain", "print_json", "progress",
+    "score", "size", "stderr", "stdout", "table",
 ]  # fmt: skip
 
 DIGEST_LENGTH = 12
@@ -43,20 +44,24 @@ def stderr() -> Console:
 
 def print_json(value: Any) -> None:
     """One JSON document on one line, so that streams of documents are JSON lines."""
-    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(plain(value), ensure_ascii=False, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, (dt.datetime, dt.date)):
-        return value.isoformat()
-    if isinstance(value, (Path, Mapping)):
-        return str(value) if isinstance(value, Path) else dict(value)
-    if isinstance(value, (tuple, set, frozenset)):
-        return list(value)
-    if hasattr(value, "value"):  # an Enum
-        return value.value
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+def plain(value: Any) -> Any:
+    """A value of the client, or a container of such, as JSON has words for. Image bytes are left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        named = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+        return {name: plain(content) for name, content in named.items() if not isinstance(content, bytes)}
+    if isinstance(value, Mapping):
+        return {str(name): plain(content) for name, content in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return value.isoformat() if isinstance(value, (dt.datetime, dt.date)) else str(value)
 
 
 def table(
@@ -81,6 +86,22 @@ def facts(pairs: Mapping[str, Any]) -> Table:
                 Text(name, style="bold"), value if isinstance(value, (Text, Table)) else Text(str(value))
             )
     return drawn
+
+
+def score(value: float | None, std: float | None = None) -> Text:
+    """A probability of plausible, coloured, with the ensemble's disagreement."""
+    if value is None:
+        return Text("not scored", style="dim")
+    style = "green" if value >= 0.8 else "yellow" if value >= 0.5 else "red"
+    return Text.assemble((f"{value:.3f}", style), ("" if std is None else f" ± {std:.3f}", "dim"))
+
+
+def size(value: int) -> str:
+    """Bytes in the unit that a person would use."""
+    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if value >= step:
+            return f"{value / step:.1f} {unit}"
+    return f"{value} B"
 
 
 def digest(value: str) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from vouch.cli import render
-from vouch.errors import VouchError
+from vouch.errors import NotFound, Unavailable, VouchError
 
 if TYPE_CHECKING:
     from vouch.client import Client
@@ -50,6 +50,18 @@ TokenOption = Annotated[
         "--token", envvar="VOUCH_TOKEN", help="Access token; found in the state folder if not given."
     ),
 ]
+CaOption = Annotated[
+    Path | None,
+    typer.Option("--ca", envvar="VOUCH_CA", help="Certificate to trust, PEM, for a system with TLS."),
+]
+
+SHARED: tuple[tuple[str, Any, Any], ...] = (
+    ("as_json", JsonOption, False),
+    ("state", StateOption, None),
+    ("address", AddressOption, None),
+    ("token", TokenOption, None),
+    ("ca", CaOption, None),
+)
 
 
 @dataclass(frozen=True)
@@ -60,13 +72,19 @@ class Session:
     state: Path | None
     address: str | None
     token: str | None
+    ca: Path | None
 
     @contextlib.contextmanager
-    def connect(self, role: str = "client") -> Iterator[Client]:
-        """A connected client with the token of `role`. Raises `VouchError` if no system is found."""
+    def connect(self) -> Iterator[Client]:
+        """A client of the running system. Raises `VouchError` if none is found."""
         import vouch
 
-        with vouch.connect(self.address, token=self.token, state=self.state, role=role) as client:
+        try:
+            client = vouch.connect(self.address, token=self.token, state=self.state, ca=self.ca)
+        except NotFound as error:
+            # For a script, "never started" and "does not answer" are one case: start it, or wait for it.
+            raise Unavailable(error.message, error.reason) from error
+        with client:
             yield client
 
     def emit(self, value: Any, view: Callable[[], Any]) -> None:
@@ -80,19 +98,23 @@ class Session:
 
 
 def command(
-    app: typer.Typer, name: str, examples: str = ""
+    app: typer.Typer, name: str, examples: str = "", any_options: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Registers a function whose first parameter is a `Session`; gives it ``--json``, ``--state`` …."""
+    """Registers a function whose first parameter is a `Session`; gives it ``--json``, ``--state`` ….
+
+    `any_options` leaves options that the function does not declare in `typer.Context.args`.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> None:
-            session = Session(*(kwargs.pop(key) for key in ("as_json", "state", "address", "token")))
+            session = Session(**{key: kwargs.pop(key) for key, _, _ in SHARED})
             with reported():
                 function(session, *args, **kwargs)
 
         _sign(run, function)
-        app.command(name, help=_help(function, examples))(run)
+        loose = {"allow_extra_args": True, "ignore_unknown_options": True} if any_options else None
+        app.command(name, help=_help(function, examples), context_settings=loose)(run)
         return function
 
     return register
@@ -103,12 +125,7 @@ def _sign(run: Callable[..., None], function: Callable[..., None]) -> None:
     own = [p.replace(annotation=hints[p.name]) for p in inspect.signature(function).parameters.values()][1:]
     shared = [
         inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for key, kind, default in (
-            ("as_json", JsonOption, False),
-            ("state", StateOption, None),
-            ("address", AddressOption, None),
-            ("token", TokenOption, None),
-        )
+        for key, kind, default in SHARED
     ]
     # Typer reads both the signature and the annotations; the wrapped function's own would hide ours.
     del run.__wrapped__  # type: ignore[attr-defined]
@@ -117,7 +134,9 @@ def _sign(run: Callable[..., None], function: Callable[..., None]) -> None:
 
 
 def _help(function: Callable[..., None], examples: str) -> str:
-    text = inspect.getdoc(function) or ""
+    # Paragraphs are joined here: the terminal's width decides where lines end, not this source.
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     if examples:
         text += "\n\n\b\nExamples:\n" + "\n".join(
             f"  {line}" for line in inspect.cleandoc(examples).splitlines()

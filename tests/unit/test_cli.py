@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from tests.fake_server import CANDIDATE, GENERATOR, REWARD, TOKENS, FakeSystem, paint, running_system
+from vouch import images
+from vouch.cli.main import root
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSystem]:
+    with running_system(tmp_path / "state") as running:
+        monkeypatch.setenv("VOUCH_STATE", str(running.state))
+        monkeypatch.setenv("COLUMNS", "200")
+        yield running
+
+
+def run(*arguments: object, code: int = 0, keys: str | None = None) -> Any:
+    result = CliRunner().invoke(root, [str(a) for a in arguments], input=keys)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+def run_json(*arguments: object, code: int = 0, keys: str | None = None) -> Any:
+    return json.loads(run(*arguments, "--json", code=code, keys=keys).stdout)
+
+
+def test_generated_images_are_written_with_their_provenance(system: FakeSystem, tmp_path: Path) -> None:
+    out = tmp_path / "cells"
+    answer = run_json("generate", "neutrophil", "--count", 3, "--seed", 7, "--out", out)
+    assert [image["seed"] for image in answer["images"]] == [7, 8, 9]
+    first = Path(answer["images"][0]["file"])
+    assert first.read_bytes() == paint(7)
+    note = json.loads(first.with_suffix(".json").read_text())
+    assert (note["prompt"], note["generator_version"]) == ("neutrophil", GENERATOR)
+    assert "data" not in note
+
+
+def test_generate_prints_a_table_for_people(system: FakeSystem) -> None:
+    shown = run("generate", "platelet", "--seed", 200).stdout
+    assert "starter-generator" in shown
+    assert "1 images" in shown
+
+
+def test_generate_lists_the_words_that_a_prompt_may_hold(system: FakeSystem) -> None:
+    assert "lymphocyte, neutrophil, platelet" in run("generate", "?").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["generate", "unicorn"], "Unknown word"),
+        (["generate", "neutrophil", "--count", "0"], "1 to 10000"),
+        (["generate", "neutrophil", "--count", "10001"], "1 to 10000"),
+        (["generate", "neutrophil", "--count", "many"], "--count"),
+        (["generate"], "prompt"),
+        (["frobnicate"], "frobnicate"),
+        (["filter", "missing", "out"], "no file or folder"),
+        (["filter", ".", "out", "--min-score", "2"], "between 0 and 1"),
+        (["score", "missing.png"], "neither an image file"),
+        (["train", "reward", "--surprise", "1"], "no setting 'surprise'"),
+        (["train", "reward", "surprise"], "is not a setting"),
+        (["ratings", "list", "--kind", "alien"], "alien"),
+        (["ratings", "export", "ratings.xlsx"], ".csv"),
+    ],
+)
+def test_invalid_input_ends_with_code_2_and_a_sentence(
+    system: FakeSystem, arguments: list[str], says: str
+) -> None:
+    result = run(*arguments, code=2)
+    assert says in result.stderr.replace("\n", " ")
+    assert result.stdout == ""
+
+
+def test_wrong_tokens_and_missing_roles_end_with_code_3(system: FakeSystem) -> None:
+    assert "token" in run("status", "--token", "wrong", code=3).stderr
+    refused = run("rollout", "start", "generator-2", "--token", TOKENS["client"], code=3)
+    assert "role operator" in refused.stderr
+
+
+def test_unknown_things_end_with_code_4(system: FakeSystem) -> None:
+    for arguments in (
+        ["lineage", "nobody"],
+        ["runs", "show", "run-9"],
+        ["rollout", "promote"],
+        ["score", "0" * 64],
+    ):
+        run(*arguments, code=4)
+
+
+def test_a_refusal_in_this_state_ends_with_code_5(system: FakeSystem) -> None:
+    run("rollout", "start", "generator-2")
+    assert "active" in run("rollout", "start", "generator-2", code=5).stderr
+
+
+def test_no_system_ends_with_code_6(tmp_path: Path) -> None:
+    assert "vouch up" in run("status", "--state", tmp_path / "nothing", code=6).stderr
+    assert "vouch up" in run("status", "--state", tmp_path, "--address", "127.0.0.1:9", code=6).stderr
+
+
+def test_files_and_stored_images_are_scored(system: FakeSystem, tmp_path: Path) -> None:
+    (tmp_path / "bright.png").write_bytes(paint(255))
+    stored = run_json("generate", "neutrophil", "--seed", 51)["images"][0]["digest"]
+    scores = run_json("score", tmp_path / "bright.png", stored, "--prompt", "neutrophil")["scores"]
+    assert [round(one["score"], 2) for one in scores] == [1.0, 0.2]
+    assert "cell_type" in run("score", stored).stdout
+
+
+def test_filter_keeps_the_bright_images_and_writes_every_score(system: FakeSystem, tmp_path: Path) -> None:
+    source, out = _image_folder(tmp_path / "in"), tmp_path / "out"
+    summary = run_json("filter", source, out, "--min-score", 0.5)
+    assert (summary["accepted"], summary["rejected"], summary["failed"]) == (20, 20, 1)
+    rows = {row["key"]: row for row in pq.read_table(out / "ledger.parquet").to_pylist()}
+    assert rows["200.png"]["status"] == "accepted"
+    assert (out / rows["200.png"]["file"]).read_bytes() == paint(200)
+    assert rows["005.png"]["score"] == pytest.approx(5 / 255)
+    assert "not an image" in rows["broken.png"]["error"]
+
+
+def test_filter_over_the_wire_resumes_after_the_system_went_away(system: FakeSystem, tmp_path: Path) -> None:
+    source, out = _image_folder(tmp_path / "in"), tmp_path / "out"
+    system.break_after = 16
+    assert "went away" in run("filter", source, out, "--min-score", 0.5, code=6).stderr
+    system.break_after = None
+    before = len(system.scored)
+    summary = run_json("filter", source, out, "--min-score", 0.5)
+    assert summary["images"] == 41
+    assert len(system.scored) == 40
+    assert before >= 16
+    assert system.stream_versions == ["", REWARD]
+
+
+def test_filter_without_prompts_says_how_to_give_one(system: FakeSystem, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(paint(1))
+    assert "--prompt" in run("filter", tmp_path / "in", tmp_path / "out", code=2).stderr
+    run("filter", tmp_path / "in", tmp_path / "out", "--prompt", "neutrophil")
+
+
+def _image_folder(folder: Path) -> Path:
+    folder.mkdir()
+    for level in [*range(20), *range(200, 220)]:
+        (folder / f"{level:03d}.png").write_bytes(paint(level))
+        (folder / f"{level:03d}.txt").write_text("neutrophil")
+    (folder / "broken.png").write_bytes(b"GIF is what this is not")
+    (folder / "broken.txt").write_text("neutrophil")
+    return folder
+
+
+def test_images_are_rated_over_a_pipe_and_a_changed_mind_supersedes(system: FakeSystem) -> None:
+    run("generate", "neutrophil", "--count", 2, "--seed", 3)
+    answer = run_json("rate", "--rater", "ada", keys="yny" + "b" + "nnn" + "yyu")
+    assert (answer["rated"], answer["corrected"]) == (2, 1)
+    first, again, second = system.ratings
+    assert again.supersedes == first.rating_id
+    assert again.image_digest == first.image_digest != second.image_digest
+    assert all(rating.ui_version.startswith("cli-") for rating in system.ratings)
+    assert len(run_json("ratings", "list")["ratings"]) == 2
+    assert run_json("rate", "--rater", "ada", keys="yyy")["rated"] == 0
+
+
+def test_a_skipped_image_gives_way_to_the_next(system: FakeSystem) -> None:
+    run("generate", "neutrophil", "--count", 3)
+    assert run_json("rate", "--rater", "ada", keys="s" + "yyy" + "yyy")["rated"] == 2
+
+
+def test_ratings_travel_through_files_and_come_back_once(system: FakeSystem, tmp_path: Path) -> None:
+    run("generate", "neutrophil", "--count", 2)
+    run("rate", "--rater", "ada", keys="yny" + "nun")
+    for name in ("ratings.csv", "ratings.parquet"):
+        assert run_json("ratings", "export", tmp_path / name)["ratings"] == 2
+        again = run_json("ratings", "import", tmp_path / name)
+        assert (again["recorded"], again["already_recorded"], again["failed"]) == (0, 2, 0)
+    system.ratings.clear()
+    system.by_request.clear()
+    assert run_json("ratings", "import", tmp_path / "ratings.csv")["recorded"] == 2
+
+
+def test_an_import_names_the_rows_that_were_refused(system: FakeSystem, tmp_path: Path) -> None:
+    run("generate", "neutrophil")
+    run("rate", "--rater", "ada", keys="yyy")
+    file = tmp_path / "ratings.csv"
+    run("ratings", "export", file)
+    system.images.clear()
+    system.by_request.clear()
+    result = run("ratings", "import", file, "--json", code=2)
+    assert "row 1: There is no image" in result.stderr
+    assert json.loads(result.stdout)["failed"] == 1
+
+
+def test_simulated_ratings_are_labelled_in_the_list(system: FakeSystem) -> None:
+    from vouch.pb.v1 import feedback_pb2
+
+    rating = feedback_pb2.Rating(
+        image_digest="d" * 64,
+        rater="sim-1",
+        kind="RATING_KIND_SIMULATED",
+        verdict="VERDICT_PLAUSIBLE",
+        rating_id="r",
+    )
+    rating.created_at.GetCurrentTime()
+    system.ratings.append(rating)
+    assert "simulated" in run("ratings", "list").stdout
+
+
+def test_versions_and_lineage_are_shown(system: FakeSystem) -> None:
+    assert [v["name"] for v in run_json("versions", "--kind", "reward")["versions"]] == ["starter-reward"]
+    assert "generator-2" in run("versions").stdout
+    assert run_json("versions", "generator-2")["digest"] == CANDIDATE
+    tree = run("lineage", "generator-2").stdout
+    for expected in (
+        "vouch train align",
+        "align-1",
+        "ratings  2, digest",
+        "plausible 0.9",
+        "starter-generator",
+    ):
+        assert expected in tree
+    chain = run_json("lineage", "generator-2")["versions"]
+    assert chain[0]["lineage"]["rating_ids"] == ["rating-1", "rating-2"]
+
+
+def test_a_rollout_goes_up_by_steps_and_back(system: FakeSystem) -> None:
+    assert run_json("rollout", "start", "generator-2", "--reason", "better")["percent"] == 5
+    assert run_json("rollout", "promote")["percent"] == 25
+    assert run_json("rollout", "promote", "--wait")["state"] == "COMPLETED"
+    assert system.champion == CANDIDATE
+    assert run_json("rollout", "rollback")["state"] == "ROLLED_BACK"
+    shown = run("rollout", "status", "rollout-1").stdout
+    for expected in ("start", "better", "promote", "roll_back"):
+        assert expected in shown
+    assert "ROLLED_BACK" in run("rollout", "status").stdout
+    lines = run("rollout", "watch", "rollout-1", "--json").stdout.splitlines()
+    assert [json.loads(line)["rollout_id"] for line in lines] == ["rollout-1"] * 2
+
+
+def test_training_is_followed_to_its_end(system: FakeSystem) -> None:
+    run_ = run_json("train", "reward", "--steps", 500, "--lr=1e-4", "--method", "weighted", "--simulated")
+    assert (run_["state"], run_["version_name"]) == ("SUCCEEDED", "reward-2")
+    assert run_["config"] == {"steps": 500, "lr": 1e-4, "method": "weighted", "kinds": ["human", "simulated"]}
+    assert "vouch rollout start reward-2" in run("runs", "show", "run-1").stdout
+
+
+def test_a_failed_run_ends_with_code_1_and_its_reason(system: FakeSystem) -> None:
+    result = run("train", "align", "--fail", code=1)
+    assert "loss is not finite" in result.stderr
+
+
+def test_a_detached_run_is_queued_listed_watched_and_cancelled(system: FakeSystem) -> None:
+    assert run_json("train", "align", "--detach")["state"] == "QUEUED"
+    assert [one["run_id"] for one in run_json("runs", "list", "--kind", "align")["runs"]] == ["run-1"]
+    lines = run("runs", "watch", "run-1", "--json").stdout.splitlines()
+    assert json.loads(lines[-1])["state"] == "SUCCEEDED"
+    assert run_json("runs", "cancel", "run-1")["state"] == "CANCELLED"
+
+
+def test_status_shows_what_serves_and_what_could_not_be_loaded(system: FakeSystem) -> None:
+    shown = run("status").stdout
+    for expected in ("starter-generator", "1 of 2", "converging", "converged", "unet is truncated"):
+        assert expected in shown
+    assert run_json("status")["slots"][0]["champion_name"] == "starter-generator"
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    for path in _commands(root):
+        shown = run(*path, "--help").stdout
+        assert "Examples:" in shown, path
+        assert "--json" in shown, path
+
+
+def _commands(app: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for one in app.registered_commands:
+        yield (*path, one.name)
+    for group in app.registered_groups:
+        yield from _commands(group.typer_instance, (*path, group.name) if group.name else path)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; from vouch.cli.main import root\n"
+        "try: root(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'ray', 'diffusers', 'grpc', 'numpy', 'pyarrow', 'sqlalchemy', 'PIL'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(heavy)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_real_process_writes_json_alone_to_stdout(system: FakeSystem) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vouch", "generate", "neutrophil", "--json", "--state", str(system.state)],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["images"][0]["digest"] == images.digest(paint(0))
+
+
+def test_a_defect_is_one_sentence_and_a_traceback_only_on_request(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (system.state / "access.json").unlink()
+    (system.state / "access.json").mkdir()
+    result = CliRunner().invoke(root, ["status"])
+    assert result.exit_code != 0
+    assert "Traceback" not in result.output
+    monkeypatch.setenv("VOUCH_DEBUG", "1")
+    debugged = CliRunner().invoke(root, ["status"])
+    assert "Traceback" in debugged.output
+    assert debugged.exit_code == result.exit_code

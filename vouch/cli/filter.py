@@ -1,0 +1,117 @@
+"""``vouch filter``: keep the images of a set that the reward model finds plausible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vouch.cli import render
+from vouch.cli.session import Session, command
+
+if TYPE_CHECKING:
+    from vouch.captions import Vocabulary
+    from vouch.client import Client
+    from vouch.filter import Item, Progress, Score, Scored
+
+app = typer.Typer()
+
+
+@command(
+    app,
+    "filter",
+    """
+    vouch filter cells/ accepted/ --min-score 0.8 --prompt neutrophil
+    vouch filter synthetic.parquet accepted/ --min-score 0.9
+    vouch filter shard-0001.tar accepted/ --min-score 0.5 --json | jq .accepted
+    """,
+)
+def filter_command(
+    session: Session,
+    source: Annotated[
+        Path, typer.Argument(help="Folder of images, WebDataset .tar, or .parquet.", metavar="IN")
+    ],
+    out: Annotated[
+        Path, typer.Argument(help="New folder for the result, or one to continue.", metavar="OUT")
+    ],
+    min_score: Annotated[float, typer.Option(help="Lowest score to accept, 0 to 1.")] = 0.8,
+    prompt: Annotated[str, typer.Option(help="For images that bring no prompt of their own.")] = "",
+    version: Annotated[str, typer.Option(help="Reward model by name or digest. Default: what serves.")] = "",
+) -> None:
+    """Score every image of a set and keep the plausible ones.
+
+    Writes OUT/images (the accepted, unchanged), OUT/ledger.parquet (every score, the rejected and the unreadable
+    too) and OUT/summary.json. Interrupted? The same command continues where it stopped.
+
+    Prompts come with the images: a .txt, .json or .cls beside each (in a folder or tar), or the Parquet columns
+    prompt, text or caption, or else label and attributes.
+    """
+    from vouch.filter import FilterSettings, filter_images
+    from vouch.imagesets import open_image_set
+
+    settings = FilterSettings(
+        source=str(source.resolve()), min_score=min_score, prompt=prompt, version=version
+    )
+    open_image_set(source)  # complains before anything is asked of the system
+    with session.connect() as client:
+        images = open_image_set(source, _vocabulary(client))
+        with render.progress() as bar:
+            task = bar.add_task("scoring", total=images.count())
+
+            def advance(progress: Progress) -> None:
+                bar.update(task, completed=progress.done, description=f"{progress.accepted} accepted")
+
+            summary = filter_images(images, out, settings, scorer(client), advance)
+    session.emit(summary, lambda: _view(summary, out))
+
+
+def scorer(client: Client) -> Score:
+    """The client's score stream in the words of `vouch.filter`."""
+    from vouch.client.values import ScoreItem
+    from vouch.filter import Scored
+
+    def score(items: Iterable[Item], version: str) -> Iterator[Scored]:
+        wire = (ScoreItem(item_id=item.key, data=item.data, prompt=item.prompt) for item in items)
+        for result in client.score_stream(wire, version=version):
+            if result.score is not None:
+                yield Scored(
+                    key=result.item_id,
+                    score=result.score.score,
+                    score_std=result.score.score_std,
+                    criterion_scores=result.score.criterion_scores,
+                    reward_version=result.score.reward_version,
+                )
+            elif result.error is not None:
+                yield Scored(key=result.item_id, reason=result.error.reason, error=result.error.message)
+
+    return score
+
+
+def _vocabulary(client: Client) -> Vocabulary | None:
+    from vouch.captions import Vocabulary
+
+    known = client.describe_generator()
+    if known.open_vocabulary:
+        return None
+    values = {one.name.replace(" ", "_"): tuple(one.values) for one in known.attributes}
+    return Vocabulary(tuple(known.labels), values)
+
+
+def _view(summary: dict[str, Any], out: Path) -> Any:
+    total = summary["images"]
+    return render.facts(
+        {
+            "images": total,
+            "accepted": f"{summary['accepted']} ({render.percent(summary['accepted'] / total if total else None)})",
+            "rejected": summary["rejected"],
+            "unreadable": summary["failed"],
+            "mean score": "" if summary["mean_score"] is None else f"{summary['mean_score']:.3f}",
+            "reward model": render.digest(summary["reward_version"]),
+            "speed": f"{summary['images_per_s']:,} images/s"
+            if summary["images_per_s"]
+            else "nothing left to score",
+            "written to": out,
+        }
+    )

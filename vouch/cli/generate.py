@@ -1,0 +1,137 @@
+"""``vouch generate``: images from a prompt, shown in the terminal and written to a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vouch.cli import render
+from vouch.cli.session import Session, command
+
+if TYPE_CHECKING:
+    from vouch.client.values import GeneratedImage, GenerationSummary
+
+SHOWN = 4
+"""Images drawn in the terminal when there is no --out."""
+
+app = typer.Typer()
+
+
+@command(
+    app,
+    "generate",
+    """
+    vouch generate neutrophil
+    vouch generate "neutrophil, nucleus shape segmented-bilobed" --count 16 --out cells/
+    vouch generate platelet --count 1000 --seed 1 --out platelets/ --json | jq .summary
+    """,
+)
+def generate(
+    session: Session,
+    prompt: Annotated[
+        str, typer.Argument(help="What every image shows. `vouch generate ?` lists the words.")
+    ],
+    count: Annotated[int, typer.Option("--count", "-n", help="Number of images, 1 to 10,000.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the images; made if missing.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the first image. Default: random, reported.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 200.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale, 0 to 30; 1 is none.")] = None,
+    version: Annotated[str, typer.Option(help="Generator by name or digest. Default: what serves.")] = "",
+    score: Annotated[bool, typer.Option(help="Score the images with the reward model.")] = True,
+) -> None:
+    """Draw images from a prompt.
+
+    Every image is stored in the system with its provenance. With --out it is also written as a PNG beside a .json
+    that names prompt, seed, settings, versions and score.
+    """
+    with session.connect() as client:
+        if prompt == "?":
+            _list_words(session, client)
+            return
+        events = client.stream_images(
+            prompt, count=count, seed=seed, steps=steps, guidance=guidance, version=version, score=score
+        )
+        images, summary = _collect(events, count, out)
+    _report(session, images, summary, out)
+
+
+def _collect(
+    events: Any, count: int, out: Path | None
+) -> tuple[list[GeneratedImage], GenerationSummary | None]:
+    from vouch.client.values import GeneratedImage, GenerationSummary
+
+    images: list[GeneratedImage] = []
+    summary: GenerationSummary | None = None
+    with render.progress() as bar:
+        task = bar.add_task("drawing", total=count)
+        for event in events:
+            if isinstance(event, GenerationSummary):
+                summary = event
+            elif isinstance(event, GeneratedImage):
+                if out is not None:
+                    _write(out, event)
+                images.append(event)
+                bar.update(task, completed=len(images))
+            else:
+                bar.update(task, description=f"drawing, step {event.step}/{event.total_steps}")
+    return sorted(images, key=lambda image: image.index), summary
+
+
+def _write(out: Path, image: GeneratedImage) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / _name(image)
+    file.write_bytes(image.data)
+    note = json.dumps(render.plain(image), indent=2, ensure_ascii=False)
+    file.with_suffix(".json").write_text(note + "\n", encoding="utf-8")
+
+
+def _name(image: GeneratedImage) -> str:
+    return f"{image.index:05d}-{render.digest(image.digest)}.png"
+
+
+def _report(
+    session: Session, images: list[GeneratedImage], summary: GenerationSummary | None, out: Path | None
+) -> None:
+    def file(image: GeneratedImage) -> str:
+        return str(out / _name(image)) if out else ""
+
+    session.emit(
+        {"images": [{**render.plain(i), "file": file(i)} for i in images], "summary": summary},
+        lambda: _view(images, summary, out),
+    )
+
+
+def _view(images: list[GeneratedImage], summary: GenerationSummary | None, out: Path | None) -> None:
+    console = render.stdout()
+    if out is None and console.is_terminal:
+        for image in images[:SHOWN]:
+            console.print(render.half_blocks(image.data, min(32, render.image_width(console))))
+    rows = [
+        (i.index, render.digest(i.digest), i.seed, render.score(i.score, i.score_std), i.generator_name)
+        for i in images[:20]
+    ]
+    console.print(render.table(("#", "image", "#seed", "score", "generator"), rows))
+    if len(images) > len(rows):
+        console.print(f"… and {len(images) - len(rows)} more")
+    took = f" in {summary.total_s:.1f} s" if summary else ""
+    console.print(f"{len(images)} images{took}" + (f", written to {out}" if out else ""))
+
+
+def _list_words(session: Session, client: Any) -> None:
+    known = client.describe_generator()
+
+    def view() -> Any:
+        if known.open_vocabulary:
+            return "This generator takes any text."
+        rows = [("begin with", ", ".join(known.labels))]
+        rows += [(one.name.replace("_", " "), ", ".join(one.values)) for one in known.attributes]
+        return render.table(("words", "choose from"), rows, title=f"Prompts of {known.generator_name}")
+
+    session.emit(known, view)

@@ -1,0 +1,47 @@
+"""All commands under one roof."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vouch import __version__
+from vouch.cli import filter as filter_
+from vouch.cli import generate, rate, ratings, rollout, runs, score, status, train, up, versions
+from vouch.cli.session import EXIT_CODES
+
+root = typer.Typer(
+    name="vouch",
+    help="Synthetic medical images that experts vouch for: generate, score, rate, retrain, roll out.",
+    epilog=f"Exit codes: {EXIT_CODES}. VOUCH_DEBUG=1 shows tracebacks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vouch {__version__}")
+        raise typer.Exit
+
+
+@root.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end."),
+    ] = False,
+) -> None:
+    pass
+
+
+# In the order of the life of an image, which is the order of --help.
+for single in (up, status, generate, score, filter_, rate):
+    root.add_typer(single.app)
+root.add_typer(ratings.app, name="ratings")
+root.add_typer(train.app, name="train")
+root.add_typer(runs.app, name="runs")
+root.add_typer(versions.app)
+root.add_typer(rollout.app, name="rollout")

@@ -1,0 +1,120 @@
+"""``vouch rate``: judge images in the terminal, one key at a time."""
+
+from __future__ import annotations
+
+import getpass
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from vouch.cli import render
+from vouch.cli.desk import HELP, Desk, Exhibit, Question, Tally, Verdict
+from vouch.cli.keys import open_keys
+from vouch.cli.session import Session, command
+
+if TYPE_CHECKING:
+    from vouch.client import Client
+
+app = typer.Typer()
+
+
+@command(
+    app,
+    "rate",
+    """
+    vouch rate
+    vouch rate --rater "Dr. Blut" --limit 20
+    printf 'yyyyyyyy' | vouch rate --limit 1 --json
+    """,
+)
+def rate(
+    session: Session,
+    rater: Annotated[str, typer.Option(help="Who rates.", show_default="your user name")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Stop after this many images.")] = 1000,
+    generator: Annotated[str, typer.Option(help="Only images of this generator.")] = "",
+) -> None:
+    """Rate images, those first about which the reward model is least sure.
+
+    One key answers each question of the checklist: y yes, n no, u unsure; the last one is about the image as a
+    whole. b goes back, from the first question to the image before; a changed mind is a new rating that supersedes
+    the old. t adds a note, s skips, ? explains, q ends. A rating is durable before the next image appears.
+    """
+    rater = rater or getpass.getuser()
+    with session.connect() as client, open_keys() as keys:
+        criteria = client.describe_criteria().criteria
+        questions = tuple(Question(id=c.criterion_id, text=c.question, help=c.help) for c in criteria)
+        desk = Desk(questions, keys, TerminalScreen(), recorder(client, rater))
+        tally = desk.rate(queue(client, rater, limit, generator))
+    session.emit({"rater": rater, **vars(tally)}, lambda: _view(tally))
+
+
+def queue(client: Client, rater: str, limit: int, generator: str) -> Iterator[Exhibit]:
+    """Images that this rater has not seen, asked for one by one: each rating may change which is next."""
+    seen: set[str] = set()
+    while len(seen) < limit:
+        # A skipped image stays first in the queue, so ask for as many as were passed over.
+        items = client.next_for_review(rater, count=min(50, len(seen) + 1), generator_version=generator)
+        item = next((one for one in items if one.digest not in seen), None)
+        if item is None:
+            return
+        seen.add(item.digest)
+        yield Exhibit(digest=item.digest, data=item.data, prompt=item.prompt)
+
+
+class recorder:
+    """Stores verdicts of one rater."""
+
+    def __init__(self, client: Client, rater: str) -> None:
+        self._client = client
+        self._rater = rater
+
+    def __call__(self, verdict: Verdict) -> str:
+        import vouch
+        from vouch.records import NewRating
+
+        rating = self._client.record_rating(
+            NewRating(
+                request_id=str(uuid.uuid4()),
+                image=verdict.image,
+                rater=self._rater,
+                kind="human",
+                verdict=verdict.verdict,  # type: ignore[arg-type]
+                answers=verdict.answers,  # type: ignore[arg-type]
+                text=verdict.text,
+                duration_ms=verdict.duration_ms,
+                ui_version=f"cli-{vouch.__version__}",
+                supersedes=verdict.supersedes,
+            )
+        )
+        return rating.id
+
+
+class TerminalScreen:
+    """Draws on stderr: stdout belongs to the result."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or render.stderr()
+
+    def show(self, exhibit: Exhibit, number: int) -> None:
+        console = self._console
+        if console.is_terminal:
+            console.clear()
+        console.print(f"[bold]image {number}[/bold]  {render.escape(exhibit.prompt)}", highlight=False)
+        if console.color_system:
+            console.print(render.half_blocks(exhibit.data, render.image_width(console)))
+        console.print(HELP, style="dim", highlight=False)
+
+    def ask(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False)
+
+    def note(self, text: str) -> None:
+        self._console.print(text, style="yellow", markup=False, highlight=False)
+
+
+def _view(tally: Tally) -> str:
+    extra = f", {tally.corrected} corrected" if tally.corrected else ""
+    extra += f", {tally.skipped} skipped" if tally.skipped else ""
+    return f"{tally.rated} images rated{extra}. Thank you."

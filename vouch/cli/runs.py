@@ -1,0 +1,128 @@
+"""``vouch runs``: training runs, how far they are, and stopping them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from vouch.cli import render
+from vouch.cli.session import Session, command
+
+if TYPE_CHECKING:
+    from vouch.client.values import Run
+
+app = typer.Typer(help="List, watch and cancel training runs.", no_args_is_help=True)
+
+RunArgument = Annotated[str, typer.Argument(help="Id of the run, such as align-2.")]
+_COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "CANCELLED": "yellow", "RUNNING": "cyan"}
+FAILED = 1
+
+
+@command(
+    app,
+    "list",
+    """
+    vouch runs list
+    vouch runs list --kind align --json
+    """,
+)
+def list_runs(
+    session: Session,
+    kind: Annotated[str, typer.Option(help="pretrain, reward, align or evaluate.")] = "",
+    status: Annotated[str, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 20,
+) -> None:
+    """List training runs, newest first."""
+    with session.connect() as client:
+        found = list(client.list_runs(kind=kind, state=status, limit=limit))
+    columns = ("run", "kind", "state", "#step", "what", "made", "updated")
+    session.emit({"runs": found}, lambda: render.table(columns, map(_row, found), empty="No run yet."))
+
+
+def _row(run: Run) -> tuple[str | Text, ...]:
+    return (
+        run.run_id,
+        run.kind,
+        _state(run),
+        f"{run.step}/{run.total_steps}" if run.total_steps else str(run.step),
+        run.error or run.message,
+        run.version_name,
+        render.ago(run.updated_at or run.created_at),
+    )
+
+
+@command(app, "show", "vouch runs show align-2 --json")
+def show(session: Session, run: RunArgument) -> None:
+    """Show one run: its settings, what it learned from, its figures."""
+    with session.connect() as client:
+        found = client.get_run(run)
+    session.emit(found, lambda: view(found))
+
+
+@command(app, "cancel", "vouch runs cancel align-2")
+def cancel(session: Session, run: RunArgument) -> None:
+    """Stop a run that is queued or running. What it published stays."""
+    with session.connect() as client:
+        found = client.cancel_run(run)
+    session.emit(found, lambda: view(found))
+
+
+@command(app, "watch", "vouch runs watch align-2")
+def watch(session: Session, run: RunArgument) -> None:
+    """Show a run's progress until it ends; exit code 1 if it fails. With --json one line per change."""
+    with session.connect() as client:
+        last = follow(client.watch_run(run), print_lines=session.as_json)
+    if last is not None and not session.as_json:
+        render.stdout().print(view(last))
+    end_with(last)
+
+
+def follow(changes: Iterator[Run], print_lines: bool = False) -> Run | None:
+    """Draws a progress bar (or prints JSON lines) while a run changes; returns its last state."""
+    last: Run | None = None
+    with render.progress("steps", hidden=print_lines) as bar:
+        task = bar.add_task("queued", total=None)
+        for last in changes:
+            if print_lines:
+                render.print_json(last)
+            bar.update(task, total=last.total_steps or None, completed=last.step, description=_describe(last))
+    return last
+
+
+def end_with(run: Run | None) -> None:
+    """Ends the command as the run ended."""
+    if run is None or run.state == "SUCCEEDED":
+        return
+    message = run.error or f"The run {run.run_id} was {run.state.lower()}."
+    render.stderr().print(f"[red]error:[/red] {render.escape(message)}", highlight=False)
+    raise typer.Exit(FAILED)
+
+
+def _describe(run: Run) -> str:
+    figures = " ".join(f"{name} {value:.4g}" for name, value in list(run.metrics.items())[:3])
+    return "  ".join(part for part in (run.run_id, run.message or run.state.lower(), figures) if part)
+
+
+def _state(run: Run) -> Text:
+    return Text(run.state, style=_COLOURS.get(run.state, ""))
+
+
+def view(run: Run) -> Any:
+    """One run in full."""
+    return render.facts(
+        {
+            "run": f"{run.run_id} ({run.kind})",
+            "state": _state(run),
+            "step": f"{run.step} of {run.total_steps}" if run.total_steps else "",
+            "what": run.message,
+            "error": run.error,
+            "made": f"{run.version_name}  {render.digest(run.version)}" if run.version else "",
+            "attempts": run.attempt if run.attempt > 1 else "",
+            "settings": ", ".join(f"{name}={value}" for name, value in run.config.items()),
+            "figures": ", ".join(f"{name} {value:.4g}" for name, value in sorted(run.metrics.items())),
+            "next": f"vouch rollout start {run.version_name}" if run.version_name else "",
+        }
+    )

@@ -1,0 +1,66 @@
+"""``vouch status``: what serves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Group
+from rich.text import Text
+
+from vouch.cli import render
+from vouch.cli.session import Session, command
+
+if TYPE_CHECKING:
+    from vouch.client.values import GetServingResponse, ServingSlot
+
+app = typer.Typer()
+
+
+@command(
+    app,
+    "status",
+    """
+    vouch status
+    vouch status --json | jq '.slots[] | {slot, champion_name, converged}'
+    """,
+)
+def status(session: Session) -> None:
+    """Show which versions serve, whether every replica follows, and what could not be loaded."""
+    with session.connect() as client:
+        serving = client.get_serving()
+        address = client.address
+    session.emit({"address": address, **render.plain(serving)}, lambda: _view(address, serving))
+
+
+def _view(address: str, serving: GetServingResponse) -> Any:
+    columns = ("slot", "serves", "digest", "candidate", "replicas", "state")
+    started = f", started {render.ago(serving.started_at)}" if serving.started_at else ""
+    parts: list[Any] = [
+        Text(f"vouch {serving.vouch_version} at {address}{started}", style="bold"),
+        render.table(columns, map(_row, serving.slots), empty="Nothing serves yet."),
+    ]
+    for slot in serving.slots:
+        for replica in slot.replicas:
+            if not replica.ok:
+                parts.append(
+                    Text(
+                        f"{slot.slot} {replica.replica_id} serves on with what it had: {replica.reason}",
+                        "red",
+                    )
+                )
+    return Group(*parts)
+
+
+def _row(slot: ServingSlot) -> tuple[str | Text, ...]:
+    candidate = f"{slot.candidate_name} at {slot.candidate_percent} %" if slot.candidate_version else "none"
+    following = sum(1 for one in slot.replicas if one.ok and one.revision == slot.revision)
+    state = Text("converged", style="green") if slot.converged else Text("converging", style="yellow")
+    return (
+        slot.slot,
+        slot.champion_name,
+        render.digest(slot.champion_version),
+        candidate,
+        f"{following} of {len(slot.replicas)}",
+        state,
+    )

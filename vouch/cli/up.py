@@ -1,0 +1,76 @@
+"""``vouch up``: the whole system in the foreground."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vouch.cli.session import Session, command
+from vouch.errors import FailedPrecondition
+
+SYSTEM = "services.system"
+
+app = typer.Typer()
+
+
+@command(
+    app,
+    "up",
+    """
+    vouch up
+    vouch up --state /data/vouch --grpc-port 9100 --http-port 8100
+    vouch up --generator path/to/a/diffusers/folder
+    """,
+)
+def up(
+    session: Session,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. Anything else than 127.0.0.1 needs TLS.")
+    ] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC.", show_default="9000")] = None,
+    http_port: Annotated[int | None, typer.Option(help="Port of HTTP.", show_default="8000")] = None,
+    generator: Annotated[
+        str | None, typer.Option(help="Diffusers folder in place of the starter model.")
+    ] = None,
+    reward: Annotated[
+        str | None, typer.Option(help="Folder of a reward model in place of the starter's.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Private key, PEM.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="JSON file with any of the settings.")] = None,
+) -> None:
+    """Start the system here and keep it running until Ctrl-C.
+
+    Prints where it answers. Everything it keeps lies in the state folder; the tokens in its access.json.
+    """
+    given = {
+        "VOUCH_STATE": session.state,
+        "VOUCH_SETTINGS": settings,
+        "VOUCH_SERVER__HOST": host,
+        "VOUCH_SERVER__GRPC_PORT": grpc_port,
+        "VOUCH_SERVER__HTTP_PORT": http_port,
+        "VOUCH_SERVER__TLS_CERT": tls_cert,
+        "VOUCH_SERVER__TLS_KEY": tls_key,
+        "VOUCH_GENERATION__MODEL": generator,
+        "VOUCH_REWARD__MODEL": reward,
+    }
+    os.environ.update({name: str(value) for name, value in given.items() if value is not None})
+    _check_settings()
+    arguments = ["--json"] if session.as_json else []
+    # The system takes this process over: signals reach it directly, and no client library stays in memory.
+    os.execv(sys.executable, [sys.executable, "-m", SYSTEM, *arguments])  # noqa: S606 - a fixed command
+
+
+def _check_settings() -> None:
+    from vouch.settings import load_settings
+
+    load_settings()
+    if importlib.util.find_spec(SYSTEM.partition(".")[0]) is None:
+        raise FailedPrecondition(
+            "This installation has no `services` package. Install vouch whole to run a system."
+        )

@@ -1,0 +1,129 @@
+"""``vouch versions`` and ``vouch lineage``: the models, and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+from rich.tree import Tree
+
+from vouch.cli import render
+from vouch.cli.session import Session, command
+
+if TYPE_CHECKING:
+    from vouch.client.values import Version
+
+app = typer.Typer()
+
+
+@command(
+    app,
+    "versions",
+    """
+    vouch versions
+    vouch versions --kind generator
+    vouch versions generator-2 --json
+    """,
+)
+def versions(
+    session: Session,
+    version: Annotated[
+        str | None, typer.Argument(help="Show this one in full: name, digest or prefix.")
+    ] = None,
+    kind: Annotated[str, typer.Option(help="generator, reward, rater or judge.")] = "",
+) -> None:
+    """List model versions, newest first, or show one with its files."""
+    with session.connect() as client:
+        if version is not None:
+            one = client.get_version(version)
+            session.emit(one, lambda: _one(one))
+            return
+        found = list(client.list_versions(kind=kind))
+    rows = [
+        (
+            v.name,
+            v.kind,
+            v.format,
+            render.digest(v.digest),
+            v.parent_name,
+            render.size(v.size_bytes),
+            render.ago(v.created_at),
+        )
+        for v in found
+    ]
+    columns = ("name", "kind", "format", "digest", "parent", "#size", "published")
+    session.emit(
+        {"versions": found}, lambda: render.table(columns, rows, empty="No version has been published.")
+    )
+
+
+def _one(version: Version) -> Any:
+    files = [(f.path, render.size(f.size_bytes), render.digest(f.sha256)) for f in version.files]
+    return render.facts(
+        {
+            "name": version.name,
+            "kind": f"{version.kind} ({version.format})",
+            "digest": version.digest,
+            "parent": version.parent_name,
+            "published": version.created_at,
+            "files": render.table(("path", "#size", "sha256"), files),
+        }
+    )
+
+
+@command(
+    app,
+    "lineage",
+    """
+    vouch lineage generator-2
+    vouch lineage generator-2 --json | jq '.versions[0].lineage.rating_ids'
+    """,
+)
+def lineage(
+    session: Session,
+    version: Annotated[str, typer.Argument(help="Name, digest, or digest prefix of 8 characters or more.")],
+) -> None:
+    """Show how a version was made: its ratings, data, command and figures, and those of its ancestors."""
+    with session.connect() as client:
+        chain = client.get_lineage(version)
+    session.emit({"versions": chain}, lambda: _tree(chain))
+
+
+def _tree(chain: Any) -> Tree:
+    root = branch = _branch(chain[0], None)
+    for ancestor in chain[1:]:
+        branch = _branch(ancestor, branch.add(Text("made from", style="dim")))
+    return root
+
+
+def _branch(version: Version, parent: Tree | None) -> Tree:
+    title = Text.assemble(
+        (version.name, "bold"), f"  {version.kind}, {version.format}  ", (version.digest[:12], "cyan")
+    )
+    branch = parent.add(title) if parent else Tree(title)
+    branch.add(f"published {version.created_at:%Y-%m-%d %H:%M} UTC" if version.created_at else "published")
+    made = version.lineage
+    if made is None:
+        return branch
+    if made.command:
+        branch.add(Text.assemble("command  ", (made.command, "green")))
+    if made.run_id:
+        branch.add(f"run      {made.run_id}")
+    if made.rating_count:
+        branch.add(f"ratings  {made.rating_count}{_digest_of(made.rating_ids)}")
+    for role, digest in made.data.items():
+        branch.add(Text(f"data     {role} {render.digest(digest)}"))
+    if made.metrics:
+        figures = branch.add("figures")
+        for name, value in sorted(made.metrics.items()):
+            figures.add(f"{name} {value:.4g}")
+    return branch
+
+
+def _digest_of(rating_ids: tuple[str, ...]) -> str:
+    """One digest for exactly these ratings, so that two versions can be compared at a glance."""
+    if not rating_ids:
+        return ""
+    return ", digest " + hashlib.sha256("\n".join(sorted(rating_ids)).encode()).hexdigest()[:12]
