@@ -12,7 +12,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 REQUESTS = Counter("vouch_requests_total", "Calls answered, by RPC and status code.", ["method", "code"])
-REQUEST_SECONDS = Histogram("vouch_request_seconds", "Seconds from call to answer.", ["method"], buckets=_SECONDS)
+REQUEST_SECONDS = Histogram(
+    "vouch_request_seconds", "Seconds from call to answer.", ["method"], buckets=_SECONDS
+)
 IMAGES = Counter("vouch_images_total", "Images drawn and stored.")
 BATCH_IMAGES = Histogram(
     "vouch_engine_batch_images", "Images denoised together.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
@@ -33,5 +35,5 @@ RUNS = Counter("vouch_training_runs_total", "Training runs that ended, by kind a
 def page() -> bytes:
     """The figures of all processes of this node in Prometheus' text form."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)

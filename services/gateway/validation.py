@@ -88,7 +88,9 @@ def check_count(count: int | None, *, stream: bool) -> int:
 
 
 def _fewer(stream: bool) -> str:
-    return "Split it into several streams." if stream else "Use StreamImages for up to 10000, or several calls."
+    return (
+        "Split it into several streams." if stream else "Use StreamImages for up to 10000, or several calls."
+    )
 
 
 def check_guidance(guidance: float | None) -> float | None:
@@ -101,7 +103,9 @@ def check_guidance(guidance: float | None) -> float | None:
 
 def check_prompt(prompt: str) -> str:
     if not prompt.strip():
-        raise InvalidInput("The prompt is empty: say what to draw; DescribeGenerator lists the words that work.")
+        raise InvalidInput(
+            "The prompt is empty: say what to draw; DescribeGenerator lists the words that work."
+        )
     if len(prompt) > MAX_PROMPT:
         raise InvalidInput(f"The prompt has {len(prompt)} characters; at most {MAX_PROMPT} are allowed.")
     return prompt

@@ -13,7 +13,7 @@ from services import metrics
 from services.convergence import Convergence, Loaded, Routes
 from services.generation.engine import Engine, Finished, ImageRequest
 from services.generation.models import ServedGenerator, load_version
-from services.generation.orders import Description, DrawOrder, DrawProgress, Drawn
+from services.generation.orders import Description, Drawn, DrawOrder, DrawProgress
 from services.threads import share
 from vouch import images
 from vouch.catalog import Catalog
@@ -63,12 +63,12 @@ class Generation:
         """
         loaded = await self._choose(order)
         served = loaded.model
-        served.check(order.prompt)
+        label = served.label(order.prompt)
         request = _request(order, served)
         told = 0
         async for event in self._engine.stream(request):
             if isinstance(event, Finished):
-                yield await self._finish(order, request, event, loaded)
+                yield await self._finish(order, request, event, loaded, label)
             elif event.step != told:  # one line for the batch, not one for each of its images
                 told = event.step
                 yield DrawProgress(step=event.step, total=event.total)
@@ -97,7 +97,12 @@ class Generation:
         return await asyncio.to_thread(self._convergence.version, order.version)
 
     async def _finish(
-        self, order: DrawOrder, request: ImageRequest, done: Finished, loaded: Loaded[ServedGenerator]
+        self,
+        order: DrawOrder,
+        request: ImageRequest,
+        done: Finished,
+        loaded: Loaded[ServedGenerator],
+        label: str,
     ) -> Drawn:
         _observe(done)
         loop = asyncio.get_running_loop()
@@ -113,6 +118,7 @@ class Generation:
             guidance=request.guidance,
             version=loaded.digest,
             version_name=loaded.model.version.name,
+            label=label,
             engine_s=done.compute_s,
             waited_s=done.queued_s,
         )

@@ -306,7 +306,9 @@ class Engine:
         for slot in slots:
             if not slot.ticket.cancelled:
                 slot.ticket.cancel()
-                slot.ticket.deliver(Broken(Unavailable("the system is shutting down; try again when it is up")))
+                slot.ticket.deliver(
+                    Broken(Unavailable("the system is shutting down; try again when it is up"))
+                )
 
 
 def _as_vouch_error(error: Exception) -> VouchError:

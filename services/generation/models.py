@@ -26,10 +26,9 @@ class ServedGenerator:
     generator: Generator
     vocabulary: Vocabulary | None
 
-    def check(self, prompt: str) -> None:
-        """Raises InvalidInput for a prompt that this version did not learn."""
-        if self.vocabulary is not None:
-            self.vocabulary.check(prompt)
+    def label(self, prompt: str) -> str:
+        """The class that the prompt declares. Raises InvalidInput for a prompt that this version did not learn."""
+        return self.vocabulary.parse(prompt).label if self.vocabulary else ""
 
     def describe(self) -> Description:
         words = self.vocabulary or Vocabulary((), {})

@@ -1,4 +1,4 @@
-"""What the gateway orders from a generation replica, and what comes back. Plain values: they travel between processes."""
+"""What the gateway orders from a generation replica, and what comes back: plain values that travel."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ class Drawn:
     guidance: float
     version: str  # digest
     version_name: str
+    label: str  # the class that the prompt declares, "" when the version has no vocabulary
     engine_s: float  # seconds that its batch was computed
     waited_s: float
 

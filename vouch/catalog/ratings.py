@@ -96,12 +96,13 @@ class Ratings:
         rater: str | None = None,
         kinds: tuple[RaterKind, ...] | None = None,
         domain: str | None = None,
+        generator_version: str | None = None,
         current_only: bool = False,
         page_size: int = pages.DEFAULT_PAGE_SIZE,
         page_token: str = "",
     ) -> Page[Rating]:
         """Newest first. `current_only` leaves out what a correction superseded."""
-        filters = {"image": image, "rater": rater, "kind": kinds, "domain": domain}
+        filters = {"image": image, "rater": rater, "kind": kinds, "domain": domain, "generator_version": generator_version}
         with self._database.read() as connection:
             return pages.read_page(
                 connection,

@@ -112,14 +112,19 @@ class Rollouts:
             return None if row is None else _rollout(connection, row)
 
     def list(
-        self, slot: str | None = None, *, page_size: int = pages.DEFAULT_PAGE_SIZE, page_token: str = ""
+        self,
+        slot: str | None = None,
+        *,
+        state: RolloutState | None = None,
+        page_size: int = pages.DEFAULT_PAGE_SIZE,
+        page_token: str = "",
     ) -> Page[Rollout]:
         """Newest first."""
         with self._database.read() as connection:
             return pages.read_page(
                 connection,
                 tables.rollouts,
-                {"slot": slot},
+                {"slot": slot, "state": state},
                 lambda row: _rollout(connection, row),
                 page_size=page_size,
                 page_token=page_token,

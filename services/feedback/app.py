@@ -1,0 +1,268 @@
+"""The feedback deployment: experts' verdicts, and the stored images that they are about."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import timezone
+from typing import Any, TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services import metrics
+from services.feedback.review import Found, Review
+from vouch.blobs import BlobStore
+from vouch.catalog import Catalog
+from vouch.criteria import Domain, load_domain
+from vouch.errors import InvalidInput, VouchError
+from vouch.pb.v1 import feedback_pb2 as pb
+from vouch.records import ImageRecord, NewRating, Preference, Rating, now
+from vouch.registry import Registry
+from vouch.settings import Settings
+
+T = TypeVar("T")
+MAX_IMPORT = 500
+MAX_REVIEW = 50
+
+
+class Feedback:
+    """One replica. Every method is a transaction or a read; all state is in the catalog."""
+
+    def __init__(self, settings: Settings) -> None:
+        catalog = Catalog(settings.resolved_catalog_url)
+        registry = Registry(catalog, settings.folder.models)
+        self._catalog, self._registry = catalog, registry
+        self._domain = load_domain(settings.domain)
+        self._review = Review(catalog, BlobStore(settings.resolved_blobs_url), registry)
+
+    # ---- ratings
+
+    async def RecordRating(self, request: Any) -> Any:
+        new = _new_rating(request.request_id or uuid.uuid4().hex, request.rating)
+        rating = await _apart(self._catalog.ratings.record, new, self._domain)
+        metrics.RATINGS.labels(rating.kind).inc()
+        return await _apart(self._rating, rating)
+
+    async def import_ratings(self, request: Any, offset: int) -> Any:
+        """One message of an import whose first rating has position `offset`."""
+        return await _apart(self._import, request, offset)
+
+    async def ListRatings(self, request: Any) -> Any:
+        return await _apart(self._list_ratings, request)
+
+    # ---- images
+
+    async def NextForReview(self, request: Any) -> Any:
+        return await _apart(self._next_for_review, request)
+
+    async def GetImage(self, request: Any) -> Any:
+        return _stored(await _apart(self._review.image, request.digest))
+
+    async def ListImages(self, request: Any) -> Any:
+        return await _apart(self._list_images, request)
+
+    async def DescribeCriteria(self, request: Any) -> Any:
+        domain: Domain = await _apart(load_domain, request.domain) if request.domain else self._domain
+        return pb.DescribeCriteriaResponse(
+            domain=domain.name,
+            title=domain.title,
+            criteria=[
+                pb.Criterion(criterion_id=c.id, question=c.question, help=c.help) for c in domain.criteria
+            ],
+        )
+
+    # ---- inside: worker threads
+
+    def _import(self, request: Any, offset: int) -> Any:
+        answer = pb.ImportRatingsResponse()
+        if len(request.ratings) > MAX_IMPORT:
+            raise InvalidInput(f"One message holds at most {MAX_IMPORT} ratings, not {len(request.ratings)}.")
+        for index, message in enumerate(request.ratings, start=offset):
+            try:
+                added, known = self._catalog.ratings.restore([(index, self._imported(message))], self._domain)
+            except VouchError as error:
+                answer.failed += 1
+                answer.failures.add(
+                    index=index, request_id=message.request_id, reason=error.reason, message=error.message
+                )
+            else:
+                answer.recorded += added
+                answer.already_recorded += known
+        metrics.RATINGS.labels("imported").inc(answer.recorded)
+        return answer
+
+    def _imported(self, message: Any) -> Rating:
+        """A rating with the id and time that it came with, or fresh ones."""
+        new = _new_rating(_needed("request_id", message.request_id), message)
+        image = self._catalog.images.get(new.image)
+        created_at = message.created_at.ToDatetime(timezone.utc) if message.HasField("created_at") else now()
+        # Without an id of its own a rating gets one from its request id, so that a second import finds it again.
+        own_id = message.rating_id or uuid.uuid5(uuid.NAMESPACE_OID, new.request_id).hex
+        return Rating(
+            **{field.name: getattr(new, field.name) for field in fields(NewRating)},
+            id=own_id,
+            domain=message.domain or self._domain.name,
+            generator_version=image.generator_version,
+            created_at=created_at,
+        )
+
+    def _list_ratings(self, request: Any) -> Any:
+        page = self._catalog.ratings.list(
+            image=request.image_digest or None,
+            rater=request.rater or None,
+            kinds=(_lower(pb.RatingKind, request.kind),) if request.kind else None,
+            generator_version=self._digest(request.generator_version),
+            current_only=not request.include_superseded,
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return pb.ListRatingsResponse(
+            ratings=[self._rating(rating) for rating in page.items], next_page_token=page.next_token
+        )
+
+    def _next_for_review(self, request: Any) -> Any:
+        count = request.count if request.HasField("count") else 1
+        if not 1 <= count <= MAX_REVIEW:
+            raise InvalidInput(f"count is {count}; one call picks 1 to {MAX_REVIEW} images.")
+        if not request.rater:
+            raise InvalidInput("rater is empty: say who will rate.")
+        found = self._review.next(
+            request.rater,
+            count,
+            kind=_lower(pb.RatingKind, request.kind) or "human",
+            label=request.label or None,
+            generator=self._digest(request.generator_version),
+        )
+        return pb.NextForReviewResponse(items=[_review_item(record, data) for record, data in found])
+
+    def _list_images(self, request: Any) -> Any:
+        page = self._catalog.images.list(
+            generator_version=self._digest(request.generator_version),
+            label=request.label or None,
+            request_id=request.request_id or None,
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return pb.ListImagesResponse(
+            images=[_stored(self._review.about(record)) for record in page.items],
+            next_page_token=page.next_token,
+        )
+
+    def _digest(self, ref: str) -> str | None:
+        return self._registry.get(ref).digest if ref else None
+
+    def _rating(self, rating: Rating) -> Any:
+        message = pb.Rating(
+            rating_id=rating.id,
+            image_digest=rating.image,
+            rater=rating.rater,
+            kind=pb.RatingKind.Value(f"RATING_KIND_{rating.kind.upper()}"),
+            verdict=pb.Verdict.Value(f"VERDICT_{rating.verdict.upper()}"),
+            answers={
+                key: pb.Answer.Value(f"ANSWER_{answer.upper()}") for key, answer in rating.answers.items()
+            },
+            text=rating.text,
+            duration_ms=rating.duration_ms,
+            ui_version=rating.ui_version,
+            created_at=_timestamp(rating.created_at),
+            supersedes=rating.supersedes,
+            domain=rating.domain,
+            generator_version=rating.generator_version,
+            prompt=self._catalog.images.get(rating.image).prompt,
+            request_id=rating.request_id,
+        )
+        if rating.preference:
+            message.preference.other_image_digest = rating.preference.other
+            message.preference.preferred_digest = rating.preference.preferred
+        return message
+
+
+async def _apart(work: Callable[..., T], *arguments: Any) -> T:
+    """Run on a worker thread: the catalog waits for the disk."""
+    return await asyncio.to_thread(work, *arguments)
+
+
+# ---- messages to values
+
+
+def _new_rating(request_id: str, rating: Any) -> NewRating:
+    preference = rating.preference if rating.HasField("preference") else None
+    return NewRating(
+        request_id=request_id,
+        image=_needed("image_digest", rating.image_digest),
+        rater=_needed("rater", rating.rater),
+        kind=_needed("kind", _lower(pb.RatingKind, rating.kind)),
+        verdict=_needed("verdict", _lower(pb.Verdict, rating.verdict)),
+        answers={key: _needed(f"answer to {key}", _lower(pb.Answer, a)) for key, a in rating.answers.items()},
+        preference=Preference(other=preference.other_image_digest, preferred=preference.preferred_digest)
+        if preference
+        else None,
+        text=rating.text,
+        duration_ms=rating.duration_ms,
+        ui_version=rating.ui_version,
+        supersedes=rating.supersedes,
+    )
+
+
+def _needed(name: str, value: T) -> T:
+    if not value:
+        raise InvalidInput(f"{name} is missing: a rating needs it.")
+    return value
+
+
+def _lower(enum: Any, number: int) -> Any:
+    """RATING_KIND_HUMAN -> "human"; "" for the unspecified one and for numbers that this version does not know."""
+    if number not in enum.values() or number == 0:
+        return ""
+    prefix = enum.Name(0).removesuffix("UNSPECIFIED")
+    return enum.Name(number).removeprefix(prefix).lower()
+
+
+# ---- values to messages
+
+
+def _timestamp(moment: Any) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def _review_item(record: ImageRecord, data: bytes) -> Any:
+    return pb.ReviewItem(
+        digest=record.digest,
+        data=data,
+        media_type=record.media_type,
+        width=record.width,
+        height=record.height,
+        prompt=record.prompt,
+    )
+
+
+def _stored(found: Found) -> Any:
+    record, score = found.record, found.score
+    message = pb.StoredImage(
+        digest=record.digest,
+        data=found.data,
+        media_type=record.media_type,
+        size_bytes=record.size_bytes,
+        width=record.width,
+        height=record.height,
+        source=pb.ImageSource.Value(f"IMAGE_SOURCE_{record.source.upper()}"),
+        prompt=record.prompt,
+        label=record.label,
+        sampler=record.sampler,
+        generator_version=record.generator_version,
+        generator_name=found.generator_name,
+        request_id=record.request_id,
+        rating_count=found.ratings,
+        created_at=_timestamp(record.created_at),
+    )
+    for name in ("seed", "steps", "guidance"):
+        if getattr(record, name) is not None:
+            setattr(message, name, getattr(record, name))
+    if score:
+        message.reward_version, message.score, message.score_std = score.version, score.overall, score.std
+        message.criterion_scores.update(score.criteria)
+    return message

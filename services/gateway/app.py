@@ -1,0 +1,409 @@
+"""The gateway: the one ingress, with a method for every RPC. It checks, hands on, and turns values into messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from services import edge
+from services.edge import Identity, streaming, unary
+from services.gateway import validation
+from services.gateway.drawing import Picture, Studio, Tally
+from services.gateway.observed import observed
+from services.gateway.scoring import Item, Result, Scoring
+from services.generation.orders import Description, Drawn, DrawOrder, DrawProgress
+from services.reward.orders import ItemRefusal, ScoreOrder, ScoreReply
+from vouch.blobs import BlobStore
+from vouch.catalog import Catalog
+from vouch.errors import Exhausted, Unavailable, VouchError
+from vouch.pb.v1 import feedback_pb2, generation_pb2, reward_pb2
+from vouch.registry import Registry
+from vouch.settings import Settings
+
+IMPORT_FAILURES = 100
+
+
+@observed
+class Gateway:
+    """Answers every RPC of the contract, and the web pages (see services/web)."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tokens: dict[str, str],
+        generation: DeploymentHandle,
+        reward: DeploymentHandle,
+        feedback: DeploymentHandle,
+        operations: DeploymentHandle,
+    ) -> None:
+        edge.translate_with(_ray_error)
+        self.access = edge.Access(tokens)
+        self._generation, self._reward = GenerationHandle(generation), RewardHandle(reward)
+        self._feedback, self._operations = feedback, operations
+        catalog = Catalog(settings.resolved_catalog_url)
+        blobs = BlobStore(settings.resolved_blobs_url)
+        registry = Registry(catalog, settings.folder.models)
+        self._registry = registry
+        self._studio = Studio(self._generation, self._reward, catalog, blobs, registry)
+        self._scoring = Scoring(self._reward, catalog, blobs, registry)
+
+    # ---- generation
+
+    @unary
+    async def GenerateImages(self, request: Any, identity: Identity) -> Any:
+        drawing, tally = _drawing(request, stream=False), Tally()
+        pictures = await self._studio.draw(drawing, tally)
+        return generation_pb2.GenerateImagesResponse(
+            request_id=drawing.request_id,
+            images=[_image(picture) for picture in pictures],
+            generator_version=tally.generator_version,
+            reward_version=tally.reward_version,
+            summary=_summary(tally),
+        )
+
+    @streaming
+    async def StreamImages(self, request: Any, identity: Identity) -> AsyncIterator[Any]:
+        drawing, tally = _drawing(request, stream=True), Tally()
+        sent = 0
+        async for event in self._studio.stream(drawing, tally):
+            if isinstance(event, Picture):
+                sent += 1
+                yield generation_pb2.StreamImagesResponse(image=_image(event))
+                continue
+            progress = generation_pb2.GenerationProgress(
+                images_done=sent,
+                images_total=len(drawing.seeds),
+                step=event.step,
+                total_steps=event.total,
+                elapsed_s=tally.elapsed_s,
+            )
+            yield generation_pb2.StreamImagesResponse(progress=progress)
+        yield generation_pb2.StreamImagesResponse(summary=_summary(tally))
+
+    @unary
+    async def DescribeGenerator(self, request: Any, identity: Identity) -> Any:
+        version = await asyncio.to_thread(self._digest, request.version)
+        return _description(await self._generation.describe("", version))
+
+    # ---- reward
+
+    @unary
+    async def ScoreImages(self, request: Any, identity: Identity) -> Any:
+        request_id = validation.check_request_id(request.request_id)
+        results = await self._scoring.score(_items(request), request_id, request.version)
+        return reward_pb2.ScoreImagesResponse(
+            scores=[_score(result) for result in results], reward_version=results[0].version
+        )
+
+    @streaming
+    async def ScoreStream(self, request: Any, identity: Identity) -> AsyncIterator[Any]:
+        first = await anext(aiter(request), None)
+        if first is None:
+            return
+        request_id = validation.check_request_id(first.request_id)
+        version = await self._scoring.pin(request_id, first.version)
+        async for results in self._scoring.stream(_messages(first, request), request_id, version):
+            yield reward_pb2.ScoreStreamResponse(results=[_result(result) for result in results])
+
+    # ---- feedback
+
+    @unary
+    async def RecordRating(self, request: Any, identity: Identity) -> Any:
+        return await self._feedback.RecordRating.remote(request)
+
+    @unary
+    async def ImportRatings(self, request: Any, identity: Identity) -> Any:
+        total = feedback_pb2.ImportRatingsResponse()
+        offset = 0
+        async for message in request:
+            part = await self._feedback.import_ratings.remote(message, offset)
+            offset += len(message.ratings)
+            total.recorded += part.recorded
+            total.already_recorded += part.already_recorded
+            total.failed += part.failed
+            total.failures.extend(part.failures[: IMPORT_FAILURES - len(total.failures)])
+        return total
+
+    @unary
+    async def ListRatings(self, request: Any, identity: Identity) -> Any:
+        return await self._feedback.ListRatings.remote(request)
+
+    @unary
+    async def NextForReview(self, request: Any, identity: Identity) -> Any:
+        return await self._feedback.NextForReview.remote(request)
+
+    @unary
+    async def DescribeCriteria(self, request: Any, identity: Identity) -> Any:
+        return await self._feedback.DescribeCriteria.remote(request)
+
+    @unary
+    async def GetImage(self, request: Any, identity: Identity) -> Any:
+        return await self._feedback.GetImage.remote(request)
+
+    @unary
+    async def ListImages(self, request: Any, identity: Identity) -> Any:
+        return await self._feedback.ListImages.remote(request)
+
+    # ---- models
+
+    @unary
+    async def ListVersions(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.ListVersions.remote(request)
+
+    @unary
+    async def GetVersion(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.GetVersion.remote(request)
+
+    @unary
+    async def GetServing(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.GetServing.remote(request)
+
+    @unary
+    async def GetLineage(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.GetLineage.remote(request)
+
+    # ---- rollouts
+
+    @unary
+    async def StartRollout(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.StartRollout.remote(request, identity.role)
+
+    @unary
+    async def PromoteRollout(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.PromoteRollout.remote(request, identity.role)
+
+    @unary
+    async def RollBackRollout(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.RollBackRollout.remote(request, identity.role)
+
+    @unary
+    async def GetRollout(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.GetRollout.remote(request)
+
+    @streaming
+    async def WatchRollout(self, request: Any, identity: Identity) -> AsyncIterator[Any]:
+        async for rollout in _stream(self._operations.WatchRollout, request):
+            yield rollout
+
+    @unary
+    async def ListRollouts(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.ListRollouts.remote(request)
+
+    # ---- training
+
+    @unary
+    async def StartTraining(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.StartTraining.remote(request, identity.role)
+
+    @unary
+    async def GetRun(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.GetRun.remote(request)
+
+    @unary
+    async def ListRuns(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.ListRuns.remote(request)
+
+    @unary
+    async def CancelRun(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.CancelRun.remote(request)
+
+    @streaming
+    async def WatchRun(self, request: Any, identity: Identity) -> AsyncIterator[Any]:
+        async for run in _stream(self._operations.WatchRun, request):
+            yield run
+
+    # ---- inside
+
+    async def overview(self) -> dict[str, Any]:
+        """What the web page shows."""
+        overview: dict[str, Any] = await self._operations.overview.remote()
+        return overview
+
+    def _digest(self, ref: str) -> str:
+        return self._registry.get(ref).digest if ref else ""
+
+
+class GenerationHandle:
+    """The generation deployment. A call that is given up is cancelled there too."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+        self._streaming = handle.options(stream=True)
+
+    async def draw_all(self, order: DrawOrder) -> list[Drawn]:
+        drawn: list[Drawn] = await _call(self._handle.draw_all, order)
+        return drawn
+
+    async def draw(self, order: DrawOrder) -> AsyncGenerator[DrawProgress | Drawn, None]:
+        async for event in _stream(self._streaming.draw, order):
+            yield event
+
+    async def describe(self, request_id: str, version: str) -> Description:
+        description: Description = await _call(self._handle.describe, request_id, version)
+        return description
+
+
+class RewardHandle:
+    """The reward deployment."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    async def score(self, order: ScoreOrder) -> ScoreReply:
+        reply: ScoreReply = await _call(self._handle.score, order)
+        return reply
+
+    async def resolve(self, request_id: str, version: str) -> str:
+        digest: str = await _call(self._handle.resolve, request_id, version)
+        return digest
+
+
+async def _call(method: Any, *arguments: Any) -> Any:
+    response = method.remote(*arguments)
+    try:
+        return await response
+    except asyncio.CancelledError:
+        response.cancel()
+        raise
+
+
+async def _stream(method: Any, *arguments: Any) -> AsyncGenerator[Any, None]:
+    response = method.options(stream=True).remote(*arguments)
+    try:
+        async for item in response:
+            yield item
+    finally:
+        response.cancel()
+
+
+def _ray_error(error: BaseException) -> VouchError | None:
+    if isinstance(error, BackPressureError):
+        return Exhausted("Too many requests wait already; try again in a moment.")
+    if isinstance(error, (RayActorError, DeploymentUnavailableError)):
+        return Unavailable(
+            "The part of the system that this call needs is restarting; try again in a moment."
+        )
+    return None
+
+
+# ---- messages to values
+
+
+def _optional(message: Any, field: str) -> Any:
+    return getattr(message, field) if message.HasField(field) else None
+
+
+def _drawing(request: Any, *, stream: bool) -> validation.Drawing:
+    return validation.check_drawing(
+        request_id=request.request_id,
+        prompt=request.prompt,
+        count=_optional(request, "count"),
+        seed=_optional(request, "seed"),
+        steps=_optional(request, "steps"),
+        guidance=_optional(request, "guidance"),
+        version=request.version,
+        score=request.score if request.HasField("score") else True,
+        reward_version=request.reward_version,
+        timeout_s=_optional(request, "timeout_s"),
+        stream=stream,
+    )
+
+
+def _items(message: Any) -> list[Item]:
+    return [
+        Item(item_id=item.item_id, data=item.data, digest=item.digest, prompt=item.prompt)
+        for item in message.items
+    ]
+
+
+async def _messages(first: Any, rest: Any) -> AsyncIterator[Sequence[Item]]:
+    yield _items(first)
+    async for message in rest:
+        yield _items(message)
+
+
+# ---- values to messages
+
+
+def _image(picture: Picture) -> Any:
+    record, score = picture.record, picture.score
+    message = generation_pb2.GeneratedImage(
+        data=picture.data,
+        media_type=record.media_type,
+        digest=record.digest,
+        index=picture.index,
+        width=record.width,
+        height=record.height,
+        prompt=record.prompt,
+        seed=record.seed,
+        sampler=record.sampler,
+        steps=record.steps,
+        guidance=record.guidance,
+        generator_version=record.generator_version,
+        generator_name=picture.version_name,
+        created_at=Timestamp(),
+    )
+    message.created_at.FromDatetime(record.created_at)
+    if score:
+        message.reward_version, message.score, message.score_std = score.version, score.overall, score.std
+        message.criterion_scores.update(score.criteria)
+    return message
+
+
+def _summary(tally: Tally) -> Any:
+    return generation_pb2.GenerationSummary(
+        images=tally.images,
+        generator_version=tally.generator_version,
+        reward_version=tally.reward_version,
+        engine_s=tally.engine_s,
+        score_s=tally.score_s,
+        total_s=tally.elapsed_s,
+    )
+
+
+def _description(told: Description) -> Any:
+    return generation_pb2.DescribeGeneratorResponse(
+        generator_version=told.version,
+        generator_name=told.version_name,
+        width=told.width,
+        height=told.height,
+        sampler=told.sampler,
+        default_steps=told.default_steps,
+        default_guidance=told.default_guidance,
+        open_vocabulary=not told.labels,
+        labels=told.labels,
+        attributes=[
+            generation_pb2.PromptAttribute(name=name, values=values) for name, values in told.attributes
+        ],
+        example_prompts=told.examples,
+        max_images_per_call=validation.MAX_IMAGES_PER_CALL,
+        max_images_per_stream=validation.MAX_IMAGES_PER_STREAM,
+        max_steps=validation.MAX_STEPS,
+        max_guidance=validation.MAX_GUIDANCE,
+    )
+
+
+def _score(result: Result) -> Any:
+    outcome = result.outcome
+    assert not isinstance(outcome, ItemRefusal)
+    return reward_pb2.ImageScore(
+        item_id=result.item_id,
+        digest=result.digest,
+        score=outcome.overall,
+        score_std=outcome.std,
+        criterion_scores=dict(outcome.criteria),
+        reward_version=result.version,
+    )
+
+
+def _result(result: Result) -> Any:
+    if isinstance(result.outcome, ItemRefusal):
+        error = reward_pb2.ItemError(reason=result.outcome.reason, message=result.outcome.message)
+        return reward_pb2.ScoreResult(item_id=result.item_id, error=error)
+    return reward_pb2.ScoreResult(item_id=result.item_id, score=_score(result))

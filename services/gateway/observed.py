@@ -1,0 +1,55 @@
+"""Counts and times every RPC of the gateway, by method and status code."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+from services import metrics
+from services.edge import ROLE_NEEDED
+
+T = TypeVar("T", bound=type)
+
+
+def observed(gateway: T) -> T:
+    """Wrap every RPC of the class. The wrappers keep the parameter names, by which Serve passes the context."""
+    for name in ROLE_NEEDED:
+        method = getattr(gateway, name)
+        wrap = _streaming if inspect.isasyncgenfunction(method) else _unary
+        setattr(gateway, name, wrap(name, method))
+    return gateway
+
+
+def _unary(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    async def call(self: Any, request: Any, grpc_context: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return await method(self, request, grpc_context)
+        finally:
+            _note(name, grpc_context, started)
+
+    call.__name__, call.__doc__ = name, method.__doc__
+    return call
+
+
+def _streaming(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    async def call(self: Any, request: Any, grpc_context: Any) -> AsyncIterator[Any]:
+        started = time.perf_counter()
+        answers = method(self, request, grpc_context)
+        try:
+            async for answer in answers:
+                yield answer
+        finally:
+            await answers.aclose()
+            _note(name, grpc_context, started)
+
+    call.__name__, call.__doc__ = name, method.__doc__
+    return call
+
+
+def _note(name: str, grpc_context: Any, started: float) -> None:
+    code = grpc_context.code()
+    metrics.REQUESTS.labels(name, getattr(code, "name", None) or "OK").inc()
+    metrics.REQUEST_SECONDS.labels(name).observe(time.perf_counter() - started)
