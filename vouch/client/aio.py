@@ -13,7 +13,7 @@ from vouch.client import rpcs, values
 from vouch.client.convert import from_rating, to_value
 from vouch.client.endpoint import Endpoint
 from vouch.client.failures import translated
-from vouch.client.streams import GENERATE_TIMEOUT_S, PAGE, AsyncRemembering, deadline_of, flattened
+from vouch.client.streams import GENERATE_TIMEOUT_S, AsyncRemembering, deadline_of, flattened
 from vouch.records import NewRating, Rating
 
 
@@ -24,9 +24,10 @@ class AsyncClient:
     lists are read with `async for`.
     """
 
-    def __init__(self, endpoint: Endpoint, timeout_s: float = 60.0) -> None:
+    def __init__(self, endpoint: Endpoint, timeout_s: float = 60.0, page_size: int = 500) -> None:
         self.address = endpoint.address
         self._timeout_s = timeout_s
+        self._page_size = page_size  # records that a list asks for at once
         self._metadata = endpoint.metadata
         self._endpoint = endpoint
         self._channel: Any = None
@@ -84,7 +85,7 @@ class AsyncClient:
     async def _pages(self, rpc: str, items: str, limit: int | None, **filters: Any) -> AsyncIterator[Any]:
         token, left = "", limit
         while left is None or left > 0:
-            size = PAGE if left is None else min(PAGE, left)
+            size = self._page_size if left is None else min(self._page_size, left)
             page = await self._ask(rpc, page_size=size, page_token=token, **filters)
             found = getattr(page, items)
             for message in found:

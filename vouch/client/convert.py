@@ -89,7 +89,7 @@ def enum_word(enum: EnumDescriptor, number: int) -> str:
     return word if enum.name.endswith("State") else word.lower()
 
 
-def enum_number(enum: EnumDescriptor, word: str) -> int:
+def enum_number(enum: EnumDescriptor, word: str) -> Any:  # a number; the stubs want their own enum types
     """The reverse of `enum_word`. Raises `InvalidInput` naming the words that there are."""
     if not word:
         return 0
@@ -97,7 +97,7 @@ def enum_number(enum: EnumDescriptor, word: str) -> int:
     if known is None or known.number == 0:
         words = ", ".join(enum_word(enum, value.number) for value in enum.values if value.number)
         raise InvalidInput(f"{word!r} is not one of: {words}.")
-    return cast(int, known.number)
+    return known.number
 
 
 def _prefix(enum: EnumDescriptor) -> str:
@@ -153,8 +153,8 @@ def _from_rating(rating: NewRating) -> Any:
         request_id=rating.request_id,
         image_digest=rating.image,
         rater=rating.rater,
-        kind=enum_number(feedback_pb2.RatingKind.DESCRIPTOR, rating.kind),  # type: ignore[arg-type]
-        verdict=enum_number(feedback_pb2.Verdict.DESCRIPTOR, rating.verdict),  # type: ignore[arg-type]
+        kind=enum_number(feedback_pb2.RatingKind.DESCRIPTOR, rating.kind),
+        verdict=enum_number(feedback_pb2.Verdict.DESCRIPTOR, rating.verdict),
         answers={
             key: enum_number(feedback_pb2.Answer.DESCRIPTOR, word) for key, word in rating.answers.items()
         },

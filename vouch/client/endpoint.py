@@ -23,10 +23,10 @@ _RETRIES = {
         {
             "name": [{}],
             "retryPolicy": {
-                "maxAttempts": 4,
+                "maxAttempts": 3,
                 "initialBackoff": "0.2s",
                 "maxBackoff": "2s",
-                "backoffMultiplier": 3,
+                "backoffMultiplier": 4,
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
         }

@@ -11,7 +11,6 @@ from google.protobuf.message import Message
 from vouch.client.convert import to_value
 from vouch.errors import InvalidInput
 
-PAGE = 500  # records asked for at once
 GENERATE_TIMEOUT_S = 300.0
 DEADLINE_MARGIN_S = 5.0  # the server gives up first and says why
 

@@ -12,7 +12,7 @@ from vouch.client import rpcs, values
 from vouch.client.convert import from_rating, to_value
 from vouch.client.endpoint import Endpoint
 from vouch.client.failures import translated
-from vouch.client.streams import GENERATE_TIMEOUT_S, PAGE, Remembering, deadline_of, flattened
+from vouch.client.streams import GENERATE_TIMEOUT_S, Remembering, deadline_of, flattened
 from vouch.records import NewRating, Rating
 
 
@@ -26,9 +26,10 @@ class Client:
     answers, `Unauthenticated`, `PermissionDenied`, and `DeadlineExceeded` after `timeout_s`.
     """
 
-    def __init__(self, endpoint: Endpoint, timeout_s: float = 60.0) -> None:
+    def __init__(self, endpoint: Endpoint, timeout_s: float = 60.0, page_size: int = 500) -> None:
         self.address = endpoint.address
         self._timeout_s = timeout_s
+        self._page_size = page_size  # records that a list asks for at once
         self._metadata = endpoint.metadata
         self._channel = endpoint.open(grpc)
         self._calls = {rpc: self._callable(rpc) for rpc in rpcs.METHODS}
@@ -76,7 +77,7 @@ class Client:
     def _pages(self, rpc: str, items: str, limit: int | None, **filters: Any) -> Iterator[Any]:
         token, left = "", limit
         while left is None or left > 0:
-            size = PAGE if left is None else min(PAGE, left)
+            size = self._page_size if left is None else min(self._page_size, left)
             page = self._ask(rpc, page_size=size, page_token=token, **filters)
             found = getattr(page, items)
             yield from map(to_value, found)

@@ -1,0 +1,221 @@
+"""Errors and roles at the edge, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import inspect
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from services import edge
+from vouch import errors
+from vouch.client import failures
+from vouch.pb.v1 import training_pb2
+
+TOKENS = {"client": "c-token", "rater": "r-token", "operator": "o-token"}
+
+
+def every_error() -> Iterator[type[errors.VouchError]]:
+    for _, kind in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(kind, errors.VouchError) and kind is not errors.VouchError:
+            yield kind
+
+
+class Call:
+    """The context of one call, as small as Ray Serve's."""
+
+    def __init__(self, token: str = "") -> None:
+        self.metadata = [("authorization", f"Bearer {token}")] if token else []
+        self.code: Any = None
+        self.details = ""
+        self.trailing: list[Any] = []
+
+    def invocation_metadata(self) -> Any:
+        return self.metadata
+
+    def set_code(self, code: Any) -> None:
+        self.code = code
+
+    def set_details(self, details: str) -> None:
+        self.details = details
+
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None:
+        self.trailing = trailing_metadata
+
+    def info(self) -> error_details_pb2.ErrorInfo:
+        ((key, raw),) = self.trailing
+        assert key == "grpc-status-details-bin"
+        status = status_pb2.Status.FromString(raw)
+        assert (status.code, status.message) == (self.code.value[0], self.details)
+        info = error_details_pb2.ErrorInfo()
+        assert status.details[0].Unpack(info)
+        return info
+
+
+class RayTaskError(Exception):
+    """As Ray hands on what another process raised: the text is a traceback, the error is the cause."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__("Traceback (most recent call last): secret.py, line 7")
+        self.cause = cause
+
+
+class Failing:
+    """Raises what it was given, after one message where it streams."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.access = edge.Access(TOKENS)
+        self.error = error
+
+    @edge.unary
+    async def GetRun(self, request: Any, identity: edge.Identity) -> Any:  # noqa: N802
+        raise self.error
+
+    @edge.streaming
+    async def WatchRun(self, request: Any, identity: edge.Identity) -> Any:  # noqa: N802
+        yield training_pb2.Run(run_id="first")
+        raise self.error
+
+
+def test_the_table_knows_every_error_and_no_other() -> None:
+    assert set(edge.STATUS) == set(every_error())
+
+
+@pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
+def test_the_client_raises_the_very_error_that_the_server_raised(kind: type[errors.VouchError]) -> None:
+    call = Call("c-token")
+    asyncio.run(Failing(kind("Do this instead.")).GetRun(None, call))
+    assert call.info().reason == kind.reason
+    assert failures._class_of(call.code, call.info().reason) is kind
+
+
+def test_a_reason_of_its_own_reaches_the_caller() -> None:
+    call = Call("c-token")
+    asyncio.run(Failing(errors.NotFound("There is no image ab12.", "UNKNOWN_IMAGE")).GetRun(None, call))
+    assert (call.code, call.details) == (grpc.StatusCode.NOT_FOUND, "There is no image ab12.")
+    assert call.info().reason == "UNKNOWN_IMAGE"
+
+
+def test_an_unexpected_error_tells_a_reference_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    call = Call("c-token")
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(Failing(RuntimeError("password in secret.py")).GetRun(None, call))
+    assert call.code is grpc.StatusCode.INTERNAL
+    assert "secret" not in call.details
+    reference = call.details.rstrip(".").rpartition(" ")[2]
+    assert reference in caplog.text
+    assert "password in secret.py" in caplog.text
+
+
+def test_an_error_of_another_process_arrives_without_its_traceback() -> None:
+    call = Call("c-token")
+    asyncio.run(
+        Failing(RayTaskError(errors.CorruptVersion("unet.safetensors is truncated."))).GetRun(None, call)
+    )
+    assert (call.code, call.details) == (grpc.StatusCode.DATA_LOSS, "unet.safetensors is truncated.")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (asyncio.TimeoutError(), grpc.StatusCode.DEADLINE_EXCEEDED),
+        (OSError(errno.EIO, "Input/output error"), grpc.StatusCode.INTERNAL),
+    ],
+)
+def test_errors_of_the_system_get_a_code_of_their_own(error: Exception, code: grpc.StatusCode) -> None:
+    call = Call("c-token")
+    asyncio.run(Failing(error).GetRun(None, call))
+    assert call.code is code
+
+
+def test_foreign_errors_are_translated_by_those_who_know_them() -> None:
+    class QueueFull(Exception):
+        pass
+
+    def translate(error: BaseException) -> errors.VouchError | None:
+        return errors.Exhausted("Try again in a second.") if isinstance(error, QueueFull) else None
+
+    edge.translate_with(translate)
+    try:
+        call = Call("c-token")
+        asyncio.run(Failing(QueueFull()).GetRun(None, call))
+    finally:
+        edge._translators.remove(translate)
+    assert call.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_cancelled_call_stays_cancelled() -> None:
+    call = Call("c-token")
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(Failing(asyncio.CancelledError()).GetRun(None, call))
+    assert call.code is None
+
+
+def test_a_failed_stream_keeps_what_it_sent_and_ends_with_an_empty_message() -> None:
+    async def read() -> list[Any]:
+        return [answer async for answer in Failing(errors.NotFound("gone")).WatchRun(None, call)]
+
+    call = Call("c-token")
+    assert asyncio.run(read()) == [training_pb2.Run(run_id="first"), training_pb2.Run()]
+    assert call.code is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_long_message_is_shortened_to_what_trailers_hold() -> None:
+    call = Call("c-token")
+    asyncio.run(Failing(errors.InvalidInput("é" * 50_000)).GetRun(None, call))
+    assert len(call.details.encode()) <= edge.LONGEST_MESSAGE_BYTES
+    assert call.details.endswith("é…")
+
+
+@pytest.mark.parametrize(
+    ("token", "role"), [("c-token", "client"), ("r-token", "rater"), ("o-token", "operator")]
+)
+def test_a_token_stands_for_its_role(token: str, role: str) -> None:
+    assert edge.Access(TOKENS).identify(Call(token)).role == role
+
+
+@pytest.mark.parametrize("role", edge.ROLES)
+@pytest.mark.parametrize("rpc", ["GenerateImages", "RecordRating", "StartRollout"])
+def test_a_role_may_do_its_own_and_what_those_below_may(role: str, rpc: str) -> None:
+    call = Call(TOKENS[role])
+    if edge.ROLES.index(role) >= edge.ROLES.index(edge.ROLE_NEEDED[rpc]):
+        assert edge.Access(TOKENS).admit(call, rpc).role == role
+    else:
+        with pytest.raises(errors.PermissionDenied, match=edge.ROLE_NEEDED[rpc]):
+            edge.Access(TOKENS).admit(call, rpc)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        [],
+        [("authorization", "")],
+        [("authorization", "o-token")],
+        [("authorization", "Basic o-token")],
+        [("authorization", "Bearer ")],
+        [("authorization", "Bearer O-TOKEN")],
+        [("token", "o-token")],
+    ],
+)
+def test_what_is_not_a_known_token_is_refused(metadata: list[tuple[str, str]]) -> None:
+    call = Call()
+    call.metadata = metadata
+    with pytest.raises(errors.Unauthenticated, match=r"access\.json"):
+        edge.Access(TOKENS).identify(call)
+
+
+def test_without_authentication_everybody_is_an_operator() -> None:
+    assert edge.Access(None).identify(Call()).role == "operator"
+
+
+@pytest.mark.parametrize("tokens", [{}, {"client": ""}, {"king": "k"}])
+def test_tokens_that_open_nothing_or_everything_are_refused(tokens: dict[str, str]) -> None:
+    with pytest.raises(ValueError):
+        edge.Access(tokens)
