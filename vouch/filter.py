@@ -2,7 +2,7 @@
 
 The folder that it writes:
 
-    OUT/images/…          the accepted images as they were, each with a .json beside it (prompt, score)
+    OUT/images/…          the accepted images as they were; metadata.jsonl names prompt and score of each
     OUT/ledger.parquet    one row for every image: accepted, rejected and failed ones
     OUT/summary.json      the counts, the settings, the reward version, a histogram of the scores
     OUT/.filter/          settings and ledger parts of a run under way

@@ -20,6 +20,7 @@ from typing import Any
 
 from vouch.atomic import storage_errors, write_whole
 from vouch.errors import FailedPrecondition
+from vouch.imagesets import METADATA
 
 PART_ROWS = 2000
 PART_SECONDS = 5.0
@@ -129,22 +130,37 @@ class Ledger:
                 self._pending = []
 
     def finish(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """Joins the parts into one ledger, writes the summary, and returns it."""
+        """Joins the parts into one ledger, writes metadata and summary, and returns the summary."""
         self.flush()
-        histogram = [0] * HISTOGRAM_BINS
-        total = 0.0
-        for row in self._stored_rows():
-            if row["score"] is not None:
-                total += row["score"]
-                histogram[min(HISTOGRAM_BINS - 1, int(row["score"] * HISTOGRAM_BINS))] += 1
+        seconds = time.monotonic() - self._started_at
         self._merge()
-        summary = self._summary(settings, histogram, total)
+        histogram, total = self._write_metadata()
+        summary = self._summary(settings, histogram, total, seconds)
         write_whole(self.out / "summary.json", _json(summary))
         return summary
 
-    def _summary(self, settings: dict[str, Any], histogram: list[int], total: float) -> dict[str, Any]:
+    def _write_metadata(self) -> tuple[list[int], float]:
+        """One line for each accepted image, where `datasets` and `FolderSet` look; answers histogram and sum."""
+        histogram = [0] * HISTOGRAM_BINS
+        total = 0.0
+        images = self.out / "images"
+        temporary = images / ".metadata.jsonl.tmp"
+        with storage_errors(str(images)):
+            images.mkdir(exist_ok=True)
+            with temporary.open("w", encoding="utf-8") as file:
+                for row in self._stored_rows():
+                    if row["score"] is not None:
+                        total += row["score"]
+                        histogram[min(HISTOGRAM_BINS - 1, int(row["score"] * HISTOGRAM_BINS))] += 1
+                    if row["status"] == "accepted":
+                        file.write(_metadata_line(row))
+            temporary.replace(images / METADATA)
+        return histogram, total
+
+    def _summary(
+        self, settings: dict[str, Any], histogram: list[int], total: float, seconds: float
+    ) -> dict[str, Any]:
         scored = sum(histogram)
-        seconds = time.monotonic() - self._started_at
         return {
             **settings,
             "reward_version": self.reward_version(),
@@ -161,18 +177,11 @@ class Ledger:
 
     def _store_image(self, row: Row, data: bytes) -> Row:
         file = self.out / "images" / _safe_path(row.key, data)
-        note = {
-            "prompt": row.prompt,
-            "score": row.score,
-            "digest": row.digest,
-            "reward_version": row.reward_version,
-        }
         with storage_errors(str(file)):
             if file.parent not in self._folders:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 self._folders.add(file.parent)
             _write_renamed(file, data)
-            _write_renamed(file.with_name(file.name.rpartition(".")[0] + ".json"), _json(note))
         return replace(row, file=file.relative_to(self.out).as_posix())
 
     def _count(self, key: str, status: str) -> None:
@@ -218,6 +227,14 @@ class Ledger:
         _write_parquet(self.out / "ledger.parquet", _chunks(rows, PART_ROWS))
         for part in self._parts():
             part.unlink()
+
+
+def _metadata_line(row: dict[str, Any]) -> str:
+    line = {
+        "file_name": row["file"].partition("/")[2],
+        **{key: row[key] for key in ("prompt", "score", "digest")},
+    }
+    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:

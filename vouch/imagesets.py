@@ -10,7 +10,7 @@ whoever needs the pixels.
 Prompts are found by convention:
 
 - folder: a file beside the image with the same stem: ``a.txt`` (the prompt), ``a.json`` (``{"prompt": …}``)
-  or ``a.cls`` (a class name);
+  or ``a.cls`` (a class name); or one ``metadata.jsonl`` of lines ``{"file_name": …, "prompt": …}``;
 - tar: the same, as members of one WebDataset sample;
 - Parquet: the column ``prompt`` (or ``text``, ``caption``), or else words for ``label`` and attributes, as
   far as the vocabulary of the model (if given) knows them.
@@ -23,7 +23,7 @@ import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".
 PROMPT_SUFFIXES = (".txt", ".json", ".cls")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 PARQUET_SUFFIXES = (".parquet",)
+METADATA = "metadata.jsonl"
 PROMPT_COLUMNS = ("prompt", "text", "caption")
 MAX_IMAGE_BYTES = 16 * 1024 * 1024
 """An encoded image larger than this is reported as a problem and not read."""
@@ -123,10 +124,22 @@ class FolderSet:
         return sum(1 for _ in _walk_images(self.path))
 
     def images(self, skip: Skip | None = None) -> Iterator[SourceImage]:
+        described = _read_metadata(self.path / METADATA)
         for file in _walk_images(self.path):
             key = file.relative_to(self.path).as_posix()
             if not (skip and skip(key)):
-                yield _read_file(file, key)
+                image = _read_file(file, key)
+                yield image if image.prompt else replace(image, prompt=described.get(key, ""))
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    """Prompts by file name, in the layout that `datasets` calls an image folder."""
+    if not path.is_file():
+        return {}
+    lines = [_json_object(line) for line in path.read_bytes().splitlines() if line.strip()]
+    if not all(isinstance(line.get("file_name"), str) for line in lines):
+        raise InvalidInput(f'{path} is damaged: every line must be a JSON object with a "file_name".')
+    return {line["file_name"]: _prompt_of(line) for line in lines}
 
 
 def _walk_images(folder: Path) -> Iterator[Path]:
@@ -345,10 +358,14 @@ def _known(attributes: Mapping[str, str], vocabulary: Vocabulary | None) -> dict
 def _annotated(key: str, data: bytes, notes: Mapping[str, bytes], problem: str) -> SourceImage:
     described = _json_object(notes.get(".json", b""))
     label = str(described.get("label") or _text(notes.get(".cls", b"")))
-    named = next((str(described[name]) for name in PROMPT_COLUMNS if described.get(name)), "")
+    named = _prompt_of(described)
     # A class number says nothing to a model that reads words.
     prompt = named or _text(notes.get(".txt", b"")) or ("" if label.isdigit() else label)
     return SourceImage(key, data, prompt, label, {}, problem)
+
+
+def _prompt_of(described: Mapping[str, Any]) -> str:
+    return next((str(described[name]) for name in PROMPT_COLUMNS if described.get(name)), "")
 
 
 def _json_object(data: bytes) -> dict[str, Any]:

@@ -50,6 +50,17 @@ def test_a_folder_is_read_in_sorted_order_with_the_prompts_beside_the_images(tmp
     assert images.count() == 2
 
 
+def test_a_metadata_file_gives_prompts_to_a_whole_folder(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "1.png").write_bytes(png(1))
+    (tmp_path / "2.png").write_bytes(png(2))
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "b/1.png", "text": "monocyte"}\n\n')
+    assert [i.prompt for i in open_image_set(tmp_path).images()] == ["", "monocyte"]
+    (tmp_path / "metadata.jsonl").write_text("not json\n")
+    with pytest.raises(InvalidInput, match="damaged"):
+        list(open_image_set(tmp_path).images())
+
+
 def test_skipped_keys_are_not_read(tmp_path: Path) -> None:
     for name in ("1.png", "2.png", "3.png"):
         (tmp_path / name).write_bytes(png(3))
