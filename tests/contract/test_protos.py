@@ -73,6 +73,4 @@ def test_every_list_is_paged() -> None:
     assert len(lists) >= 5
     for name in lists:
         assert {"page_size", "page_token"} <= set(rpcs.request_class(name).DESCRIPTOR.fields_by_name), name
-        assert {"next_page_token", "total_size"} <= set(rpcs.answer_class(name).DESCRIPTOR.fields_by_name), (
-            name
-        )
+        assert "next_page_token" in rpcs.answer_class(name).DESCRIPTOR.fields_by_name, name

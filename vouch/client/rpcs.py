@@ -138,11 +138,7 @@ def import_requests(ratings: Iterable[NewRating], batch: int) -> Iterator[Messag
 
 
 def _import_request(group: list[NewRating]) -> Message:
-    recordings = [
-        feedback_pb2.RecordRatingRequest(request_id=rating.request_id, rating=from_rating(rating))
-        for rating in group
-    ]
-    return feedback_pb2.ImportRatingsRequest(ratings=recordings)
+    return feedback_pb2.ImportRatingsRequest(ratings=[from_rating(rating) for rating in group])
 
 
 async def aimport_requests(

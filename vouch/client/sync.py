@@ -212,21 +212,11 @@ class Client:
         return self._value("GetImage", digest=digest)
 
     def list_images(
-        self,
-        *,
-        generator_version: str = "",
-        prompt: str = "",
-        label: str = "",
-        request_id: str = "",
-        source: str = "",
-        min_score: float | None = None,
-        limit: int | None = None,
+        self, *, generator_version: str = "", label: str = "", request_id: str = "", limit: int | None = None
     ) -> Iterator[values.StoredImage]:
-        """Stored images without their bytes, newest first. `source` is "generated", "real" or "uploaded"."""
-        return self._pages(
-            "ListImages", "images", limit, generator_version=generator_version, prompt=prompt, label=label,
-            request_id=request_id, source=source, min_score=min_score,
-        )  # fmt: skip
+        """Stored images without their bytes, newest first."""
+        filters = {"generator_version": generator_version, "label": label, "request_id": request_id}
+        return self._pages("ListImages", "images", limit, **filters)
 
     # ---- models
 

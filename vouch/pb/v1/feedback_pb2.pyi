@@ -111,8 +111,8 @@ class RecordRatingRequest(_message.Message):
 class ImportRatingsRequest(_message.Message):
     __slots__ = ("ratings",)
     RATINGS_FIELD_NUMBER: _ClassVar[int]
-    ratings: _containers.RepeatedCompositeFieldContainer[RecordRatingRequest]
-    def __init__(self, ratings: _Optional[_Iterable[_Union[RecordRatingRequest, _Mapping]]] = ...) -> None: ...
+    ratings: _containers.RepeatedCompositeFieldContainer[Rating]
+    def __init__(self, ratings: _Optional[_Iterable[_Union[Rating, _Mapping]]] = ...) -> None: ...
 
 class ImportRatingsResponse(_message.Message):
     __slots__ = ("recorded", "already_recorded", "failed", "failures")
@@ -157,14 +157,12 @@ class ListRatingsRequest(_message.Message):
     def __init__(self, image_digest: _Optional[str] = ..., rater: _Optional[str] = ..., kind: _Optional[_Union[RatingKind, str]] = ..., generator_version: _Optional[str] = ..., include_superseded: bool = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListRatingsResponse(_message.Message):
-    __slots__ = ("ratings", "next_page_token", "total_size")
+    __slots__ = ("ratings", "next_page_token")
     RATINGS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
     ratings: _containers.RepeatedCompositeFieldContainer[Rating]
     next_page_token: str
-    total_size: int
-    def __init__(self, ratings: _Optional[_Iterable[_Union[Rating, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ...) -> None: ...
+    def __init__(self, ratings: _Optional[_Iterable[_Union[Rating, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class NextForReviewRequest(_message.Message):
     __slots__ = ("rater", "count", "generator_version", "label", "kind")
@@ -181,12 +179,10 @@ class NextForReviewRequest(_message.Message):
     def __init__(self, rater: _Optional[str] = ..., count: _Optional[int] = ..., generator_version: _Optional[str] = ..., label: _Optional[str] = ..., kind: _Optional[_Union[RatingKind, str]] = ...) -> None: ...
 
 class NextForReviewResponse(_message.Message):
-    __slots__ = ("items", "remaining")
+    __slots__ = ("items",)
     ITEMS_FIELD_NUMBER: _ClassVar[int]
-    REMAINING_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[ReviewItem]
-    remaining: int
-    def __init__(self, items: _Optional[_Iterable[_Union[ReviewItem, _Mapping]]] = ..., remaining: _Optional[int] = ...) -> None: ...
+    def __init__(self, items: _Optional[_Iterable[_Union[ReviewItem, _Mapping]]] = ...) -> None: ...
 
 class ReviewItem(_message.Message):
     __slots__ = ("digest", "data", "media_type", "width", "height", "prompt")
@@ -292,31 +288,23 @@ class StoredImage(_message.Message):
     def __init__(self, digest: _Optional[str] = ..., data: _Optional[bytes] = ..., media_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., source: _Optional[_Union[ImageSource, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., sampler: _Optional[str] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., reward_version: _Optional[str] = ..., score: _Optional[float] = ..., score_std: _Optional[float] = ..., criterion_scores: _Optional[_Mapping[str, float]] = ..., request_id: _Optional[str] = ..., rating_count: _Optional[int] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., label: _Optional[str] = ...) -> None: ...
 
 class ListImagesRequest(_message.Message):
-    __slots__ = ("generator_version", "prompt", "request_id", "source", "min_score", "page_size", "page_token", "label")
+    __slots__ = ("generator_version", "label", "request_id", "page_size", "page_token")
     GENERATOR_VERSION_FIELD_NUMBER: _ClassVar[int]
-    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
-    SOURCE_FIELD_NUMBER: _ClassVar[int]
-    MIN_SCORE_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    LABEL_FIELD_NUMBER: _ClassVar[int]
     generator_version: str
-    prompt: str
+    label: str
     request_id: str
-    source: ImageSource
-    min_score: float
     page_size: int
     page_token: str
-    label: str
-    def __init__(self, generator_version: _Optional[str] = ..., prompt: _Optional[str] = ..., request_id: _Optional[str] = ..., source: _Optional[_Union[ImageSource, str]] = ..., min_score: _Optional[float] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., label: _Optional[str] = ...) -> None: ...
+    def __init__(self, generator_version: _Optional[str] = ..., label: _Optional[str] = ..., request_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListImagesResponse(_message.Message):
-    __slots__ = ("images", "next_page_token", "total_size")
+    __slots__ = ("images", "next_page_token")
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
     images: _containers.RepeatedCompositeFieldContainer[StoredImage]
     next_page_token: str
-    total_size: int
-    def __init__(self, images: _Optional[_Iterable[_Union[StoredImage, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ...) -> None: ...
+    def __init__(self, images: _Optional[_Iterable[_Union[StoredImage, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

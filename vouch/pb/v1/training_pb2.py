@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avouch/pb/v1/training.proto\x12\x08vouch.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd5\x04\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x1f\n\x04kind\x18\x02 \x01(\x0e\x32\x11.vouch.v1.RunKind\x12!\n\x05state\x18\x03 \x01(\x0e\x32\x12.vouch.v1.RunState\x12\'\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0c\n\x04step\x18\x05 \x01(\x03\x12\x13\n\x0btotal_steps\x18\x06 \x01(\x03\x12\x0f\n\x07message\x18\x07 \x01(\t\x12+\n\x07metrics\x18\x08 \x03(\x0b\x32\x1a.vouch.v1.Run.MetricsEntry\x12\x0f\n\x07version\x18\t \x01(\t\x12\x14\n\x0cversion_name\x18\n \x01(\t\x12\r\n\x05\x65rror\x18\x0b \x01(\t\x12.\n\ncreated_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x10 \x01(\x05\x12\'\n\x06inputs\x18\x11 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ncreated_by\x18\x12 \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"t\n\x14StartTrainingRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x04kind\x18\x02 \x01(\x0e\x32\x11.vouch.v1.RunKind\x12\'\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"|\n\x0fListRunsRequest\x12\x1f\n\x04kind\x18\x01 \x01(\x0e\x32\x11.vouch.v1.RunKind\x12!\n\x05state\x18\x02 \x01(\x0e\x32\x12.vouch.v1.RunState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\\\n\x10ListRunsResponse\x12\x1b\n\x04runs\x18\x01 \x03(\x0b\x32\r.vouch.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"6\n\x10\x43\x61ncelRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"!\n\x0fWatchRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t*z\n\x07RunKind\x12\x18\n\x14RUN_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_KIND_PRETRAIN\x10\x01\x12\x13\n\x0fRUN_KIND_REWARD\x10\x02\x12\x12\n\x0eRUN_KIND_ALIGN\x10\x03\x12\x15\n\x11RUN_KIND_EVALUATE\x10\x04*\x9a\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05\x32\xb6\x02\n\x0fTrainingService\x12>\n\rStartTraining\x12\x1e.vouch.v1.StartTrainingRequest\x1a\r.vouch.v1.Run\x12\x30\n\x06GetRun\x12\x17.vouch.v1.GetRunRequest\x1a\r.vouch.v1.Run\x12\x41\n\x08ListRuns\x12\x19.vouch.v1.ListRunsRequest\x1a\x1a.vouch.v1.ListRunsResponse\x12\x36\n\tCancelRun\x12\x1a.vouch.v1.CancelRunRequest\x1a\r.vouch.v1.Run\x12\x36\n\x08WatchRun\x12\x19.vouch.v1.WatchRunRequest\x1a\r.vouch.v1.Run0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avouch/pb/v1/training.proto\x12\x08vouch.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd5\x04\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x1f\n\x04kind\x18\x02 \x01(\x0e\x32\x11.vouch.v1.RunKind\x12!\n\x05state\x18\x03 \x01(\x0e\x32\x12.vouch.v1.RunState\x12\'\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0c\n\x04step\x18\x05 \x01(\x03\x12\x13\n\x0btotal_steps\x18\x06 \x01(\x03\x12\x0f\n\x07message\x18\x07 \x01(\t\x12+\n\x07metrics\x18\x08 \x03(\x0b\x32\x1a.vouch.v1.Run.MetricsEntry\x12\x0f\n\x07version\x18\t \x01(\t\x12\x14\n\x0cversion_name\x18\n \x01(\t\x12\r\n\x05\x65rror\x18\x0b \x01(\t\x12.\n\ncreated_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x10 \x01(\x05\x12\'\n\x06inputs\x18\x11 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ncreated_by\x18\x12 \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"t\n\x14StartTrainingRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x04kind\x18\x02 \x01(\x0e\x32\x11.vouch.v1.RunKind\x12\'\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"|\n\x0fListRunsRequest\x12\x1f\n\x04kind\x18\x01 \x01(\x0e\x32\x11.vouch.v1.RunKind\x12!\n\x05state\x18\x02 \x01(\x0e\x32\x12.vouch.v1.RunState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"H\n\x10ListRunsResponse\x12\x1b\n\x04runs\x18\x01 \x03(\x0b\x32\r.vouch.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x10\x43\x61ncelRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"!\n\x0fWatchRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t*z\n\x07RunKind\x12\x18\n\x14RUN_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_KIND_PRETRAIN\x10\x01\x12\x13\n\x0fRUN_KIND_REWARD\x10\x02\x12\x12\n\x0eRUN_KIND_ALIGN\x10\x03\x12\x15\n\x11RUN_KIND_EVALUATE\x10\x04*\x9a\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05\x32\xb6\x02\n\x0fTrainingService\x12>\n\rStartTraining\x12\x1e.vouch.v1.StartTrainingRequest\x1a\r.vouch.v1.Run\x12\x30\n\x06GetRun\x12\x17.vouch.v1.GetRunRequest\x1a\r.vouch.v1.Run\x12\x41\n\x08ListRuns\x12\x19.vouch.v1.ListRunsRequest\x1a\x1a.vouch.v1.ListRunsResponse\x12\x36\n\tCancelRun\x12\x1a.vouch.v1.CancelRunRequest\x1a\r.vouch.v1.Run\x12\x36\n\x08WatchRun\x12\x19.vouch.v1.WatchRunRequest\x1a\r.vouch.v1.Run0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RUN_METRICSENTRY']._loaded_options = None
   _globals['_RUN_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_RUNKIND']._serialized_start=1165
-  _globals['_RUNKIND']._serialized_end=1287
-  _globals['_RUNSTATE']._serialized_start=1290
-  _globals['_RUNSTATE']._serialized_end=1444
+  _globals['_RUNKIND']._serialized_start=1145
+  _globals['_RUNKIND']._serialized_end=1267
+  _globals['_RUNSTATE']._serialized_start=1270
+  _globals['_RUNSTATE']._serialized_end=1424
   _globals['_RUN']._serialized_start=104
   _globals['_RUN']._serialized_end=701
   _globals['_RUN_METRICSENTRY']._serialized_start=655
@@ -50,11 +50,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRUNSREQUEST']._serialized_start=854
   _globals['_LISTRUNSREQUEST']._serialized_end=978
   _globals['_LISTRUNSRESPONSE']._serialized_start=980
-  _globals['_LISTRUNSRESPONSE']._serialized_end=1072
-  _globals['_CANCELRUNREQUEST']._serialized_start=1074
-  _globals['_CANCELRUNREQUEST']._serialized_end=1128
-  _globals['_WATCHRUNREQUEST']._serialized_start=1130
-  _globals['_WATCHRUNREQUEST']._serialized_end=1163
-  _globals['_TRAININGSERVICE']._serialized_start=1447
-  _globals['_TRAININGSERVICE']._serialized_end=1757
+  _globals['_LISTRUNSRESPONSE']._serialized_end=1052
+  _globals['_CANCELRUNREQUEST']._serialized_start=1054
+  _globals['_CANCELRUNREQUEST']._serialized_end=1108
+  _globals['_WATCHRUNREQUEST']._serialized_start=1110
+  _globals['_WATCHRUNREQUEST']._serialized_end=1143
+  _globals['_TRAININGSERVICE']._serialized_start=1427
+  _globals['_TRAININGSERVICE']._serialized_end=1737
 # @@protoc_insertion_point(module_scope)
