@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 from ray.serve.handle import DeploymentHandle
 
 from services.jobs.app import Training
+from services.overview import overview
 from services.rollout.app import Models, Rollouts
 from services.rollout.controller import RolloutController
 from vouch.catalog import Catalog
+from vouch.records import now
 from vouch.registry import Registry
 from vouch.settings import Settings
 
@@ -28,6 +30,7 @@ class Operations:
         controller = RolloutController(
             catalog, registry, lambda slot: _hurry(handles[slot]), settings.rollout.steps_percent
         )
+        self._catalog, self._controller, self._started_at = catalog, controller, now()
         self._models = Models(catalog, registry, controller)
         self._rollouts = Rollouts(catalog, self._models, controller)
         self._training = Training(settings, catalog, self._models)
@@ -86,6 +89,10 @@ class Operations:
             yield run
 
     # ---- the system itself
+
+    async def overview(self) -> dict[str, Any]:
+        """What the web page shows."""
+        return await _apart(overview, self._catalog, self._controller, self._started_at)
 
     async def stop(self) -> None:
         """Before the system goes down: end the training process; its run is resumed at the next start."""

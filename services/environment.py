@@ -1,0 +1,88 @@
+"""Environment variables that Ray and Serve read in every process. They are set before either is imported."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from services.ports import free_range
+from vouch.atomic import write_whole
+from vouch.settings import Settings
+
+INGRESS_PORTS = 20  # of the gateway's replicas, for each of HTTP and gRPC
+
+
+def prepare_environment(settings: Settings, scratch: Path) -> None:
+    """Set everything for a system whose short-lived files are in `scratch`. How quiet and how patient
+    they are stays as the user has set it."""
+    for name, value in {**_quiet(), **_patient()}.items():
+        os.environ.setdefault(name, value)
+    os.environ.update(_guarded(settings))
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_emptied(settings.folder.metrics))
+    if settings.server.proxy == "haproxy":
+        os.environ.update(_haproxy(scratch))
+    os.environ.pop("RAY_ADDRESS", None)
+
+
+def _quiet() -> dict[str, str]:
+    return {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+        "GRPC_VERBOSITY": "ERROR",
+        "TOKENIZERS_PARALLELISM": "false",
+        "DIFFUSERS_VERBOSITY": "error",
+    }
+
+
+def _patient() -> dict[str, str]:
+    """A small machine that also trains answers late; Serve must not take that for death."""
+    return {
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "120",
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "20",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
+    }
+
+
+def _guarded(settings: Settings) -> dict[str, str]:
+    """Ray's own ports take orders from whoever knows a secret that only this user can read."""
+    path = settings.folder.root / "ray_token"
+    if not path.is_file():
+        write_whole(path, secrets.token_hex(32).encode(), mode=0o600)
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+
+
+def _haproxy(scratch: Path) -> dict[str, str]:
+    """Serve's HAProxy mode, with files and inner ports that no other system on this machine uses."""
+    folder = scratch / "haproxy"
+    folder.mkdir()
+    first = free_range(2 * INGRESS_PORTS + 4)
+    http, grpc, rest = first, first + INGRESS_PORTS, first + 2 * INGRESS_PORTS
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(http),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(http + INGRESS_PORTS - 1),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc + INGRESS_PORTS - 1),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(rest),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(rest + 1),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(rest + 2),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(rest + 3),
+    }
+
+
+def _emptied(folder: Path) -> Path:
+    """Counters of processes that are gone would be added for ever."""
+    for file in folder.glob("*.db"):
+        file.unlink(missing_ok=True)
+    return folder

@@ -1,0 +1,82 @@
+"""The first models: what ships with vouch, or the folders that the settings name in their place."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import vouch
+from vouch.catalog import Catalog
+from vouch.errors import AlreadyExists, InvalidInput
+from vouch.records import Version, VersionKind
+from vouch.registry import Registry
+from vouch.settings import Settings
+
+STARTER = Path(vouch.__file__).parent / "starter"
+FORMATS: dict[VersionKind, str] = {"generator": "diffusers", "reward": "reward"}
+
+
+def publish_models(settings: Settings) -> None:
+    """Publish what is not published yet, and let a slot that serves nothing serve it.
+
+    A folder named by a setting takes the champion's place when it is first seen; later starts leave alone what a
+    rollout has put there. Raises InvalidInput (no such folder, no model in it) and StorageFull.
+    """
+    with Catalog(settings.resolved_catalog_url) as catalog:
+        registry = Registry(catalog, settings.folder.models)
+        for kind, model in (("generator", settings.generation.model), ("reward", settings.reward.model)):
+            _publish(catalog, registry, kind, model)  # type: ignore[arg-type]
+
+
+def _publish(catalog: Catalog, registry: Registry, kind: VersionKind, model: str) -> None:
+    if not model:
+        serving = {slot.slot for slot in catalog.serving.list()}
+        if kind not in serving:
+            catalog.serving.ensure(kind, _starter(registry, kind).digest)
+        return
+    known = {version.digest for version in registry.list(kind)}
+    version = _foreign(registry, kind, _folder(model))
+    catalog.serving.ensure(kind, version.digest)
+    if version.digest not in known and catalog.serving.get(kind).champion != version.digest:
+        catalog.serving.set_champion(kind, version.digest)
+
+
+def _starter(registry: Registry, kind: VersionKind) -> Version:
+    folder = STARTER / kind
+    if not folder.is_dir():
+        raise InvalidInput(
+            f"This installation has no starter model for the {kind} ({folder}). Name a folder in the setting "
+            f"VOUCH_{'GENERATION' if kind == 'generator' else 'REWARD'}__MODEL."
+        )
+    lineage = {"command": "ships with vouch", "notes": "see vouch/starter/README.md"}
+    return registry.publish(folder, kind=kind, format=FORMATS[kind], name=f"starter-{kind}", lineage=lineage)
+
+
+def _foreign(registry: Registry, kind: VersionKind, folder: Path) -> Version:
+    label = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")[:40] or "own"
+    lineage = {"command": f"vouch up --{kind} {folder}"}
+    try:
+        return registry.publish(
+            folder, kind=kind, format=FORMATS[kind], name=f"{kind}-{label}", lineage=lineage
+        )
+    except AlreadyExists:  # another folder of that name
+        return registry.publish(folder, kind=kind, format=FORMATS[kind], label=label, lineage=lineage)
+
+
+def _folder(model: str) -> Path:
+    """A local folder, or the local copy of a hub id."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path.absolute()
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+        raise InvalidInput(
+            f"There is no folder {path}: name a diffusers folder, or a hub id such as owner/name."
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+    except Exception as error:  # the hub's library raises a dozen kinds
+        raise InvalidInput(
+            f"{model} is neither a folder nor a model that the hub hands out: {error}"
+        ) from error

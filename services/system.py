@@ -1,0 +1,263 @@
+"""One running system on one state folder: starts Ray and Serve, deploys the application, ends it all cleanly.
+
+python -m services.system        # what `vouch up` becomes; settings come from the environment
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from services.environment import prepare_environment
+from services.ports import is_free
+from services.starter import publish_models
+from vouch.errors import FailedPrecondition, VouchError
+from vouch.settings import Access, Settings, StateFolder, load_settings
+
+log = logging.getLogger("vouch.system")
+
+APPLICATION = "vouch"
+ROLES = ("client", "rater", "operator")
+OBJECT_STORE_BYTES = 100 * 2**20
+STOP_S = 30.0
+SERVICERS = [
+    f"vouch.pb.v1.{name}_pb2_grpc.add_{name.capitalize()}ServiceServicer_to_server"
+    for name in ("generation", "reward", "feedback", "models", "rollout", "training")
+]
+
+
+class System:
+    """A system that runs. `System.start(settings)` returns when it answers; `stop()` ends it.
+
+    Example:
+        with System.start(settings) as system:
+            print(system.access.address)
+    """
+
+    def __init__(self, settings: Settings, access: Access, cleanup: contextlib.ExitStack) -> None:
+        self.settings, self.access = settings, access
+        self._cleanup = cleanup
+
+    @classmethod
+    def start(cls, settings: Settings, tell: Callable[[str], None] = lambda line: None) -> System:
+        """Start everything. One system for each process.
+
+        Raises FailedPrecondition (state folder in use, a port taken), InvalidInput (a model that is none), StorageFull.
+        """
+        with contextlib.ExitStack() as cleanup:
+            cleanup.enter_context(settings.folder.lock())
+            _check_ports(settings)
+            scratch = Path(tempfile.mkdtemp(prefix="vouch-"))
+            cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
+            prepare_environment(settings, scratch)
+            tell("starting Ray and loading the models ...")
+            with ThreadPoolExecutor(1) as beside:
+                published = beside.submit(publish_models, settings)
+                cleanup.callback(_stop_ray)
+                _start_ray(scratch)
+                _start_serve(settings)
+                published.result()
+            access = _access(settings)
+            cleanup.callback(_stop_jobs)
+            _deploy(settings, access.tokens)
+            settings.folder.write_access(access)
+            return cls(settings, access, cleanup.pop_all())
+
+    def stop(self) -> None:
+        """End training (resumed at the next start), then Serve and Ray; let go of the state folder."""
+        self._cleanup.close()
+
+    def __enter__(self) -> System:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+
+def _check_ports(settings: Settings) -> None:
+    server = settings.server
+    for name, port in (("grpc_port", server.grpc_port), ("http_port", server.http_port)):
+        if not is_free(port, server.host):
+            option = name.replace("_", "-")
+            raise FailedPrecondition(
+                f"Port {port} is taken by another program: stop it, or choose another with --{option}.",
+                "PORT_TAKEN",
+            )
+
+
+def _start_ray(scratch: Path) -> None:
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=max(4, os.cpu_count() or 1),  # logical: replicas and training jobs ask for fractions
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=False,
+        _temp_dir=str(scratch / "ray"),
+        _node_ip_address="127.0.0.1",
+    )
+
+
+def _start_serve(settings: Settings) -> None:
+    from ray import serve
+    from ray.serve.config import HTTPOptions, gRPCOptions
+    from ray.serve.schema import LoggingConfig
+
+    serve.start(
+        http_options=HTTPOptions(host=settings.server.host, port=settings.server.http_port),
+        grpc_options=gRPCOptions(
+            port=settings.server.grpc_port,
+            grpc_servicer_functions=[*SERVICERS, "services.web.app.add_health"],
+        ),
+        logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
+    )
+
+
+def _deploy(settings: Settings, tokens: dict[str, str]) -> None:
+    from ray import serve
+
+    serve.run(_application(settings, tokens), name=APPLICATION, route_prefix="/")
+
+
+def _application(settings: Settings, tokens: dict[str, str]) -> Any:
+    """The gateway with handles to everything it calls."""
+    from ray import serve
+
+    from services.feedback.app import Feedback
+    from services.gateway.app import Gateway
+    from services.generation.app import Generation
+    from services.operations.app import Operations
+    from services.reward.app import Reward
+    from services.web.app import web
+
+    generation = _deployment(Generation, settings.generation.replicas, settings.generation.max_ongoing)
+    reward = _deployment(Reward, settings.reward.replicas, settings.reward.max_ongoing)
+    drawn, scored = generation.bind(settings), reward.bind(settings)
+    return _deployment(serve.ingress(web)(Gateway), 1, 1000, name="Gateway").bind(
+        settings,
+        tokens,
+        drawn,
+        scored,
+        _deployment(Feedback, 1, 200).bind(settings),
+        _deployment(Operations, 1, 200).bind(settings, drawn, scored),
+    )
+
+
+def _deployment(kind: type, replicas: int, max_ongoing: int, name: str = "") -> Any:
+    from ray import serve
+
+    return serve.deployment(
+        kind,
+        name=(name or kind.__name__).lower(),
+        num_replicas=replicas,
+        max_ongoing_requests=max_ongoing,
+        max_queued_requests=max_ongoing * 4,
+        ray_actor_options={"num_cpus": 0.1},
+        health_check_period_s=5,
+        health_check_timeout_s=60,
+        graceful_shutdown_wait_loop_s=0.1,
+        graceful_shutdown_timeout_s=5,
+    )
+
+
+def _access(settings: Settings) -> Access:
+    server = settings.server
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return Access(
+        address=f"{host}:{server.grpc_port}",
+        http=f"http://{host}:{server.http_port}",
+        tokens=_tokens(settings) if server.auth else {},
+    )
+
+
+def _tokens(settings: Settings) -> dict[str, str]:
+    """The tokens of the last start, so that nobody has to be told new ones; fresh ones where there are none."""
+    known: dict[str, str] = {}
+    with contextlib.suppress(VouchError):
+        known = settings.folder.read_access().tokens
+    return {role: known.get(role) or secrets.token_urlsafe(32) for role in ROLES}
+
+
+def _stop_jobs() -> None:
+    from ray import serve
+
+    try:
+        serve.get_deployment_handle("operations", APPLICATION).stop.remote().result(timeout_s=STOP_S)
+    except Exception as error:  # noqa: BLE001 - whatever is left of it, the system still has to come down
+        log.warning("the training process was not ended in order: %s", error)
+
+
+def _stop_ray() -> None:
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until interrupted. The exit code is the error's."""
+    parser = argparse.ArgumentParser(prog="python -m services.system", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print the addresses as one line of JSON")
+    options = parser.parse_args(arguments)
+    ended = threading.Event()
+    try:
+        settings = load_settings()
+        with System.start(settings, tell=_say) as system:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: ended.set())
+            _announce(system, as_json=options.json)
+            ended.wait()
+            _say("stopping ...")
+    except VouchError as error:
+        _say(f"error: {error.message}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _announce(system: System, *, as_json: bool) -> None:
+    access, folder = system.access, system.settings.folder
+    if as_json:
+        told = {
+            "address": access.address,
+            "http": access.http,
+            "state": str(folder.root),
+            "access": str(folder.access),
+        }
+        sys.stdout.write(json.dumps(told) + "\n")
+    else:
+        sys.stdout.write(_greeting(access, folder))
+    sys.stdout.flush()
+
+
+def _greeting(access: Access, folder: StateFolder) -> str:
+    return (
+        f"vouch is up.\n  gRPC    {access.address}\n  web     {access.http}\n  state   {folder.root}\n"
+        f"  tokens  {folder.access}\nTry: vouch generate neutrophil --state {folder.root}    (Ctrl-C ends the system)\n"
+    )
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
