@@ -7,8 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from training import pretrain
+from training import align, attributes, pretrain, reward
 
 LOOPS: dict[str, tuple[type[BaseModel], Callable[..., dict[str, Any]]]] = {
     "pretrain": (pretrain.PretrainConfig, pretrain.fit),
+    "attributes": (attributes.AttributesConfig, attributes.fit),
+    "reward": (reward.RewardConfig, reward.fit),
+    "align": (align.AlignConfig, align.fit),
 }

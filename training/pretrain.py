@@ -22,6 +22,7 @@ from training.data import Examples, dihedral, load_examples, random_caption, to_
 from training.ema import Ema
 from training.grids import contact_sheet
 from training.objectives import denoising
+from training.randomness import numbers, tensors
 from training.session import Session
 from training.tokens import train_tokenizer
 from vouch.captions import caption
@@ -130,7 +131,7 @@ def fit_vae(config: PretrainConfig, examples: Examples, session: Session) -> tup
     started, error = time.monotonic(), 0.0
     for step in range(first + 1, config.vae_steps + 1):
         _set_lr(optimizer, config.vae_lr, step / config.vae_steps, step, 50, 0.5)
-        random_ = torch.Generator().manual_seed(hash((config.seed, "vae", step)) % 2**63)
+        random_ = tensors(config.seed, "vae", step)
         batch = _random_crops(examples.images, config, random_)
         posterior = vae.encode(batch).latent_dist
         restored = vae.decode(posterior.sample(generator=random_)).sample
@@ -164,7 +165,7 @@ def encode_views(config: PretrainConfig, vae: AutoencoderKL, examples: Examples,
         return found[1]["latents"]
     views, total = [], config.views * len(examples)
     for view in range(config.views):
-        random_ = torch.Generator().manual_seed(config.seed * 1000 + view)
+        random_ = tensors(config.seed, "view", view)
         rows = []
         for start in range(0, len(examples), 64):
             part = examples.images[start : start + 64]
@@ -301,8 +302,7 @@ def fit_unet(
 def _unet_loss(
     model: Generator, config: PretrainConfig, examples: Examples, latents: torch.Tensor, step: int
 ) -> torch.Tensor:
-    rng = random.Random(f"{config.seed}/unet/{step}")
-    random_ = torch.Generator().manual_seed(rng.getrandbits(62))
+    rng, random_ = numbers(config.seed, "unet", step), tensors(config.seed, "unet", step)
     rows = torch.randint(0, len(examples), (config.batch,), generator=random_)
     views = torch.randint(0, len(latents), (config.batch,), generator=random_)
     clean = latents[views, rows]

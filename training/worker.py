@@ -14,7 +14,7 @@ from vouch.atomic import write_whole
 from vouch.catalog import Catalog
 from vouch.state import StateFolder
 
-NICE = 10
+NICE = 19
 """Training yields to serving: on a small machine Serve's health checks starve otherwise."""
 
 

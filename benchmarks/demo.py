@@ -1,0 +1,349 @@
+"""`make demo`: the whole loop once, from nothing, with the evidence at the end.
+
+Starts the system on a fresh state folder, generates cells, lets simulated pathologists rate them, retrains the reward
+model, aligns the generator, swaps both into serving under traffic, and compares before with after: the same prompts,
+the same seeds, by a judge that took no part in the learning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import vouch
+from benchmarks.report import Figure, Report
+from training.evaluation.judge import Judge, Verdict
+from training.grids import contact_sheet
+from training.plausibility import Plausibility
+from training.simulated import SimulatedPathologist
+from vouch import images as codec
+from vouch.client import Client
+from vouch.errors import VouchError
+from vouch.records import NewRating
+from vouch.state import StateFolder
+
+STARTER = Path(vouch.__file__).parent / "starter"
+RATERS = ("simulated-1", "simulated-2")
+START_TIMEOUT_S = 180.0
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Generated images uint8 [N, H, W, 3] with their prompts and digests."""
+
+    images: np.ndarray
+    prompts: tuple[str, ...]
+    digests: tuple[str, ...]
+
+
+@dataclass
+class Traffic:
+    """Requests that go on while versions change."""
+
+    requests: int = 0
+    failed: int = 0
+    reasons: list[str] = field(default_factory=list)
+    versions: set[str] = field(default_factory=set)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--once", action="store_true", help="exit when the report is written")
+    parser.add_argument("--state", type=Path, default=Path("state/demo"))
+    parser.add_argument("--grpc-port", type=int, default=9000)
+    parser.add_argument("--http-port", type=int, default=8000)
+    parser.add_argument("--rated", type=int, default=400, help="images that are rated")
+    parser.add_argument("--judged", type=int, default=512, help="images that are judged, before and after")
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    try:
+        with system(arguments.state, arguments.grpc_port, arguments.http_port) as state:
+            with vouch.connect(state=state) as client:
+                report = tell_the_story(client, arguments, began)
+            report.finish(arguments.state / "report.json", console=console)
+            say(f"report: {arguments.state / 'report.json'}   before and after: {arguments.state / 'before-after.png'}")
+            if not arguments.once:
+                stay(state)
+    except VouchError as error:
+        console.print(f"[red]The demo stopped:[/red] {error.message}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+# --- the story ---------------------------------------------------------------------------------------------
+
+
+def tell_the_story(client: Client, arguments: argparse.Namespace, began: float) -> Report:
+    labels = client.describe_generator().labels
+    base = client.describe_generator().generator_version
+    say(f"1. {arguments.rated} cells are drawn by {client.get_version(base).name} over gRPC, and scored.")
+    pool = draw(client, labels, arguments.rated, first_seed=10_000, version=base)
+    say(f"2. {len(RATERS)} [bold]simulated[/bold] pathologists rate them by the checklist.")
+    rate(client, pool)
+    say("3. The reward model learns from the ratings.")
+    reward = train(client, "reward", {"kinds": ["simulated"], "steps": 160})
+    say("4. The generator is aligned: by the reward's gradient, and by reward weighting (paper 1) for comparison.")
+    aligned = train(client, "align", {"kinds": ["simulated"], "reward": reward, "method": "reward_gradient", "minutes": 2.5})
+    weighted = train(
+        client, "align", {"kinds": ["simulated"], "reward": reward, "method": "reward_weighted", "minutes": 1.0}
+    )
+    say("5. Both new versions are swapped into serving while requests come in.")
+    traffic = Traffic()
+    with requests_going_on(arguments.state, labels, traffic):
+        for version in (reward, aligned):
+            roll_out(client, version)
+    say("6. The judge, which took no part, compares: same prompts, same seeds.")
+    judge = Judge.load(STARTER / "judge")
+    drawn = {
+        name: draw(client, labels, count, first_seed=500_000, version=version)
+        for name, version, count in (
+            ("before", base, arguments.judged),
+            ("after", aligned, arguments.judged),
+            ("reward-weighted", weighted, arguments.judged // 2),
+        )
+    }
+    verdicts = {name: judge.measure(d.images, d.prompts) for name, d in drawn.items()}
+    show_before_after(arguments.state / "before-after.png", labels, drawn["before"], drawn["after"])
+    show_methods(verdicts, judge)
+    return report_of(verdicts, judge, traffic, time.monotonic() - began)
+
+
+def draw(client: Client, labels: tuple[str, ...], count: int, *, first_seed: int, version: str) -> Drawn:
+    """`count` images, the classes in turn, through the server stream."""
+    images, prompts, digests = [], [], []
+    each = -(-count // len(labels))
+    with bar("drawing", each * len(labels)) as advance:
+        for number, label in enumerate(labels):
+            stream = client.stream_images(label, count=each, seed=first_seed + number * 10_000, version=version)
+            for event in stream:
+                if not hasattr(event, "data"):
+                    continue
+                if event.generator_version != version:
+                    raise vouch.errors.Internal(f"asked for {version[:12]}, drawn by {event.generator_version[:12]}")
+                images.append(codec.decode(event.data))
+                prompts.append(event.prompt)
+                digests.append(event.digest)
+                advance()
+    return Drawn(np.stack(images), tuple(prompts), tuple(digests))
+
+
+def rate(client: Client, pool: Drawn) -> None:
+    """Each simulated pathologist rates every image; recorded as simulated."""
+    knowledge = Plausibility.load(STARTER / "rater")
+    for name in RATERS:
+        opinions = SimulatedPathologist(knowledge, name).rate(pool.images, pool.prompts, pool.digests)
+        ratings = [
+            NewRating(
+                request_id=f"demo-{name}-{digest}",
+                image=digest,
+                rater=name,
+                kind="simulated",
+                verdict=opinion.verdict,
+                answers=opinion.answers,
+                ui_version="demo",
+            )
+            for digest, opinion in zip(pool.digests, opinions, strict=True)
+        ]
+        answer = client.import_ratings(ratings)
+        plausible = np.mean([opinion.verdict == "plausible" for opinion in opinions])
+        say(f"   {name} (simulated): {answer.recorded} ratings, {plausible:.0%} plausible")
+
+
+def train(client: Client, kind: str, config: dict[str, Any]) -> str:
+    """Starts a run, shows its progress, returns the digest of the version that it published."""
+    run = client.start_training(kind, config)
+    with bar(kind, None) as advance:
+        for run in client.watch_run(run.run_id):  # noqa: B020 - the run as it is now
+            advance(run.step, run.total_steps, f"{kind}: {run.message or run.state.lower()}")
+    if run.state != "SUCCEEDED":
+        raise vouch.errors.FailedPrecondition(f"{run.run_id} ended {run.state.lower()}: {run.error}")
+    shown = "  ".join(f"{k} {v:.3g}" for k, v in sorted(run.metrics.items()) if isinstance(v, float))
+    say(f"   {run.version_name} published. {shown}")
+    return run.version
+
+
+def roll_out(client: Client, version: str) -> None:
+    """5 %, 25 %, 100 %, waiting at each step until every replica follows."""
+    rollout = client.start_rollout(version, reason="demo")
+    while True:
+        for rollout in client.watch_rollout(rollout.rollout_id):  # noqa: B020 - the rollout as it is now
+            if rollout.replicas_total and rollout.replicas_converged == rollout.replicas_total:
+                break
+        say(f"   {rollout.version_name}: {rollout.percent} % ({rollout.state.lower()})")
+        if rollout.state != "ACTIVE":
+            return
+        rollout = client.promote_rollout(rollout.rollout_id, reason="demo")
+
+
+@contextmanager
+def requests_going_on(state: Path, labels: tuple[str, ...], traffic: Traffic) -> Iterator[None]:
+    """One client that asks for an image, and when it has it for the next."""
+    stop = threading.Event()
+
+    def ask() -> None:
+        with vouch.connect(state=state, role="client") as client:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                try:
+                    reply = client.generate_images(labels[number % len(labels)], seed=number, steps=8)
+                    traffic.versions.add(reply.generator_version)
+                except VouchError as error:
+                    traffic.failed += 1
+                    traffic.reasons.append(error.message)
+                traffic.requests += 1
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
+    for reason in sorted(set(traffic.reasons)):
+        console.print(f"   [red]failed:[/red] {reason}")
+
+
+# --- what it shows -----------------------------------------------------------------------------------------
+
+
+def show_before_after(path: Path, labels: tuple[str, ...], before: Drawn, after: Drawn, columns: int = 12) -> None:
+    """Two rows a class, before above after, the same seeds below each other."""
+    rows = []
+    for label in labels:
+        at = [i for i, prompt in enumerate(before.prompts) if prompt == label][:columns]
+        rows += [before.images[at], after.images[at]]
+    contact_sheet(np.concatenate(rows), columns, path, scale=2)
+
+
+def show_methods(verdicts: dict[str, Verdict], judge: Judge) -> None:
+    table = Table(title="by the independent judge", title_justify="left")
+    for column in ("", "images", "plausible", "recognised", f"coverage (real against real {judge.floor:.2f})"):
+        table.add_column(column)
+    for name, v in verdicts.items():
+        cells = [f"{f.value:.3f} ({f.low:.3f}-{f.high:.3f})" for f in (v.plausible, v.recognised, v.coverage)]
+        table.add_row(name, str(v.images), *cells)
+    console.print(table)
+
+
+def report_of(verdicts: dict[str, Verdict], judge: Judge, traffic: Traffic, seconds: float) -> Report:
+    report = Report("demo")
+    before, after, weighted = (verdicts[name] for name in ("before", "after", "reward-weighted"))
+
+    def share(found: Any, must: str | None = None) -> Figure:
+        return Figure(found.value, "share", found.low, found.high, must)
+
+    report.add("plausible_before", share(before.plausible))
+    report.add("plausible_after", share(after.plausible))
+    report.add("plausible_after_reward_weighted", share(weighted.plausible))
+    report.add("gain_low", Figure(after.plausible.low - before.plausible.value, "share", must=">= 0"))
+    report.add("coverage_before", share(before.coverage))
+    report.add("coverage_after", share(after.coverage))
+    report.add("coverage_floor", Figure(judge.floor, "share"))
+    report.add("requests", Figure(traffic.requests, "requests"))
+    report.add("failed", Figure(traffic.failed, "requests", must="<= 0"))
+    report.add("seconds", Figure(round(seconds, 1), "s", must="<= 900"))
+    return report
+
+
+def say(text: str) -> None:
+    console.print(text, highlight=False)
+
+
+@contextmanager
+def bar(name: str, total: int | None) -> Iterator[Any]:
+    columns = (TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(name, total=total)
+
+        def advance(step: int | None = None, steps: int | None = None, text: str | None = None) -> None:
+            if step is None:
+                progress.advance(task)
+            else:
+                progress.update(task, completed=step, total=steps or None, description=text or name)
+
+        yield advance
+
+
+# --- the system --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def system(state: Path, grpc_port: int, http_port: int) -> Iterator[Path]:
+    """`vouch up` on a fresh state folder, until the block ends."""
+    fresh(state)
+    log = state.with_name(state.name + ".log")
+    command = [sys.executable, "-m", "vouch", "--state", str(state), "up"]
+    command += ["--grpc-port", str(grpc_port), "--http-port", str(http_port)]
+    say(f"0. The system starts: {' '.join(command[2:])}   (log: {log})")
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    try:
+        wait_until_it_answers(process, state, log)
+        yield state
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def fresh(state: Path) -> None:
+    """An earlier demo's state goes; one in use, or a folder that is no state, stays."""
+    state.parent.mkdir(parents=True, exist_ok=True)
+    if not state.exists():
+        return
+    if not (state / "catalog.db").is_file() and any(state.iterdir()):
+        raise vouch.errors.FailedPrecondition(f"{state} is not a demo's state folder. Give another with --state.")
+    with StateFolder(state).lock():
+        pass
+    shutil.rmtree(state)
+
+
+def wait_until_it_answers(process: subprocess.Popen[bytes], state: Path, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while process.poll() is None and time.monotonic() < deadline:
+        if (state / "access.json").is_file():
+            try:
+                with vouch.connect(state=state) as client:
+                    client.generate_images("neutrophil", seed=0, request_id=f"demo-first-{uuid.uuid4().hex}")
+                return
+            except VouchError:
+                pass
+        time.sleep(0.3)
+    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing was logged"]
+    raise vouch.errors.Unavailable(f"The system did not start: {last[0]} The whole log is in {log}.")
+
+
+def stay(state: Path) -> None:
+    access = json.loads((state / "access.json").read_text())
+    say(f"\nThe system stays up until Ctrl-C: gRPC {access['address']}, page {access['http']}.")
+    say(f'Try: .venv/bin/vouch --state {state} generate "monocyte" --count 4')
+    signal.pause()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+"""How much of the real variety the generated images reach."""
+
+from __future__ import annotations
+
+import numpy as np
+from prdc import compute_prdc
+
+NEAREST = 5
+
+
+def coverage(real: np.ndarray, generated: np.ndarray, nearest: int = NEAREST) -> dict[str, float]:
+    """Precision, recall, density and coverage (Naeem et al. 2020, arXiv 2002.09797) of features [N, D] and [M, D].
+
+    Coverage is the share of real images with a generated one nearer than their own `nearest`-th real neighbour. Two
+    samples of one distribution do not score 1: report the figure of real against real beside it.
+    """
+    found = compute_prdc(real.astype(np.float32), generated.astype(np.float32), nearest_k=nearest)
+    return {name: float(value) for name, value in found.items()}

@@ -1,0 +1,81 @@
+"""The judge: measures, never teaches. Its weights and images are disjoint from every rater's and reward's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from training.attributes import recognise
+from training.data import Examples
+from training.evaluation.coverage import coverage
+from training.evaluation.intervals import Figure, bootstrap, wilson
+from training.plausibility import Assessment, Plausibility
+
+REFERENCE_FILE = "reference.safetensors"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge measured of a set of images."""
+
+    images: int
+    plausible: Figure
+    recognised: Figure
+    coverage: Figure
+
+
+class Judge:
+    """A calibrated plausibility with the features [R, D] of real images that coverage is measured against."""
+
+    def __init__(self, plausibility: Plausibility, reference: np.ndarray, floor: float) -> None:
+        self.plausibility, self.reference, self.floor = plausibility, reference, floor
+
+    def assess(self, images: np.ndarray, prompts: Sequence[str]) -> Assessment:
+        """The verdict of each image, uint8 [N, H, W, 3]."""
+        return self.plausibility.assess(_tensor(images), prompts)
+
+    def measure(self, images: np.ndarray, prompts: Sequence[str]) -> Verdict:
+        """Plausible and recognised rate (Wilson) and coverage (bootstrap over the generated images), 95 %."""
+        found = self.assess(images, prompts)
+        features = self.features(images)
+        return Verdict(
+            len(images),
+            wilson(int(found.plausible.sum()), len(images)),
+            wilson(int(found.recognised.sum()), len(images)),
+            bootstrap(features, lambda rows: coverage(self.reference, rows)["coverage"], draws=40),
+        )
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Features [N, D] of uint8 images [N, H, W, 3]."""
+        return recognise(self.plausibility.net, _tensor(images)).features.numpy()
+
+    def save(self, folder: Path) -> None:
+        self.plausibility.save(folder)
+        save_file({"reference": torch.from_numpy(self.reference).half()}, folder / REFERENCE_FILE)
+        (folder / "judge.json").write_text(json.dumps({"coverage_floor": self.floor}))
+
+    @classmethod
+    def load(cls, folder: Path) -> Judge:
+        folder = Path(folder)
+        reference = load_file(folder / REFERENCE_FILE)["reference"].float().numpy()
+        floor = json.loads((folder / "judge.json").read_text())["coverage_floor"]
+        return cls(Plausibility.load(folder), reference, floor)
+
+
+def coverage_floor(judge: Judge, real: Examples, per_class: int) -> float:
+    """Coverage of other real images, as many of each class as a generated set would hold: the best that one can ask."""
+    taken: list[int] = []
+    for label in judge.plausibility.vocabulary.labels:
+        taken += [i for i, other in enumerate(real.labels) if other == label][:per_class]
+    features = judge.features(real.images[taken].permute(0, 2, 3, 1).numpy())
+    return coverage(judge.reference, features)["coverage"]
+
+
+def _tensor(images: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)

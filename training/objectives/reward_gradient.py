@@ -1,0 +1,40 @@
+"""The reward's own gradient, through the predicted clean image."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+
+def conservative(logits: torch.Tensor, caution: float) -> torch.Tensor:
+    """Mean minus `caution` standard deviations over the members: [K, N] to [N].
+
+    Where the ensemble disagrees it knows little, and a fine-tune that goes there finds errors of the reward, not
+    better images (Coste et al. 2023, arXiv 2310.02743).
+    """
+    return logits.mean(0) - caution * logits.std(0, unbiased=False)
+
+
+def reward_gradient_loss(
+    reward_logits: torch.Tensor, output: torch.Tensor, reference: torch.Tensor, *, caution: float, anchor: float
+) -> torch.Tensor:
+    """-log σ(cautious reward) + anchor · ‖v − v_parent‖².
+
+    Direct reward fine-tuning through one predicted clean image (Clark et al. 2023, arXiv 2309.17400, DRaFT-1; Xu et
+    al. 2023, arXiv 2304.05977, ReFL), with an anchor in the space of the network's output. The log-sigmoid lets go of
+    images that are good already.
+
+    Args:
+        reward_logits: the members' verdicts of the predicted clean images, [K, N].
+        output, reference: what model and parent say of the same noisy latents, [N, C, h, w].
+    """
+    wanted = -F.logsigmoid(conservative(reward_logits, caution)).mean()
+    return wanted + anchor * F.mse_loss(output.float(), reference.float())
+
+
+def ddim_step(
+    clean: torch.Tensor, noise: torch.Tensor, alphas_cumprod: torch.Tensor, previous: torch.Tensor
+) -> torch.Tensor:
+    """The deterministic DDIM update (Song et al. 2020, arXiv 2010.02502, eq. 12, η = 0) to timesteps [N]; -1 is clean."""
+    alpha = torch.where(previous >= 0, alphas_cumprod[previous.clamp(min=0)], 1.0).view(-1, 1, 1, 1)
+    return alpha.sqrt() * clean + (1.0 - alpha).sqrt() * noise

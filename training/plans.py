@@ -1,0 +1,143 @@
+"""From what was asked (versions by name, whose ratings) to what a loop reads (folders, frozen inputs)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from training.data import digest_of
+from training.inputs import freeze
+from training.loops import LOOPS
+from vouch.blobs import BlobStore
+from vouch.catalog import Catalog
+from vouch.errors import InvalidInput, NotFound
+from vouch.records import RaterKind, Run, Version
+from vouch.registry import Registry
+from vouch.state import StateFolder
+
+
+class Asked(BaseModel):
+    """The settings of a recorded run that name things outside its folder; the rest are the loop's own."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kinds: tuple[RaterKind, ...] = ("human",)
+    """Whose ratings to learn from. Simulated ones only when named."""
+    domain: str | None = None
+    parent: str = ""
+    """The version to go on from: a reward, or a generator. Empty: what is serving."""
+    generator: str = ""
+    """Another word for `parent` in an alignment."""
+    reward: str = ""
+    """The reward version that an alignment follows. Empty: what is serving."""
+    name: str | None = None
+    """The name of the version to publish."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a loop is to do, and as what its result is published."""
+
+    config: dict[str, Any]
+    kind: Literal["generator", "reward"]
+    format: str
+    parent: str = ""
+    name: str | None = None
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Store:
+    """What a run finds in its state folder."""
+
+    folder: StateFolder
+    catalog: Catalog
+    blobs: BlobStore
+    registry: Registry
+
+    @classmethod
+    def open(cls, state: Path) -> Store:
+        folder = StateFolder(state)
+        catalog = Catalog(folder.catalog_url)
+        return cls(folder, catalog, BlobStore(folder.blobs), Registry(catalog, folder.models))
+
+    def serving(self, slot: str, ref: str) -> Version:
+        """The version named, or the slot's champion."""
+        return self.registry.get(ref or self.catalog.serving.get(slot).champion)
+
+
+def plan(run: Run, store: Store) -> Plan:
+    """Freezes the inputs of `run` and says what its loop is to do.
+
+    Raises:
+        InvalidInput: a setting that the loop does not know, or an impossible value; names it.
+        NotFound, CorruptVersion: a version that it asks for.
+        FailedPrecondition: nothing to learn from.
+    """
+    planner = {"pretrain": _pretrain, "reward": _reward, "align": _align}.get(run.kind)
+    if planner is None:
+        raise InvalidInput(f"There is no training of kind {run.kind!r}. Known kinds: {', '.join(LOOPS)}.", "UNKNOWN_KIND")
+    try:
+        asked = Asked.model_validate(dict(run.config))
+        folder = store.folder.run(run.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        own = {k: v for k, v in dict(run.config).items() if k not in Asked.model_fields}
+        found = planner(asked, {**own, "out": str(folder / "version")}, store, folder)
+        LOOPS[run.kind][0].model_validate(found.config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "config"
+        known = ", ".join(sorted(set(LOOPS[run.kind][0].model_fields) | set(Asked.model_fields)))
+        raise InvalidInput(f"Setting {where}: {first['msg']}. Known settings: {known}.", "BAD_SETTING") from error
+    return found
+
+
+def _pretrain(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
+    data = _data(own)
+    return Plan(own, "generator", "diffusers", name=asked.name, lineage={"data": data})
+
+
+def _reward(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
+    parent = store.serving("reward", asked.parent)
+    frozen = freeze(store.catalog, store.blobs, folder, kinds=asked.kinds, domain=asked.domain)
+    config = {**own, "parent": str(store.registry.open(parent.digest))}
+    lineage = {"data": {"ratings": frozen.digest, **_data(own)}, "ratings": list(frozen.ratings), "raters": dict(frozen.kinds)}
+    return Plan(config, "reward", "reward", parent.digest, asked.name, lineage)
+
+
+def _align(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
+    parent = store.serving("generator", asked.parent or asked.generator)
+    reward = store.serving("reward", asked.reward)
+    base = next((v for v in store.registry.lineage(parent.digest) if v.format == "diffusers"), None)
+    if base is None:
+        raise NotFound(f"The diffusers model that {parent.name} builds upon is not in the registry.", "UNKNOWN_VERSION")
+    frozen = freeze(store.catalog, store.blobs, folder, kinds=asked.kinds, domain=asked.domain)
+    config = {
+        **own,
+        "base": str(store.registry.open(base.digest)),
+        "parent": str(store.registry.open(parent.digest)) if parent.format == "lora" else None,
+        "reward": str(store.registry.open(reward.digest)),
+    }
+    lineage = {
+        "base": base.digest,
+        "reward": reward.digest,
+        "data": {"ratings": frozen.digest, **_data(own)},
+        "ratings": list(frozen.ratings),
+        "raters": dict(frozen.kinds),
+    }
+    return Plan(config, "generator", "lora", parent.digest, asked.name, lineage)
+
+
+def _data(own: dict[str, Any]) -> dict[str, str]:
+    """The digest of the real data set, and its path made absolute: workers run in another folder."""
+    if not own.get("data"):
+        return {}
+    path = Path(own["data"]).expanduser().resolve()
+    if not path.exists():
+        raise InvalidInput(f"There is no file or folder {path}. Give labelled images as Parquet, tar or folder.", "NO_DATA")
+    own["data"] = str(path)
+    return {"images": digest_of(path)}

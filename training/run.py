@@ -1,0 +1,93 @@
+"""`python -m training.run --state DIR --run RUN`: carries out one run that the catalog records, and publishes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from training.jobs import raise_reported, run_on_ray
+from training.plans import Plan, Store, plan
+from training.worker import Work
+from vouch.errors import Cancelled, Internal, VouchError
+from vouch.records import Run, Version
+
+
+def execute(state: Path, run_id: str, workers: int = 1) -> Version:
+    """Runs to the end: freeze, fit, publish. The run's record says RUNNING until the version is published.
+
+    Raises:
+        VouchError: why it could not; the run is then recorded as FAILED or CANCELLED with the same sentence.
+    """
+    store = Store.open(state)
+    run = store.catalog.runs.start(run_id)
+    try:
+        version = _publish(run, store, workers)
+    except Cancelled as error:
+        store.catalog.runs.finish(run_id, "CANCELLED", error=error.message)
+        raise
+    except VouchError as error:
+        store.catalog.runs.finish(run_id, "FAILED", error=error.message)
+        raise
+    except Exception as error:
+        sentence = f"The training job ended by a defect ({type(error).__name__}: {error}). Its log is in the run's folder."
+        store.catalog.runs.finish(run_id, "FAILED", error=sentence)
+        raise
+    return version
+
+
+def _publish(run: Run, store: Store, workers: int) -> Version:
+    agreed = plan(run, store)
+    store.catalog.runs.freeze_inputs(run.id, dict(agreed.lineage))
+    figures = _fit(run, store, agreed, workers)
+    lineage = {
+        **agreed.lineage,
+        "run_id": run.id,
+        "command": _command(run),
+        "metrics": figures,
+    }
+    version = store.registry.publish(
+        store.folder.run(run.id) / "version",
+        kind=agreed.kind,
+        format=agreed.format,
+        name=agreed.name,
+        parent=agreed.parent,
+        lineage=lineage,
+    )
+    store.catalog.runs.finish(run.id, "SUCCEEDED", version=version.digest, metrics=figures)
+    return version
+
+
+def _fit(run: Run, store: Store, agreed: Plan, workers: int) -> dict[str, Any]:
+    state = str(Path(store.folder.root).resolve())
+    job = Work(run.kind, agreed.config, str(store.folder.run(run.id)), state, run.id, store.folder.mlflow_uri)
+    return raise_reported(run_on_ray(job, workers=workers))
+
+
+def _command(run: Run) -> str:
+    """The command line that would ask for the same again."""
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in dict(run.config).items()]
+    return " ".join(["vouch train", run.kind, *words])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Carries out one recorded training run.")
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--workers", type=int, default=1)
+    arguments = parser.parse_args()
+    try:
+        version = execute(arguments.state, arguments.run, arguments.workers)
+    except Internal as error:
+        print(f"defect: {error.message}", file=sys.stderr)
+        return error.exit_code
+    except VouchError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_code
+    print(f"published {version.name} ({version.digest[:12]})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
