@@ -14,6 +14,7 @@ from vouch.errors import FailedPrecondition, StorageFull
 # EFBIG is the quota that RLIMIT_FSIZE and some file systems know instead of ENOSPC.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_IN_THE_WAY = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR})
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def storage_errors(what: str) -> Iterator[None]:
 
     Raises:
         StorageFull: no room left; nothing was kept.
-        FailedPrecondition: the place may not be written.
+        FailedPrecondition: the place may not be written, or something else is there.
     """
     try:
         yield
@@ -35,6 +36,12 @@ def storage_errors(what: str) -> Iterator[None]:
             raise FailedPrecondition(
                 f"{what} cannot be written: {error.strerror}. Check who owns the state folder.",
                 "NOT_WRITABLE",
+            ) from error
+        if error.errno in _IN_THE_WAY:
+            raise FailedPrecondition(
+                f"{what} cannot be written: {error.filename} is in the way and of another kind (file or folder). "
+                "Move it away, or choose another place.",
+                "PLACE_TAKEN",
             ) from error
         raise
 

@@ -81,15 +81,9 @@ class StateFolder:
             FailedPrecondition: a file is in the way, or the place may not be written.
             StorageFull: no room.
         """
-        try:
-            with storage_errors(str(self.root)):
-                for part in (self.root, self.blobs, self.models, self.runs, self.metrics):
-                    part.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise FailedPrecondition(
-                f"{error.filename} is a file, not a folder: choose another place with --state.",
-                "NOT_A_FOLDER",
-            ) from error
+        with storage_errors(f"The state folder {self.root}"):
+            for part in (self.root, self.blobs, self.models, self.runs, self.metrics):
+                part.mkdir(parents=True, exist_ok=True)
         return self
 
     @contextlib.contextmanager

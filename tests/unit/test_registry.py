@@ -1,0 +1,228 @@
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tests.unit.test_atomic import SMALL_FILES
+from vouch.catalog import Catalog
+from vouch.errors import AlreadyExists, CorruptVersion, InvalidInput, NotFound
+from vouch.registry import MANIFEST, Registry, read_manifest
+
+
+@pytest.fixture
+def registry(catalog, tmp_path):
+    return Registry(catalog, tmp_path / "models")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """What training leaves: weights, a config in a sub-folder."""
+    made = tmp_path / "trained"
+    (made / "unet").mkdir(parents=True)
+    save_file({"weight": np.arange(6, dtype=np.float16)}, made / "unet" / "model.safetensors")
+    (made / "model_index.json").write_text("{}")
+    return made
+
+
+def publish(registry, folder, **values):
+    return registry.publish(folder, **{"kind": "generator", "format": "diffusers", **values})
+
+
+def test_a_published_version_is_opened_by_name_digest_or_its_beginning(registry, folder):
+    version = publish(registry, folder, lineage={"command": "vouch train", "ratings": ["1", "2"]})
+
+    assert version.name == "generator-1"
+    for ref in (version.name, version.digest, version.digest[:8]):
+        assert registry.get(ref) == version
+        opened = registry.open(ref)
+        assert load_file(opened / "unet" / "model.safetensors")["weight"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert read_manifest(opened) == version
+
+
+def test_what_was_published_does_not_follow_its_source(registry, folder):
+    version = publish(registry, folder)
+    (folder / "model_index.json").write_text("changed")
+    assert (registry.open(version.name) / "model_index.json").read_text() == "{}"
+
+
+def test_versions_are_numbered_by_kind_and_label(registry, folder):
+    names = [
+        publish(registry, folder).name,
+        publish(registry, folder).name,
+        publish(registry, folder, kind="reward").name,
+        publish(registry, folder, label="rwr").name,
+        publish(registry, folder, label="rwr").name,
+        publish(registry, folder).name,
+        publish(registry, folder, name="starter-generator").name,
+    ]
+    expected = ["generator-1", "generator-2", "reward-1", "generator-rwr-1", "generator-rwr-2", "generator-3"]
+    assert names == [*expected, "starter-generator"]
+    assert [version.name for version in registry.list()] == names[::-1]
+    assert [version.name for version in registry.list("reward")] == ["reward-1"]
+
+
+def test_lineage_leads_from_a_version_to_its_root(registry, folder):
+    root = publish(registry, folder)
+    child = publish(registry, folder, parent=root.name, format="lora")
+    grandchild = publish(registry, folder, parent=child.digest[:12], format="lora")
+
+    assert registry.lineage(grandchild.name) == [grandchild, child, root]
+    assert grandchild.parent == child.digest
+
+
+def test_publishing_the_same_again_gives_the_version_that_is_there(registry, folder):
+    named = publish(registry, folder, name="starter-generator")
+    assert publish(registry, folder, name="starter-generator") == named
+
+    of_run = publish(registry, folder, lineage={"run_id": "align-1"})
+    assert publish(registry, folder, lineage={"run_id": "align-1", "note": "resumed"}) == of_run
+    assert len(registry.list()) == 2
+
+
+def test_a_name_cannot_mean_two_things(registry, folder):
+    publish(registry, folder, name="best")
+    (folder / "model_index.json").write_text("other")
+    with pytest.raises(AlreadyExists, match="best"):
+        publish(registry, folder, name="best")
+
+
+@pytest.mark.parametrize("name", ["", "Best", "a/b", "..", "deadbeef", "x" * 65, "a b"])
+def test_what_cannot_be_a_name_is_refused(name, registry, folder):
+    with pytest.raises(InvalidInput, match="cannot name"):
+        publish(registry, folder, name=name)
+
+
+def test_a_lineage_is_kept_as_json_and_nan_becomes_nothing(registry, folder):
+    version = publish(registry, folder, lineage={"metrics": {"loss": float("nan"), "steps": (1, 2)}})
+    assert version.lineage == {"metrics": {"loss": None, "steps": [1, 2]}}
+    assert registry.get(version.name) == version
+
+
+@pytest.mark.parametrize("ref", ["generator-9", "", "0" * 64, "0" * 8, "%", "_" * 10])
+def test_an_unknown_version_is_not_found(ref, registry, folder):
+    publish(registry, folder)
+    with pytest.raises(NotFound, match="vouch versions"):
+        registry.open(ref)
+
+
+def test_an_unknown_parent_is_refused_before_anything_is_copied(registry, folder, tmp_path):
+    with pytest.raises(NotFound):
+        publish(registry, folder, parent="generator-9")
+    assert not list(tmp_path.glob("models/*"))
+
+
+def damage(path, how):
+    path.chmod(0o644)
+    data = path.read_bytes()
+    if how == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif how == "flipped":
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [("truncated", "has .* bytes instead of"), ("flipped", "has changed"), ("removed", "is missing")],
+)
+def test_a_damaged_version_is_refused_and_the_file_is_named(how, what, registry, folder):
+    version = publish(registry, folder)
+    damage(registry.folder(version.name) / "unet" / "model.safetensors", how)
+    with pytest.raises(CorruptVersion, match=f"generator-1 is damaged: unet/model.safetensors {what}"):
+        registry.open(version.name)
+
+
+def test_a_file_that_was_put_into_a_version_is_refused(registry, folder):
+    version = publish(registry, folder)
+    (registry.folder(version.name) / "unet" / "model.bin").write_bytes(b"\x80")
+    with pytest.raises(CorruptVersion, match=r"unet/model\.bin does not belong"):
+        registry.open(version.name)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"files": 3}'])
+def test_a_damaged_manifest_is_refused(content, registry, folder):
+    version = publish(registry, folder)
+    (registry.folder(version.name) / MANIFEST).write_text(content)
+    with pytest.raises(CorruptVersion, match="manifest"):
+        registry.open(version.name)
+
+
+def test_a_manifest_that_was_rewritten_to_fit_other_files_is_refused(registry, folder):
+    version = publish(registry, folder)
+    path = registry.folder(version.name) / MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["lineage"] = {"ratings": ["forged"]}
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CorruptVersion, match="not the one that was published"):
+        registry.open(version.name)
+
+
+def test_a_version_whose_folder_is_gone_is_not_found(registry, folder):
+    version = publish(registry, folder)
+    registry.folder(version.name).rename(folder.parent / "elsewhere")
+    with pytest.raises(NotFound, match="backup"):
+        registry.open(version.name)
+
+
+def test_pickled_weights_are_refused_unless_safetensors_lie_beside(registry, folder):
+    (folder / "unet" / "model.bin").write_bytes(b"\x80")
+    assert sorted(publish(registry, folder).files) == ["model_index.json", "unet/model.safetensors"]
+
+    (folder / "weights.pt").write_bytes(b"\x80")
+    with pytest.raises(InvalidInput, match=r"weights\.pt is a pickle.*safetensors"):
+        publish(registry, folder)
+
+
+def test_hidden_files_stay_out_and_links_are_followed(registry, folder, tmp_path):
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "x.json").write_text("x")
+    (tmp_path / "blob").write_text("shared")
+    (folder / "tokenizer.json").symlink_to(tmp_path / "blob")
+
+    version = publish(registry, folder)
+    assert sorted(version.files) == ["model_index.json", "tokenizer.json", "unet/model.safetensors"]
+    assert (registry.open(version.name) / "tokenizer.json").read_text() == "shared"
+
+
+def test_what_holds_nothing_is_not_published(registry, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for source in (tmp_path / "empty", tmp_path / "missing"):
+        with pytest.raises(InvalidInput):
+            publish(registry, source)
+    assert registry.list() == []
+    assert not list(tmp_path.glob("models/*"))
+
+
+def test_versions_published_at_once_get_names_of_their_own(catalog, folder, tmp_path):
+    registries = [Registry(catalog, tmp_path / "models") for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        versions = list(threads.map(lambda registry: publish(registry, folder), registries * 2))
+
+    assert {version.name for version in versions} == {f"generator-{n}" for n in range(1, 9)}
+    assert all(registries[0].open(version.name) for version in versions)
+    assert len(list((tmp_path / "models").iterdir())) == 8
+
+
+def test_a_version_that_does_not_fit_on_the_disk_is_not_published(tmp_path, folder):
+    (folder / "big.safetensors").write_bytes(bytes(1 << 20))
+    url = f"sqlite:///{tmp_path / 'catalog.db'}"
+    Catalog(url).close()
+    script = f"""{SMALL_FILES.replace("8192", "500000")}
+from vouch.catalog import Catalog
+from vouch.errors import StorageFull
+from vouch.registry import Registry
+registry = Registry(Catalog({url!r}), {str(tmp_path / "models")!r})
+try:
+    registry.publish({str(folder)!r}, kind="generator", format="diffusers")
+except StorageFull as error:
+    print(error.reason, registry.list())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert (done.stdout, done.stderr) == ("STORAGE_FULL []\n", "")
+    assert not list((tmp_path / "models").iterdir())
