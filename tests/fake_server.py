@@ -21,6 +21,7 @@ import grpc
 import numpy as np
 
 from services import edge
+from tests.fake_operations import NAMES, REWARD, Call, FakeOperations, page
 from vouch import errors, images
 from vouch.criteria import load_domain
 from vouch.pb.v1 import feedback_pb2 as f
@@ -33,19 +34,12 @@ from vouch.pb.v1 import (
     training_pb2_grpc,
 )
 from vouch.pb.v1 import generation_pb2 as g
-from vouch.pb.v1 import models_pb2 as m
 from vouch.pb.v1 import reward_pb2 as r
-from vouch.pb.v1 import rollout_pb2 as o
-from vouch.pb.v1 import training_pb2 as t
 from vouch.state import Access, StateFolder
 
 TOKENS = {"client": "client-token", "rater": "rater-token", "operator": "operator-token"}
-GENERATOR, CANDIDATE, REWARD = "a" * 64, "b" * 64, "c" * 64
-NAMES = {GENERATOR: "starter-generator", CANDIDATE: "generator-2", REWARD: "starter-reward"}
 LABELS = ("lymphocyte", "neutrophil", "platelet")
 SIZE = 16
-
-Call = edge.Identity
 
 
 def paint(seed: int) -> bytes:
@@ -57,20 +51,18 @@ def brightness(data: bytes) -> float:
     return float(images.decode(data).mean()) / 255
 
 
-class FakeSystem:
+class FakeSystem(FakeOperations):
     """Every RPC of the contract over dictionaries. `access` is what `services.edge` asks for."""
 
     def __init__(self, state: Path) -> None:
+        super().__init__()
         self.state = state
         self.access = edge.Access(TOKENS)
         self.images: dict[str, f.StoredImage] = {}
         self.ratings: list[f.Rating] = []
         self.by_request: dict[str, f.Rating] = {}
-        self.runs: dict[str, t.Run] = {}
-        self.rollouts: dict[str, o.Rollout] = {}
         self.scored: list[str] = []
         self.stream_versions: list[str] = []
-        self.champion = GENERATOR
         self.break_after: int | None = None
         """Items after which a score stream ends with UNAVAILABLE; None never."""
 
@@ -208,10 +200,10 @@ class FakeSystem:
                 index += 1
         return answer
 
-    def _import(self, one: f.RecordRatingRequest, index: int, answer: f.ImportRatingsResponse) -> None:
+    def _import(self, one: f.Rating, index: int, answer: f.ImportRatingsResponse) -> None:
         known = one.request_id in self.by_request
         try:
-            self._record(one)
+            self._record(f.RecordRatingRequest(request_id=one.request_id, rating=one))
         except errors.VouchError as error:
             answer.failed += 1
             answer.failures.add(
@@ -228,14 +220,14 @@ class FakeSystem:
         superseded = {rating.supersedes for rating in self.ratings}
         kept = [
             rating
-            for rating in self.ratings
+            for rating in reversed(self.ratings)
             if (request.include_superseded or rating.rating_id not in superseded)
             and request.image_digest in ("", rating.image_digest)
             and request.rater in ("", rating.rater)
             and request.kind in (0, rating.kind)
         ]
-        start, end, token = _page(request, len(kept))
-        return f.ListRatingsResponse(ratings=kept[start:end], next_page_token=token, total_size=len(kept))
+        start, end, token = page(request, len(kept))
+        return f.ListRatingsResponse(ratings=kept[start:end], next_page_token=token)
 
     @edge.unary
     async def NextForReview(self, request: f.NextForReviewRequest, who: Call) -> f.NextForReviewResponse:
@@ -253,7 +245,7 @@ class FakeSystem:
             )
             for i in left[:count]
         ]
-        return f.NextForReviewResponse(items=items, remaining=len(left))
+        return f.NextForReviewResponse(items=items)
 
     @edge.unary
     async def DescribeCriteria(
@@ -272,180 +264,8 @@ class FakeSystem:
     @edge.unary
     async def ListImages(self, request: f.ListImagesRequest, who: Call) -> f.ListImagesResponse:
         kept = list(self.images.values())
-        start, end, token = _page(request, len(kept))
-        return f.ListImagesResponse(images=kept[start:end], next_page_token=token, total_size=len(kept))
-
-    # models
-
-    @edge.unary
-    async def ListVersions(self, request: m.ListVersionsRequest, who: Call) -> m.ListVersionsResponse:
-        kept = [v for v in map(_version, NAMES) if request.kind in (0, v.kind)]
-        start, end, token = _page(request, len(kept))
-        return m.ListVersionsResponse(versions=kept[start:end], next_page_token=token, total_size=len(kept))
-
-    @edge.unary
-    async def GetVersion(self, request: m.GetVersionRequest, who: Call) -> m.Version:
-        return _version(_resolve(request.version))
-
-    @edge.unary
-    async def GetServing(self, request: m.GetServingRequest, who: Call) -> m.GetServingResponse:
-        slot = m.ServingSlot(
-            slot="generator", champion_version=self.champion, champion_name=NAMES[self.champion], revision=3
-        )
-        slot.replicas.add(replica_id="generation#1", revision=3, champion_version=self.champion, ok=True)
-        slot.replicas.add(replica_id="generation#2", revision=2, ok=False, reason="unet is truncated")
-        reward = m.ServingSlot(
-            slot="reward", champion_version=REWARD, champion_name=NAMES[REWARD], revision=1, converged=True
-        )
-        return m.GetServingResponse(slots=[slot, reward], vouch_version="0.1.0")
-
-    @edge.unary
-    async def GetLineage(self, request: m.GetLineageRequest, who: Call) -> m.GetLineageResponse:
-        digest = _resolve(request.version)
-        chain = [CANDIDATE, GENERATOR] if digest == CANDIDATE else [digest]
-        return m.GetLineageResponse(versions=[_version(one) for one in chain])
-
-    # rollout
-
-    @edge.unary
-    async def StartRollout(self, request: o.StartRolloutRequest, who: Call) -> o.Rollout:
-        version = _resolve(request.version)
-        if any(rollout.state == o.ROLLOUT_STATE_ACTIVE for rollout in self.rollouts.values()):
-            raise errors.FailedPrecondition("Another rollout is active. Promote it or roll it back first.")
-        rollout = o.Rollout(
-            rollout_id=f"rollout-{len(self.rollouts) + 1}", slot="generator", version=version,
-            version_name=NAMES[version], previous_version=self.champion, state=o.ROLLOUT_STATE_ACTIVE,
-            previous_name=NAMES[self.champion], percent=request.percent or 5, replicas_total=1,
-        )  # fmt: skip
-        self.rollouts[rollout.rollout_id] = rollout
-        return self._note(rollout, o.ROLLOUT_ACTION_START, request.reason)
-
-    @edge.unary
-    async def PromoteRollout(self, request: o.PromoteRolloutRequest, who: Call) -> o.Rollout:
-        rollout = self._rollout(request.rollout_id)
-        if rollout.state != o.ROLLOUT_STATE_ACTIVE:
-            raise errors.FailedPrecondition(f"{rollout.rollout_id} is not active.")
-        rollout.percent = request.percent or {5: 25}.get(rollout.percent, 100)
-        if rollout.percent == 100:
-            rollout.state = o.ROLLOUT_STATE_COMPLETED
-            self.champion = rollout.version
-        return self._note(rollout, o.ROLLOUT_ACTION_PROMOTE, request.reason)
-
-    @edge.unary
-    async def RollBackRollout(self, request: o.RollBackRolloutRequest, who: Call) -> o.Rollout:
-        rollout = self._rollout(request.rollout_id)
-        rollout.state, rollout.percent, rollout.reason = o.ROLLOUT_STATE_ROLLED_BACK, 0, request.reason
-        self.champion = rollout.previous_version
-        return self._note(rollout, o.ROLLOUT_ACTION_ROLL_BACK, request.reason)
-
-    @edge.unary
-    async def GetRollout(self, request: o.GetRolloutRequest, who: Call) -> o.Rollout:
-        return self._rollout(request.rollout_id)
-
-    @edge.streaming
-    async def WatchRollout(self, request: o.WatchRolloutRequest, who: Call) -> AsyncIterator[o.Rollout]:
-        rollout = self._rollout(request.rollout_id)
-        yield rollout
-        rollout.replicas_converged = rollout.replicas_total
-        yield rollout
-
-    @edge.unary
-    async def ListRollouts(self, request: o.ListRolloutsRequest, who: Call) -> o.ListRolloutsResponse:
-        kept = [x for x in reversed(self.rollouts.values()) if request.state in (0, x.state)]
-        return o.ListRolloutsResponse(rollouts=kept, total_size=len(kept))
-
-    def _rollout(self, rollout_id: str) -> o.Rollout:
-        if rollout_id not in self.rollouts:
-            raise errors.NotFound(f"There is no rollout {rollout_id}. `vouch rollout status` lists them.")
-        return self.rollouts[rollout_id]
-
-    def _note(self, rollout: o.Rollout, action: int, reason: str) -> o.Rollout:
-        event = rollout.events.add(action=action, percent=rollout.percent, reason=reason)  # type: ignore[arg-type]
-        event.at.GetCurrentTime()
-        return rollout
-
-    # training
-
-    @edge.unary
-    async def StartTraining(self, request: t.StartTrainingRequest, who: Call) -> t.Run:
-        if "surprise" in request.config:
-            raise errors.InvalidInput("There is no setting 'surprise'.")
-        run_id = f"run-{len(self.runs) + 1}"
-        run = t.Run(run_id=run_id, kind=request.kind, state=t.RUN_STATE_QUEUED, total_steps=4)
-        run.config.CopyFrom(request.config)
-        run.created_at.GetCurrentTime()
-        self.runs[run_id] = run
-        return run
-
-    @edge.unary
-    async def GetRun(self, request: t.GetRunRequest, who: Call) -> t.Run:
-        return self._run(request.run_id)
-
-    @edge.unary
-    async def ListRuns(self, request: t.ListRunsRequest, who: Call) -> t.ListRunsResponse:
-        kept = [run for run in reversed(self.runs.values()) if request.kind in (0, run.kind)]
-        start, end, token = _page(request, len(kept))
-        return t.ListRunsResponse(runs=kept[start:end], next_page_token=token, total_size=len(kept))
-
-    @edge.unary
-    async def CancelRun(self, request: t.CancelRunRequest, who: Call) -> t.Run:
-        run = self._run(request.run_id)
-        run.state = t.RUN_STATE_CANCELLED
-        return run
-
-    @edge.streaming
-    async def WatchRun(self, request: t.WatchRunRequest, who: Call) -> AsyncIterator[t.Run]:
-        run = self._run(request.run_id)
-        if run.state == t.RUN_STATE_QUEUED:
-            run.state = t.RUN_STATE_RUNNING
-            for step in range(1, 5):
-                run.step, run.message = step, "learning"
-                run.metrics["loss"] = 1 / step
-                yield run
-            failed = "fail" in run.config
-            run.state = t.RUN_STATE_FAILED if failed else t.RUN_STATE_SUCCEEDED
-            run.error = "The loss is not finite." if failed else ""
-            run.version_name, run.version = ("", "") if failed else ("reward-2", REWARD)
-        yield run
-
-    def _run(self, run_id: str) -> t.Run:
-        if run_id not in self.runs:
-            raise errors.NotFound(f"There is no run {run_id}.")
-        return self.runs[run_id]
-
-
-def _resolve(ref: str) -> str:
-    for digest, name in NAMES.items():
-        if ref == name or (len(ref) >= 8 and digest.startswith(ref)):
-            return digest
-    raise errors.NotFound(f"There is no version {ref}. `vouch versions` lists them.", "UNKNOWN_VERSION")
-
-
-def _version(digest: str) -> m.Version:
-    kind = m.VERSION_KIND_REWARD if digest == REWARD else m.VERSION_KIND_GENERATOR
-    version = m.Version(
-        digest=digest, name=NAMES[digest], kind=kind, format="diffusers", size_bytes=1_500_000
-    )
-    version.created_at.FromSeconds(1_700_000_000)
-    if digest == CANDIDATE:
-        version.format, version.parent, version.parent_name = "lora", GENERATOR, NAMES[GENERATOR]
-        version.lineage.MergeFrom(
-            m.VersionLineage(
-                command="vouch train align",
-                run_id="align-1",
-                data={"ratings": "d" * 64},
-                rating_count=2,
-                rating_ids=["rating-1", "rating-2"],
-                metrics={"plausible": 0.9},
-            )
-        )
-    return version
-
-
-def _page(request: Any, total: int) -> tuple[int, int, str]:
-    start = int(request.page_token or 0)
-    end = start + (request.page_size or 100)
-    return start, end, str(end) if end < total else ""
+        start, end, token = page(request, len(kept))
+        return f.ListImagesResponse(images=kept[start:end], next_page_token=token)
 
 
 _REGISTER = (

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from tests.fake_server import CANDIDATE, GENERATOR, REWARD, TOKENS, FakeSystem, paint, running_system
+from tests.fake_operations import CANDIDATE, GENERATOR, REWARD
+from tests.fake_server import TOKENS, FakeSystem, paint, running_system
 from vouch import images
 from vouch.cli.main import root
 
