@@ -10,8 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from vouch.errors import InvalidInput, VouchError
 
@@ -41,7 +49,12 @@ def pretrain(
     from training.pretrain import PretrainConfig
 
     values = {"data": str(data.resolve()), "out": str(out.resolve()), **_settings(setting)}
-    config = PretrainConfig.model_validate(values).model_dump(mode="json")
+    try:
+        config = PretrainConfig.model_validate(values).model_dump(mode="json")
+    except ValidationError as error:
+        first = error.errors()[0]
+        known = ", ".join(PretrainConfig.model_fields)
+        raise InvalidInput(f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']}. Known settings: {known}.") from None
     figures = _run("pretrain", config, run_dir.resolve(), workers)
     print(json.dumps(figures, indent=None if as_json else 1))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -250,6 +252,37 @@ def test_training_is_followed_to_its_end(system: FakeSystem) -> None:
     assert (run_["state"], run_["version_name"]) == ("SUCCEEDED", "reward-2")
     assert run_["config"] == {"steps": 500, "lr": 1e-4, "method": "weighted", "kinds": ["human", "simulated"]}
     assert "vouch rollout start reward-2" in run("runs", "show", "run-1").stdout
+
+
+def test_the_settings_that_help_names_exist() -> None:
+    from vouch.cli.train import SETTINGS
+
+    asked = _fields("plans", "Asked")
+    for kind, named in SETTINGS.items():
+        assert set(named) <= _fields(kind, f"{kind.capitalize()}Config") | asked
+
+
+def _fields(module: str, name: str) -> set[str]:
+    """Read, not imported: the training modules take torch and half a minute with them."""
+    tree = ast.parse(Path("training", f"{module}.py").read_text())
+    (found,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+    return {
+        n.target.id for n in found.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
+    }
+
+
+def test_pretraining_without_a_system_hands_over_to_the_training_command(tmp_path: Path) -> None:
+    data = tmp_path / "cells.parquet"
+    pq.write_table(pa.table({"image": [paint(1)]}), data)  # no labels: training refuses it by name
+    command = [sys.executable, "-m", "vouch", "train", "pretrain", "--data", str(data)]
+    done = subprocess.run(
+        [*command, "--state", str(tmp_path / "nothing"), "--out", str(tmp_path / "model"), "--steeps", "3"],
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert "Training here instead" in done.stderr
+    assert "steeps" in done.stderr
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
 
 
 def test_a_failed_run_ends_with_code_1_and_its_reason(system: FakeSystem) -> None:

@@ -98,11 +98,11 @@ class Session:
 
 
 def command(
-    app: typer.Typer, name: str, examples: str = "", any_options: bool = False
+    app: typer.Typer, name: str, examples: str = "", any_options: bool = False, more_help: str = ""
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Registers a function whose first parameter is a `Session`; gives it ``--json``, ``--state`` ….
 
-    `any_options` leaves options that the function does not declare in `typer.Context.args`.
+    `more_help` comes before the examples. `any_options` leaves undeclared options in `typer.Context.args`.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -114,7 +114,7 @@ def command(
 
         _sign(run, function)
         loose = {"allow_extra_args": True, "ignore_unknown_options": True} if any_options else None
-        app.command(name, help=_help(function, examples), context_settings=loose)(run)
+        app.command(name, help=_help(function, examples, more_help), context_settings=loose)(run)
         return function
 
     return register
@@ -133,10 +133,11 @@ def _sign(run: Callable[..., None], function: Callable[..., None]) -> None:
     run.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
 
 
-def _help(function: Callable[..., None], examples: str) -> str:
+def _help(function: Callable[..., None], examples: str, more: str) -> str:
     # Paragraphs are joined here: the terminal's width decides where lines end, not this source.
     paragraphs = (inspect.getdoc(function) or "").split("\n\n")
     text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    text += more
     if examples:
         text += "\n\n\b\nExamples:\n" + "\n".join(
             f"  {line}" for line in inspect.cleandoc(examples).splitlines()

@@ -14,15 +14,59 @@ from vouch.cli import render, runs
 from vouch.cli.session import INTERRUPTED, Session, command
 from vouch.errors import InvalidInput, Unavailable
 
-PRETRAIN = "training.pretrain"
+OFFLINE = "training"
+"""`python -m training pretrain` trains without a running system."""
+
+SETTINGS: dict[str, dict[str, str]] = {
+    "pretrain": {
+        "steps": "U-Net steps",
+        "minutes": "time budget of the U-Net phase",
+        "batch": "images a step",
+        "lr": "learning rate",
+        "size": "resize to so many pixels square",
+        "vae_steps": "autoencoder steps",
+        "seed": "seed",
+    },
+    "reward": {
+        "parent": "reward version to go on from; default: what serves",
+        "steps": "steps",
+        "batch": "images a step",
+        "lr": "learning rate",
+        "members": "networks of the ensemble",
+        "name": "name of the new version",
+        "seed": "seed",
+    },
+    "align": {
+        "method": "reward_gradient or reward_weighted",
+        "generator": "version to fine-tune; default: what serves",
+        "reward": "reward version to follow; default: what serves",
+        "steps": "steps",
+        "minutes": "time budget",
+        "batch": "images a step",
+        "lr": "learning rate",
+        "anchor": "how strongly the parent holds it",
+        "rank": "rank of the LoRA",
+        "name": "name of the new version",
+        "seed": "seed",
+    },
+}
+"""The settings most used, for --help. The system knows them all, and names them when one is wrong."""
 
 app = typer.Typer(help="Train new versions from ratings and data.", no_args_is_help=True)
 
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", help="Parquet file, or folder of such, with real images.", exists=True),
+    typer.Option(
+        "--data", help="Labelled real images: Parquet, tar or folder. The training split only.", exists=True
+    ),
 ]
 DetachOption = Annotated[bool, typer.Option("--detach", help="Queue the run and return; do not wait for it.")]
+SimulatedOption = Annotated[bool, typer.Option("--simulated", help="Learn from simulated ratings too.")]
+
+
+def _settings_help(kind: str) -> str:
+    listed = "\n".join(f"  --{name.replace('_', '-'):<12} {text}" for name, text in SETTINGS[kind].items())
+    return f"\n\n\b\nSettings of the run (an unknown one is refused, and the known ones are named):\n{listed}"
 
 
 @command(
@@ -30,33 +74,50 @@ DetachOption = Annotated[bool, typer.Option("--detach", help="Queue the run and 
     "pretrain",
     """
     vouch train pretrain --data cells/train.parquet
-    vouch train pretrain --data cells/train.parquet --offline --out my-model/ --steps 2000
+    vouch train pretrain --data cells/train.parquet --offline --out my-model --minutes 60
     """,
     any_options=True,
+    more_help=_settings_help("pretrain"),
 )
 def pretrain(
     session: Session,
     context: typer.Context,
     data: DataOption = None,
     offline: Annotated[bool, typer.Option("--offline", help="Train here, without a running system.")] = False,
+    out: Annotated[Path | None, typer.Option(help="With --offline: where the diffusers folder goes.")] = None,
     detach: DetachOption = False,
 ) -> None:
     """Learn a generator from an image set with captions made from its labels and attributes.
 
-    Any further --name value is a setting of the run. Without a running system the training happens in this
-    process, as with --offline.
+    Without a running system the training happens in this process, as with --offline, and writes a plain diffusers
+    folder that `vouch up --generator FOLDER` serves.
     """
+    if data is None:
+        raise InvalidInput(
+            "Pre-training learns from real images. Give labelled ones with --data train.parquet."
+        )
+    settings = parse_settings(context.args)
     if not offline:
         try:
-            _start(session, "pretrain", _config(context.args, data), detach)
+            _start(session, "pretrain", {"data": str(data.resolve()), **settings}, detach)
             return
         except Unavailable as error:
-            if session.address is not None:
+            if session.address is not None or detach:
                 raise
             render.stderr().print(f"{render.escape(error.message)} Training here instead.", style="yellow")
-    arguments = ["--data", str(data.resolve())] if data else []
-    command_line = [sys.executable, "-m", PRETRAIN, *arguments, *context.args]
-    os.execv(sys.executable, command_line)  # noqa: S606 - the user's own arguments, no shell
+    _train_here(session, data, out, settings)
+
+
+def _train_here(session: Session, data: Path, out: Path | None, settings: dict[str, Any]) -> None:
+    if out is None:
+        raise InvalidInput("Training without a system writes a folder. Name it with --out FOLDER.")
+    arguments = ["pretrain", "--data", str(data), "--out", str(out), *(["--json"] if session.as_json else [])]
+    for name in ("run_dir", "workers"):
+        if name in settings:
+            arguments += [f"--{name.replace('_', '-')}", str(settings.pop(name))]
+    for name, value in settings.items():
+        arguments += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    os.execv(sys.executable, [sys.executable, "-m", OFFLINE, *arguments])  # noqa: S606 - no shell
 
 
 @command(
@@ -68,22 +129,17 @@ def pretrain(
     vouch train reward --steps 500 --detach
     """,
     any_options=True,
+    more_help=_settings_help("reward"),
 )
 def reward(
     session: Session,
     context: typer.Context,
     data: DataOption = None,
-    simulated: Annotated[bool, typer.Option("--simulated", help="Learn from simulated ratings too.")] = False,
+    simulated: SimulatedOption = False,
     detach: DetachOption = False,
 ) -> None:
-    """Learn a reward model from the ratings so far, and real images where --data gives some.
-
-    Any further --name value is a setting of the run; an unknown one is refused before anything starts.
-    """
-    config = _config(context.args, data)
-    if simulated:
-        config["kinds"] = ["human", "simulated"]
-    _start(session, "reward", config, detach)
+    """Learn a reward model from the ratings so far, and from real images where --data gives some."""
+    _start(session, "reward", _config(context.args, data, simulated), detach)
 
 
 @command(
@@ -91,27 +147,21 @@ def reward(
     "align",
     """
     vouch train align
-    vouch train align --method gradient --data cells/train.parquet
-    vouch train align --generator generator-2 --reward reward-3 --detach
+    vouch train align --method reward_weighted --data cells/train.parquet
+    vouch train align --generator generator-2 --reward reward-3 --minutes 10 --detach
     """,
     any_options=True,
+    more_help=_settings_help("align"),
 )
 def align(
-    session: Session, context: typer.Context, data: DataOption = None, detach: DetachOption = False
+    session: Session,
+    context: typer.Context,
+    data: DataOption = None,
+    simulated: SimulatedOption = False,
+    detach: DetachOption = False,
 ) -> None:
-    """Fine-tune the generator against the reward model; publishes a LoRA version.
-
-    Any further --name value is a setting of the run; an unknown one is refused before anything starts.
-    """
-    _start(session, "align", _config(context.args, data), detach)
-
-
-@command(app, "evaluate", "vouch train evaluate --version generator-2", any_options=True)
-def evaluate(
-    session: Session, context: typer.Context, data: DataOption = None, detach: DetachOption = False
-) -> None:
-    """Measure a version by the judge. Any further --name value is a setting of the run."""
-    _start(session, "evaluate", _config(context.args, data), detach)
+    """Fine-tune the generator against the reward model; publishes a LoRA version."""
+    _start(session, "align", _config(context.args, data, simulated), detach)
 
 
 def _start(session: Session, kind: str, config: dict[str, Any], detach: bool) -> None:
@@ -130,8 +180,10 @@ def _start(session: Session, kind: str, config: dict[str, Any], detach: bool) ->
         runs.end_with(last)
 
 
-def _config(arguments: list[str], data: Path | None) -> dict[str, Any]:
+def _config(arguments: list[str], data: Path | None, simulated: bool) -> dict[str, Any]:
     config: dict[str, Any] = {"data": str(data.resolve())} if data else {}
+    if simulated:
+        config["kinds"] = ["human", "simulated"]
     return {**config, **parse_settings(arguments)}
 
 
