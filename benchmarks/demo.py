@@ -81,7 +81,9 @@ def main() -> int:
             with vouch.connect(state=state) as client:
                 report = tell_the_story(client, arguments, began)
             report.finish(arguments.state / "report.json", console=console)
-            say(f"report: {arguments.state / 'report.json'}   before and after: {arguments.state / 'before-after.png'}")
+            say(
+                f"report: {arguments.state / 'report.json'}   before and after: {arguments.state / 'before-after.png'}"
+            )
             if not arguments.once:
                 stay(state)
     except VouchError as error:
@@ -104,10 +106,18 @@ def tell_the_story(client: Client, arguments: argparse.Namespace, began: float) 
     rate(client, pool)
     say("3. The reward model learns from the ratings.")
     reward = train(client, "reward", {"kinds": ["simulated"], "steps": 160})
-    say("4. The generator is aligned: by the reward's gradient, and by reward weighting (paper 1) for comparison.")
-    aligned = train(client, "align", {"kinds": ["simulated"], "reward": reward, "method": "reward_gradient", "minutes": 2.5})
+    say(
+        "4. The generator is aligned: by the reward's gradient, and by reward weighting (paper 1) for comparison."
+    )
+    aligned = train(
+        client,
+        "align",
+        {"kinds": ["simulated"], "reward": reward, "method": "reward_gradient", "minutes": 2.5},
+    )
     weighted = train(
-        client, "align", {"kinds": ["simulated"], "reward": reward, "method": "reward_weighted", "minutes": 1.0}
+        client,
+        "align",
+        {"kinds": ["simulated"], "reward": reward, "method": "reward_weighted", "minutes": 1.0},
     )
     say("5. Both new versions are swapped into serving while requests come in.")
     traffic = Traffic()
@@ -136,12 +146,16 @@ def draw(client: Client, labels: tuple[str, ...], count: int, *, first_seed: int
     each = -(-count // len(labels))
     with bar("drawing", each * len(labels)) as advance:
         for number, label in enumerate(labels):
-            stream = client.stream_images(label, count=each, seed=first_seed + number * 10_000, version=version)
+            stream = client.stream_images(
+                label, count=each, seed=first_seed + number * 10_000, version=version
+            )
             for event in stream:
                 if not hasattr(event, "data"):
                     continue
                 if event.generator_version != version:
-                    raise vouch.errors.Internal(f"asked for {version[:12]}, drawn by {event.generator_version[:12]}")
+                    raise vouch.errors.Internal(
+                        f"asked for {version[:12]}, drawn by {event.generator_version[:12]}"
+                    )
                 images.append(codec.decode(event.data))
                 prompts.append(event.prompt)
                 digests.append(event.digest)
@@ -229,7 +243,9 @@ def requests_going_on(state: Path, labels: tuple[str, ...], traffic: Traffic) ->
 # --- what it shows -----------------------------------------------------------------------------------------
 
 
-def show_before_after(path: Path, labels: tuple[str, ...], before: Drawn, after: Drawn, columns: int = 12) -> None:
+def show_before_after(
+    path: Path, labels: tuple[str, ...], before: Drawn, after: Drawn, columns: int = 12
+) -> None:
     """Two rows a class, before above after, the same seeds below each other."""
     rows = []
     for label in labels:
@@ -240,7 +256,13 @@ def show_before_after(path: Path, labels: tuple[str, ...], before: Drawn, after:
 
 def show_methods(verdicts: dict[str, Verdict], judge: Judge) -> None:
     table = Table(title="by the independent judge", title_justify="left")
-    for column in ("", "images", "plausible", "recognised", f"coverage (real against real {judge.floor:.2f})"):
+    for column in (
+        "",
+        "images",
+        "plausible",
+        "recognised",
+        f"coverage (real against real {judge.floor:.2f})",
+    ):
         table.add_column(column)
     for name, v in verdicts.items():
         cells = [f"{f.value:.3f} ({f.low:.3f}-{f.high:.3f})" for f in (v.plausible, v.recognised, v.coverage)]
@@ -317,7 +339,9 @@ def fresh(state: Path) -> None:
     if not state.exists():
         return
     if not (state / "catalog.db").is_file() and any(state.iterdir()):
-        raise vouch.errors.FailedPrecondition(f"{state} is not a demo's state folder. Give another with --state.")
+        raise vouch.errors.FailedPrecondition(
+            f"{state} is not a demo's state folder. Give another with --state."
+        )
     with StateFolder(state).lock():
         pass
     shutil.rmtree(state)

@@ -31,9 +31,13 @@ BATCH = 50
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/pbc64"), help="folder with test.parquet")
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data/pbc64"), help="folder with test.parquet"
+    )
     parser.add_argument("--starter", type=Path, default=STARTER)
     parser.add_argument("--per-class", type=int, default=PER_CLASS)
     parser.add_argument("--guidance", type=float, help="instead of the model's default")
@@ -61,10 +65,15 @@ def measure(arguments: argparse.Namespace) -> Report:
     recognised = wilson(int(drawn.recognised.sum()), len(labels))
     plausible = wilson(int(drawn.plausible.sum()), len(labels))
     real_plausible = judge.plausibility.assess(test.images, test.labels).plausible
-    reached = bootstrap(judge.features(images), lambda rows: coverage(judge.reference, rows)["coverage"], draws=40)
+    reached = bootstrap(
+        judge.features(images), lambda rows: coverage(judge.reference, rows)["coverage"], draws=40
+    )
     report = Report("starter")
     report.add("real_classifier_accuracy", Figure(real.value, "share", real.low, real.high, ">= 0.94"))
-    report.add("prompted_class_recognised", Figure(recognised.value, "share", recognised.low, recognised.high, ">= 0.90"))
+    report.add(
+        "prompted_class_recognised",
+        Figure(recognised.value, "share", recognised.low, recognised.high, ">= 0.90"),
+    )
     report.add("coverage", Figure(reached.value, "share", reached.low, reached.high))
     report.add("coverage_floor", Figure(coverage_floor(judge, val, arguments.per_class), "share"))
     report.add("plausible", Figure(plausible.value, "share", plausible.low, plausible.high))
@@ -83,7 +92,9 @@ def draw(generator: Generator, arguments: argparse.Namespace) -> tuple[np.ndarra
     steps = arguments.steps or generator.default_steps
     guidance = arguments.guidance if arguments.guidance is not None else generator.default_guidance
     parts = [
-        generator.generate(prompts[i : i + BATCH], list(range(i, i + len(prompts[i : i + BATCH]))), steps, guidance)
+        generator.generate(
+            prompts[i : i + BATCH], list(range(i, i + len(prompts[i : i + BATCH]))), steps, guidance
+        )
         for i in range(0, len(prompts), BATCH)
     ]
     return np.concatenate(parts), tuple(prompts)

@@ -113,7 +113,7 @@ def judge(report: Report, samples: Sequence[Sample], windows: Windows, truth: Tr
     failed = [sample for sample in samples if sample.error]
     answered = [sample for sample in samples if not sample.error]
     wrong = [sample for sample in answered if not truth.confirms(sample)]
-    swap, calm = _slowest(samples, windows.swap), _slowest(samples, windows.calm)
+    swap, calm = _slowest_of_each(samples, windows)
     low, high = bootstrap_ratio([[s] for s in swap], [[c] for c in calm], np.max)
     requests, count = f"of {len(samples)} requests", len(samples)
     report.add("failed", _count(len(failed), count, requests))
@@ -133,14 +133,19 @@ def _count(count: int, trials: int, unit: str) -> Figure:
     return Figure(count, low=low * trials, high=high * trials, unit=unit, must="<= 0")
 
 
+def _slowest_of_each(samples: Sequence[Sample], windows: Windows) -> tuple[list[float], list[float]]:
+    """The slowest request of each window with a swap, and of each without; failed ones count.
+
+    A request that overlaps a swap's window belongs to the swap, wherever it began.
+    """
+    touched = {id(s) for begin, end in windows.swap for s in samples if s.overlaps(begin, end)}
+    calm = [s for s in samples if id(s) not in touched]
+    return _slowest(samples, windows.swap), _slowest(calm, windows.calm)
+
+
 def _slowest(samples: Sequence[Sample], windows: Sequence[tuple[float, float]]) -> list[float]:
-    """The slowest request of each window, whether it began or ended there; failed ones count."""
-    found = []
-    for begin, end in windows:
-        inside = [sample.seconds for sample in samples if sample.overlaps(begin, end)]
-        if inside:
-            found.append(max(inside))
-    return found
+    inside = [[s.seconds for s in samples if s.overlaps(begin, end)] for begin, end in windows]
+    return [max(seconds) for seconds in inside if seconds]
 
 
 def _orders(client: Client, plan: Plan) -> list[Order]:
