@@ -17,7 +17,7 @@ from typing import Any
 
 from vouch.atomic import storage_errors, sync_folder, write_whole
 from vouch.catalog import Catalog
-from vouch.errors import AlreadyExists, CorruptVersion, InvalidInput, NotFound
+from vouch.errors import AlreadyExists, CorruptVersion, InvalidInput, NotFound, Unavailable
 from vouch.records import VERSION_KINDS, FileEntry, Version, VersionKind, json_ready, now
 
 MANIFEST = "manifest.json"
@@ -25,6 +25,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _LOOKS_LIKE_DIGEST = re.compile(r"[0-9a-f]{8,}")
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
 _CHUNK = 1 << 20
+_TRIES = 100  # to find a free number while others publish
 
 VersionList = list[Version]
 
@@ -146,7 +147,7 @@ class Registry:
         return None
 
     def _install(self, staged: Path, fixed: Mapping[str, Any], name: str | None, prefix: str) -> Version:
-        while True:
+        for _ in range(_TRIES):
             version = _version({**fixed, "name": name or self._free_name(prefix), "created_at": now()})
             target = self._models / version.digest
             write_whole(staged / MANIFEST, canonical(version))
@@ -158,6 +159,7 @@ class Registry:
                 return version
             if name is not None:  # another process took it in between
                 raise AlreadyExists(f"There is already another version called {name}: choose another name.")
+        raise Unavailable(f"Many processes publish {prefix} versions at this moment. Repeat in a moment.")
 
     def _indexed(self, version: Version, target: Path, staged: Path) -> bool:
         """Enter a renamed folder into the catalog; where that fails, take the folder back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -101,8 +101,10 @@ def insert_once(connection: sa.Connection, table: sa.Table, values: Mapping[str,
     A competing insert that is not committed yet is waited for, so that a False can be looked up.
     """
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = cast("sa.Insert", insert(table).values(dict(values)).on_conflict_do_nothing())
-    return connection.execute(statement).rowcount == 1
+    key = next(iter(table.primary_key))
+    # A row that comes back is the sign: drivers count rows differently.
+    statement = insert(table).values(dict(values)).on_conflict_do_nothing().returning(key)
+    return connection.execute(statement).first() is not None
 
 
 @contextmanager

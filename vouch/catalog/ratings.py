@@ -102,7 +102,13 @@ class Ratings:
         page_token: str = "",
     ) -> Page[Rating]:
         """Newest first. `current_only` leaves out what a correction superseded."""
-        filters = {"image": image, "rater": rater, "kind": kinds, "domain": domain, "generator_version": generator_version}
+        filters = {
+            "image": image,
+            "rater": rater,
+            "kind": kinds,
+            "domain": domain,
+            "generator_version": generator_version,
+        }
         with self._database.read() as connection:
             return pages.read_page(
                 connection,
