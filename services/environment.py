@@ -10,6 +10,8 @@ from services.ports import free_range
 from vouch.atomic import write_whole
 from vouch.settings import Settings
 
+# Not PROMETHEUS_MULTIPROC_DIR itself: Ray's own processes would heed it and write their figures among ours.
+METRICS_FOLDER = "SERVICES_METRICS_FOLDER"
 INGRESS_PORTS = 20  # of the gateway's replicas, for each of HTTP and gRPC
 
 
@@ -19,7 +21,7 @@ def prepare_environment(settings: Settings, scratch: Path) -> None:
     for name, value in {**_quiet(), **_patient()}.items():
         os.environ.setdefault(name, value)
     os.environ.update(_guarded(settings))
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_emptied(settings.folder.metrics))
+    os.environ[METRICS_FOLDER] = str(_emptied(settings.folder.metrics))
     if settings.server.proxy == "haproxy":
         os.environ.update(_haproxy(scratch))
     os.environ.pop("RAY_ADDRESS", None)
@@ -29,6 +31,7 @@ def _quiet() -> dict[str, str]:
     return {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
+        "RAY_worker_niceness": "0",  # Ray's default of 15 would put serving behind everything; training yields itself
         "RAY_SERVE_LOG_TO_STDERR": "0",
         "GRPC_VERBOSITY": "ERROR",
         "TOKENIZERS_PARALLELISM": "false",
@@ -39,6 +42,7 @@ def _quiet() -> dict[str, str]:
 def _patient() -> dict[str, str]:
     """A small machine that also trains answers late; Serve must not take that for death."""
     return {
+        "RAY_agent_register_timeout_ms": "180000",
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "120",

@@ -1,10 +1,17 @@
 """Every figure on /metrics, in one list. Labels are few and bounded: methods, codes, slots, never users or digests.
 
-Each process writes to files in the folder named by PROMETHEUS_MULTIPROC_DIR, which `services/system.py` sets before
-anything starts; the gateway's page adds them up.
+Each process writes to files in one folder, which `services/environment.py` names before anything starts; the
+gateway's page adds them up.
 """
 
 from __future__ import annotations
+
+import os
+
+from services.environment import METRICS_FOLDER
+
+if METRICS_FOLDER in os.environ:  # read by prometheus_client when it is imported
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[METRICS_FOLDER]
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector

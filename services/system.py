@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ APPLICATION = "vouch"
 ROLES = ("client", "rater", "operator")
 OBJECT_STORE_BYTES = 100 * 2**20
 STOP_S = 30.0
+RAY_ATTEMPTS = 3
 SERVICERS = [
     f"vouch.pb.v1.{name}_pb2_grpc.add_{name.capitalize()}ServiceServicer_to_server"
     for name in ("generation", "reward", "feedback", "models", "rollout", "training")
@@ -60,8 +61,7 @@ class System:
         with contextlib.ExitStack() as cleanup:
             cleanup.enter_context(settings.folder.lock())
             _check_ports(settings)
-            scratch = Path(tempfile.mkdtemp(prefix="vouch-"))
-            cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
+            scratch = cleanup.enter_context(_scratch(tell))
             prepare_environment(settings, scratch)
             tell("starting Ray and loading the models ...")
             with ThreadPoolExecutor(1) as beside:
@@ -87,6 +87,21 @@ class System:
         self.stop()
 
 
+@contextlib.contextmanager
+def _scratch(tell: Callable[[str], None]) -> Iterator[Path]:
+    """Ray's short-lived files. Their paths must be short, so they are not in the state folder. Kept on failure."""
+    folder = Path(tempfile.mkdtemp(prefix="vouch-"))
+    try:
+        yield folder
+    except VouchError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except BaseException:
+        tell(f"the logs of Ray are in {folder}/ray*/session_latest/logs")
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _check_ports(settings: Settings) -> None:
     server = settings.server
     for name, port in (("grpc_port", server.grpc_port), ("http_port", server.http_port)):
@@ -99,6 +114,31 @@ def _check_ports(settings: Settings) -> None:
 
 
 def _start_ray(scratch: Path) -> None:
+    """A machine that is busy with something else can be too slow for Ray's own patience: then once more."""
+    import ray
+
+    for attempt in range(RAY_ATTEMPTS):
+        try:
+            _init_ray(scratch / f"ray{attempt}")
+            return
+        except (Exception, SystemExit):
+            ray.shutdown()
+            _kill_children()  # a start that broke off half-way leaves processes that Ray no longer knows
+            if attempt + 1 == RAY_ATTEMPTS:
+                raise
+
+
+def _kill_children() -> None:
+    import psutil
+
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    psutil.wait_procs(children, timeout=10)
+
+
+def _init_ray(folder: Path) -> None:
     import ray
 
     ray.init(
@@ -109,13 +149,15 @@ def _start_ray(scratch: Path) -> None:
         log_to_driver=False,
         logging_level=logging.ERROR,
         configure_logging=False,
-        _temp_dir=str(scratch / "ray"),
+        _temp_dir=str(folder),
         _node_ip_address="127.0.0.1",
     )
 
 
 def _start_serve(settings: Settings) -> None:
     from ray import serve
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     from ray.serve.config import HTTPOptions, gRPCOptions
     from ray.serve.schema import LoggingConfig
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from services.generation.orders import Description
 from vouch.captions import Vocabulary, caption
-from vouch.errors import InvalidInput
+from vouch.errors import InvalidInput, NotFound
 from vouch.records import Version
 from vouch.registry import Registry
 
@@ -57,11 +57,19 @@ def load_version(registry: Registry, digest: str, threads: int) -> ServedGenerat
     if version.kind != "generator":
         raise InvalidInput(f"{version.name} is a {version.kind}, not a generator")
     folder = registry.open(version.digest)
-    parent = registry.open(version.parent) if version.format == "lora" else None
+    parent = registry.open(_base(registry, version).digest) if version.format == "lora" else None
     generator = load_generator(folder, parent, threads=threads)
     served = ServedGenerator(version, generator, _vocabulary(folder, parent))
     _warm_up(served)
     return served
+
+
+def _base(registry: Registry, version: Version) -> Version:
+    """The whole model that an adapter belongs to: its parent may be an adapter itself, which it replaces."""
+    for ancestor in registry.lineage(version.digest):
+        if ancestor.format != "lora":
+            return ancestor
+    raise NotFound(f"The model that {version.name} adapts is not in the registry.", "UNKNOWN_VERSION")
 
 
 def _vocabulary(folder: Path, parent: Path | None) -> Vocabulary | None:
