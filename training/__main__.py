@@ -35,9 +35,9 @@ def main() -> None:
 def pretrain(
     data: Annotated[Path, typer.Option(help="Labelled Parquet, tar or folder: the training split only.")],
     out: Annotated[Path, typer.Option(help="Where the diffusers folder goes.")],
-    run_dir: Annotated[Path, typer.Option(help="Checkpoints, sample grids, MLflow. The same folder resumes.")] = Path(
-        "state/runs/pretrain"
-    ),
+    run_dir: Annotated[
+        Path, typer.Option(help="Checkpoints, sample grids, MLflow. The same folder resumes.")
+    ] = Path("state/runs/pretrain"),
     setting: Annotated[list[str], typer.Option("--set", help="Any setting: --set steps=2000")] = [],  # noqa: B006
     workers: Annotated[int, typer.Option(help="Ray Train workers.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -54,7 +54,9 @@ def pretrain(
     except ValidationError as error:
         first = error.errors()[0]
         known = ", ".join(PretrainConfig.model_fields)
-        raise InvalidInput(f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']}. Known settings: {known}.") from None
+        raise InvalidInput(
+            f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']}. Known settings: {known}."
+        ) from None
     figures = _run("pretrain", config, run_dir.resolve(), workers)
     print(json.dumps(figures, indent=None if as_json else 1))
 
@@ -88,7 +90,13 @@ class _bar:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stop = threading.Event()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         self._progress = Progress(*columns, console=Console(stderr=True))
 
     def __enter__(self) -> None:
@@ -107,7 +115,9 @@ class _bar:
         while not self._stop.wait(0.5):
             if self._path.is_file() and self._path.stat().st_mtime >= began:
                 seen = json.loads(self._path.read_text())
-                self._progress.update(task, completed=seen["step"], total=seen["total_steps"], description=seen["message"])
+                self._progress.update(
+                    task, completed=seen["step"], total=seen["total_steps"], description=seen["message"]
+                )
 
 
 if __name__ == "__main__":

@@ -32,7 +32,18 @@ from vouch.networks.reward import RewardEnsemble
 from vouch.pipelines import LORA_FILE, load_pipeline
 
 ADAPTER = "vouch"
-TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "conv1", "conv2"]
+TARGETS = [
+    "to_q",
+    "to_k",
+    "to_v",
+    "to_out.0",
+    "proj_in",
+    "proj_out",
+    "ff.net.0.proj",
+    "ff.net.2",
+    "conv1",
+    "conv2",
+]
 
 
 class AlignConfig(BaseModel):
@@ -77,11 +88,11 @@ class AlignConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Pool:
-    """Latents [N, C, h, w] of images with their prompts and, for the model's own samples, rewards [N]."""
+    """Latents [N, C, h, w] of images with their prompts and rewards [N]; real images count 1."""
 
     latents: torch.Tensor
     prompts: tuple[str, ...]
-    rewards: torch.Tensor | None = None
+    rewards: torch.Tensor
 
 
 def fit(config: AlignConfig, session: Session) -> dict[str, float]:
@@ -102,7 +113,12 @@ def fit(config: AlignConfig, session: Session) -> dict[str, float]:
     seconds, last = _train(model, pool, real, config, session)
     model.save(config.out)
     reward_before = float(pool.rewards.mean())
-    figures = {"train_seconds": seconds, "loss": last, "rated_images": float(len(rated)), "reward_of_pool": reward_before}
+    figures = {
+        "train_seconds": seconds,
+        "loss": last,
+        "rated_images": float(len(rated)),
+        "reward_of_pool": reward_before,
+    }
     session.note("figures.json", figures)
     return figures
 
@@ -123,7 +139,9 @@ class _Model:
             self.pipe.load_lora_weights(str(config.parent), weight_name=LORA_FILE, adapter_name=ADAPTER)
         self.reference = copy.deepcopy(self.unet).eval()
         if config.parent is None:
-            lora = LoraConfig(r=config.rank, lora_alpha=config.rank, target_modules=TARGETS, init_lora_weights="gaussian")
+            lora = LoraConfig(
+                r=config.rank, lora_alpha=config.rank, target_modules=TARGETS, init_lora_weights="gaussian"
+            )
             self.unet.add_adapter(lora, adapter_name=ADAPTER)
         self.trained = [p for n, p in self.unet.named_parameters() if "lora_" in n]
         for p in self.trained:
@@ -151,7 +169,8 @@ class _Model:
         """uint8 [N, 3, H, W] to scaled latents."""
         size = self.unet.config.sample_size * self.pipe.vae_scale_factor
         parts = [
-            self.pipe.vae.encode(to_input(images[i : i + 32], size)).latent_dist.mode() for i in range(0, len(images), 32)
+            self.pipe.vae.encode(to_input(images[i : i + 32], size)).latent_dist.mode()
+            for i in range(0, len(images), 32)
         ]
         return torch.cat(parts) * self.pipe.vae.config.scaling_factor
 
@@ -178,7 +197,7 @@ def _real_pool(config: AlignConfig, model: _Model) -> Pool | None:
     chosen = numbers(config.seed, "anchor").sample(range(len(examples)), min(2048, len(examples)))
     part, rng = examples.subset(chosen), numbers(config.seed, "captions")
     prompts = tuple(random_caption(a, b, rng) for a, b in zip(part.labels, part.attributes, strict=True))
-    return Pool(model.encode(part.images), prompts)
+    return Pool(model.encode(part.images), prompts, torch.ones(len(prompts)))
 
 
 def _train(
@@ -228,7 +247,9 @@ def _loss(model: _Model, pool: Pool, real: Pool | None, config: AlignConfig, ste
     return _gradient_loss(model, pool, config, rng, random_)
 
 
-def _weighted_loss(model: _Model, pool: Pool, real: Pool | None, config: AlignConfig, rng, random_) -> torch.Tensor:
+def _weighted_loss(
+    model: _Model, pool: Pool, real: Pool | None, config: AlignConfig, rng, random_
+) -> torch.Tensor:
     rows = [rng.randrange(len(pool.prompts)) for _ in range(config.batch)]
     error = _denoising_error(model, pool, rows, random_)
     real_error = None

@@ -52,7 +52,9 @@ def fit(config: AttributesConfig, session: Session) -> dict[str, float]:
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=0.05)
     ema = Ema([net], 0.99)
     first = _resume(net, optimizer, ema, session.folder)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps + 1, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.lr, total_steps=config.steps + 1, pct_start=0.2
+    )
     for _ in range(first):
         schedule.step()
     started = time.monotonic()
@@ -90,7 +92,9 @@ class Answers:
     def __init__(self, examples: Examples, vocabulary: Vocabulary) -> None:
         self.labels = torch.tensor([vocabulary.labels.index(label) for label in examples.labels])
         self.attributes = {
-            name: torch.tensor([values.index(row[name]) if name in row else NO_ANSWER for row in examples.attributes])
+            name: torch.tensor(
+                [values.index(row[name]) if name in row else NO_ANSWER for row in examples.attributes]
+            )
             for name, values in vocabulary.attributes.items()
         }
 

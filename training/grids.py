@@ -8,7 +8,9 @@ import numpy as np
 from PIL import Image
 
 
-def contact_sheet(images: np.ndarray, columns: int, path: Path | None = None, gap: int = 2, scale: int = 1) -> Image.Image:
+def contact_sheet(
+    images: np.ndarray, columns: int, path: Path | None = None, gap: int = 2, scale: int = 1
+) -> Image.Image:
     """Lays uint8 images [N, H, W, 3] out in rows of `columns` on white, and writes the sheet where `path` is given."""
     count, height, width, _ = images.shape
     rows = -(-count // columns)

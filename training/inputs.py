@@ -23,7 +23,7 @@ from vouch.atomic import write_whole
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
 from vouch.errors import FailedPrecondition
-from vouch.records import Rating
+from vouch.records import RaterKind, Rating
 
 FILE_NAME = "ratings.parquet"
 
@@ -52,7 +52,9 @@ class Frozen:
     kinds: Mapping[str, int]
 
 
-def freeze(catalog: Catalog, blobs: BlobStore, folder: Path, *, kinds: Iterable[str], domain: str | None) -> Frozen:
+def freeze(
+    catalog: Catalog, blobs: BlobStore, folder: Path, *, kinds: Iterable[RaterKind], domain: str | None
+) -> Frozen:
     """Writes the current ratings with their images into `folder`, unless an earlier attempt has.
 
     Raises:
@@ -114,7 +116,10 @@ def _rows(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> list
 
 def _criteria(given: list[Rating]) -> dict[str, float]:
     names = {name for rating in given for name in rating.answers}
-    means = {name: _mean([{"pass": 1.0, "fail": 0.0}.get(r.answers.get(name, "")) for r in given]) for name in names}
+    means = {
+        name: _mean([{"pass": 1.0, "fail": 0.0}.get(r.answers.get(name, "")) for r in given])
+        for name in names
+    }
     return {name: value for name, value in means.items() if value is not None}
 
 
@@ -133,4 +138,6 @@ def _describe(path: Path) -> Frozen:
     table = pq.read_table(path, columns=["ratings", "kinds"]).to_pydict()
     ids = [i for text in table["ratings"] for i in json.loads(text)]
     kinds = [k for text in table["kinds"] for k in json.loads(text)]
-    return Frozen(digest_of(path), tuple(ids), len(table["ratings"]), {k: kinds.count(k) for k in sorted(set(kinds))})
+    return Frozen(
+        digest_of(path), tuple(ids), len(table["ratings"]), {k: kinds.count(k) for k in sorted(set(kinds))}
+    )

@@ -60,7 +60,7 @@ def _train_loop(spec: dict[str, Any]) -> None:
         ray.train.report({})
         return
     try:
-        figures = work(job)
+        figures: dict[str, Any] = dict(work(job))
     except VouchError as error:
         figures = {"error": [type(error).__name__, error.message, error.reason]}
     # The loop keeps its own checkpoints in the run's folder; Ray Train wants one to keep the figures.
@@ -110,4 +110,6 @@ def _cause(error: BaseException, job: Work) -> VouchError:
             return seen
         seen = seen.__cause__
     last = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-    return Internal(f"The training job failed: {last} Its checkpoints are in {job.folder}; start it again to resume.")
+    return Internal(
+        f"The training job failed: {last} Its checkpoints are in {job.folder}; start it again to resume."
+    )

@@ -80,7 +80,9 @@ def plan(run: Run, store: Store) -> Plan:
     """
     planner = {"pretrain": _pretrain, "reward": _reward, "align": _align}.get(run.kind)
     if planner is None:
-        raise InvalidInput(f"There is no training of kind {run.kind!r}. Known kinds: {', '.join(LOOPS)}.", "UNKNOWN_KIND")
+        raise InvalidInput(
+            f"There is no training of kind {run.kind!r}. Known kinds: {', '.join(LOOPS)}.", "UNKNOWN_KIND"
+        )
     try:
         asked = Asked.model_validate(dict(run.config))
         folder = store.folder.run(run.id)
@@ -92,7 +94,9 @@ def plan(run: Run, store: Store) -> Plan:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "config"
         known = ", ".join(sorted(set(LOOPS[run.kind][0].model_fields) | set(Asked.model_fields)))
-        raise InvalidInput(f"Setting {where}: {first['msg']}. Known settings: {known}.", "BAD_SETTING") from error
+        raise InvalidInput(
+            f"Setting {where}: {first['msg']}. Known settings: {known}.", "BAD_SETTING"
+        ) from error
     return found
 
 
@@ -105,7 +109,11 @@ def _reward(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Pl
     parent = store.serving("reward", asked.parent)
     frozen = freeze(store.catalog, store.blobs, folder, kinds=asked.kinds, domain=asked.domain)
     config = {**own, "parent": str(store.registry.open(parent.digest))}
-    lineage = {"data": {"ratings": frozen.digest, **_data(own)}, "ratings": list(frozen.ratings), "raters": dict(frozen.kinds)}
+    lineage = {
+        "data": {"ratings": frozen.digest, **_data(own)},
+        "ratings": list(frozen.ratings),
+        "raters": dict(frozen.kinds),
+    }
     return Plan(config, "reward", "reward", parent.digest, asked.name, lineage)
 
 
@@ -114,7 +122,9 @@ def _align(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Pla
     reward = store.serving("reward", asked.reward)
     base = next((v for v in store.registry.lineage(parent.digest) if v.format == "diffusers"), None)
     if base is None:
-        raise NotFound(f"The diffusers model that {parent.name} builds upon is not in the registry.", "UNKNOWN_VERSION")
+        raise NotFound(
+            f"The diffusers model that {parent.name} builds upon is not in the registry.", "UNKNOWN_VERSION"
+        )
     frozen = freeze(store.catalog, store.blobs, folder, kinds=asked.kinds, domain=asked.domain)
     config = {
         **own,
@@ -138,6 +148,8 @@ def _data(own: dict[str, Any]) -> dict[str, str]:
         return {}
     path = Path(own["data"]).expanduser().resolve()
     if not path.exists():
-        raise InvalidInput(f"There is no file or folder {path}. Give labelled images as Parquet, tar or folder.", "NO_DATA")
+        raise InvalidInput(
+            f"There is no file or folder {path}. Give labelled images as Parquet, tar or folder.", "NO_DATA"
+        )
     own["data"] = str(path)
     return {"images": digest_of(path)}

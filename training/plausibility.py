@@ -102,9 +102,14 @@ class Plausibility:
             limits = [float(r.quantile(quantile)) if len(r) else float("inf") for r in rows]
             self.limits[name] = torch.tensor(limits)
 
-    def _signs(self, said: Recognition, labels: torch.Tensor, declared: Sequence[Declared]) -> dict[str, torch.Tensor]:
+    def _signs(
+        self, said: Recognition, labels: torch.Tensor, declared: Sequence[Declared]
+    ) -> dict[str, torch.Tensor]:
         log_p = said.labels.log_softmax(1)
-        signs = {"confidence": -log_p.gather(1, labels[:, None])[:, 0], "distance": self._distance(said.features, labels)}
+        signs = {
+            "confidence": -log_p.gather(1, labels[:, None])[:, 0],
+            "distance": self._distance(said.features, labels),
+        }
         odd = {name: self._rarity(name, logits, labels, declared) for name, logits in said.attributes.items()}
         for criterion, names in CRITERIA.items():
             known = [odd[name] for name in names if name in odd]
@@ -138,10 +143,14 @@ class Plausibility:
     def save(self, folder: Path) -> None:
         """Writes the network and its statistics of real images."""
         self.net.save(folder)
-        tensors = {f"prior.{k}": v for k, v in self.priors.items()} | {f"limit.{k}": v for k, v in self.limits.items()}
+        tensors = {f"prior.{k}": v for k, v in self.priors.items()} | {
+            f"limit.{k}": v for k, v in self.limits.items()
+        }
         tensors |= {"bank": self.bank.half(), "bank_labels": self.bank_labels.to(torch.uint8)}
         save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "plausibility.safetensors")
-        (folder / "plausibility.json").write_text(json.dumps({"format": "plausibility", "neighbour": NEIGHBOUR}))
+        (folder / "plausibility.json").write_text(
+            json.dumps({"format": "plausibility", "neighbour": NEIGHBOUR})
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Plausibility:
@@ -154,7 +163,9 @@ class Plausibility:
         return cls(net, found["bank"].float(), found["bank_labels"].long(), part("prior."), part("limit."))
 
 
-def learn_plausibility(net: AttributeNet, seen: Examples, calibration: Examples, target: float) -> Plausibility:
+def learn_plausibility(
+    net: AttributeNet, seen: Examples, calibration: Examples, target: float
+) -> Plausibility:
     """Statistics from `seen` (what the network trained on), limits from `calibration` (what it did not).
 
     The quantile of the single signs is raised until `target` of the calibration images pass all of them.

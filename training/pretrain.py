@@ -6,6 +6,7 @@ latents. The result is a plain diffusers folder, with ``vocabulary.json`` beside
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ from training.randomness import numbers, tensors
 from training.session import Session
 from training.tokens import train_tokenizer
 from vouch.captions import caption
+from vouch.pipelines import DEFAULTS_FILE
 
 
 class PretrainConfig(BaseModel):
@@ -68,6 +70,9 @@ class PretrainConfig(BaseModel):
     channels: tuple[int, ...] = (64, 96, 128)
     text_width: int = 64
     text_layers: int = 2
+    default_steps: int = Field(20, ge=1)
+    """Denoising steps of a request that names none; written into ``defaults.json``."""
+    default_guidance: float = 2.0
     checkpoint_every: int = Field(200, ge=1)
     grid_every: int = Field(600, ge=1)
 
@@ -83,7 +88,7 @@ def fit(config: PretrainConfig, session: Session) -> dict[str, float]:
     vae, vae_figures = fit_vae(config, examples, session)
     latents = encode_views(config, vae, examples, session)
     generator, figures = fit_unet(config, examples, latents, vae, session)
-    save(generator, examples, config.out)
+    save(generator, examples, config)
     figures = {**vae_figures, **figures, "images": len(examples)}
     session.note("figures.json", figures)
     return figures
@@ -112,11 +117,17 @@ def reconstruction_loss(restored: torch.Tensor, images: torch.Tensor) -> torch.T
     loss = F.l1_loss(restored, images)
     for scale in (1, 2):
         a, b = (F.avg_pool2d(x, scale) if scale > 1 else x for x in (restored, images))
-        loss = loss + 0.5 * F.l1_loss(a.diff(dim=2), b.diff(dim=2)) + 0.5 * F.l1_loss(a.diff(dim=3), b.diff(dim=3))
+        loss = (
+            loss
+            + 0.5 * F.l1_loss(a.diff(dim=2), b.diff(dim=2))
+            + 0.5 * F.l1_loss(a.diff(dim=3), b.diff(dim=3))
+        )
     return loss
 
 
-def fit_vae(config: PretrainConfig, examples: Examples, session: Session) -> tuple[AutoencoderKL, dict[str, float]]:
+def fit_vae(
+    config: PretrainConfig, examples: Examples, session: Session
+) -> tuple[AutoencoderKL, dict[str, float]]:
     """The autoencoder, trained on random crops with a KL weight of 1e-6, as in Rombach et al. 2022."""
     vae = build_vae(config, examples.images.shape[-1]).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=config.vae_lr, betas=(0.9, 0.99), weight_decay=1e-4)
@@ -144,20 +155,27 @@ def fit_vae(config: PretrainConfig, examples: Examples, session: Session) -> tup
             state = {"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict()}
             checkpoint.save(folder, step, {**state, "seconds": seconds + time.monotonic() - started})
     ema.swap()
-    return vae.eval().requires_grad_(False), {"vae_seconds": seconds + time.monotonic() - started, "vae_train_error_255": error}
+    return vae.eval().requires_grad_(False), {
+        "vae_seconds": seconds + time.monotonic() - started,
+        "vae_train_error_255": error,
+    }
 
 
 def _random_crops(images: torch.Tensor, config: PretrainConfig, random_: torch.Generator) -> torch.Tensor:
     rows = torch.randint(0, len(images), (config.vae_batch,), generator=random_)
     limit = images.shape[-1] - config.vae_crop
-    y, x = (int(torch.randint(0, limit + 1, (1,), generator=random_)) for _ in range(2)) if limit > 0 else (0, 0)
+    y, x = (
+        (int(torch.randint(0, limit + 1, (1,), generator=random_)) for _ in range(2)) if limit > 0 else (0, 0)
+    )
     crops = images[rows, :, y : y + config.vae_crop, x : x + config.vae_crop]
     crops = dihedral(crops, random_) if config.symmetric else crops
     return to_unit(crops).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def encode_views(config: PretrainConfig, vae: AutoencoderKL, examples: Examples, session: Session) -> torch.Tensor:
+def encode_views(
+    config: PretrainConfig, vae: AutoencoderKL, examples: Examples, session: Session
+) -> torch.Tensor:
     """Latents [views, N, C, h, w] of turned copies, scaled to unit variance; sets the VAE's scaling factor."""
     path = session.folder / "latents"
     if found := checkpoint.load_latest(path):
@@ -188,7 +206,9 @@ def encode_views(config: PretrainConfig, vae: AutoencoderKL, examples: Examples,
 class Generator:
     """The parts of a miniature Stable Diffusion while they are trained."""
 
-    def __init__(self, config: PretrainConfig, examples: Examples, vae: AutoencoderKL, latent_size: int) -> None:
+    def __init__(
+        self, config: PretrainConfig, examples: Examples, vae: AutoencoderKL, latent_size: int
+    ) -> None:
         self.vae = vae
         self.tokenizer: CLIPTokenizer = train_tokenizer(examples.vocabulary)
         self.text_encoder = build_text_encoder(config, self.tokenizer)
@@ -212,7 +232,11 @@ class Generator:
     def embed(self, captions: list[str]) -> torch.Tensor:
         """[N, tokens, width]."""
         tokens = self.tokenizer(
-            captions, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
+            captions,
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
         )
         return self.text_encoder(tokens.input_ids)[0]
 
@@ -307,7 +331,9 @@ def _unet_loss(
     views = torch.randint(0, len(latents), (config.batch,), generator=random_)
     clean = latents[views, rows]
     noise = torch.randn(clean.shape, generator=random_)
-    timesteps = torch.randint(0, model.scheduler.config.num_train_timesteps, (config.batch,), generator=random_)
+    timesteps = torch.randint(
+        0, model.scheduler.config.num_train_timesteps, (config.batch,), generator=random_
+    )
     captions = [_caption(examples, int(row), config.drop_caption, rng) for row in rows]
     noisy = model.scheduler.add_noise(clean, noise, timesteps).contiguous(memory_format=torch.channels_last)
     output = model.unet(noisy, timesteps, model.embed(captions)).sample
@@ -315,7 +341,9 @@ def _unet_loss(
     wanted = denoising.target("v_prediction", clean, noise, alphas, timesteps)
     # v's own weighting (γ+1 at most) instead of a weight that vanishes at zero SNR, where the layout is decided.
     snr = denoising.signal_to_noise(alphas, timesteps)
-    weight = torch.where(snr > config.snr_gamma, denoising.min_snr_weight(snr, "v_prediction", config.snr_gamma), 1.0)
+    weight = torch.where(
+        snr > config.snr_gamma, denoising.min_snr_weight(snr, "v_prediction", config.snr_gamma), 1.0
+    )
     return (weight * denoising.per_sample_error(output, wanted)).mean()
 
 
@@ -368,14 +396,16 @@ def _draw_grid(model: Generator, examples: Examples, ema: Ema, session: Session,
     pipe = model.pipeline()
     prompts = [caption(label) for label in labels for _ in range(4)]
     seeds = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
-    images = pipe(prompts, num_inference_steps=20, guidance_scale=2.0, generator=seeds, output_type="np").images
+    images = pipe(
+        prompts, num_inference_steps=20, guidance_scale=2.0, generator=seeds, output_type="np"
+    ).images
     path = session.folder / f"grid-{step:06d}.png"
     contact_sheet((images * 255).round().astype("uint8"), columns=4 * 2, path=path)
     session.tracker.image(path, step)
     ema.swap()
 
 
-def save(model: Generator, examples: Examples, out: Path) -> None:
+def save(model: Generator, examples: Examples, config: PretrainConfig) -> None:
     """The diffusers folder, VAE and U-Net in half precision, with the vocabulary beside it.
 
     The text encoder stays in single precision: transformers would load it as stored where diffusers loads the
@@ -383,5 +413,7 @@ def save(model: Generator, examples: Examples, out: Path) -> None:
     """
     model.vae.to(torch.float16)
     model.unet.to(torch.float16)
-    model.pipeline().save_pretrained(out, safe_serialization=True)
-    examples.vocabulary.save(out)
+    model.pipeline().save_pretrained(config.out, safe_serialization=True)
+    examples.vocabulary.save(config.out)
+    defaults = {"steps": config.default_steps, "guidance": config.default_guidance}
+    (config.out / DEFAULTS_FILE).write_text(json.dumps(defaults))

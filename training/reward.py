@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,12 +19,13 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
 from training import checkpoint
-from training.attributes import augment, half_of
-from training.data import Examples, load_examples, random_caption
+from training.attributes import half_of
+from training.data import Examples, load_examples
 from training.ema import Ema
 from training.inputs import Rated, load_rated
 from training.objectives.plausibility import masked_cross_entropy
-from training.randomness import numbers, tensors
+from training.randomness import numbers
+from training.reward_batches import Batches, RatedRows, RealRows, Rows, SwappedRows
 from training.session import Session
 from vouch.captions import Vocabulary
 from vouch.errors import FailedPrecondition
@@ -61,15 +61,6 @@ class RewardConfig(BaseModel):
     checkpoint_every: int = 50
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Images float [N, 3, S, S], encoded prompts [N, P], targets [N, 1 + criteria] with nan where nothing is known."""
-
-    images: torch.Tensor
-    prompts: torch.Tensor
-    targets: torch.Tensor
-
-
 def fit(config: RewardConfig, session: Session) -> dict[str, float]:
     """Trains the ensemble and saves it in `config.out`; returns figures on ratings that it never saw.
 
@@ -81,11 +72,12 @@ def fit(config: RewardConfig, session: Session) -> dict[str, float]:
     rated = load_rated(session.folder)
     real = half_of(load_examples(config.data, config.size), config.half) if config.data else None
     if rated is None and real is None:
-        raise FailedPrecondition("Reward training needs ratings or labelled real images; there are neither.", "NO_RATINGS")
+        raise FailedPrecondition(
+            "Reward training needs ratings or labelled real images; there are neither.", "NO_RATINGS"
+        )
     model = _build(config, rated, real)
     learn, tune, test = _split(rated, config)
-    source = _Source(model, rated, learn, real, config)
-    seconds = _train(model, source, config, session)
+    seconds = _train(model, _batches(model, rated, learn, real, config), config, session)
     model.eval()
     figures = {"train_seconds": seconds, "ratings_learned": float(len(learn))}
     if rated is not None and len(tune) and len(test):
@@ -103,18 +95,15 @@ def _build(config: RewardConfig, rated: Rated | None, real: Examples | None) -> 
         return model
     vocabulary = real.vocabulary if real else _vocabulary_of(rated)
     criteria = config.criteria or (tuple(rated.criteria) if rated else ())
-    model = RewardEnsemble(vocabulary, criteria, members=config.members, size=config.size, widths=config.widths)
+    model = RewardEnsemble(
+        vocabulary, criteria, members=config.members, size=config.size, widths=config.widths
+    )
     return model.to(memory_format=torch.channels_last)
 
 
 def _vocabulary_of(rated: Rated | None) -> Vocabulary:
     assert rated is not None
-    labels, attributes = [], []
-    for prompt in rated.prompts:
-        label, *_ = prompt.split(",")
-        labels.append(label.strip())
-        attributes.append({})
-    return Vocabulary.of(labels, attributes)
+    return Vocabulary.of((prompt.split(",")[0].strip() for prompt in rated.prompts), ())
 
 
 def _split(rated: Rated | None, config: RewardConfig) -> tuple[list[int], list[int], list[int]]:
@@ -127,69 +116,24 @@ def _split(rated: Rated | None, config: RewardConfig) -> tuple[list[int], list[i
     return order[held:], order[: held // 2], order[held // 2 : held]
 
 
-class _Source:
-    """Draws batches: rated images, real images as they are, real (or well-rated) images with a swapped class."""
-
-    def __init__(
-        self, model: RewardEnsemble, rated: Rated | None, learn: list[int], real: Examples | None, config: RewardConfig
-    ) -> None:
-        self.model, self.rated, self.learn, self.real, self.config = model, rated, learn, real, config
-        self.images = None
-        if rated is not None:
-            # At their own size once: a foreign generator's images need not be the reward's size.
-            resized = to_input(rated.images, model.size)
-            self.images = ((resized + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-    def batch(self, member: int, step: int) -> Batch:
-        """Each member draws its own, so that the members differ where the data say little."""
-        name = (self.config.seed, "reward", member, step)
-        rng, random_ = numbers(*name), tensors(*name)
-        pseudo = self.config.batch if not self.learn else round(self.config.batch * self.config.real_share)
-        rows = self._rated(self.config.batch - pseudo, rng)
-        rows += self._real(pseudo, rng) if self.real else self._swapped_rated(pseudo, rng)
-        images = torch.stack([image for image, _, _ in rows])
-        prompts = self.model.encode([prompt for _, prompt, _ in rows])
-        targets = torch.stack([target for _, _, target in rows])
-        return Batch(augment(images, self.config.symmetric, random_), prompts, targets)
-
-    def _target(self, overall: float, cell_type: float = math.nan, rest: float = math.nan) -> torch.Tensor:
-        known = {"cell_type": cell_type}
-        return torch.tensor([overall, *(known.get(name, rest) for name in self.model.criteria)])
-
-    def _rated(self, count: int, rng) -> list[tuple[torch.Tensor, str, torch.Tensor]]:
-        rows = []
-        for _ in range(count):
-            i = rng.choice(self.learn)
-            criteria = [float(self.rated.criteria[n][i]) if n in self.rated.criteria else math.nan for n in self.model.criteria]
-            rows.append((self.images[i], self.rated.prompts[i], torch.tensor([float(self.rated.overall[i]), *criteria])))
-        return rows
-
-    def _real(self, count: int, rng) -> list[tuple[torch.Tensor, str, torch.Tensor]]:
-        rows = []
-        for n in range(count):
-            i = rng.randrange(len(self.real))
-            label, attributes = self.real.labels[i], self.real.attributes[i]
-            if n % 2:
-                rows.append((self.real.images[i], random_caption(label, attributes, rng), self._target(1.0, 1.0, 1.0)))
-            else:
-                rows.append((self.real.images[i], self._other(label, rng), self._target(0.0, 0.0)))
-        return rows
-
-    def _swapped_rated(self, count: int, rng) -> list[tuple[torch.Tensor, str, torch.Tensor]]:
-        """Without real images: rated images under a class drawn at random are implausible all the same."""
-        rows = []
-        for _ in range(count):
-            i = rng.choice(self.learn)
-            label = self.rated.prompts[i].split(",")[0].strip()
-            rows.append((self.images[i], self._other(label, rng), self._target(0.0, 0.0)))
-        return rows
-
-    def _other(self, label: str, rng) -> str:
-        others = [name for name in self.model.vocabulary.labels if name != label]
-        return rng.choice(others) if others else label
+def _batches(
+    model: RewardEnsemble, rated: Rated | None, learn: list[int], real: Examples | None, config: RewardConfig
+) -> Batches:
+    """Rated images with a share of pseudo-labelled ones: real where there are some, else rated ones swapped."""
+    parts: list[tuple[Rows, int]] = []
+    count = config.batch
+    if rated is not None and learn:
+        rows = RatedRows(rated, learn, model)
+        count = round(config.batch * config.real_share)
+        parts.append((rows, config.batch - count))
+        if real is None:
+            parts.append((SwappedRows(rows), count))
+    if real is not None:
+        parts.append((RealRows(real, model), count))
+    return Batches(model, parts, symmetric=config.symmetric, seed=config.seed)
 
 
-def _train(model: RewardEnsemble, source: _Source, config: RewardConfig, session: Session) -> float:
+def _train(model: RewardEnsemble, batches: Batches, config: RewardConfig, session: Session) -> float:
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.05)
     ema = Ema([model], 0.98)
     first, seconds = 0, 0.0
@@ -203,8 +147,12 @@ def _train(model: RewardEnsemble, source: _Source, config: RewardConfig, session
     model.train()
     for step in range(first + 1, config.steps + 1):
         for group in optimizer.param_groups:
-            group["lr"] = config.lr * min(step / 20, 1.0) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-        loss = _step(model, source, step)
+            group["lr"] = (
+                config.lr
+                * min(step / 20, 1.0)
+                * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+            )
+        loss = _step(model, batches, step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
@@ -212,16 +160,22 @@ def _train(model: RewardEnsemble, source: _Source, config: RewardConfig, session
         ema.update()
         session.report(step, config.steps, "reward ensemble", loss=float(loss.detach()))
         if step % config.checkpoint_every == 0:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict()}
-            checkpoint.save(session.folder / "reward", step, {**state, "seconds": seconds + time.monotonic() - started})
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "ema": ema.state_dict(),
+            }
+            checkpoint.save(
+                session.folder / "reward", step, {**state, "seconds": seconds + time.monotonic() - started}
+            )
     ema.swap()
     return seconds + time.monotonic() - started
 
 
-def _step(model: RewardEnsemble, source: _Source, step: int) -> torch.Tensor:
+def _step(model: RewardEnsemble, batches: Batches, step: int) -> torch.Tensor:
     losses = []
     for number, member in enumerate(model.members):
-        batch = source.batch(number, step)
+        batch = batches.batch(number, step)
         losses.append(masked_cross_entropy(member(batch.images, batch.prompts), batch.targets))
     return torch.stack(losses).sum()
 
@@ -230,7 +184,9 @@ def _step(model: RewardEnsemble, source: _Source, step: int) -> torch.Tensor:
 def _mean_logits(model: RewardEnsemble, rated: Rated, rows: list[int]) -> torch.Tensor:
     codes = model.encode([rated.prompts[i] for i in rows])
     images = to_input(rated.images[rows], model.size)
-    return torch.cat([model.logits(images[i : i + 64], codes[i : i + 64]) for i in range(0, len(rows), 64)], 1)
+    return torch.cat(
+        [model.logits(images[i : i + 64], codes[i : i + 64]) for i in range(0, len(rows), 64)], 1
+    )
 
 
 def fit_temperature(model: RewardEnsemble, rated: Rated, rows: list[int]) -> float:
@@ -240,7 +196,9 @@ def fit_temperature(model: RewardEnsemble, rated: Rated, rows: list[int]) -> flo
         return 1.0
     logits, wanted = _mean_logits(model, rated, known)[:, :, 0], rated.overall[known]
     grid = torch.logspace(-0.7, 1.0, 60)
-    losses = [F.binary_cross_entropy((logits / t).sigmoid().mean(0).clamp(1e-4, 1 - 1e-4), wanted) for t in grid]
+    losses = [
+        F.binary_cross_entropy((logits / t).sigmoid().mean(0).clamp(1e-4, 1 - 1e-4), wanted) for t in grid
+    ]
     return float(grid[int(torch.stack(losses).argmin())])
 
 
@@ -260,5 +218,8 @@ def measure(model: RewardEnsemble, rated: Rated, rows: list[int]) -> dict[str, f
 def expected_calibration_error(score: np.ndarray, wanted: np.ndarray, bins: int = 10) -> float:
     """Σ_b n_b/N · |mean score − share of ones| over equal-width bins (Naeini et al. 2015)."""
     place = np.minimum((score * bins).astype(int), bins - 1)
-    parts = [(place == b).mean() * abs(score[place == b].mean() - wanted[place == b].mean()) for b in set(place.tolist())]
+    parts = [
+        (place == b).mean() * abs(score[place == b].mean() - wanted[place == b].mean())
+        for b in set(place.tolist())
+    ]
     return float(sum(parts))

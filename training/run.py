@@ -10,7 +10,7 @@ from typing import Any
 from training.jobs import raise_reported, run_on_ray
 from training.plans import Plan, Store, plan
 from training.worker import Work
-from vouch.errors import Cancelled, Internal, VouchError
+from vouch.errors import Cancelled, VouchError
 from vouch.records import Run, Version
 
 
@@ -31,7 +31,9 @@ def execute(state: Path, run_id: str, workers: int = 1) -> Version:
         store.catalog.runs.finish(run_id, "FAILED", error=error.message)
         raise
     except Exception as error:
-        sentence = f"The training job ended by a defect ({type(error).__name__}: {error}). Its log is in the run's folder."
+        sentence = (
+            f"The job ended by a defect ({type(error).__name__}: {error}). Its log is in the run's folder."
+        )
         store.catalog.runs.finish(run_id, "FAILED", error=sentence)
         raise
     return version
@@ -79,13 +81,10 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         version = execute(arguments.state, arguments.run, arguments.workers)
-    except Internal as error:
-        print(f"defect: {error.message}", file=sys.stderr)
-        return error.exit_code
     except VouchError as error:
-        print(f"error: {error.message}", file=sys.stderr)
+        sys.stderr.write(f"error: {error.message}\n")
         return error.exit_code
-    print(f"published {version.name} ({version.digest[:12]})")
+    sys.stdout.write(f"published {version.name} ({version.digest[:12]})\n")
     return 0
 
 

@@ -52,7 +52,8 @@ class SimulatedPathologist:
         for row, digest in enumerate(digests):
             rng = random.Random(f"{self.name}/{digest}")
             answers: dict[str, Answer] = {
-                name: _answer(float(values[row]), ERROR_RATES.get(name, 0.04), rng) for name, values in found.criteria.items()
+                name: _answer(float(values[row]), ERROR_RATES.get(name, 0.04), rng)
+                for name, values in found.criteria.items()
             }
             plausible = bool(found.plausible[row]) != (rng.random() < VERDICT_ERROR)
             opinions.append(Opinion("plausible" if plausible else "implausible", answers))

@@ -21,7 +21,10 @@ PER_CLASS = 100
 
 def finish_rater(net_folder: Path, data: Path, out: Path) -> dict[str, float]:
     """Gives the rater's network its limits. Returns what it makes of unseen real images (the test split)."""
-    seen, calibration = halves(load_examples(data / "train.parquet"))[0], halves(load_examples(data / "val.parquet"))[0]
+    seen, calibration = (
+        halves(load_examples(data / "train.parquet"))[0],
+        halves(load_examples(data / "val.parquet"))[0],
+    )
     rater = learn_plausibility(AttributeNet.load(net_folder), seen, calibration, REAL_PASS_RATE)
     rater.save(out)
     return _on_real(rater, load_examples(data / "test.parquet"))
@@ -29,7 +32,10 @@ def finish_rater(net_folder: Path, data: Path, out: Path) -> dict[str, float]:
 
 def finish_judge(net_folder: Path, data: Path, out: Path) -> dict[str, float]:
     """Gives the judge's network its limits, the test split's features for coverage, and the real-against-real floor."""
-    seen, calibration = halves(load_examples(data / "train.parquet"))[1], halves(load_examples(data / "val.parquet"))[1]
+    seen, calibration = (
+        halves(load_examples(data / "train.parquet"))[1],
+        halves(load_examples(data / "val.parquet"))[1],
+    )
     plausibility = learn_plausibility(AttributeNet.load(net_folder), seen, calibration, REAL_PASS_RATE)
     test = load_examples(data / "test.parquet")
     reference = recognise(plausibility.net, test.images).features.half().float().numpy()

@@ -19,7 +19,9 @@ def train_tokenizer(vocabulary: Vocabulary, max_tokens: int = MAX_TOKENS) -> CLI
     Other words still tokenise, letter by letter, into tokens that were never trained; the service refuses them.
     """
     phrases = [caption(label) for label in vocabulary.labels]
-    phrases += [caption("", {name: value}) for name, values in vocabulary.attributes.items() for value in values]
+    phrases += [
+        caption("", {name: value}) for name, values in vocabulary.attributes.items() for value in values
+    ]
     trained = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>", continuing_subword_prefix=""))
     trained.pre_tokenizer = pre_tokenizers.Whitespace()
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789-,")

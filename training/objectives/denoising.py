@@ -27,9 +27,13 @@ def min_snr_weight(snr: torch.Tensor, prediction: str, gamma: float = 5.0) -> to
 
 
 def target(
-    prediction: str, clean: torch.Tensor, noise: torch.Tensor, alphas_cumprod: torch.Tensor, timesteps: torch.Tensor
+    prediction: str,
+    clean: torch.Tensor,
+    noise: torch.Tensor,
+    alphas_cumprod: torch.Tensor,
+    timesteps: torch.Tensor,
 ) -> torch.Tensor:
-    """What the network should say at `timesteps`: ε, x₀ or v = √ᾱ·ε - √(1-ᾱ)·x₀ (Salimans & Ho 2022, arXiv 2202.00512)."""
+    """What the network should say at `timesteps`: ε, x₀ or v = √ᾱ·ε - √(1-ᾱ)·x₀ (Salimans & Ho, arXiv 2202.00512)."""
     if prediction == "epsilon":
         return noise
     if prediction == "sample":
@@ -39,7 +43,11 @@ def target(
 
 
 def predicted_clean(
-    prediction: str, output: torch.Tensor, noisy: torch.Tensor, alphas_cumprod: torch.Tensor, timesteps: torch.Tensor
+    prediction: str,
+    output: torch.Tensor,
+    noisy: torch.Tensor,
+    alphas_cumprod: torch.Tensor,
+    timesteps: torch.Tensor,
 ) -> torch.Tensor:
     """x̂₀ from the network's output; for v-prediction x̂₀ = √ᾱ·x_t - √(1-ᾱ)·v, defined at zero SNR too."""
     alpha = alphas_cumprod[timesteps].view(-1, 1, 1, 1)

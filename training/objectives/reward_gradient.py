@@ -16,7 +16,12 @@ def conservative(logits: torch.Tensor, caution: float) -> torch.Tensor:
 
 
 def reward_gradient_loss(
-    reward_logits: torch.Tensor, output: torch.Tensor, reference: torch.Tensor, *, caution: float, anchor: float
+    reward_logits: torch.Tensor,
+    output: torch.Tensor,
+    reference: torch.Tensor,
+    *,
+    caution: float,
+    anchor: float,
 ) -> torch.Tensor:
     """-log σ(cautious reward) + anchor · ‖v − v_parent‖².
 
@@ -35,6 +40,6 @@ def reward_gradient_loss(
 def ddim_step(
     clean: torch.Tensor, noise: torch.Tensor, alphas_cumprod: torch.Tensor, previous: torch.Tensor
 ) -> torch.Tensor:
-    """The deterministic DDIM update (Song et al. 2020, arXiv 2010.02502, eq. 12, η = 0) to timesteps [N]; -1 is clean."""
+    """The deterministic DDIM update (Song et al., arXiv 2010.02502, eq. 12, η = 0) to timesteps [N]; -1 is clean."""
     alpha = torch.where(previous >= 0, alphas_cumprod[previous.clamp(min=0)], 1.0).view(-1, 1, 1, 1)
     return alpha.sqrt() * clean + (1.0 - alpha).sqrt() * noise

@@ -1,0 +1,46 @@
+"""Intervals and coverage on numbers worked out elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training.evaluation.coverage import coverage
+from training.evaluation.intervals import bootstrap, wilson
+from training.reward import expected_calibration_error
+
+
+def test_wilsons_interval_is_the_textbooks() -> None:
+    found = wilson(8, 10)
+    assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
+
+
+def test_a_share_of_all_has_an_interval_that_ends_at_one() -> None:
+    found = wilson(20, 20)
+    assert found.high == 1.0 and 0.8 < found.low < 0.85
+
+
+def test_a_bootstrap_interval_holds_the_mean() -> None:
+    rows = np.random.default_rng(0).normal(3.0, 1.0, 400)
+    found = bootstrap(rows, lambda r: float(r.mean()))
+    assert found.low < 3.0 < found.high and found.high - found.low < 0.3
+
+
+def test_the_same_images_cover_all_and_far_ones_nothing() -> None:
+    real = np.random.default_rng(0).normal(size=(200, 4))
+    assert coverage(real, real)["coverage"] == 1.0
+    assert coverage(real, real + 100.0)["coverage"] == 0.0
+
+
+def test_half_of_the_modes_cover_half() -> None:
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(200, 4)), rng.normal(size=(200, 4)) + 50.0
+    found = coverage(np.concatenate([left, right]), rng.normal(size=(400, 4)))
+    assert found["coverage"] == pytest.approx(0.5, abs=0.03)
+
+
+def test_calibration_error_is_nothing_when_sure_and_right_and_all_when_sure_and_wrong() -> None:
+    right = np.array([0.0, 0.0, 1.0, 1.0])
+    assert expected_calibration_error(right, right) == 0.0
+    assert expected_calibration_error(1 - right, right) == 1.0
+    assert expected_calibration_error(np.full(4, 0.5), right) == 0.0
