@@ -101,7 +101,7 @@ class Report:
             ("figure", "left"), ("value", "right"), ("95 % interval", "right"), ("unit", "left"),
             ("must", "right"), ("aim", "right"), ("", "left"),
         ):  # fmt: skip
-            table.add_column(column, justify=justify, no_wrap=column == "figure")  # type: ignore[arg-type]
+            table.add_column(column, justify=justify, no_wrap=column != "unit")  # type: ignore[arg-type]
         for name, figure in self.figures.items():
             table.add_row(*_row(name, figure))
         return table

@@ -115,9 +115,9 @@ def judge(report: Report, samples: Sequence[Sample], windows: Windows, truth: Tr
     wrong = [sample for sample in answered if not truth.confirms(sample)]
     swap, calm = _slowest_of_each(samples, windows)
     low, high = bootstrap_ratio([[s] for s in swap], [[c] for c in calm], np.max)
-    requests, count = f"of {len(samples)} requests", len(samples)
-    report.add("failed", _count(len(failed), count, requests))
-    report.add("wrong_version", _count(len(wrong), len(answered), f"of {len(answered)} replies"))
+    report.add("requests", Figure(len(samples), unit="requests"))
+    report.add("failed", _count(len(failed), len(samples), "requests"))
+    report.add("wrong_version", _count(len(wrong), len(answered), "replies"))
     report.add(
         "slowest_ratio", Figure(max(swap) / max(calm), low=low, high=high, unit="ratio", must="<= 1.5")
     )
