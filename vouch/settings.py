@@ -29,11 +29,9 @@ OTHER_VARIABLES = frozenset(
         "VOUCH_ADDRESS",
         "VOUCH_CA",
         "VOUCH_DEBUG",
-        "VOUCH_HTTP",
         "VOUCH_TOKEN",
         "VOUCH_RAY_ADDRESS",
         "VOUCH_SETTINGS",
-        "VOUCH_TEST_POSTGRES",
     }
 )
 # Kubernetes puts such variables beside every container of a service that is called vouch.
