@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from services import metrics
 from services.gateway.validation import Drawing
 from services.generation.orders import Description, Drawn, DrawOrder, DrawProgress
 from services.reward.orders import ItemRefusal, ScoreOrder, ScoreReply
@@ -189,6 +190,7 @@ class Studio:
         scores = [picture.score for picture in pictures if picture.score]
         await asyncio.to_thread(self._catalog.images.add, records, scores)
         batch_s = max(image.engine_s for image in drawn)
+        metrics.IMAGES.inc(len(pictures))
         tally.add(pictures, batch_s, reply.score_s if reply else 0.0)
         return pictures
 

@@ -6,6 +6,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 
 from ray import serve
 
@@ -66,12 +67,15 @@ class Generation:
         label = served.label(order.prompt)
         request = _request(order, served)
         told = 0
-        async for event in self._engine.stream(request):
-            if isinstance(event, Finished):
-                yield await self._finish(order, request, event, loaded, label)
-            elif event.step != told:  # one line for the batch, not one for each of its images
-                told = event.step
-                yield DrawProgress(step=event.step, total=event.total)
+        async with aclosing(self._engine.stream(request)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    yield await self._finish(order, request, event, loaded, label)
+                elif event.step != told:  # one line for the batch, not one for each of its images
+                    told = event.step
+                    self._note_load()
+                    yield DrawProgress(step=event.step, total=event.total)
+        self._note_load()
 
     async def describe(self, request_id: str, version: str) -> Description:
         """What the version understands; "" is the version that a request of this id would get."""
@@ -83,13 +87,16 @@ class Generation:
         self._convergence.hurry()
 
     async def check_health(self) -> None:
-        running, waiting = self._engine.load()
-        metrics.RUNNING.set(running)
-        metrics.WAITING.set(waiting)
+        self._note_load()
         if not self._engine.alive:
             raise RuntimeError("the engine's thread has ended")
 
     # ---- inside
+
+    def _note_load(self) -> None:
+        running, waiting = self._engine.load()
+        metrics.RUNNING.set(running)
+        metrics.WAITING.set(waiting)
 
     async def _choose(self, order: DrawOrder) -> Loaded[ServedGenerator]:
         if not order.version:

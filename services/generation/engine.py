@@ -11,7 +11,7 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -189,7 +189,7 @@ class Engine:
             self._changed.notify()
         return ticket
 
-    async def stream(self, request: ImageRequest) -> AsyncIterator[Progress | Finished]:
+    async def stream(self, request: ImageRequest) -> AsyncGenerator[Progress | Finished, None]:
         """Submit and yield events until every image is finished. Leaving early cancels the rest.
 
         Raises Exhausted at once, and whatever made the request fail.

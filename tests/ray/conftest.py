@@ -1,0 +1,140 @@
+"""One real system for all tests of this folder, started as `vouch up` starts it, with tiny models."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import vouch
+from services.ports import free_range
+from tests.tiny import save_generator, save_reward
+from vouch.catalog import Catalog
+from vouch.client import Client
+from vouch.records import Version
+from vouch.registry import Registry
+from vouch.state import StateFolder
+
+ROOT = Path(__file__).parents[2]
+START_S = 280.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A system that answers, its models, and the way in."""
+
+    folder: StateFolder
+    process: subprocess.Popen[str]
+    address: str
+    http: str
+
+    def client(self, role: str = "operator") -> Client:
+        return vouch.connect(state=self.folder.root, role=role, timeout_s=120)
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(self.http + path, timeout=60) as answer:
+            return answer.read().decode()
+
+    def metric(self, name: str) -> float:
+        """The sum of all series of this name."""
+        found = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", self.get("/metrics"), re.MULTILINE)
+        return sum(map(float, found))
+
+
+def environment(state: Path, models: Path, port: int) -> dict[str, str]:
+    return {
+        **os.environ,
+        "VOUCH_STATE": str(state),
+        "VOUCH_SERVER__GRPC_PORT": str(port),
+        "VOUCH_SERVER__HTTP_PORT": str(port + 1),
+        "VOUCH_GENERATION__MODEL": str(models / "first"),
+        "VOUCH_REWARD__MODEL": str(models / "judge"),
+    }
+
+
+def first_line(process: subprocess.Popen[str], timeout_s: float) -> str:
+    """The first line that the process prints; "" when it ends or the time is up."""
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        return process.stdout.readline() if selector.select(timeout_s) else ""
+
+
+def until(what: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for a condition, by looking again and again."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders `first`, `second` (generators), `judge`, `other` (reward models)."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("first", "second")):
+        save_generator(folder / name, seed)
+    for seed, name in enumerate(("judge", "other")):
+        save_reward(folder / name, seed)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Running]:
+    state = tmp_path_factory.mktemp("system") / "state"
+    log = (state.parent / "system.log").open("w+")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.system", "--json"],
+        env=environment(state, models, free_range(2)),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        line = first_line(process, START_S)
+        log.seek(0)
+        assert line, f"the system did not come up: {log.read()[-3000:]}"
+        told = json.loads(line)
+        yield Running(StateFolder(state), process, told["address"], told["http"])
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(120)
+        log.close()
+
+
+@pytest.fixture(scope="session")
+def client(system: Running) -> Iterator[Client]:
+    with system.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def registry(system: Running) -> Iterator[Registry]:
+    """The system's own registry, opened beside it as a training job does."""
+    with Catalog(system.folder.catalog_url) as catalog:
+        yield Registry(catalog, system.folder.models)
+
+
+@pytest.fixture(scope="session")
+def first(client: Client) -> Version:
+    """The generator that serves from the start."""
+    return client.get_version("generator-first")
+
+
+@pytest.fixture(scope="session")
+def second(registry: Registry, models: Path, first: Version) -> Version:
+    """Another generator, published while the system runs."""
+    return registry.publish(models / "second", kind="generator", format="diffusers", name="generator-second")

@@ -1,0 +1,120 @@
+"""What a stranger meets: tokens, roles, and values that make no sense."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import grpc
+import pytest
+
+import vouch
+from services.ports import free_range
+from tests.ray.conftest import ROOT, Running, environment
+from vouch.errors import InvalidInput, NotFound, PermissionDenied, Unauthenticated
+from vouch.pb.v1 import generation_pb2 as pb
+from vouch.pb.v1 import generation_pb2_grpc
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+
+@pytest.mark.parametrize("token", ["wrong", "", "Bearer"])
+def test_a_call_without_a_valid_token_is_turned_away(system: Running, token):
+    with vouch.connect(system.address, token=token or "none") as client, pytest.raises(Unauthenticated):
+        client.get_serving()
+
+
+def test_a_call_that_brings_nothing_is_told_where_the_tokens_are(system):
+    with grpc.insecure_channel(system.address) as channel:
+        stub = generation_pb2_grpc.GenerationServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.GenerateImages(pb.GenerateImagesRequest(prompt="neutrophil"))
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert "access.json" in caught.value.details()
+
+
+@pytest.mark.parametrize(
+    ("role", "call"),
+    [
+        ("client", lambda client: client.next_for_review("ada")),
+        ("client", lambda client: client.start_rollout("generator-first")),
+        ("rater", lambda client: client.start_rollout("generator-first")),
+        ("rater", lambda client: client.start_training("reward", {})),
+        ("client", lambda client: client.cancel_run("reward-1")),
+    ],
+)
+def test_a_role_that_is_not_enough_is_told_which_one_is(system, role, call):
+    with system.client(role) as client, pytest.raises(PermissionDenied, match="needs the role"):
+        call(client)
+
+
+@pytest.mark.parametrize("role", ["client", "rater", "operator"])
+def test_every_role_may_draw(system, role):
+    with system.client(role) as client:
+        assert len(client.generate_images("neutrophil", steps=1, score=False).images) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "sentence"),
+    [
+        ({"prompt": "dog"}, InvalidInput, "never learned. Begin with one of"),
+        ({"prompt": "neutrophil, tail long"}, InvalidInput, "attribute that this generator never learned"),
+        ({"prompt": "neutrophil, cell size huge"}, InvalidInput, "Known values of cell size: big, small"),
+        ({"prompt": ""}, InvalidInput, "prompt is empty"),
+        ({"count": 0}, InvalidInput, "count is 0"),
+        ({"count": 65}, InvalidInput, "Use StreamImages"),
+        ({"steps": -5}, InvalidInput, "steps is -5"),
+        ({"guidance": math.nan}, InvalidInput, "guidance is nan"),
+        ({"guidance": math.inf}, InvalidInput, "guidance is inf"),
+        ({"seed": -1}, InvalidInput, "seed is -1"),
+        ({"version": "nowhere"}, NotFound, "no version 'nowhere'"),
+        ({"version": "reward-judge"}, InvalidInput, "is a reward, not a generator"),
+        ({"reward_version": "generator-first"}, InvalidInput, "is a generator, not a reward"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused_with_what_to_do(client, changes, error, sentence):
+    with pytest.raises(error, match=sentence) as caught:
+        client.generate_images(**{"prompt": "neutrophil", **changes})
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [0, 10_001])
+def test_a_stream_has_one_to_ten_thousand_images(client, count):
+    with pytest.raises(InvalidInput, match=f"count is {count}; one call draws 1 to 10000"):
+        list(client.stream_images("neutrophil", count=count))
+
+
+def test_a_stream_of_an_unknown_prompt_is_refused_before_anything_is_drawn(client):
+    with pytest.raises(InvalidInput, match="never learned"):
+        list(client.stream_images("unicorn", count=5))
+
+
+def start(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services.system"],
+        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+
+def test_a_state_folder_in_use_is_left_alone(system, models):
+    ended = start(environment(system.folder.root, models, free_range(2)))
+    assert ended.returncode == 7
+    assert f"already in use by pid {system.process.pid}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_taken_port_is_named(system, models, tmp_path):
+    port = int(system.address.rpartition(":")[2])
+    ended = start(environment(tmp_path / "state", models, port))
+    assert ended.returncode == 7
+    assert f"Port {port} is taken by another program" in ended.stderr
+
+
+@pytest.mark.parametrize("model", ["/nowhere/at/all", "{tmp}"])
+def test_a_folder_without_a_model_is_refused(tmp_path, models, model):
+    (tmp_path / "notes.txt").write_text("no model")
+    values = environment(tmp_path / "state", models, free_range(2))
+    ended = start({**values, "VOUCH_GENERATION__MODEL": model.format(tmp=tmp_path)})
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from tests.ray.conftest import Running, until
+from vouch import images
+from vouch.client import Client
+from vouch.errors import AlreadyExists, DeadlineExceeded
+from vouch.pb.v1 import generation_pb2 as pb
+from vouch.pb.v1 import generation_pb2_grpc
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+
+def test_every_image_says_how_it_was_made_and_is_stored(client, first):
+    reply = client.generate_images(
+        "neutrophil, cell size big", count=3, seed=2**63 - 1, steps=3, guidance=1.5
+    )
+    assert [image.index for image in reply.images] == [0, 1, 2]
+    assert [image.seed for image in reply.images] == [2**63 - 1, 0, 1]
+    assert len({image.digest for image in reply.images}) == 3
+    for image in reply.images:
+        assert image.digest == images.digest(image.data)
+        assert images.decode(image.data).shape == (32, 32, 3)
+        assert (image.steps, image.guidance, image.sampler) == (3, 1.5, "DDIM")
+        assert image.generator_version == reply.generator_version == first.digest
+        assert image.reward_version == reply.reward_version
+        assert 0 <= image.score <= 1
+        stored = client.get_image(image.digest)
+        assert (stored.data, stored.seed, stored.label) == (image.data, image.seed, "neutrophil")
+        assert stored.generator_name == "generator-first"
+
+
+def test_the_same_seed_draws_the_same_image_whatever_its_mates(client):
+    alone = client.generate_images("monocyte", seed=11, score=False).images[0]
+    among = client.generate_images("monocyte", seed=8, count=6, score=False).images[3]
+    difference = images.decode(alone.data).astype(int) - images.decode(among.data).astype(int)
+    assert abs(difference).max() <= 1
+    assert alone.score is None
+
+
+def test_a_repeated_request_id_returns_what_is_stored_and_draws_nothing(client):
+    once = client.generate_images("basophil", count=2, request_id="again")
+    twice = client.generate_images("basophil", count=2, request_id="again")
+    assert [image.digest for image in once.images] == [image.digest for image in twice.images]
+    assert [image.score for image in once.images] == [image.score for image in twice.images]
+    assert (once.summary.engine_s > 0, twice.summary.engine_s) == (True, 0)
+
+
+def test_a_request_id_used_for_other_images_is_refused(client):
+    client.generate_images("basophil", request_id="taken")
+    with pytest.raises(AlreadyExists, match="already used for other images"):
+        client.generate_images("monocyte", request_id="taken")
+
+
+def test_a_stream_tells_progress_sends_every_image_and_ends_with_a_summary(client):
+    events = list(client.stream_images("eosinophil", count=40, seed=5))
+    drawn = [event for event in events if hasattr(event, "digest")]
+    progress = [event for event in events if hasattr(event, "images_done")]
+    assert sorted(image.index for image in drawn) == list(range(40))
+    assert sorted(image.seed for image in drawn) == list(range(5, 45))
+    assert any(0 < step.images_done < 40 for step in progress)
+    assert {step.total_steps for step in progress} == {4}
+    assert events[-1].images == 40
+    assert {image.generator_version for image in drawn} == {events[-1].generator_version}
+
+
+def test_a_cancelled_stream_frees_the_engine(system: Running):
+    metadata = [("authorization", f"Bearer {system.folder.read_access().tokens['client']}")]
+    with grpc.insecure_channel(system.address) as channel:
+        stub = generation_pb2_grpc.GenerationServiceStub(channel)
+        call = stub.StreamImages(
+            pb.StreamImagesRequest(prompt="monocyte", count=10_000, steps=200), metadata=metadata
+        )
+        next(call)
+        until(lambda: system.metric("vouch_engine_running_images") > 0)
+        call.cancel()
+        # Ten thousand images of two hundred steps would take an hour.
+        until(
+            lambda: (
+                system.metric("vouch_engine_running_images") + system.metric("vouch_engine_waiting_images")
+                == 0
+            )
+        )
+
+
+def test_a_caller_without_patience_is_told_that_the_time_was_up(client):
+    with pytest.raises(DeadlineExceeded, match=r"not ready within timeout_s = 0\.01 seconds"):
+        client.generate_images("monocyte", count=64, steps=200, timeout_s=0.01)
+
+
+def test_a_description_names_the_words_and_limits(client: Client):
+    described = client.describe_generator()
+    assert described.generator_name == "generator-first"
+    assert "neutrophil" in described.labels
+    assert {attribute.name for attribute in described.attributes} == {"cell size", "nucleus shape"}
+    assert (described.max_images_per_call, described.max_images_per_stream) == (64, 10_000)
+    for prompt in described.example_prompts:
+        client.generate_images(prompt, steps=1, score=False)

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from tests.ray.conftest import Running, until
+from tests.tiny import save_generator
+from vouch.client import Client
+from vouch.errors import CorruptVersion, DataLoss, FailedPrecondition, InvalidInput, NotFound, VouchError
+from vouch.records import Version
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(autouse=True)
+def back_to_first(client: Client, first: Version):
+    """Every test begins and ends with the first generator serving alone."""
+    yield
+    for rollout in client.list_rollouts(slot="generator", state="ACTIVE"):
+        client.roll_back_rollout(rollout.rollout_id)
+    if champion(client) != first.digest:
+        serve(client, first)
+
+
+def champion(client: Client) -> str:
+    return client.get_serving("generator").slots[0].champion_version
+
+
+def serve(client: Client, version: Version) -> None:
+    """Make a version the champion and wait until every replica follows."""
+    rollout = client.start_rollout(version.digest, percent=100)
+    last = list(client.watch_rollout(rollout.rollout_id))[-1]
+    assert (last.state, last.replicas_converged) == ("COMPLETED", last.replicas_total)
+
+
+class Traffic:
+    """Clients that ask without pause, and what they got."""
+
+    def __init__(self, system: Running, clients: int = 3) -> None:
+        self.replies: list[tuple[int, str, str]] = []  # seed, digest of the image, digest of the version
+        self.failures: list[VouchError] = []
+        self._system, self._stop = system, threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
+
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(120)
+
+    def _ask(self, number: int) -> None:
+        with self._system.client("client") as client:
+            while not self._stop.is_set():
+                try:
+                    image = client.generate_images("neutrophil", seed=number, steps=2, score=False).images[0]
+                    self.replies.append((number, image.digest, image.generator_version))
+                except VouchError as error:
+                    self.failures.append(error)
+
+
+def test_swaps_under_traffic_fail_no_request_and_every_reply_names_the_version_that_made_it(
+    system, client, first, second
+):
+    made = {
+        (seed, version.digest): client.generate_images(
+            "neutrophil", seed=seed, steps=2, score=False, version=version.digest
+        )
+        .images[0]
+        .digest
+        for seed in range(3)
+        for version in (first, second)
+    }
+    with Traffic(system) as traffic:
+        for version in (second, first, second, first):
+            serve(client, version)
+            count = len(traffic.replies)
+            until(lambda count=count: len(traffic.replies) > count + 5)
+    assert traffic.failures == []
+    assert {version for _, _, version in traffic.replies} == {first.digest, second.digest}
+    wrong = [reply for reply in traffic.replies if made[reply[0], reply[2]] != reply[1]]
+    assert wrong == []
+
+
+def test_a_rollout_goes_by_steps_and_its_candidate_gets_its_share(client, first, second):
+    rollout = client.start_rollout("generator-second", reason="it looks better")
+    assert (rollout.percent, rollout.state, rollout.version_name) == (5, "ACTIVE", "generator-second")
+    rollout = client.promote_rollout(rollout.rollout_id)
+    assert rollout.percent == 25
+    until(lambda: client.get_serving("generator").slots[0].converged)
+    drawn = Counter(
+        client.generate_images("monocyte", steps=1, score=False, request_id=f"share-{i}").generator_version
+        for i in range(120)
+    )
+    assert 10 < drawn[second.digest] < 55
+    rollout = client.roll_back_rollout(rollout.rollout_id, reason="it does not")
+    assert (rollout.state, rollout.reason) == ("ROLLED_BACK", "it does not")
+    assert champion(client) == first.digest
+
+
+def test_a_completed_rollout_can_be_taken_back(client, first, second):
+    rollout = client.start_rollout("generator-second", percent=100, request_id="all at once")
+    assert client.start_rollout("generator-second", percent=100, request_id="all at once") == rollout
+    assert champion(client) == second.digest
+    client.roll_back_rollout(rollout.rollout_id)
+    assert champion(client) == first.digest
+
+
+def test_a_version_with_a_damaged_file_is_refused_by_name_and_the_old_one_serves_on(
+    system, client, registry, first, models, tmp_path
+):
+    shutil.copytree(models / "second", tmp_path / "damaged")
+    version = registry.publish(
+        save_generator(tmp_path / "damaged", 9),
+        kind="generator",
+        format="diffusers",
+        name="generator-damaged",
+    )
+    file = system.folder.models / version.digest / "unet" / "diffusion_pytorch_model.safetensors"
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(DataLoss, match=r"unet/diffusion_pytorch_model\.safetensors"):
+        client.start_rollout("generator-damaged")
+    with pytest.raises(DataLoss, match=r"unet/diffusion_pytorch_model\.safetensors"):
+        client.generate_images("neutrophil", version="generator-damaged")
+    assert client.generate_images("neutrophil").generator_version == first.digest
+
+
+def test_a_version_that_verifies_but_does_not_load_is_reported_and_rolled_back(
+    client, registry, first, tmp_path
+):
+    folder = save_generator(tmp_path / "broken", 10)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    registry.publish(folder, kind="generator", format="diffusers", name="generator-broken")
+    rollout = client.start_rollout("generator-broken")
+    last = list(client.watch_rollout(rollout.rollout_id))[-1]
+    assert last.state == "ROLLED_BACK"
+    assert "could not load" in last.reason
+    assert client.generate_images("neutrophil").generator_version == first.digest
+
+
+def test_a_version_whose_files_are_gone_is_not_found(system, client, registry, tmp_path):
+    version = registry.publish(
+        save_generator(tmp_path / "gone", 11), kind="generator", format="diffusers", name="generator-gone"
+    )
+    shutil.rmtree(system.folder.models / version.digest)
+    with pytest.raises((NotFound, CorruptVersion)):
+        client.start_rollout("generator-gone")
+
+
+@pytest.mark.parametrize(
+    ("ref", "error", "sentence"),
+    [
+        ("nowhere", NotFound, "no version 'nowhere'"),
+        ("generator-first", FailedPrecondition, "already the champion"),
+    ],
+)
+def test_what_cannot_be_rolled_out_is_refused(client, ref, error, sentence):
+    with pytest.raises(error, match=sentence):
+        client.start_rollout(ref)
+
+
+def test_a_share_out_of_range_is_refused(client, second):
+    with pytest.raises(InvalidInput, match="percent is 101"):
+        client.start_rollout("generator-second", percent=101)
+
+
+def test_only_one_rollout_at_a_time_in_a_slot(client, second, registry, tmp_path):
+    client.start_rollout("generator-second")
+    registry.publish(
+        save_generator(tmp_path / "third", 12), kind="generator", format="diffusers", name="generator-third"
+    )
+    with pytest.raises(FailedPrecondition):
+        client.start_rollout("generator-third")
+
+
+def test_the_reward_model_is_swapped_in_the_same_way(client, registry, models):
+    before = client.get_version("reward-judge")
+    after = registry.publish(models / "other", kind="reward", format="reward", name="reward-other")
+    rollout = client.start_rollout("reward-other", percent=100)
+    list(client.watch_rollout(rollout.rollout_id))
+    assert client.generate_images("neutrophil").reward_version == after.digest
+    old = client.generate_images("neutrophil", reward_version="reward-judge")
+    assert old.reward_version == before.digest
+    client.roll_back_rollout(rollout.rollout_id)
+    started = time.monotonic()
+    while client.generate_images("neutrophil").reward_version != before.digest:
+        assert time.monotonic() < started + 60
+
+
+def test_lineage_and_serving_are_told(client, first):
+    assert [version.name for version in client.get_lineage("generator-first")] == ["generator-first"]
+    slots = client.get_serving().slots
+    assert [slot.slot for slot in slots] == ["generator", "reward"]
+    assert slots[0].replicas[0].ok
+    assert {version.name for version in client.list_versions(kind="reward")} >= {"reward-judge"}

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from services.jobs.runner import Runner, last_line
+from vouch.catalog import Catalog
+from vouch.records import Run
+from vouch.state import StateFolder
+
+FINISHES = """
+    from vouch.catalog import Catalog
+    catalog = Catalog({url!r})
+    catalog.runs.start({run!r})
+    catalog.runs.finish({run!r}, "SUCCEEDED", metrics={{"niceness": __import__("os").nice(0)}})
+"""
+CRASHES = 'print("loading"); raise SystemExit("the data set is gone")'
+WAITS = """
+    import time
+    from vouch.catalog import Catalog
+    Catalog({url!r}).runs.start({run!r})
+    time.sleep(600)
+"""
+STUBBORN = """
+    import signal, time
+    from vouch.catalog import Catalog
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Catalog({url!r}).runs.start({run!r})
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StateFolder:
+    return StateFolder(tmp_path / "state").create()
+
+
+@pytest.fixture
+def catalog(folder: StateFolder) -> Iterator[Catalog]:
+    with Catalog(folder.catalog_url) as catalog:
+        yield catalog
+
+
+@pytest.fixture
+def make_runner(catalog: Catalog, folder: StateFolder) -> Iterator[Callable[[str], Runner]]:
+    runners: list[Runner] = []
+
+    def make(script: str) -> Runner:
+        def command(run_id: str) -> list[str]:
+            return [sys.executable, "-c", textwrap.dedent(script).format(url=folder.catalog_url, run=run_id)]
+
+        runner = Runner(catalog, folder, command, niceness=3, poll_s=0.05, grace_s=0.5)
+        runners.append(runner)
+        runner.start()
+        return runner
+
+    yield make
+    for runner in runners:
+        runner.stop()
+
+
+def wait_for(catalog: Catalog, run_id: str, condition: Callable[[Run], bool]) -> Run:
+    deadline = time.monotonic() + 120
+    while True:
+        run = catalog.runs.get(run_id)
+        if condition(run):
+            return run
+        assert time.monotonic() < deadline, f"still {run.state}"
+        time.sleep(0.05)
+
+
+def test_a_run_is_executed_behind_everything_else(catalog, make_runner):
+    run = catalog.runs.create("reward", {}, request_id="1")
+    make_runner(FINISHES)
+    ended = wait_for(catalog, run.id, lambda run: run.ended)
+    assert (ended.state, ended.attempt) == ("SUCCEEDED", 1)
+    assert ended.metrics["niceness"] == os.nice(0) + 3
+
+
+def test_a_process_that_dies_leaves_a_failed_run_with_its_last_words(catalog, make_runner):
+    run = catalog.runs.create("reward", {}, request_id="1")
+    make_runner(CRASHES)
+    ended = wait_for(catalog, run.id, lambda run: run.ended)
+    assert ended.state == "FAILED"
+    assert "ended with exit code 1" in ended.error
+    assert "the data set is gone" in ended.error
+
+
+@pytest.mark.parametrize("script", [WAITS, STUBBORN], ids=["willing", "stubborn"])
+def test_a_cancelled_run_is_ended_whether_it_wants_or_not(catalog, make_runner, script):
+    run = catalog.runs.create("reward", {}, request_id="1")
+    runner = make_runner(script)
+    wait_for(catalog, run.id, lambda run: run.state == "RUNNING")
+    catalog.runs.cancel(run.id, request_id="2")
+    runner.wake()
+    assert wait_for(catalog, run.id, lambda run: run.ended).state == "CANCELLED"
+
+
+def test_runs_are_executed_one_at_a_time_oldest_first(catalog, make_runner):
+    runs = [catalog.runs.create("reward", {"n": n}, request_id=str(n)) for n in range(3)]
+    make_runner(FINISHES)
+    ended = [wait_for(catalog, run.id, lambda run: run.ended) for run in runs]
+    assert [run.state for run in ended] == ["SUCCEEDED"] * 3
+    for earlier, later in zip(ended, ended[1:], strict=False):
+        assert earlier.ended_at <= later.started_at
+
+
+def test_a_run_that_the_system_left_behind_is_resumed_by_the_next(catalog, make_runner):
+    run = catalog.runs.create("reward", {}, request_id="1")
+    runner = make_runner(WAITS)
+    wait_for(catalog, run.id, lambda run: run.state == "RUNNING")
+    runner.stop()
+    assert catalog.runs.get(run.id).state == "RUNNING"
+    make_runner(FINISHES)
+    ended = wait_for(catalog, run.id, lambda run: run.ended)
+    assert (ended.state, ended.attempt) == ("SUCCEEDED", 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_a_training_process_dies_with_whoever_started_it(tmp_path):
+    note = tmp_path / "pid"
+    child = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    parent = f"""
+        import os, subprocess, sys, time
+        subprocess.Popen([sys.executable, "-m", "services.jobs.launch", "0", str(os.getpid()), sys.executable, "-c", {child!r}])
+        while not os.path.exists({str(note)!r}) or not open({str(note)!r}).read(): time.sleep(0.02)
+        os.kill(os.getpid(), 9)
+    """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(parent)], cwd=Path(__file__).parents[2], check=False
+    )
+    deadline = time.monotonic() + 30
+    while _lives(int(note.read_text())):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_last_line_of_a_log_is_the_last_with_text(tmp_path):
+    log = tmp_path / "log"
+    assert last_line(log) == ""
+    log.write_text("one\ntwo\n\n")
+    assert last_line(log) == "two"
