@@ -1,0 +1,117 @@
+"""Alignment on a toy where better is known: a reward that likes bright images, a generator that draws noise."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.tiny import VOCABULARY, save_generator
+from tests.unit.test_reward_training import SMALL, rated_folder
+from training.align import AlignConfig, fit
+from training.inputs import FILE_NAME
+from training.reward import RewardConfig
+from training.reward import fit as fit_reward
+from training.session import Progress, Session
+from vouch import images as codec
+from vouch.errors import Cancelled, FailedPrecondition
+from vouch.networks.reward import RewardEnsemble
+from vouch.pipelines import Generator, load_generator
+
+PROMPTS = [VOCABULARY.labels[i % 5] for i in range(10)]
+SEEDS = list(range(10))
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random generator, a reward that likes bright images, and the generator's own images as rated ones."""
+    root = tmp_path_factory.mktemp("toy")
+    generator = load_generator(save_generator(root / "base", seed=0))
+    config = RewardConfig(out=root / "reward", steps=40, real_share=0.0, **SMALL)
+    fit_reward(config, Session(rated_folder(root / "rated")))
+    images = draw(generator)
+    rows = [
+        {
+            "image": codec.encode_png(image),
+            "prompt": prompt,
+            "digest": str(number),
+            "overall": 1.0,
+            "criteria": "{}",
+            "ratings": json.dumps([str(number)]),
+            "kinds": '["human"]',
+        }
+        for number, (image, prompt) in enumerate(zip(images, PROMPTS, strict=True))
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), root / FILE_NAME)
+    return root
+
+
+def draw(generator: Generator) -> np.ndarray:
+    return generator.generate(PROMPTS, SEEDS, 4, 1.0)
+
+
+def run(toy: Path, folder: Path, **settings: object) -> AlignConfig:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(toy / FILE_NAME, folder)
+    values = {"threads": 1, "rank": 4, "batch": 8, "steps": 12, "lr": 1e-2, "anchor": 0.1, **settings}
+    return AlignConfig(out=folder / "lora", base=toy / "base", reward=toy / "reward", **values)  # type: ignore[arg-type]
+
+
+def test_the_rewards_gradient_raises_the_reward_of_what_is_drawn(toy: Path, tmp_path: Path) -> None:
+    config = run(toy, tmp_path / "run", steps=25)
+    fit(config, Session(tmp_path / "run"))
+    reward = RewardEnsemble.load(toy / "reward")
+    before, after = (
+        draw(load_generator(f, b)) for f, b in ((toy / "base", None), (config.out, toy / "base"))
+    )
+    assert reward.score(after, PROMPTS).overall.mean() > reward.score(before, PROMPTS).overall.mean()
+
+
+def test_a_strong_anchor_keeps_the_parent(toy: Path, tmp_path: Path) -> None:
+    moved = {}
+    base = draw(load_generator(toy / "base")).astype(int)
+    for anchor in (0.0, 1000.0):
+        config = run(toy, tmp_path / str(anchor), anchor=anchor)
+        fit(config, Session(tmp_path / str(anchor)))
+        moved[anchor] = np.abs(draw(load_generator(config.out, toy / "base")).astype(int) - base).mean()
+    assert moved[1000.0] < moved[0.0]
+
+
+@pytest.mark.parametrize("method", ["reward_gradient", "reward_weighted"])
+def test_the_adapter_is_diffusers_own_and_another_round_begins_where_it_ended(
+    toy: Path, tmp_path: Path, method: str
+) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    first = run(toy, tmp_path / "first", method=method, steps=3)
+    fit(first, Session(tmp_path / "first"))
+    second = run(toy, tmp_path / "second", method=method, steps=1, lr=0.0, parent=first.out)
+    fit(second, Session(tmp_path / "second"))
+    assert np.array_equal(
+        draw(load_generator(first.out, toy / "base")), draw(load_generator(second.out, toy / "base"))
+    )
+    StableDiffusionPipeline.from_pretrained(str(toy / "base")).load_lora_weights(str(first.out))
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(toy: Path, tmp_path: Path) -> None:
+    def stop_at_8(progress: Progress) -> bool:
+        return progress.step < 8
+
+    whole, broken = (run(toy, tmp_path / name, checkpoint_every=2, steps=10) for name in ("whole", "broken"))
+    fit(whole, Session(tmp_path / "whole", every_s=0))
+    with pytest.raises(Cancelled):
+        fit(broken, Session(tmp_path / "broken", stop_at_8, every_s=0))
+    fit(broken, Session(tmp_path / "broken", every_s=0))
+    weights = [next(c.out.glob("*.safetensors")).read_bytes() for c in (whole, broken)]
+    assert weights[0] == weights[1]
+
+
+def test_without_rated_images_there_is_nothing_to_align_to(toy: Path, tmp_path: Path) -> None:
+    config = AlignConfig(out=tmp_path / "lora", base=toy / "base", reward=toy / "reward")
+    with pytest.raises(FailedPrecondition, match="learns from rated images"):
+        fit(config, Session(tmp_path / "run"))

@@ -1,0 +1,88 @@
+"""A reward ensemble learns what raters said, keeps what it has not seen for measuring, and says how sure it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.tiny import VOCABULARY
+from training.inputs import FILE_NAME
+from training.reward import RewardConfig, fit
+from training.session import Progress, Session
+from vouch import images as codec
+from vouch.errors import Cancelled, FailedPrecondition
+from vouch.networks.reward import RewardEnsemble
+
+SMALL = {"threads": 1, "size": 32, "widths": (8, 16), "batch": 16, "lr": 1e-2, "members": 2}
+
+
+def cell(bright: bool, number: int) -> np.ndarray:
+    rng = np.random.default_rng(number)
+    return (rng.integers(0, 60, (32, 32, 3)) + (180 if bright else 20)).astype(np.uint8)
+
+
+def rated_folder(folder: Path, count: int = 80) -> Path:
+    """Ratings of a rater who likes bright images."""
+    folder.mkdir(parents=True)
+    rows = [
+        {
+            "image": codec.encode_png(cell(i % 2 == 0, i)),
+            "prompt": VOCABULARY.labels[i % len(VOCABULARY.labels)],
+            "digest": str(i),
+            "overall": float(i % 2 == 0),
+            "criteria": json.dumps({"cell_size": float(i % 2 == 0)}),
+            "ratings": json.dumps([str(i)]),
+            "kinds": '["human"]',
+        }
+        for i in range(count)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / FILE_NAME)
+    return folder
+
+
+def test_it_learns_the_raters_taste_and_measures_on_images_it_never_saw(tmp_path: Path) -> None:
+    config = RewardConfig(out=tmp_path / "reward", steps=40, real_share=0.2, **SMALL)
+    figures = fit(config, Session(rated_folder(tmp_path / "run")))
+    assert figures["auroc"] > 0.95
+    assert figures["ratings_learned"] + 2 * figures["held_out"] == 80
+    reward = RewardEnsemble.load(tmp_path / "reward")
+    images = np.stack([cell(True, 1000), cell(False, 1001)])
+    found = reward.score(images, ["monocyte", "monocyte"])
+    assert found.overall[0] > found.overall[1]
+    assert found.criteria["cell_size"][0] > found.criteria["cell_size"][1]
+    assert (found.std >= 0).all()
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    def stop_at_30(progress: Progress) -> bool:
+        return progress.step < 30
+
+    config = RewardConfig(out=tmp_path / "a", steps=40, checkpoint_every=10, **SMALL)
+    fit(config, Session(rated_folder(tmp_path / "whole"), every_s=0))
+    broken = rated_folder(tmp_path / "broken")
+    with pytest.raises(Cancelled):
+        fit(config.model_copy(update={"out": tmp_path / "b"}), Session(broken, stop_at_30, every_s=0))
+    fit(config.model_copy(update={"out": tmp_path / "b"}), Session(broken, every_s=0))
+    assert (tmp_path / "a" / "reward.safetensors").read_bytes() == (
+        tmp_path / "b" / "reward.safetensors"
+    ).read_bytes()
+
+
+def test_without_ratings_and_without_real_images_there_is_nothing_to_learn(tmp_path: Path) -> None:
+    with pytest.raises(FailedPrecondition, match="needs ratings or labelled real images"):
+        fit(RewardConfig(out=tmp_path / "reward", **SMALL), Session(tmp_path / "run"))
+
+
+def test_a_score_does_not_depend_on_the_batch(tmp_path: Path) -> None:
+    fit(RewardConfig(out=tmp_path / "reward", steps=3, **SMALL), Session(rated_folder(tmp_path / "run")))
+    reward = RewardEnsemble.load(tmp_path / "reward")
+    images = np.stack([cell(i % 3 == 0, i) for i in range(9)])
+    prompts = [VOCABULARY.labels[i % 5] for i in range(9)]
+    together = reward.score(images, prompts, batch=4)
+    alone = [reward.score(images[i : i + 1], prompts[i : i + 1]).overall[0] for i in range(9)]
+    assert np.allclose(together.overall, alone, atol=1e-5)
