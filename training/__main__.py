@@ -1,25 +1,14 @@
-"""`python -m training pretrain …`: training outside a running system, on a Ray of its own."""
+"""`python -m training pretrain | starter`: training outside a running system, on a Ray of its own."""
 
 from __future__ import annotations
 
 import json
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from vouch.errors import InvalidInput, VouchError
 
@@ -61,13 +50,31 @@ def pretrain(
     print(json.dumps(figures, indent=None if as_json else 1))
 
 
+@app.command()
+def starter(
+    data: Annotated[Path, typer.Option(help="Folder of pbc64: train, val and test.parquet.")],
+    out: Annotated[Path, typer.Option(help="Where rater, judge and reward go.")] = Path("vouch/starter"),
+    run_dir: Annotated[Path, typer.Option(help="Checkpoints. The same folder resumes.")] = Path(
+        "state/runs/starter"
+    ),
+) -> None:
+    """Learns what ships beside the starter generator: the rater, the judge, the first reward model.
+
+    Example: python -m training starter --data pbc64 --out vouch/starter
+    """
+    from training.starter import build
+
+    figures = build(data.resolve(), out.resolve(), run_dir.resolve(), lambda *job: _run(*job, workers=1))
+    print(json.dumps(figures, indent=1))
+
+
 def _run(kind: str, config: dict[str, Any], folder: Path, workers: int) -> dict[str, Any]:
     from training.jobs import raise_reported, run_on_ray
     from training.worker import Work
 
     folder.mkdir(parents=True, exist_ok=True)
     job = Work(kind, config, str(folder), tracking_uri=f"sqlite:///{folder}/mlflow.db")
-    with _bar(folder / "progress.json"):
+    with FollowedBar(folder / "progress.json"):
         return raise_reported(run_on_ray(job, workers=workers))
 
 
@@ -82,42 +89,6 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
         except ValueError:
             found[name] = value
     return found
-
-
-class _bar:
-    """A progress bar fed from the file that the worker writes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stop = threading.Event()
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(*columns, console=Console(stderr=True))
-
-    def __enter__(self) -> None:
-        self._progress.start()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._thread.start()
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._progress.stop()
-
-    def _follow(self) -> None:
-        task = self._progress.add_task("starting", total=None)
-        began = time.time()
-        while not self._stop.wait(0.5):
-            if self._path.is_file() and self._path.stat().st_mtime >= began:
-                seen = json.loads(self._path.read_text())
-                self._progress.update(
-                    task, completed=seen["step"], total=seen["total_steps"], description=seen["message"]
-                )
 
 
 if __name__ == "__main__":

@@ -6,17 +6,40 @@ the val split in the same way. No image and no weight is on both sides.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from training.attributes import Answers, recognise
 from training.data import Examples, halves, load_examples
 from training.evaluation.judge import Judge, coverage_floor
 from training.plausibility import Plausibility, learn_plausibility
+from vouch.criteria import load_domain
 from vouch.networks.attributes import AttributeNet
 
 REAL_PASS_RATE = 0.93
 """The share of unseen real images that shall pass; the single signs' limits follow from it."""
 PER_CLASS = 100
+RATER = {"half": "teach", "seed": 5, "widths": (24, 48, 96, 128), "steps": 700}
+JUDGE = {"half": "judge", "seed": 11, "widths": (32, 64, 128, 192), "steps": 800}
+REWARD = {"half": "teach", "seed": 1, "steps": 260}
+
+Job = Callable[[str, dict[str, Any], Path], dict[str, Any]]
+"""Runs a loop by the name of its kind, with its config, in a folder; returns its figures."""
+
+
+def build(data: Path, out: Path, runs: Path, job: Job) -> dict[str, Any]:
+    """Trains rater, judge and reward from `data` (a folder of pbc64) and writes them into `out`."""
+    train = str(data / "train.parquet")
+    for name, settings in (("rater", RATER), ("judge", JUDGE)):
+        job("attributes", {"data": train, "out": str(runs / name / "net"), **settings}, runs / name)
+    criteria = load_domain("blood_cells").ids
+    reward = {"data": train, "out": str(out / "reward"), "criteria": criteria, **REWARD}
+    return {
+        "rater": finish_rater(runs / "rater" / "net", data, out / "rater"),
+        "judge": finish_judge(runs / "judge" / "net", data, out / "judge"),
+        "reward": job("reward", reward, runs / "reward"),
+    }
 
 
 def finish_rater(net_folder: Path, data: Path, out: Path) -> dict[str, float]:

@@ -63,7 +63,9 @@ class Generator:
         return (result.images * 255).round().astype(np.uint8)
 
 
-def load_generator(folder: Path, parent_folder: Path | None = None, *, threads: int | None = None) -> Generator:
+def load_generator(
+    folder: Path, parent_folder: Path | None = None, *, threads: int | None = None
+) -> Generator:
     """Loads a diffusers folder, or a LoRA `folder` upon its parent's diffusers folder.
 
     Raises:
@@ -73,7 +75,9 @@ def load_generator(folder: Path, parent_folder: Path | None = None, *, threads: 
         torch.set_num_threads(threads)
     base = Path(parent_folder or folder)
     if not (base / "model_index.json").is_file():
-        raise InvalidInput(f"{base.name} is not a diffusers model: it holds no model_index.json.", "NOT_A_GENERATOR")
+        raise InvalidInput(
+            f"{base.name} is not a diffusers model: it holds no model_index.json.", "NOT_A_GENERATOR"
+        )
     pipe = load_pipeline(base)
     if (Path(folder) / LORA_FILE).is_file():
         pipe.load_lora_weights(str(folder), weight_name=LORA_FILE)

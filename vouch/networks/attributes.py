@@ -30,7 +30,9 @@ class Recognition:
 class AttributeNet(nn.Module):
     """One backbone, one head for the label and one for each attribute."""
 
-    def __init__(self, vocabulary: Vocabulary, size: int, widths: tuple[int, ...] = (32, 64, 128, 192)) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, size: int, widths: tuple[int, ...] = (32, 64, 128, 192)
+    ) -> None:
         super().__init__()
         self.vocabulary, self.size, self.widths = vocabulary, size, widths
         self.backbone = Backbone(widths)
@@ -48,7 +50,9 @@ class AttributeNet(nn.Module):
     def save(self, folder: Path) -> None:
         """Writes ``attributes.safetensors`` (half precision), ``attributes.json`` and the vocabulary."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in self.state_dict().items()}
+        weights = {
+            k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in self.state_dict().items()
+        }
         save_file(weights, folder / "attributes.safetensors")
         (folder / "attributes.json").write_text(json.dumps({"size": self.size, "widths": self.widths}))
         self.vocabulary.save(folder)

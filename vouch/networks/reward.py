@@ -66,7 +66,9 @@ class RewardEnsemble(nn.Module):
         self.vocabulary, self.criteria = vocabulary, tuple(criteria)
         self.size, self.widths, self.temperature = size, tuple(widths), temperature
         width = len(vocabulary.labels) + sum(len(v) for v in vocabulary.attributes.values())
-        self.members = nn.ModuleList(RewardNet(width, 1 + len(self.criteria), self.widths) for _ in range(members))
+        self.members = nn.ModuleList(
+            RewardNet(width, 1 + len(self.criteria), self.widths) for _ in range(members)
+        )
 
     def encode(self, prompts: Sequence[str]) -> torch.Tensor:
         """Prompts to multi-hot rows [N, P] of the declared label and attribute values.
@@ -102,7 +104,9 @@ class RewardEnsemble(nn.Module):
             self.logits(to_input(images[i : i + batch], self.size), codes[i : i + batch]).sigmoid()
             for i in range(0, len(prompts), batch)
         ]
-        found = torch.cat(parts, dim=1) if parts else torch.zeros(len(self.members), 0, 1 + len(self.criteria))
+        found = (
+            torch.cat(parts, dim=1) if parts else torch.zeros(len(self.members), 0, 1 + len(self.criteria))
+        )
         mean = found.mean(0).numpy()
         std = found[:, :, 0].std(0, unbiased=False).numpy()
         return Scores(mean[:, 0], std, {name: mean[:, 1 + i] for i, name in enumerate(self.criteria)})
@@ -110,7 +114,9 @@ class RewardEnsemble(nn.Module):
     def save(self, folder: Path) -> None:
         """Writes ``reward.safetensors`` (half precision), ``reward.json`` and the vocabulary."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in self.state_dict().items()}
+        weights = {
+            k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in self.state_dict().items()
+        }
         save_file(weights, folder / "reward.safetensors")
         config = {
             "format": FORMAT,
