@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from training.bar import FollowedBar
 from vouch.errors import InvalidInput, VouchError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train outside a running system.")
@@ -64,11 +65,11 @@ def starter(
     """
     from training.starter import build
 
-    figures = build(data.resolve(), out.resolve(), run_dir.resolve(), lambda *job: _run(*job, workers=1))
+    figures = build(data.resolve(), out.resolve(), run_dir.resolve(), _run)
     print(json.dumps(figures, indent=1))
 
 
-def _run(kind: str, config: dict[str, Any], folder: Path, workers: int) -> dict[str, Any]:
+def _run(kind: str, config: dict[str, Any], folder: Path, workers: int = 1) -> dict[str, Any]:
     from training.jobs import raise_reported, run_on_ray
     from training.worker import Work
 
