@@ -317,7 +317,7 @@ def system(state: Path, grpc_port: int, http_port: int) -> Iterator[Path]:
     """`vouch up` on a fresh state folder, until the block ends."""
     fresh(state)
     log = state.with_name(state.name + ".log")
-    command = [sys.executable, "-m", "vouch", "--state", str(state), "up"]
+    command = [sys.executable, "-m", "vouch", "up", "--state", str(state)]
     command += ["--grpc-port", str(grpc_port), "--http-port", str(http_port)]
     say(f"0. The system starts: {' '.join(command[2:])}   (log: {log})")
     with log.open("wb") as output:
@@ -365,7 +365,7 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], state: Path, log: Pa
 def stay(state: Path) -> None:
     access = json.loads((state / "access.json").read_text())
     say(f"\nThe system stays up until Ctrl-C: gRPC {access['address']}, page {access['http']}.")
-    say(f'Try: .venv/bin/vouch --state {state} generate "monocyte" --count 4')
+    say(f'Try: .venv/bin/vouch generate monocyte --count 4 --state {state}')
     signal.pause()
 
 

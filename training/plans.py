@@ -88,16 +88,25 @@ def plan(run: Run, store: Store) -> Plan:
         folder = store.folder.run(run.id)
         folder.mkdir(parents=True, exist_ok=True)
         own = {k: v for k, v in dict(run.config).items() if k not in Asked.model_fields}
+        _check_names(own, run.kind)  # before anything is frozen
         found = planner(asked, {**own, "out": str(folder / "version")}, store, folder)
         LOOPS[run.kind][0].model_validate(found.config)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "config"
-        known = ", ".join(sorted(set(LOOPS[run.kind][0].model_fields) | set(Asked.model_fields)))
-        raise InvalidInput(
-            f"Setting {where}: {first['msg']}. Known settings: {known}.", "BAD_SETTING"
-        ) from error
+        raise InvalidInput(f"Setting {where}: {first['msg']}. {_known(run.kind)}", "BAD_SETTING") from error
     return found
+
+
+def _check_names(own: Mapping[str, Any], kind: str) -> None:
+    unknown = sorted(set(own) - set(LOOPS[kind][0].model_fields))
+    if unknown:
+        raise InvalidInput(f"There is no setting {', '.join(unknown)}. {_known(kind)}", "BAD_SETTING")
+
+
+def _known(kind: str) -> str:
+    names = set(LOOPS[kind][0].model_fields) | set(Asked.model_fields)
+    return f"Settings of {kind}: {', '.join(sorted(names - {'out', 'base'}))}."
 
 
 def _pretrain(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:

@@ -1,0 +1,61 @@
+"""Training jobs on a real Ray Train: a killed worker is replaced and ends where an unbroken run does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.unit.test_reward_training import SMALL, rated_folder
+from training.jobs import raise_reported, run_on_ray
+from training.reward import RewardConfig, fit
+from training.session import Session
+from training.worker import Work
+from vouch.errors import FailedPrecondition
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+
+STEPS = 120
+
+
+def job(folder: Path, out: Path) -> Work:
+    config = RewardConfig(out=out, steps=STEPS, checkpoint_every=10, **SMALL)
+    return Work("reward", config.model_dump(mode="json"), str(folder))
+
+
+def kill_the_worker_after(checkpoint: Path, killed: list[int]) -> None:
+    """Waits for the first checkpoint, then ends the worker as a full memory would."""
+    deadline = time.monotonic() + 300
+    while not killed and time.monotonic() < deadline:
+        if checkpoint.exists():
+            for child in psutil.Process().children(recursive=True):
+                if "RayTrainWorker" in " ".join(child.cmdline()):
+                    child.kill()
+                    killed.append(child.pid)
+        threading.Event().wait(0.05)
+
+
+def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    folder, killed = rated_folder(tmp_path / "run"), []
+    killer = threading.Thread(
+        target=kill_the_worker_after, args=(folder / "reward" / "step-00000010", killed)
+    )
+    killer.start()
+    figures = raise_reported(run_on_ray(job(folder, tmp_path / "broken")))
+    killer.join()
+    assert killed, "the run ended before its worker could be killed"
+    assert figures["auroc"] > 0.9
+    whole = rated_folder(tmp_path / "whole")
+    fit(RewardConfig.model_validate(job(whole, tmp_path / "unbroken").config), Session(whole))
+    weights = [(tmp_path / name / "reward.safetensors").read_bytes() for name in ("broken", "unbroken")]
+    assert weights[0] == weights[1]
+
+
+def test_what_a_user_can_cause_reaches_him_as_a_sentence_and_is_not_tried_again(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(FailedPrecondition, match="needs ratings or labelled real images"):
+        raise_reported(run_on_ray(job(empty, tmp_path / "out")))

@@ -1,0 +1,71 @@
+"""The loop through the whole system: rated images teach a reward, the reward aligns the generator, lineage tells."""
+
+from __future__ import annotations
+
+import pytest
+
+from vouch.records import NewRating
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+
+SMALL = {"threads": 1, "steps": 3, "batch": 8}
+
+
+@pytest.fixture(scope="module")
+def rated(client) -> int:
+    """Twenty-four images of the serving generator with simulated ratings."""
+    count = 24
+    images = client.generate_images("neutrophil", count=count, seed=40).images
+    answer = client.import_ratings(
+        NewRating(
+            request_id=f"learning-{image.digest}",
+            image=image.digest,
+            rater="simulated-1",
+            kind="simulated",
+            verdict="plausible" if number % 2 else "implausible",
+            answers={"cell_size": "pass" if number % 2 else "fail"},
+        )
+        for number, image in enumerate(images)
+    )
+    assert answer.recorded == count
+    return count
+
+
+def finished(client, kind, config):
+    run = list(client.watch_run(client.start_training(kind, config).run_id))[-1]
+    assert run.state == "SUCCEEDED", run.error
+    return run
+
+
+def test_simulated_ratings_teach_only_when_they_are_asked_for(client, rated) -> None:
+    run = list(client.watch_run(client.start_training("reward", SMALL).run_id))[-1]
+    assert run.state == "FAILED"
+    assert "no human rating to learn from" in run.error
+
+
+def test_a_reward_and_an_aligned_generator_know_what_they_learned_from(client, rated) -> None:
+    reward = finished(client, "reward", {**SMALL, "kinds": ["simulated"]})
+    aligned = finished(
+        client, "align", {**SMALL, "kinds": ["simulated"], "reward": reward.version, "rank": 2}
+    )
+    version, *ancestors = client.get_lineage(aligned.version)
+    assert version.format == "lora"
+    assert len(version.lineage.rating_ids) >= rated
+    assert version.lineage.run_id == aligned.run_id
+    assert version.lineage.command.startswith("vouch train align")
+    assert [ancestor.name for ancestor in ancestors] == [version.parent_name]
+    drawn = client.generate_images("monocyte", seed=3, version=aligned.version)
+    assert drawn.generator_version == aligned.version
+
+
+def test_a_setting_that_no_loop_knows_is_named(client) -> None:
+    run = list(client.watch_run(client.start_training("reward", {"stepz": 3}).run_id))[-1]
+    assert run.state == "FAILED"
+    assert "stepz" in run.error and "steps" in run.error
+
+
+def test_a_missing_data_set_is_named(client, rated) -> None:
+    config = {**SMALL, "kinds": ["simulated"], "data": "/nowhere/cells.parquet"}
+    run = list(client.watch_run(client.start_training("reward", config).run_id))[-1]
+    assert run.state == "FAILED"
+    assert "/nowhere/cells.parquet" in run.error
