@@ -22,15 +22,25 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from vouch.errors import FailedPrecondition, InvalidInput, Unavailable
+from vouch.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Exhausted,
+    FailedPrecondition,
+    InvalidInput,
+    StorageFull,
+    Unavailable,
+)
 from vouch.filter_ledger import Ledger, Row
 from vouch.images import digest
 from vouch.imagesets import ImageSet, SourceImage
 
 WINDOW_IMAGES = 512
 WINDOW_BYTES = 64 * 1024 * 1024
-REFUSED_FOR_GOOD = frozenset({"INVALID_INPUT", "NOT_AN_IMAGE"})
-"""Reasons of an image that will fail again; any other failure is worth another run."""
+WORTH_ANOTHER_RUN = frozenset(
+    kind.reason for kind in (Unavailable, Exhausted, StorageFull, DeadlineExceeded, Cancelled)
+)
+"""Reasons that lie with the system; any other lies with the image, which would fail again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +155,7 @@ def _score_all(
     try:
         for scored in score(reading, ledger.reward_version() or settings.version):
             source = window.take(scored.key)
-            if scored.score is None and scored.reason not in REFUSED_FOR_GOOD:
+            if scored.score is None and scored.reason in WORTH_ANOTHER_RUN:
                 missed.append(scored)
                 continue
             if scored.reward_version and not ledger.reward_version():

@@ -45,7 +45,7 @@ class BrightnessScorer:
     def _score(self, item: Item) -> Scored:
         text = item.data.decode()
         if text == "bad":
-            return Scored(key=item.key, reason="NOT_AN_IMAGE", error="These bytes are not an image.")
+            return Scored(key=item.key, reason="IMAGE_TOO_LARGE", error="These bytes are not an image.")
         return Scored(
             key=item.key,
             score=float(text),

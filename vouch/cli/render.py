@@ -8,7 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -31,15 +31,20 @@ __all__ = [
 ]  # fmt: skip
 
 DIGEST_LENGTH = 12
+PIPE_WIDTH = 1000
 
 
 def stdout() -> Console:
-    # Made anew each time: tests and pipes exchange sys.stdout under us.
-    return Console(file=sys.stdout)
+    return _console(sys.stdout)
 
 
 def stderr() -> Console:
-    return Console(file=sys.stderr)
+    return _console(sys.stderr)
+
+
+def _console(file: TextIO) -> Console:
+    # Made anew each time: tests and pipes exchange sys.stdout under us. A pipe has no width: lines stay whole there.
+    return Console(file=file, width=None if file.isatty() else PIPE_WIDTH)
 
 
 def print_json(value: Any) -> None:
