@@ -26,7 +26,7 @@ app = typer.Typer()
     "rate",
     """
     vouch rate
-    vouch rate --rater "Dr. Blut" --limit 20
+    vouch rate --rater haematology-1 --limit 20
     printf 'yyyyyyyy' | vouch rate --limit 1 --json
     """,
 )
