@@ -65,6 +65,8 @@ class FakeSystem(FakeOperations):
         self.stream_versions: list[str] = []
         self.break_after: int | None = None
         """Items after which a score stream ends with UNAVAILABLE; None never."""
+        self.hold_after: int | None = None
+        """Items after which a score stream says nothing more; None never."""
 
     # generation
 
@@ -141,6 +143,8 @@ class FakeSystem(FakeOperations):
             if first:
                 self.stream_versions.append(request.version)
                 first = False
+            if self.hold_after is not None and len(self.scored) >= self.hold_after:
+                await asyncio.Event().wait()
             yield r.ScoreStreamResponse(results=[self._result(item) for item in reversed(request.items)])
             if self.break_after is not None and len(self.scored) >= self.break_after:
                 raise errors.Unavailable("The reward model went away. Try again.")

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import ast
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,6 +143,30 @@ def test_filter_over_the_wire_resumes_after_the_system_went_away(system: FakeSys
     assert len(system.scored) == 40
     assert before >= 16
     assert system.stream_versions == ["", REWARD]
+
+
+def test_filter_interrupted_from_the_keyboard_keeps_what_was_scored(
+    system: FakeSystem, tmp_path: Path
+) -> None:
+    source, out = _image_folder(tmp_path / "in"), tmp_path / "out"
+    system.hold_after = 16
+    command = [sys.executable, "-m", "vouch", "filter", str(source), str(out), "--min-score", "0.5"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(system.scored) < 16:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "Interrupted" in told
+    system.hold_after = None
+    assert run_json("filter", source, out, "--min-score", 0.5)["images"] == 41
+    assert len(rows_by_key(out)) == 41
+
+
+def rows_by_key(out: Path) -> dict[str, Any]:
+    return {row["key"]: row for row in pq.read_table(out / "ledger.parquet").to_pylist()}
 
 
 def test_filter_without_prompts_says_how_to_give_one(system: FakeSystem, tmp_path: Path) -> None:
