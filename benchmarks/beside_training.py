@@ -14,9 +14,9 @@ import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from benchmarks.intervals import bootstrap_ratio
 from benchmarks.load import ConstantLoad, Order, Sample
 from benchmarks.system import System
+from training.evaluation.intervals import bootstrap_ratio
 from vouch.client import Client
 from vouch.state import StateFolder
 

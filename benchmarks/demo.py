@@ -365,7 +365,7 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], state: Path, log: Pa
 def stay(state: Path) -> None:
     access = json.loads((state / "access.json").read_text())
     say(f"\nThe system stays up until Ctrl-C: gRPC {access['address']}, page {access['http']}.")
-    say(f'Try: .venv/bin/vouch generate monocyte --count 4 --state {state}')
+    say(f"Try: .venv/bin/vouch generate monocyte --count 4 --state {state}")
     signal.pause()
 
 

@@ -19,7 +19,7 @@ from benchmarks.report import Figure, Report
 from training.attributes import Answers, recognise
 from training.data import load_examples
 from training.evaluation.coverage import coverage
-from training.evaluation.intervals import bootstrap, wilson
+from training.evaluation.intervals import bootstrapped, rate
 from training.evaluation.judge import Judge, coverage_floor
 from training.grids import contact_sheet
 from vouch.captions import caption
@@ -61,12 +61,12 @@ def measure(arguments: argparse.Namespace) -> Report:
         show(images, labels, arguments.sheets)
     said = recognise(judge.plausibility.net, test.images)
     right = said.labels.argmax(1) == Answers(test, judge.plausibility.vocabulary).labels
-    real, drawn = wilson(int(right.sum()), len(right)), judge.assess(images, labels)
-    recognised = wilson(int(drawn.recognised.sum()), len(labels))
-    plausible = wilson(int(drawn.plausible.sum()), len(labels))
+    real, drawn = rate(int(right.sum()), len(right)), judge.assess(images, labels)
+    recognised = rate(int(drawn.recognised.sum()), len(labels))
+    plausible = rate(int(drawn.plausible.sum()), len(labels))
     real_plausible = judge.plausibility.assess(test.images, test.labels).plausible
-    reached = bootstrap(
-        judge.features(images), lambda rows: coverage(judge.reference, rows)["coverage"], draws=40
+    reached = bootstrapped(
+        judge.features(images), lambda rows: coverage(judge.reference, rows)["coverage"], rounds=40
     )
     report = Report("starter")
     report.add("real_classifier_accuracy", Figure(real.value, "share", real.low, real.high, ">= 0.94"))
@@ -80,7 +80,7 @@ def measure(arguments: argparse.Namespace) -> Report:
     report.add("plausible_real", Figure(float(real_plausible.mean()), "share"))
     for label in sorted(set(labels)):
         rows = [i for i, other in enumerate(labels) if other == label]
-        found = wilson(int(drawn.recognised[rows].sum()), len(rows))
+        found = rate(int(drawn.recognised[rows].sum()), len(rows))
         report.add(f"recognised {label}", Figure(found.value, "share", found.low, found.high))
     return report
 

@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.beside_training import alone_s
-from benchmarks.intervals import bootstrap_ratio, wilson
 from benchmarks.load import ConstantLoad, Order, Sample
 from benchmarks.report import Figure, Report, arguments
 from benchmarks.system import System, running_system
 from benchmarks.truth import Truth, publish_twin
+from training.evaluation.intervals import bootstrap_ratio, wilson
 from vouch.client import Client
 
 SLOT = "generator"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from benchmarks.intervals import bootstrap, bootstrap_ratio, wilson
 from benchmarks.report import Figure, Report
+from training.evaluation.intervals import bootstrap, bootstrap_ratio, wilson
 
 
 def test_a_report_is_a_table_and_a_json_of_the_agreed_form(tmp_path: Path) -> None:

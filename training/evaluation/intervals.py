@@ -1,18 +1,80 @@
-"""Confidence intervals."""
+"""95 % intervals: Wilson's for a rate, the bootstrap for everything else."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-Z95 = 1.959963984540054
+Z95 = 1.959963984540054  # the normal quantile of 97.5 %
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The Wilson score interval of a rate; (0, 1) when nothing was tried."""
+    if not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes of {trials} trials is impossible")
+    if trials == 0:
+        return 0.0, 1.0
+    rate, spread = successes / trials, Z95**2 / trials
+    middle = (rate + spread / 2) / (1 + spread)
+    half = Z95 * math.sqrt(rate * (1 - rate) / trials + spread / (4 * trials)) / (1 + spread)
+    # at the ends rounding would miss by one unit in the last place
+    low = 0.0 if successes == 0 else max(0.0, middle - half)
+    high = 1.0 if successes == trials else min(1.0, middle + half)
+    return low, high
+
+
+def bootstrap(
+    samples: ArrayLike,
+    statistic: Callable[[np.ndarray], float] = np.median,
+    *,
+    rounds: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The percentile interval of `statistic` over resampled rows of `samples` (the first axis)."""
+    rows = np.asarray(samples)
+    if len(rows) == 0:
+        raise ValueError("an interval needs at least one sample")
+    pick = np.random.default_rng(seed).integers(0, len(rows), (rounds, len(rows)))
+    return _middle_95([float(statistic(rows[chosen])) for chosen in pick])
+
+
+def bootstrap_ratio(
+    above: Sequence[ArrayLike],
+    below: Sequence[ArrayLike],
+    statistic: Callable[[np.ndarray], float],
+    *,
+    rounds: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The interval of statistic(above) / statistic(below), each a list of windows, resampled as wholes.
+
+    Requests of one window wait for the same things: resampling single requests would claim too narrow an
+    interval.
+    """
+    upper = [window for window in map(np.asarray, above) if len(window)]
+    lower = [window for window in map(np.asarray, below) if len(window)]
+    if not upper or not lower:
+        raise ValueError("a ratio needs at least one window with samples on each side")
+    random = np.random.default_rng(seed)
+
+    def resampled(windows: list[np.ndarray]) -> float:
+        chosen = random.integers(0, len(windows), len(windows))
+        return float(statistic(np.concatenate([windows[i] for i in chosen])))
+
+    return _middle_95([resampled(upper) / resampled(lower) for _ in range(rounds)])
+
+
+def _middle_95(values: Sequence[float]) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """A measured value with its 95 % interval."""
 
     value: float
@@ -20,22 +82,13 @@ class Figure:
     high: float
 
 
-def wilson(passed: int, total: int) -> Figure:
-    """A share with the interval of Wilson (1927), which stays inside [0, 1] and holds at the ends."""
-    if total == 0:
-        return Figure(math.nan, 0.0, 1.0)
-    share, z2 = passed / total, Z95**2
-    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = Z95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    # Rounding must not put the end of an interval on the wrong side of a share of 0 or 1.
-    return Figure(share, min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half)))
+def rate(passed: int, total: int) -> Estimate:
+    """A share with Wilson's interval; nan of nothing."""
+    return Estimate(passed / total if total else math.nan, *wilson(passed, total))
 
 
-def bootstrap(
-    rows: np.ndarray, figure: Callable[[np.ndarray], float], *, draws: int = 200, seed: int = 0
-) -> Figure:
-    """`figure` of `rows` [N, ...] with the percentile interval over resampled rows (Efron 1979)."""
-    rng = np.random.default_rng(seed)
-    values = [figure(rows[rng.integers(0, len(rows), len(rows))]) for _ in range(draws)]
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Figure(figure(rows), float(low), float(high))
+def bootstrapped(
+    rows: np.ndarray, statistic: Callable[[np.ndarray], float], *, rounds: int = 200
+) -> Estimate:
+    """`statistic` of `rows` [N, ...] with the bootstrap's interval."""
+    return Estimate(float(statistic(rows)), *bootstrap(rows, statistic, rounds=rounds))

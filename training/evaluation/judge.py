@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from training.attributes import recognise
 from training.data import Examples
 from training.evaluation.coverage import coverage
-from training.evaluation.intervals import Figure, bootstrap, wilson
+from training.evaluation.intervals import Estimate, bootstrapped, rate
 from training.plausibility import Assessment, Plausibility
 
 REFERENCE_FILE = "reference.safetensors"
@@ -25,9 +25,9 @@ class Verdict:
     """What the judge measured of a set of images."""
 
     images: int
-    plausible: Figure
-    recognised: Figure
-    coverage: Figure
+    plausible: Estimate
+    recognised: Estimate
+    coverage: Estimate
 
 
 class Judge:
@@ -46,9 +46,9 @@ class Judge:
         features = self.features(images)
         return Verdict(
             len(images),
-            wilson(int(found.plausible.sum()), len(images)),
-            wilson(int(found.recognised.sum()), len(images)),
-            bootstrap(features, lambda rows: coverage(self.reference, rows)["coverage"], draws=40),
+            rate(int(found.plausible.sum()), len(images)),
+            rate(int(found.recognised.sum()), len(images)),
+            bootstrapped(features, lambda rows: coverage(self.reference, rows)["coverage"], rounds=40),
         )
 
     def features(self, images: np.ndarray) -> np.ndarray:
