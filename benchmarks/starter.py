@@ -18,8 +18,7 @@ import vouch
 from benchmarks.report import Figure, Report
 from training.attributes import Answers, recognise
 from training.data import load_examples
-from training.evaluation.coverage import coverage
-from training.evaluation.intervals import bootstrapped, rate
+from training.evaluation.intervals import rate
 from training.evaluation.judge import Judge, coverage_floor
 from training.grids import contact_sheet
 from vouch.captions import caption
@@ -65,9 +64,7 @@ def measure(arguments: argparse.Namespace) -> Report:
     recognised = rate(int(drawn.recognised.sum()), len(labels))
     plausible = rate(int(drawn.plausible.sum()), len(labels))
     real_plausible = judge.plausibility.assess(test.images, test.labels).plausible
-    reached = bootstrapped(
-        judge.features(images), lambda rows: coverage(judge.reference, rows)["coverage"], rounds=40
-    )
+    reached = judge.coverage(images)
     report = Report("starter")
     report.add("real_classifier_accuracy", Figure(real.value, "share", real.low, real.high, ">= 0.94"))
     report.add(
