@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from services.environment import prepare_environment
-from services.ports import is_free
+from services.ports import free_range, is_free
 from services.starter import publish_models
 from vouch.errors import FailedPrecondition, VouchError
 from vouch.settings import Access, Settings, StateFolder, load_settings
@@ -161,11 +161,21 @@ def _start_serve(settings: Settings) -> None:
     from ray.serve.config import HTTPOptions, gRPCOptions
     from ray.serve.schema import LoggingConfig
 
+    server = settings.server
+    tls = server.tls_cert is not None
+    http = HTTPOptions(host=server.host, port=server.http_port)
+    if tls:
+        http = HTTPOptions(
+            host=server.host,
+            port=server.http_port,
+            ssl_certfile=str(server.tls_cert),
+            ssl_keyfile=str(server.tls_key),
+        )
+    more = ["services.web.app.add_health", *(["services.web.app.add_tls"] if tls else [])]
     serve.start(
-        http_options=HTTPOptions(host=settings.server.host, port=settings.server.http_port),
+        http_options=http,
         grpc_options=gRPCOptions(
-            port=settings.server.grpc_port,
-            grpc_servicer_functions=[*SERVICERS, "services.web.app.add_health"],
+            port=free_range(1) if tls else server.grpc_port, grpc_servicer_functions=[*SERVICERS, *more]
         ),
         logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
     )
@@ -221,9 +231,10 @@ def _deployment(kind: type, replicas: int, max_ongoing: int, name: str = "") -> 
 def _access(settings: Settings) -> Access:
     server = settings.server
     host = f"[{server.host}]" if ":" in server.host else server.host
+    tls = server.tls_cert is not None
     return Access(
-        address=f"{host}:{server.grpc_port}",
-        http=f"http://{host}:{server.http_port}",
+        address=f"{'grpcs://' if tls else ''}{host}:{server.grpc_port}",
+        http=f"{'https' if tls else 'http'}://{host}:{server.http_port}",
         tokens=_tokens(settings) if server.auth else {},
     )
 
@@ -271,6 +282,13 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # Ray's own: nobody who starts a system should have to read a traceback
+        if os.environ.get("VOUCH_DEBUG") == "1":
+            raise
+        _say(
+            f"error: The system broke off ({type(error).__name__}: {error}). VOUCH_DEBUG=1 shows where."
+        )
+        return 1
     return 0
 
 
