@@ -12,6 +12,7 @@ from vouch.settings import Settings
 
 # Not PROMETHEUS_MULTIPROC_DIR itself: Ray's own processes would heed it and write their figures among ours.
 METRICS_FOLDER = "SERVICES_METRICS_FOLDER"
+TLS_ADDRESS, TLS_FILES = "SERVICES_TLS_ADDRESS", "SERVICES_TLS_FILES"
 INGRESS_PORTS = 20  # of the gateway's replicas, for each of HTTP and gRPC
 
 
@@ -22,9 +23,26 @@ def prepare_environment(settings: Settings, scratch: Path) -> None:
         os.environ.setdefault(name, value)
     os.environ.update(_guarded(settings))
     os.environ[METRICS_FOLDER] = str(_emptied(settings.folder.metrics))
-    if settings.server.proxy == "haproxy":
+    if uses_haproxy(settings):
         os.environ.update(_haproxy(scratch))
+    if settings.server.tls_cert is not None:
+        os.environ.update(_tls(settings))
     os.environ.pop("RAY_ADDRESS", None)
+
+
+def uses_haproxy(settings: Settings) -> bool:
+    """Serve's HAProxy mode does not speak TLS, its own proxy can be taught to."""
+    return settings.server.proxy == "haproxy" and settings.server.tls_cert is None
+
+
+def _tls(settings: Settings) -> dict[str, str]:
+    server = settings.server
+    return {
+        TLS_ADDRESS: f"{server.host}:{server.grpc_port}",
+        TLS_FILES: os.pathsep.join(
+            str(Path(str(path)).absolute()) for path in (server.tls_key, server.tls_cert)
+        ),
+    }
 
 
 def _quiet() -> dict[str, str]:

@@ -16,6 +16,20 @@ STARTER = Path(vouch.__file__).parent / "starter"
 FORMATS: dict[VersionKind, str] = {"generator": "diffusers", "reward": "reward"}
 
 
+MARKS: dict[str, str] = {"generator": "model_index.json", "reward": "reward.json"}
+
+
+def check_models(settings: Settings) -> None:
+    """What can be said of the folders in the settings before anything starts. Raises InvalidInput."""
+    for kind, model in (("generator", settings.generation.model), ("reward", settings.reward.model)):
+        if model and not _is_hub_id(model) and not (_folder(model) / MARKS[kind]).is_file():
+            raise InvalidInput(f"{model} holds no {MARKS[kind]}: it is not the folder of a {kind} model.")
+
+
+def _is_hub_id(model: str) -> bool:
+    return not Path(model).expanduser().is_dir() and bool(re.fullmatch(r"[\w.-]+/[\w.-]+", model))
+
+
 def publish_models(settings: Settings) -> None:
     """Publish what is not published yet, and let a slot that serves nothing serve it.
 
@@ -68,7 +82,7 @@ def _folder(model: str) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
         return path.absolute()
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+    if not _is_hub_id(model):
         raise InvalidInput(
             f"There is no folder {path}: name a diffusers folder, or a hub id such as owner/name."
         )

@@ -23,7 +23,7 @@ from typing import Any
 
 from services.environment import prepare_environment
 from services.ports import free_range, is_free
-from services.starter import publish_models
+from services.starter import check_models, publish_models
 from vouch.errors import FailedPrecondition, VouchError
 from vouch.settings import Access, Settings, StateFolder, load_settings
 
@@ -61,6 +61,7 @@ class System:
         with contextlib.ExitStack() as cleanup:
             cleanup.enter_context(settings.folder.lock())
             _check_ports(settings)
+            check_models(settings)
             scratch = cleanup.enter_context(_scratch(tell))
             prepare_environment(settings, scratch)
             tell("starting Ray and loading the models ...")
@@ -285,9 +286,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:  # Ray's own: nobody who starts a system should have to read a traceback
         if os.environ.get("VOUCH_DEBUG") == "1":
             raise
-        _say(
-            f"error: The system broke off ({type(error).__name__}: {error}). VOUCH_DEBUG=1 shows where."
-        )
+        _say(f"error: The system broke off ({type(error).__name__}: {error}). VOUCH_DEBUG=1 shows where.")
         return 1
     return 0
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,6 +12,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from ray import serve
 
 from services import metrics
+from services.environment import TLS_ADDRESS, TLS_FILES
 
 SERVICES = (
     "",
@@ -53,6 +56,14 @@ def add_health(servicer: Any, server: Any) -> None:
     # The servicer's own setter is a coroutine, and no loop runs yet here.
     health._server_status.update(dict.fromkeys(SERVICES, health_pb2.HealthCheckResponse.SERVING))
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
+
+
+def add_tls(servicer: Any, server: Any) -> None:
+    """Open the port that speaks TLS. Serve opens only a plain one, which is then a port that nobody is told of."""
+    import grpc
+
+    pair = [Path(name).read_bytes() for name in os.environ[TLS_FILES].split(os.pathsep)]
+    server.add_secure_port(os.environ[TLS_ADDRESS], grpc.ssl_server_credentials([(pair[0], pair[1])]))
 
 
 # ---- the page

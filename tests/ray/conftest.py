@@ -27,7 +27,7 @@ from vouch.registry import Registry
 from vouch.state import StateFolder
 
 ROOT = Path(__file__).parents[2]
-START_S = 280.0
+START_S = 500.0
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import pytest
 import vouch
 from services.ports import free_range
 from tests.ray.conftest import ROOT, Running, environment
-from vouch.errors import InvalidInput, NotFound, PermissionDenied, Unauthenticated
+from vouch.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, Unauthenticated
 from vouch.pb.v1 import generation_pb2 as pb
 from vouch.pb.v1 import generation_pb2_grpc
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("token", ["wrong", "", "Bearer"])
@@ -99,7 +99,7 @@ def start(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
 
 def test_a_state_folder_in_use_is_left_alone(system, models):
     ended = start(environment(system.folder.root, models, free_range(2)))
-    assert ended.returncode == 7
+    assert ended.returncode == FailedPrecondition.exit_code
     assert f"already in use by pid {system.process.pid}" in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -107,7 +107,7 @@ def test_a_state_folder_in_use_is_left_alone(system, models):
 def test_a_taken_port_is_named(system, models, tmp_path):
     port = int(system.address.rpartition(":")[2])
     ended = start(environment(tmp_path / "state", models, port))
-    assert ended.returncode == 7
+    assert ended.returncode == FailedPrecondition.exit_code
     assert f"Port {port} is taken by another program" in ended.stderr
 
 
@@ -116,5 +116,5 @@ def test_a_folder_without_a_model_is_refused(tmp_path, models, model):
     (tmp_path / "notes.txt").write_text("no model")
     values = environment(tmp_path / "state", models, free_range(2))
     ended = start({**values, "VOUCH_GENERATION__MODEL": model.format(tmp=tmp_path)})
-    assert ended.returncode == 2
+    assert ended.returncode == InvalidInput.exit_code
     assert "Traceback" not in ended.stderr

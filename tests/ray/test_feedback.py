@@ -9,7 +9,7 @@ from vouch.client import Client
 from vouch.errors import AlreadyExists, InvalidInput, NotFound
 from vouch.records import NewRating
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

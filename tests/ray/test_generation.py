@@ -10,7 +10,7 @@ from vouch.errors import AlreadyExists, DeadlineExceeded
 from vouch.pb.v1 import generation_pb2 as pb
 from vouch.pb.v1 import generation_pb2_grpc
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
 def test_every_image_says_how_it_was_made_and_is_stored(client, first):

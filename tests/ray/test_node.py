@@ -12,7 +12,7 @@ from services.gateway.app import Gateway
 from tests.ray.conftest import until
 from vouch.errors import InvalidInput
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 SERVICES = {
     "GenerationService",

@@ -13,7 +13,7 @@ from vouch.client import Client
 from vouch.errors import CorruptVersion, DataLoss, FailedPrecondition, InvalidInput, NotFound, VouchError
 from vouch.records import Version
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from vouch import images
 from vouch.client.values import ScoreItem
 from vouch.errors import InvalidInput, NotFound
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
 def png(seed: int = 0, size: int = 32) -> bytes:

@@ -4,7 +4,7 @@ import pytest
 
 from vouch.errors import AlreadyExists, NotFound
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
 def test_a_run_that_cannot_work_ends_as_failed_with_the_reason(client):
