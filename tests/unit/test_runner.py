@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -108,7 +109,7 @@ def test_runs_are_executed_one_at_a_time_oldest_first(catalog, make_runner):
     make_runner(FINISHES)
     ended = [wait_for(catalog, run.id, lambda run: run.ended) for run in runs]
     assert [run.state for run in ended] == ["SUCCEEDED"] * 3
-    for earlier, later in zip(ended, ended[1:], strict=False):
+    for earlier, later in itertools.pairwise(ended):
         assert earlier.ended_at <= later.started_at
 
 
@@ -129,7 +130,8 @@ def test_a_training_process_dies_with_whoever_started_it(tmp_path):
     child = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     parent = f"""
         import os, subprocess, sys, time
-        subprocess.Popen([sys.executable, "-m", "services.jobs.launch", "0", str(os.getpid()), sys.executable, "-c", {child!r}])
+        launch = ["-m", "services.jobs.launch", "0", str(os.getpid())]
+        subprocess.Popen([sys.executable, *launch, sys.executable, "-c", {child!r}])
         while not os.path.exists({str(note)!r}) or not open({str(note)!r}).read(): time.sleep(0.02)
         os.kill(os.getpid(), 9)
     """
