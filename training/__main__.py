@@ -52,6 +52,30 @@ def pretrain(
 
 
 @app.command()
+def decoder(
+    generator: Annotated[
+        Path, typer.Option(help="The diffusers folder whose decoder is sharpened, in place.")
+    ],
+    features: Annotated[Path, typer.Option(help="Folder of an attribute network, such as a rater's.")],
+    data: Annotated[Path, typer.Option(help="Labelled images: the training split only.")],
+    run_dir: Annotated[Path, typer.Option(help="Checkpoints. The same folder resumes.")] = Path(
+        "state/runs/decoder"
+    ),
+    setting: Annotated[list[str], typer.Option("--set", help="Any setting: --set minutes=10")] = [],  # noqa: B006
+) -> None:
+    """Sharpens a generator's decoder with a perceptual loss; its latents stay as they are.
+
+    Example: python -m training decoder --generator model --features vouch/starter/rater --data train.parquet
+    """
+    config = {
+        "generator": str(generator.resolve()),
+        "features": str(features.resolve()),
+        "data": str(data.resolve()),
+    }
+    print(json.dumps(_run("decoder", {**config, **_settings(setting)}, run_dir.resolve()), indent=1))
+
+
+@app.command()
 def starter(
     data: Annotated[Path, typer.Option(help="Folder of pbc64: train, val and test.parquet.")],
     out: Annotated[Path, typer.Option(help="Where rater, judge and reward go.")] = Path("vouch/starter"),

@@ -7,11 +7,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from training import align, attributes, pretrain, reward
+from training import align, attributes, decoder, pretrain, reward
 
 LOOPS: dict[str, tuple[type[BaseModel], Callable[..., dict[str, Any]]]] = {
     "pretrain": (pretrain.PretrainConfig, pretrain.fit),
     "attributes": (attributes.AttributesConfig, attributes.fit),
+    "decoder": (decoder.DecoderConfig, decoder.fit),
     "reward": (reward.RewardConfig, reward.fit),
     "align": (align.AlignConfig, align.fit),
 }

@@ -132,14 +132,14 @@ def fit_vae(
     vae = build_vae(config, examples.images.shape[-1]).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=config.vae_lr, betas=(0.9, 0.99), weight_decay=1e-4)
     ema = Ema([vae], 0.995)
-    folder, first, seconds = session.folder / "vae", 0, 0.0
+    folder, first, seconds, error = session.folder / "vae", 0, 0.0, 0.0
     if found := checkpoint.load_latest(folder):
         first, state = found
         vae.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         ema.load_state_dict(state["ema"])
-        seconds = state["seconds"]
-    started, error = time.monotonic(), 0.0
+        seconds, error = state["seconds"], state["error"]
+    started = time.monotonic()
     for step in range(first + 1, config.vae_steps + 1):
         _set_lr(optimizer, config.vae_lr, step / config.vae_steps, step, 50, 0.5)
         random_ = tensors(config.seed, "vae", step)
@@ -153,7 +153,8 @@ def fit_vae(
         session.report(step, config.vae_steps, "autoencoder", vae_error_255=error, vae_loss=float(loss))
         if step % config.checkpoint_every == 0 or step == config.vae_steps:
             state = {"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict()}
-            checkpoint.save(folder, step, {**state, "seconds": seconds + time.monotonic() - started})
+            spent = seconds + time.monotonic() - started
+            checkpoint.save(folder, step, {**state, "seconds": spent, "error": error})
     ema.swap()
     return vae.eval().requires_grad_(False), {
         "vae_seconds": seconds + time.monotonic() - started,
