@@ -69,7 +69,7 @@ def fit(config: AttributesConfig, session: Session) -> dict[str, float]:
         optimizer.step()
         schedule.step()
         ema.update()
-        session.report(step, config.steps, f"attribute network ({config.half})", loss=float(loss))
+        session.report(step, config.steps, f"attribute network ({config.half})", loss=float(loss.detach()))
         if step % config.checkpoint_every == 0:
             state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict()}
             checkpoint.save(session.folder, step, state)

@@ -149,8 +149,10 @@ def fit_vae(
         loss = reconstruction_loss(restored, batch) + 1e-6 * posterior.kl().mean() / batch.shape[-1] ** 2
         _update(loss, optimizer, vae.parameters())
         ema.update()
-        error = float((restored - batch).abs().mean()) * 127.5
-        session.report(step, config.vae_steps, "autoencoder", vae_error_255=error, vae_loss=float(loss))
+        error = float((restored.detach() - batch).abs().mean()) * 127.5
+        session.report(
+            step, config.vae_steps, "autoencoder", vae_error_255=error, vae_loss=float(loss.detach())
+        )
         if step % config.checkpoint_every == 0 or step == config.vae_steps:
             state = {"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict()}
             spent = seconds + time.monotonic() - started
@@ -314,14 +316,16 @@ def fit_unet(
         loss = _unet_loss(model, config, examples, latents, step)
         _update(loss, optimizer, parameters)
         ema.update()
-        session.report(step, config.steps, "U-Net", loss=float(loss), lr=optimizer.param_groups[0]["lr"])
+        session.report(
+            step, config.steps, "U-Net", loss=float(loss.detach()), lr=optimizer.param_groups[0]["lr"]
+        )
         if step % config.checkpoint_every == 0:
             _checkpoint(model, optimizer, ema, session.folder / "unet", step, spent())
         if step % config.grid_every == 0:
             _draw_grid(model, examples, ema, session, step)
     _checkpoint(model, optimizer, ema, session.folder / "unet", step, spent())
     ema.swap()
-    return model, {"unet_steps": step, "unet_seconds": spent(), "unet_loss": float(loss)}
+    return model, {"unet_steps": step, "unet_seconds": spent(), "unet_loss": float(loss.detach())}
 
 
 def _unet_loss(

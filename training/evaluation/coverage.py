@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+
 import numpy as np
 from prdc import compute_prdc
 
@@ -14,5 +17,6 @@ def coverage(real: np.ndarray, generated: np.ndarray, nearest: int = NEAREST) ->
     Coverage is the share of real images with a generated one nearer than their own `nearest`-th real neighbour. Two
     samples of one distribution do not score 1: report the figure of real against real beside it.
     """
-    found = compute_prdc(real.astype(np.float32), generated.astype(np.float32), nearest_k=nearest)
+    with contextlib.redirect_stdout(io.StringIO()):  # the package prints its sizes
+        found = compute_prdc(real.astype(np.float32), generated.astype(np.float32), nearest_k=nearest)
     return {name: float(value) for name, value in found.items()}
