@@ -45,9 +45,11 @@ class RolloutController:
             raise InvalidInput(
                 f"{version.name} is a {version.kind}: only a generator or a reward model can serve."
             )
-        self._registry.open(version.digest)
-        if version.parent and version.format == "lora":
-            self._registry.open(version.parent)
+        for ancestor in self._registry.lineage(version.digest):
+            if ancestor.digest == version.digest or ancestor.format != "lora":
+                self._registry.open(ancestor.digest)
+            if ancestor.format != "lora":
+                break  # an adapter stands on the first whole model before it, and on nothing between
         share = self._steps[0] if percent is None else percent
         rollout = self._catalog.rollouts.start(
             version.kind,
