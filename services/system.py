@@ -271,10 +271,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     ended = threading.Event()
     try:
+        _on_signals(_interrupt)
         settings = load_settings()
         with System.start(settings, tell=_say) as system:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda *_: ended.set())
+            _on_signals(lambda *_: ended.set())
             _announce(system, as_json=options.json)
             ended.wait()
             _say("stopping ...")
@@ -289,6 +289,15 @@ def main(arguments: list[str] | None = None) -> int:
         _say(f"error: The system broke off ({type(error).__name__}: {error}). VOUCH_DEBUG=1 shows where.")
         return 1
     return 0
+
+
+def _on_signals(act: Callable[..., None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, act)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _announce(system: System, *, as_json: bool) -> None:

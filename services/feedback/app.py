@@ -81,7 +81,7 @@ class Feedback:
             raise InvalidInput(f"One message holds at most {MAX_IMPORT} ratings, not {len(request.ratings)}.")
         for index, message in enumerate(request.ratings, start=offset):
             try:
-                added, known = self._catalog.ratings.restore([(index, self._imported(message))], self._domain)
+                added, known = self._take(index, message)
             except VouchError as error:
                 answer.failed += 1
                 answer.failures.add(
@@ -93,13 +93,21 @@ class Feedback:
         metrics.RATINGS.labels("imported").inc(answer.recorded)
         return answer
 
-    def _imported(self, message: Any) -> Rating:
-        """A rating with the id and time that it came with, or fresh ones."""
+    def _take(self, index: int, message: Any) -> tuple[int, int]:
+        """Store one rating of an import: (1, 0), or (0, 1) when it was there before."""
         new = _new_rating(_needed("request_id", message.request_id), message)
+        if message.rating_id or message.HasField("created_at"):
+            return self._catalog.ratings.restore([(index, self._restored(new, message))], self._domain)
+        asked_at = now()
+        known = self._catalog.ratings.record(new, self._domain).created_at < asked_at
+        return int(not known), int(known)
+
+    def _restored(self, new: NewRating, message: Any) -> Rating:
+        """A rating with the id and the time that it came with."""
         image = self._catalog.images.get(new.image)
-        created_at = message.created_at.ToDatetime(timezone.utc) if message.HasField("created_at") else now()
-        # Without an id of its own a rating gets one from its request id, so that a second import finds it again.
+        # Either may be missing. The id is then made from the request id, so that a second import finds it again.
         own_id = message.rating_id or uuid.uuid5(uuid.NAMESPACE_OID, new.request_id).hex
+        created_at = message.created_at.ToDatetime(timezone.utc) if message.HasField("created_at") else now()
         return Rating(
             **{field.name: getattr(new, field.name) for field in fields(NewRating)},
             id=own_id,

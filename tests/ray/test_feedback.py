@@ -17,10 +17,10 @@ def image(client: Client) -> str:
     return client.generate_images("neutrophil", seed=77).images[0].digest
 
 
-def rating(image: str, **changes) -> NewRating:
+def rating(digest: str, **changes) -> NewRating:
     values = {
         "request_id": uuid.uuid4().hex,
-        "image": image,
+        "image": digest,
         "rater": "ada",
         "kind": "human",
         "verdict": "implausible",
