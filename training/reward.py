@@ -32,6 +32,8 @@ from vouch.errors import FailedPrecondition
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble
 
+PRIOR_RATINGS = 10.0
+
 
 class RewardConfig(BaseModel):
     """One reward training."""
@@ -190,16 +192,25 @@ def _mean_logits(model: RewardEnsemble, rated: Rated, rows: list[int]) -> torch.
 
 
 def fit_temperature(model: RewardEnsemble, rated: Rated, rows: list[int]) -> float:
-    """The temperature that makes the ensemble's mean probability most likely on `rows` (Guo et al. 2017)."""
+    """The temperature that makes the ensemble's mean probability most likely on `rows` (Guo et al. 2017).
+
+    A log-normal prior about 1 weighs as much as ten ratings: a handful that all went right would otherwise claim
+    certainty, and a certain reward has no gradient left to align with.
+    """
     known = [i for i in rows if not rated.overall[i].isnan()]
-    if len(known) < 10:
+    if not known:
         return 1.0
     logits, wanted = _mean_logits(model, rated, known)[:, :, 0], rated.overall[known]
     grid = torch.logspace(-0.7, 1.0, 60)
-    losses = [
-        F.binary_cross_entropy((logits / t).sigmoid().mean(0).clamp(1e-4, 1 - 1e-4), wanted) for t in grid
-    ]
-    return float(grid[int(torch.stack(losses).argmin())])
+
+    def cost(temperature: torch.Tensor) -> torch.Tensor:
+        said = (logits / temperature).sigmoid().mean(0).clamp(1e-4, 1 - 1e-4)
+        return (
+            F.binary_cross_entropy(said, wanted, reduction="sum")
+            + PRIOR_RATINGS * temperature.log().pow(2) / 2
+        )
+
+    return float(grid[int(torch.stack([cost(t) for t in grid]).argmin())])
 
 
 def measure(model: RewardEnsemble, rated: Rated, rows: list[int]) -> dict[str, float]:
