@@ -113,16 +113,9 @@ def tell_the_story(client: Client, arguments: argparse.Namespace, began: float) 
     say(
         "4. The generator is aligned: by the reward's gradient, and by reward weighting (paper 1) for comparison."
     )
-    aligned = train(
-        client,
-        "align",
-        {"kinds": ["simulated"], "reward": reward, "method": "reward_gradient", "minutes": 2.5},
-    )
-    weighted = train(
-        client,
-        "align",
-        {"kinds": ["simulated"], "reward": reward, "method": "reward_weighted", "minutes": 1.0},
-    )
+    learned = {"kinds": ["simulated"], "reward": reward, "steps": 60}
+    aligned = train(client, "align", {**learned, "method": "reward_gradient", "minutes": 4})
+    weighted = train(client, "align", {**learned, "method": "reward_weighted", "minutes": 2})
     say("5. Both new versions are swapped into serving while requests come in.")
     traffic = Traffic()
     with requests_going_on(arguments.state, labels, traffic):

@@ -68,10 +68,10 @@ class AlignConfig(BaseModel):
     minutes: float | None = Field(None, gt=0)
     """Wall-clock budget over all attempts."""
     batch: int = Field(24, ge=1)
-    lr: float = 6e-4
-    anchor: float = 2.0
+    lr: float = 4e-4
+    anchor: float = 5.0
     """Weight of the squared distance to the parent's output."""
-    caution: float = 0.5
+    caution: float = 1.0
     """Standard deviations of the ensemble that are taken off its mean."""
     beta: float = 0.3
     """Weight of real images in reward weighting (paper 1)."""
