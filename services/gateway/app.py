@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,10 +15,11 @@ from services import edge
 from services.edge import Identity, streaming, unary
 from services.gateway import validation
 from services.gateway.drawing import Picture, Studio, Tally
+from services.gateway.handles import GenerationHandle, RewardHandle, stream
 from services.gateway.observed import observed
 from services.gateway.scoring import Item, Result, Scoring
-from services.generation.orders import Description, Drawn, DrawOrder, DrawProgress
-from services.reward.orders import ItemRefusal, ScoreOrder, ScoreReply
+from services.generation.orders import Description
+from services.reward.orders import ItemRefusal
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
 from vouch.errors import Exhausted, Unavailable, VouchError
@@ -188,7 +189,7 @@ class Gateway:
 
     @streaming
     async def WatchRollout(self, request: Any, identity: Identity) -> AsyncIterator[Any]:
-        async for rollout in _stream(self._operations.WatchRollout, request):
+        async for rollout in stream(self._operations.WatchRollout, request):
             yield rollout
 
     @unary
@@ -215,7 +216,7 @@ class Gateway:
 
     @streaming
     async def WatchRun(self, request: Any, identity: Identity) -> AsyncIterator[Any]:
-        async for run in _stream(self._operations.WatchRun, request):
+        async for run in stream(self._operations.WatchRun, request):
             yield run
 
     # ---- inside
@@ -227,59 +228,6 @@ class Gateway:
 
     def _digest(self, ref: str) -> str:
         return self._registry.get(ref).digest if ref else ""
-
-
-class GenerationHandle:
-    """The generation deployment. A call that is given up is cancelled there too."""
-
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
-        self._streaming = handle.options(stream=True)
-
-    async def draw_all(self, order: DrawOrder) -> list[Drawn]:
-        drawn: list[Drawn] = await _call(self._handle.draw_all, order)
-        return drawn
-
-    async def draw(self, order: DrawOrder) -> AsyncGenerator[DrawProgress | Drawn, None]:
-        async for event in _stream(self._streaming.draw, order):
-            yield event
-
-    async def describe(self, request_id: str, version: str) -> Description:
-        description: Description = await _call(self._handle.describe, request_id, version)
-        return description
-
-
-class RewardHandle:
-    """The reward deployment."""
-
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
-
-    async def score(self, order: ScoreOrder) -> ScoreReply:
-        reply: ScoreReply = await _call(self._handle.score, order)
-        return reply
-
-    async def resolve(self, request_id: str, version: str) -> str:
-        digest: str = await _call(self._handle.resolve, request_id, version)
-        return digest
-
-
-async def _call(method: Any, *arguments: Any) -> Any:
-    response = method.remote(*arguments)
-    try:
-        return await response
-    except asyncio.CancelledError:
-        response.cancel()
-        raise
-
-
-async def _stream(method: Any, *arguments: Any) -> AsyncGenerator[Any, None]:
-    response = method.options(stream=True).remote(*arguments)
-    try:
-        async for item in response:
-            yield item
-    finally:
-        response.cancel()
 
 
 def _ray_error(error: BaseException) -> VouchError | None:
