@@ -45,7 +45,7 @@ RATERS = ("simulated-1", "simulated-2")
 START_TIMEOUT_S = 180.0
 # Without classifier-free guidance and in few steps: a quarter of the work of the default, and images that show
 # what there is to learn. With guidance nine in ten are plausible, as many as among real ones.
-PLAIN = {"guidance": 1.0, "steps": 12}
+PLAIN: dict[str, Any] = {"guidance": 1.0, "steps": 12}
 
 console = Console()
 
@@ -144,7 +144,7 @@ def draw(client: Client, labels: tuple[str, ...], count: int, *, first_seed: int
     with bar("drawing", each * len(labels)) as advance:
         for number, label in enumerate(labels):
             stream = client.stream_images(
-                label, count=each, seed=first_seed + number * 10_000, version=version
+                label, count=each, seed=first_seed + number * 10_000, version=version, **PLAIN
             )
             for event in stream:
                 if not hasattr(event, "data"):
