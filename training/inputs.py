@@ -62,14 +62,15 @@ def freeze(
     """
     path = folder / FILE_NAME
     if not path.is_file():
-        ratings, _ = catalog.ratings.freeze(kinds=tuple(kinds), domain=domain)
+        asked = tuple(kinds)
+        ratings, _ = catalog.ratings.freeze(kinds=asked, domain=domain)
         if not ratings:
-            asked = " or ".join(kinds)
             raise FailedPrecondition(
-                f"There is no {asked} rating to learn from. Rate images first (`vouch rate`), "
+                f"There is no {' or '.join(asked)} rating to learn from. Rate images first (`vouch rate`), "
                 "or name the kinds to learn from: --kinds simulated takes simulated raters too.",
                 "NO_RATINGS",
             )
+        folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, _parquet(_rows(ratings, catalog, blobs)))
     return _describe(path)
 

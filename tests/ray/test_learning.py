@@ -37,12 +37,6 @@ def finished(client, kind, config):
     return run
 
 
-def test_simulated_ratings_teach_only_when_they_are_asked_for(client, rated) -> None:
-    run = list(client.watch_run(client.start_training("reward", SMALL).run_id))[-1]
-    assert run.state == "FAILED"
-    assert "no human rating to learn from" in run.error
-
-
 def test_a_reward_and_an_aligned_generator_know_what_they_learned_from(client, rated) -> None:
     reward = finished(client, "reward", {**SMALL, "kinds": ["simulated"]})
     aligned = finished(

@@ -1,0 +1,75 @@
+"""What a run learns from is frozen once: whose ratings, which images, named by digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.inputs import freeze, load_rated
+from vouch import images as codec
+from vouch.blobs import BlobStore
+from vouch.catalog import Catalog
+from vouch.criteria import Domain
+from vouch.errors import FailedPrecondition
+from vouch.records import NewRating
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobStore:
+    return BlobStore(tmp_path / "blobs")
+
+
+@pytest.fixture
+def drawn(catalog: Catalog, blobs: BlobStore, make_image) -> str:
+    """The digest of one stored image."""
+    data = codec.encode_png(np.full((64, 64, 3), 90, np.uint8))
+    digest = blobs.put(data)
+    catalog.images.add([make_image(0, digest=digest, size_bytes=len(data), prompt="monocyte")])
+    return digest
+
+
+def say(catalog: Catalog, domain: Domain, image: str, rater: str, verdict: str, kind: str = "human") -> str:
+    rating = NewRating(
+        request_id=f"{rater}/{verdict}",
+        image=image,
+        rater=rater,
+        kind=kind,  # type: ignore[arg-type]
+        verdict=verdict,  # type: ignore[arg-type]
+        answers={"cell_size": "pass" if verdict == "plausible" else "fail", "granules": "unsure"},
+    )
+    return catalog.ratings.record(rating, domain).id
+
+
+def test_two_raters_make_a_mean_and_an_open_question_stays_open(
+    catalog: Catalog, blobs: BlobStore, domain: Domain, drawn: str, tmp_path: Path
+) -> None:
+    ids = [say(catalog, domain, drawn, "a", "plausible"), say(catalog, domain, drawn, "b", "implausible")]
+    frozen = freeze(catalog, blobs, tmp_path / "run", kinds=("human",), domain=None)
+    assert sorted(frozen.ratings) == sorted(ids)
+    rated = load_rated(tmp_path / "run")
+    assert rated is not None
+    assert rated.prompts == ("monocyte",)
+    assert float(rated.overall[0]) == 0.5
+    assert float(rated.criteria["cell_size"][0]) == 0.5
+    assert "granules" not in rated.criteria
+
+
+def test_simulated_ratings_teach_only_when_they_are_asked_for(
+    catalog: Catalog, blobs: BlobStore, domain: Domain, drawn: str, tmp_path: Path
+) -> None:
+    say(catalog, domain, drawn, "simulated-1", "plausible", kind="simulated")
+    with pytest.raises(FailedPrecondition, match="no human rating to learn from"):
+        freeze(catalog, blobs, tmp_path / "a", kinds=("human",), domain=None)
+    frozen = freeze(catalog, blobs, tmp_path / "b", kinds=("human", "simulated"), domain=None)
+    assert frozen.kinds == {"simulated": 1}
+
+
+def test_a_rating_that_comes_later_changes_nothing(
+    catalog: Catalog, blobs: BlobStore, domain: Domain, drawn: str, tmp_path: Path
+) -> None:
+    say(catalog, domain, drawn, "a", "plausible")
+    first = freeze(catalog, blobs, tmp_path / "run", kinds=("human",), domain=None)
+    say(catalog, domain, drawn, "b", "implausible")
+    assert freeze(catalog, blobs, tmp_path / "run", kinds=("human",), domain=None) == first
