@@ -139,24 +139,25 @@ def tell_the_story(client: Client, arguments: argparse.Namespace, began: float) 
 
 def draw(client: Client, labels: tuple[str, ...], count: int, *, first_seed: int, version: str) -> Drawn:
     """`count` images, the classes in turn, through the server stream."""
-    images, prompts, digests = [], [], []
+    drawn: list[Any] = []
     each = -(-count // len(labels))
     with bar("drawing", each * len(labels)) as advance:
         for number, label in enumerate(labels):
-            stream = client.stream_images(
-                label, count=each, seed=first_seed + number * 10_000, version=version, **PLAIN
-            )
-            for event in stream:
+            first = first_seed + number * 10_000
+            for event in client.stream_images(label, count=each, seed=first, version=version, **PLAIN):
                 if not hasattr(event, "data"):
                     continue
                 if event.generator_version != version:
                     raise vouch.errors.Internal(
                         f"asked for {version[:12]}, drawn by {event.generator_version[:12]}"
                     )
-                images.append(codec.decode(event.data))
-                prompts.append(event.prompt)
-                digests.append(event.digest)
+                drawn.append(event)
                 advance()
+    drawn.sort(
+        key=lambda image: image.seed
+    )  # they come as they are done; before and after shall be the same order
+    images = [codec.decode(image.data) for image in drawn]
+    prompts, digests = [image.prompt for image in drawn], [image.digest for image in drawn]
     return Drawn(np.stack(images), tuple(prompts), tuple(digests))
 
 
