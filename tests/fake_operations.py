@@ -7,8 +7,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict
+
 from services import edge
-from vouch import errors
+from vouch import errors, recipes
 from vouch.pb.v1 import models_pb2 as m
 from vouch.pb.v1 import rollout_pb2 as o
 from vouch.pb.v1 import training_pb2 as t
@@ -120,8 +122,9 @@ class FakeOperations:
 
     @edge.unary
     async def StartTraining(self, request: t.StartTrainingRequest, who: Call) -> t.Run:
-        if "surprise" in request.config:
-            raise errors.InvalidInput("There is no setting 'surprise'.")
+        recipes.parse(
+            t.RunKind.Name(request.kind).removeprefix("RUN_KIND_").lower(), MessageToDict(request.config)
+        )
         run_id = f"run-{len(self.runs) + 1}"
         run = t.Run(run_id=run_id, kind=request.kind, state=t.RUN_STATE_QUEUED, total_steps=4)
         run.config.CopyFrom(request.config)
@@ -154,7 +157,7 @@ class FakeOperations:
                 run.step, run.message = step, "learning"
                 run.metrics["loss"] = 1 / step
                 yield run
-            failed = "fail" in run.config
+            failed = "name" in run.config and run.config["name"] == "diverges"
             run.state = t.RUN_STATE_FAILED if failed else t.RUN_STATE_SUCCEEDED
             run.error = "The loss is not finite." if failed else ""
             run.version_name, run.version = ("", "") if failed else ("reward-2", REWARD)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from training.bar import FollowedBar
+from vouch import recipes
 from vouch.errors import InvalidInput, VouchError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train outside a running system.")
@@ -36,17 +36,8 @@ def pretrain(
 
     Example: python -m training pretrain --data train.parquet --out model --set minutes=60
     """
-    from training.pretrain import PretrainConfig
-
-    values = {"data": str(data.resolve()), "out": str(out.resolve()), **_settings(setting)}
-    try:
-        config = PretrainConfig.model_validate(values).model_dump(mode="json")
-    except ValidationError as error:
-        first = error.errors()[0]
-        known = ", ".join(PretrainConfig.model_fields)
-        raise InvalidInput(
-            f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']}. Known settings: {known}."
-        ) from None
+    _, recipe = recipes.parse("pretrain", {"data": str(data.resolve()), **_settings(setting)})
+    config = {**recipe.model_dump(mode="json"), "out": str(out.resolve())}
     figures = _run("pretrain", config, run_dir.resolve(), workers)
     print(json.dumps(figures, indent=None if as_json else 1))
 

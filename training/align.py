@@ -10,12 +10,10 @@ import copy
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from pydantic import BaseModel, ConfigDict, Field
 
 from training import checkpoint
 from training.attributes import half_of
@@ -30,6 +28,7 @@ from vouch.errors import FailedPrecondition, InvalidInput
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble
 from vouch.pipelines import LORA_FILE, load_pipeline
+from vouch.recipes import Alignment
 
 ADAPTER = "vouch"
 TARGETS = [
@@ -46,10 +45,8 @@ TARGETS = [
 ]
 
 
-class AlignConfig(BaseModel):
+class AlignConfig(Alignment):
     """One alignment."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     out: Path
     base: Path
@@ -57,33 +54,6 @@ class AlignConfig(BaseModel):
     parent: Path | None = None
     """A LoRA folder upon `base` to go on from."""
     reward: Path
-    method: Literal["reward_gradient", "reward_weighted"] = "reward_gradient"
-    data: Path | None = None
-    """Labelled real images for the anchor of reward weighting; optional."""
-    half: Literal["teach", "all"] = "all"
-    seed: int = 0
-    threads: int = Field(2, ge=1)
-    rank: int = Field(16, ge=1)
-    steps: int = Field(100, ge=1)
-    minutes: float | None = Field(None, gt=0)
-    """Wall-clock budget over all attempts."""
-    batch: int = Field(24, ge=1)
-    lr: float = 4e-4
-    anchor: float = 5.0
-    """Weight of the squared distance to the parent's output."""
-    caution: float = 1.0
-    """Standard deviations of the ensemble that are taken off its mean."""
-    beta: float = 0.3
-    """Weight of real images in reward weighting (paper 1)."""
-    earliest: int = 700
-    latest: int = 50
-    """Noise levels (timesteps) between which the reward's gradient is taken."""
-    gradient_steps: int = Field(1, ge=1)
-    """Denoising steps that the gradient passes; 1 jumps to the predicted clean image at once."""
-    stride: int = 100
-    """Timesteps that one of several gradient steps covers."""
-    symmetric: bool = True
-    checkpoint_every: int = 20
 
 
 @dataclass(frozen=True)

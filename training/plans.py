@@ -7,35 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from training.data import digest_of
 from training.inputs import freeze
-from training.loops import LOOPS
+from vouch import recipes
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
 from vouch.errors import InvalidInput, NotFound
-from vouch.records import RaterKind, Run, Version
+from vouch.recipes import Asked
+from vouch.records import Run, Version
 from vouch.registry import Registry
 from vouch.state import StateFolder
-
-
-class Asked(BaseModel):
-    """The settings of a recorded run that name things outside its folder; the rest are the loop's own."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    kinds: tuple[RaterKind, ...] = ("human",)
-    """Whose ratings to learn from. Simulated ones only when named."""
-    domain: str | None = None
-    parent: str = ""
-    """The version to go on from: a reward, or a generator. Empty: what is serving."""
-    generator: str = ""
-    """Another word for `parent` in an alignment."""
-    reward: str = ""
-    """The reward version that an alignment follows. Empty: what is serving."""
-    name: str | None = None
-    """The name of the version to publish."""
 
 
 @dataclass(frozen=True)
@@ -78,35 +59,12 @@ def plan(run: Run, store: Store) -> Plan:
         NotFound, CorruptVersion: a version that it asks for.
         FailedPrecondition: nothing to learn from.
     """
-    planner = {"pretrain": _pretrain, "reward": _reward, "align": _align}.get(run.kind)
-    if planner is None:
-        raise InvalidInput(
-            f"There is no training of kind {run.kind!r}. Known kinds: {', '.join(LOOPS)}.", "UNKNOWN_KIND"
-        )
-    try:
-        asked = Asked.model_validate(dict(run.config))
-        folder = store.folder.run(run.id)
-        folder.mkdir(parents=True, exist_ok=True)
-        own = {k: v for k, v in dict(run.config).items() if k not in Asked.model_fields}
-        _check_names(own, run.kind)  # before anything is frozen
-        found = planner(asked, {**own, "out": str(folder / "version")}, store, folder)
-        LOOPS[run.kind][0].model_validate(found.config)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "config"
-        raise InvalidInput(f"Setting {where}: {first['msg']}. {_known(run.kind)}", "BAD_SETTING") from error
-    return found
-
-
-def _check_names(own: Mapping[str, Any], kind: str) -> None:
-    unknown = sorted(set(own) - set(LOOPS[kind][0].model_fields))
-    if unknown:
-        raise InvalidInput(f"There is no setting {', '.join(unknown)}. {_known(kind)}", "BAD_SETTING")
-
-
-def _known(kind: str) -> str:
-    names = set(LOOPS[kind][0].model_fields) | set(Asked.model_fields)
-    return f"Settings of {kind}: {', '.join(sorted(names - {'out', 'base'}))}."
+    asked, recipe = recipes.parse(run.kind, run.config)
+    folder = store.folder.run(run.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    planner = {"pretrain": _pretrain, "reward": _reward, "align": _align}[run.kind]
+    own = recipe.model_dump(mode="json", exclude_unset=True)
+    return planner(asked, {**own, "out": str(folder / "version")}, store, folder)
 
 
 def _pretrain(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -28,53 +27,14 @@ from training.session import Session
 from training.tokens import train_tokenizer
 from vouch.captions import caption
 from vouch.pipelines import DEFAULTS_FILE
+from vouch.recipes import Pretraining
 
 
-class PretrainConfig(BaseModel):
-    """One pre-training run. Sizes are for 64-pixel cells; every one is a setting."""
+class PretrainConfig(Pretraining):
+    """One pre-training run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    data: Path
-    """Parquet, tar or folder with labels; the training split only."""
     out: Path
     """The diffusers folder to write."""
-    size: int | None = Field(None, ge=16, le=1024)
-    """Resize to this many pixels square; None keeps the images as they are."""
-    symmetric: bool = True
-    """Flips and turns. True for cells; False where left and right mean something, as in a chest X-ray."""
-    seed: int = 0
-    threads: int = Field(2, ge=1)
-
-    vae_steps: int = Field(1500, ge=1)
-    vae_batch: int = Field(32, ge=1)
-    vae_crop: int = Field(32, ge=8)
-    vae_lr: float = 1e-3
-    vae_channels: tuple[int, ...] = (32, 64, 96)
-    latent_channels: int = 4
-    views: int = Field(2, ge=1)
-    """How many turned copies of each image are encoded once and kept as latents."""
-
-    steps: int = Field(2600, ge=1)
-    minutes: float | None = Field(None, gt=0)
-    """Wall-clock budget of the U-Net phase over all attempts; the learning rate cools down within it."""
-    batch: int = Field(64, ge=1)
-    lr: float = 8e-4
-    warmup: int = 100
-    cooldown: float = Field(0.3, ge=0, le=1)
-    """The last share of the run, in which the learning rate falls to zero."""
-    ema: float = 0.999
-    drop_caption: float = Field(0.1, ge=0, le=1)
-    """Classifier-free guidance (Ho & Salimans 2022): how often the caption is left out."""
-    snr_gamma: float = 5.0
-    channels: tuple[int, ...] = (64, 96, 128)
-    text_width: int = 64
-    text_layers: int = 2
-    default_steps: int = Field(20, ge=1)
-    """Denoising steps of a request that names none; written into ``defaults.json``."""
-    default_guidance: float = 2.0
-    checkpoint_every: int = Field(200, ge=1)
-    grid_every: int = Field(600, ge=1)
 
 
 def fit(config: PretrainConfig, session: Session) -> dict[str, float]:

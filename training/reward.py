@@ -10,11 +10,9 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
@@ -31,36 +29,17 @@ from vouch.captions import Vocabulary
 from vouch.errors import FailedPrecondition
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble
+from vouch.recipes import RewardTraining
 
 PRIOR_RATINGS = 10.0
 
 
-class RewardConfig(BaseModel):
+class RewardConfig(RewardTraining):
     """One reward training."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     out: Path
     parent: Path | None = None
     """A reward folder to go on from; without one the ensemble starts from random weights."""
-    data: Path | None = None
-    """Labelled real images for the pseudo-labels; optional."""
-    half: Literal["teach", "all"] = "all"
-    criteria: tuple[str, ...] = ()
-    seed: int = 0
-    threads: int = Field(2, ge=1)
-    members: int = Field(3, ge=1)
-    size: int = 64
-    widths: tuple[int, ...] = (24, 48, 96, 128)
-    steps: int = Field(200, ge=1)
-    batch: int = Field(64, ge=4)
-    lr: float = 2e-3
-    symmetric: bool = True
-    real_share: float = Field(0.4, ge=0, le=1)
-    """Share of a batch that is real or swapped when there are ratings too."""
-    held_out: float = Field(0.2, gt=0, lt=1)
-    """Share of the rated images that no member learns from; half fits the temperature, half measures."""
-    checkpoint_every: int = 50
 
 
 def fit(config: RewardConfig, session: Session) -> dict[str, float]:

@@ -13,6 +13,7 @@ from google.protobuf.json_format import MessageToDict
 from services import metrics
 from services.jobs.runner import Runner, training_command
 from services.rollout.app import Models, lower, needed, numbers, struct, timestamp, upper
+from vouch import recipes
 from vouch.catalog import Catalog
 from vouch.errors import Exhausted, InvalidInput
 from vouch.pb.v1 import training_pb2
@@ -42,12 +43,14 @@ class Training:
     def start(self, request: Any, actor: str) -> Any:
         kind = lower(training_pb2.RunKind, request.kind)
         if not kind:
-            raise InvalidInput("kind is missing: say what to train: pretrain, reward, align or evaluate.")
+            raise InvalidInput("kind is missing: say what to train: pretrain, reward or align.")
+        config = _whole(MessageToDict(request.config))
+        recipes.parse(kind, config)
         if len(self._catalog.runs.list(state="QUEUED", page_size=MAX_QUEUED).items) >= MAX_QUEUED:
             raise Exhausted(f"{MAX_QUEUED} runs wait already: cancel some, or wait until they are done.")
         run = self._catalog.runs.create(
             kind,
-            _whole(MessageToDict(request.config)),
+            config,
             request_id=request.request_id or uuid.uuid4().hex,
             created_by=actor,
         )

@@ -163,7 +163,7 @@ def test_a_damaged_image_is_refused_alone_and_a_bomb_is_not_unpacked(vouch: Shel
         (("status", "--token", "wrong"), 3, "token"),
         (("lineage", "nobody"), 4, "nobody"),
         (("runs", "show", "align-99"), 4, "align-99"),
-        (("train", "reward", "--surprise", 1), 1, "surprise"),
+        (("train", "reward", "--surprise", 1), 2, "surprise"),
     ],
 )
 def test_wrong_requests_end_with_their_code_and_a_sentence(

@@ -52,12 +52,6 @@ def test_a_reward_and_an_aligned_generator_know_what_they_learned_from(client, r
     assert drawn.generator_version == aligned.version
 
 
-def test_a_setting_that_no_loop_knows_is_named(client) -> None:
-    run = list(client.watch_run(client.start_training("reward", {"stepz": 3}).run_id))[-1]
-    assert run.state == "FAILED"
-    assert "stepz" in run.error and "steps" in run.error
-
-
 def test_a_missing_data_set_is_named(client, rated) -> None:
     config = {**SMALL, "kinds": ["simulated"], "data": "/nowhere/cells.parquet"}
     run = list(client.watch_run(client.start_training("reward", config).run_id))[-1]

@@ -2,27 +2,25 @@ from __future__ import annotations
 
 import pytest
 
-from vouch.errors import AlreadyExists, NotFound
+from vouch.errors import AlreadyExists, InvalidInput, NotFound
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
 def test_a_run_that_cannot_work_ends_as_failed_with_the_reason(client):
-    run = client.start_training("evaluate", {"version": "nowhere"}, request_id="evaluate nothing")
+    run = client.start_training("reward", {"parent": "nowhere"}, request_id="from nowhere")
     assert (run.state, run.created_by) == ("QUEUED", "operator")
-    assert (
-        client.start_training("evaluate", {"version": "nowhere"}, request_id="evaluate nothing").run_id
-        == run.run_id
-    )
+    again = client.start_training("reward", {"parent": "nowhere"}, request_id="from nowhere")
+    assert again.run_id == run.run_id
     seen = list(client.watch_run(run.run_id))
     assert seen[-1].state == "FAILED"
-    assert seen[-1].error
+    assert "nowhere" in seen[-1].error
     assert "Traceback" not in seen[-1].error
 
 
 def test_a_cancelled_run_ends_as_cancelled(client):
-    blocking = client.start_training("evaluate", {"version": "nowhere"})
-    queued = client.start_training("evaluate", {"version": "somewhere"})
+    blocking = client.start_training("reward", {"parent": "nowhere"})
+    queued = client.start_training("reward", {"parent": "somewhere"})
     cancelled = client.cancel_run(queued.run_id)
     assert cancelled.state in ("CANCELLED", "RUNNING")
     assert list(client.watch_run(queued.run_id))[-1].state == "CANCELLED"
@@ -31,9 +29,23 @@ def test_a_cancelled_run_ends_as_cancelled(client):
 
 
 def test_a_request_id_starts_one_run(client):
-    client.start_training("evaluate", {"version": "a"}, request_id="one")
+    client.start_training("reward", {"parent": "a"}, request_id="one")
     with pytest.raises(AlreadyExists):
-        client.start_training("evaluate", {"version": "b"}, request_id="one")
+        client.start_training("reward", {"parent": "b"}, request_id="one")
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "says"),
+    [
+        ("reward", {"stepz": 3}, "no setting stepz. Settings of reward: .*steps"),
+        ("align", {"lr": -1}, "Setting lr: .*greater than or equal to 0"),
+        ("pretrain", {}, "Setting data: .*required"),
+        ("evaluate", {}, "no training of kind 'evaluate'"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_it_is_queued(client, kind, settings, says):
+    with pytest.raises(InvalidInput, match=says):
+        client.start_training(kind, settings)
 
 
 def test_a_run_that_is_not_there_is_not_found(client):

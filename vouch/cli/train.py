@@ -10,47 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
+from vouch import recipes
 from vouch.cli import render, runs
 from vouch.cli.session import INTERRUPTED, Session, command
 from vouch.errors import InvalidInput, Unavailable
 
 OFFLINE = "training"
 """`python -m training pretrain` trains without a running system."""
-
-SETTINGS: dict[str, dict[str, str]] = {
-    "pretrain": {
-        "steps": "U-Net steps",
-        "minutes": "time budget of the U-Net phase",
-        "batch": "images a step",
-        "lr": "learning rate",
-        "size": "resize to so many pixels square",
-        "vae_steps": "autoencoder steps",
-        "seed": "seed",
-    },
-    "reward": {
-        "parent": "reward version to go on from; default: what serves",
-        "steps": "steps",
-        "batch": "images a step",
-        "lr": "learning rate",
-        "members": "networks of the ensemble",
-        "name": "name of the new version",
-        "seed": "seed",
-    },
-    "align": {
-        "method": "reward_gradient or reward_weighted",
-        "generator": "version to fine-tune; default: what serves",
-        "reward": "reward version to follow; default: what serves",
-        "steps": "steps",
-        "minutes": "time budget",
-        "batch": "images a step",
-        "lr": "learning rate",
-        "anchor": "how strongly the parent holds it",
-        "rank": "rank of the LoRA",
-        "name": "name of the new version",
-        "seed": "seed",
-    },
-}
-"""The settings most used, for --help. The system knows them all, and names them when one is wrong."""
 
 app = typer.Typer(help="Train new versions from ratings and data.", no_args_is_help=True)
 
@@ -65,7 +31,9 @@ SimulatedOption = Annotated[bool, typer.Option("--simulated", help="Learn from s
 
 
 def _settings_help(kind: str) -> str:
-    listed = "\n".join(f"  --{name.replace('_', '-'):<12} {text}" for name, text in SETTINGS[kind].items())
+    listed = "\n".join(
+        f"  --{name.replace('_', '-'):<17} {text}" for name, text in recipes.described(kind).items()
+    )
     return f"\n\n\b\nSettings of the run (an unknown one is refused, and the known ones are named):\n{listed}"
 
 

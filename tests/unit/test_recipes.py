@@ -1,0 +1,36 @@
+"""What a training run can be asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from vouch import recipes
+from vouch.errors import InvalidInput
+
+
+def test_settings_are_told_apart_from_what_they_are_applied_to():
+    asked, recipe = recipes.parse("align", {"kinds": ["simulated"], "reward": "reward-1", "steps": 7})
+    assert (asked.kinds, asked.reward) == (("simulated",), "reward-1")
+    assert recipe.model_dump(exclude_unset=True) == {"steps": 7}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "says"),
+    [
+        ("dance", {}, "no training of kind 'dance'. Known kinds: pretrain, reward, align"),
+        ("reward", {"stepz": 3, "out": "/tmp"}, "no setting out, stepz"),
+        ("reward", {"steps": 0}, "Setting steps: .*greater than or equal to 1"),
+        ("reward", {"kinds": ["alien"]}, "Setting kinds.0"),
+        ("pretrain", {"steps": 5}, "Setting data: Field required"),
+    ],
+)
+def test_an_impossible_setting_is_named_with_those_there_are(kind, settings, says):
+    with pytest.raises(InvalidInput, match=says):
+        recipes.parse(kind, settings)
+
+
+@pytest.mark.parametrize("kind", recipes.RECIPES)
+def test_every_setting_that_is_shown_can_be_given(kind):
+    known = {**recipes.RECIPES[kind].model_fields, **recipes.Asked.model_fields}
+    assert set(recipes.described(kind)) <= set(known)
+    assert "steps" in recipes.described(kind)

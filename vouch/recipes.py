@@ -1,0 +1,165 @@
+"""What a training run can be asked for: every setting by name, with its limits. Checked before a run is queued."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vouch.errors import InvalidInput
+from vouch.records import RaterKind
+
+
+class Asked(BaseModel):
+    """The settings that name things outside the run's folder: versions, whose ratings."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kinds: tuple[RaterKind, ...] = Field(("human",), description="whose ratings: human, simulated")
+    domain: str | None = Field(None, description="criteria whose ratings are used; default: those in use")
+    parent: str = Field("", description="version to go on from; default: what serves")
+    generator: str = Field("", description="another word for parent in an alignment")
+    reward: str = Field("", description="reward version that an alignment follows; default: what serves")
+    name: str | None = Field(None, description="name of the new version")
+
+
+class Recipe(BaseModel):
+    """The settings of a loop that its caller may choose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(0, description="seed")
+    threads: int = Field(2, ge=1, description="threads of a worker")
+    symmetric: bool = Field(
+        True, description="flips and turns; False where left and right mean something, as in a chest X-ray"
+    )
+
+
+class Pretraining(Recipe):
+    """A miniature Stable Diffusion from labelled images. Sizes are for 64-pixel cells; every one is a setting."""
+
+    data: Path = Field(description="labelled images: Parquet, tar or folder; the training split only")
+    size: int | None = Field(None, ge=16, le=1024, description="resize to so many pixels square")
+
+    vae_steps: int = Field(1500, ge=1, description="autoencoder steps")
+    vae_batch: int = Field(32, ge=1)
+    vae_crop: int = Field(32, ge=8)
+    vae_lr: float = Field(1e-3, gt=0)
+    vae_channels: tuple[int, ...] = (32, 64, 96)
+    latent_channels: int = Field(4, ge=1)
+    views: int = Field(2, ge=1, description="turned copies of each image, encoded once and kept as latents")
+
+    steps: int = Field(2600, ge=1, description="U-Net steps")
+    minutes: float | None = Field(
+        None,
+        gt=0,
+        description="time budget of the U-Net phase over all attempts; the learning rate cools down within it",
+    )
+    batch: int = Field(64, ge=1, description="images a step")
+    lr: float = Field(8e-4, gt=0, description="learning rate")
+    warmup: int = Field(100, ge=0)
+    cooldown: float = Field(0.3, ge=0, le=1, description="last share of the run, in which lr falls to zero")
+    ema: float = Field(0.999, ge=0, lt=1)
+    drop_caption: float = Field(
+        0.1, ge=0, le=1, description="how often the caption is left out (Ho & Salimans 2022)"
+    )
+    snr_gamma: float = Field(5.0, gt=0)
+    channels: tuple[int, ...] = (64, 96, 128)
+    text_width: int = Field(64, ge=8)
+    text_layers: int = Field(2, ge=1)
+    default_steps: int = Field(20, ge=1, description="denoising steps of a request that names none")
+    default_guidance: float = Field(2.0, ge=0, description="guidance of a request that names none")
+    checkpoint_every: int = Field(200, ge=1)
+    grid_every: int = Field(600, ge=1)
+
+
+class RewardTraining(Recipe):
+    """A reward ensemble from ratings and labelled real images."""
+
+    data: Path | None = Field(None, description="labelled real images for the pseudo-labels; optional")
+    half: Literal["teach", "all"] = "all"
+    criteria: tuple[str, ...] = ()
+    members: int = Field(3, ge=1, description="networks of the ensemble")
+    size: int = Field(64, ge=16)
+    widths: tuple[int, ...] = (24, 48, 96, 128)
+    steps: int = Field(200, ge=1, description="steps")
+    batch: int = Field(64, ge=4, description="images a step")
+    lr: float = Field(2e-3, gt=0, description="learning rate")
+    real_share: float = Field(
+        0.4, ge=0, le=1, description="share of a batch that is real or swapped when there are ratings too"
+    )
+    held_out: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of the rated images that no member learns from; half fits the temperature, half measures",
+    )
+    checkpoint_every: int = Field(50, ge=1)
+
+
+class Alignment(Recipe):
+    """A LoRA of the generator that draws what the reward model finds plausible."""
+
+    method: Literal["reward_gradient", "reward_weighted"] = Field(
+        "reward_gradient", description="reward_gradient or reward_weighted"
+    )
+    data: Path | None = Field(None, description="labelled real images for the anchor of reward weighting")
+    half: Literal["teach", "all"] = "all"
+    rank: int = Field(16, ge=1, description="rank of the LoRA")
+    steps: int = Field(100, ge=1, description="steps")
+    minutes: float | None = Field(None, gt=0, description="time budget over all attempts")
+    batch: int = Field(24, ge=1, description="images a step")
+    lr: float = Field(4e-4, ge=0, description="learning rate")
+    anchor: float = Field(5.0, ge=0, description="weight of the squared distance to the parent's output")
+    caution: float = Field(
+        1.0, ge=0, description="standard deviations of the ensemble that are taken off its mean"
+    )
+    beta: float = Field(0.3, ge=0, description="weight of real images in reward weighting (paper 1)")
+    earliest: int = Field(700, ge=0, description="noisiest timestep at which the reward's gradient is taken")
+    latest: int = Field(50, ge=0, description="cleanest timestep at which the reward's gradient is taken")
+    gradient_steps: int = Field(
+        1, ge=1, description="denoising steps that the gradient passes; 1 jumps to the predicted clean image"
+    )
+    stride: int = Field(100, ge=1, description="timesteps that one of several gradient steps covers")
+    checkpoint_every: int = Field(20, ge=1)
+
+
+RECIPES: dict[str, type[Recipe]] = {
+    "pretrain": Pretraining,
+    "reward": RewardTraining,
+    "align": Alignment,
+}
+
+
+def parse(kind: str, settings: Mapping[str, Any]) -> tuple[Asked, Recipe]:
+    """The settings of a run, checked.
+
+    Raises InvalidInput, naming the kind (UNKNOWN_KIND) or the setting (BAD_SETTING) and what there is instead.
+    """
+    recipe = RECIPES.get(kind)
+    if recipe is None:
+        raise InvalidInput(
+            f"There is no training of kind {kind!r}. Known kinds: {', '.join(RECIPES)}.", "UNKNOWN_KIND"
+        )
+    own = {name: value for name, value in settings.items() if name not in Asked.model_fields}
+    unknown = sorted(set(own) - set(recipe.model_fields))
+    if unknown:
+        raise InvalidInput(f"There is no setting {', '.join(unknown)}. {_known(kind)}", "BAD_SETTING")
+    try:
+        return Asked.model_validate(settings), recipe.model_validate(own)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "config"
+        raise InvalidInput(f"Setting {where}: {first['msg']}. {_known(kind)}", "BAD_SETTING") from error
+
+
+def described(kind: str) -> dict[str, str]:
+    """The settings that a person would choose, with what they mean."""
+    fields = {**RECIPES[kind].model_fields, **(Asked.model_fields if kind != "pretrain" else {})}
+    return {name: field.description for name, field in fields.items() if field.description}
+
+
+def _known(kind: str) -> str:
+    return f"Settings of {kind}: {', '.join(sorted({*RECIPES[kind].model_fields, *Asked.model_fields}))}."
