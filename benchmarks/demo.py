@@ -46,6 +46,9 @@ START_TIMEOUT_S = 180.0
 # Without classifier-free guidance and in few steps: a quarter of the work of the default, and images that show
 # what there is to learn. With guidance nine in ten are plausible, as many as among real ones.
 PLAIN: dict[str, Any] = {"guidance": 1.0, "steps": 12}
+# Settings of the training were chosen on seeds below a million; the judged images have seeds that nobody looked at.
+RATED_SEED, JUDGED_SEED = 10_000, 7_000_000
+REQUESTS_A_STEP = 5  # of the traffic, at every step of a rollout, before the next
 
 console = Console()
 
@@ -67,6 +70,23 @@ class Traffic:
     failed: int = 0
     reasons: list[str] = field(default_factory=list)
     versions: set[str] = field(default_factory=set)
+    ended: threading.Condition = field(default_factory=threading.Condition)
+
+    def note(self, version: str = "", failure: str = "") -> None:
+        with self.ended:
+            self.requests += 1
+            self.failed += bool(failure)
+            if failure:
+                self.reasons.append(failure)
+            else:
+                self.versions.add(version)
+            self.ended.notify_all()
+
+    def wait_for(self, more: int, timeout_s: float = 60.0) -> None:
+        """Until so many more requests have ended."""
+        with self.ended:
+            enough = self.requests + more
+            self.ended.wait_for(lambda: self.requests >= enough, timeout_s)
 
 
 def main() -> int:
@@ -105,7 +125,7 @@ def tell_the_story(client: Client, arguments: argparse.Namespace, began: float) 
     base = client.describe_generator().generator_version
     name = client.get_version(base).name
     say(f"1. {arguments.rated} cells are drawn by {name} over gRPC, without guidance, and scored.")
-    pool = draw(client, labels, arguments.rated, first_seed=10_000, version=base)
+    pool = draw(client, labels, arguments.rated, first_seed=RATED_SEED, version=base)
     say(f"2. {len(RATERS)} [bold]simulated[/bold] pathologists rate them by the checklist.")
     rate(client, pool)
     say("3. The reward model learns from the ratings.")
@@ -113,23 +133,19 @@ def tell_the_story(client: Client, arguments: argparse.Namespace, began: float) 
     say(
         "4. The generator is aligned: by the reward's gradient, and by reward weighting (paper 1) for comparison."
     )
-    learned = {"kinds": ["simulated"], "reward": reward, "steps": 60}
-    aligned = train(client, "align", {**learned, "method": "reward_gradient", "minutes": 4})
-    weighted = train(client, "align", {**learned, "method": "reward_weighted", "minutes": 2})
+    learned = {"kinds": ["simulated"], "reward": reward, "minutes": 4}
+    aligned = train(client, "align", {**learned, "method": "reward_gradient", "steps": 60})
+    weighted = train(client, "align", {**learned, "method": "reward_weighted", "steps": 180})  # in equal time
     say("5. Both new versions are swapped into serving while requests come in.")
     traffic = Traffic()
     with requests_going_on(arguments.state, labels, traffic):
         for version in (reward, aligned):
-            roll_out(client, version)
+            roll_out(client, version, traffic)
     say("6. The judge, which took no part, compares: same prompts, same seeds.")
     judge = Judge.load(STARTER / "judge")
     drawn = {
-        name: draw(client, labels, count, first_seed=500_000, version=version)
-        for name, version, count in (
-            ("before", base, arguments.judged),
-            ("after", aligned, arguments.judged),
-            ("reward-weighted", weighted, arguments.judged // 2),
-        )
+        name: draw(client, labels, arguments.judged, first_seed=JUDGED_SEED, version=version)
+        for name, version in (("before", base), ("after", aligned), ("reward-weighted", weighted))
     }
     verdicts = {name: judge.measure(d.images, d.prompts) for name, d in drawn.items()}
     show_before_after(arguments.state / "before-after.png", labels, drawn["before"], drawn["after"])
@@ -153,9 +169,7 @@ def draw(client: Client, labels: tuple[str, ...], count: int, *, first_seed: int
                     )
                 drawn.append(event)
                 advance()
-    drawn.sort(
-        key=lambda image: image.seed
-    )  # they come as they are done; before and after shall be the same order
+    drawn.sort(key=lambda image: image.seed)  # they come as they are done; before and after need one order
     images = [codec.decode(image.data) for image in drawn]
     prompts, digests = [image.prompt for image in drawn], [image.digest for image in drawn]
     return Drawn(np.stack(images), tuple(prompts), tuple(digests))
@@ -196,13 +210,14 @@ def train(client: Client, kind: str, config: dict[str, Any]) -> str:
     return run.version
 
 
-def roll_out(client: Client, version: str) -> None:
-    """5 %, 25 %, 100 %, waiting at each step until every replica follows."""
+def roll_out(client: Client, version: str, traffic: Traffic) -> None:
+    """5 %, 25 %, 100 %, waiting at each step until every replica follows and some requests have come in."""
     rollout = client.start_rollout(version, reason="demo")
     while True:
         for rollout in client.watch_rollout(rollout.rollout_id):  # noqa: B020 - the rollout as it is now
             if rollout.replicas_total and rollout.replicas_converged == rollout.replicas_total:
                 break
+        traffic.wait_for(REQUESTS_A_STEP)
         say(f"   {rollout.version_name}: {rollout.percent} % ({rollout.state.lower()})")
         if rollout.state != "ACTIVE":
             return
@@ -221,11 +236,9 @@ def requests_going_on(state: Path, labels: tuple[str, ...], traffic: Traffic) ->
                 number += 1
                 try:
                     reply = client.generate_images(labels[number % len(labels)], seed=number, steps=8)
-                    traffic.versions.add(reply.generator_version)
+                    traffic.note(version=reply.generator_version)
                 except VouchError as error:
-                    traffic.failed += 1
-                    traffic.reasons.append(error.message)
-                traffic.requests += 1
+                    traffic.note(failure=error.message)
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()

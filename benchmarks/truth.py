@@ -36,7 +36,7 @@ class Truth:
         with Catalog(folder.catalog_url) as catalog:
             registry = Registry(catalog, folder.models)
             for version in versions:
-                generator = load_generator(registry.open(version), threads=1)
+                generator = load_generator(registry.open(version))
                 for order in orders:
                     guidance = generator.default_guidance
                     drawn = generator.generate([order.prompt], [order.seed], order.steps, guidance, None)

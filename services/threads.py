@@ -15,3 +15,15 @@ def cores() -> int:
 def share(fraction: float) -> int:
     """Threads for a replica that may use this fraction of the machine, at least one."""
     return max(1, int(cores() * fraction))
+
+
+def use_threads(count: int) -> None:
+    """How many threads torch uses when the calling thread computes.
+
+    Only one thread of a process should use several: a second team makes more OpenMP threads than there are cores,
+    and OpenMP then lets all of them sleep at the end of every operation, which doubles the time of a small network.
+    """
+    import torch
+
+    torch.set_num_threads(count)
+    torch.get_num_threads()  # a thread's first reading takes over what any thread has set last: here, its own

@@ -63,16 +63,12 @@ class Generator:
         return (result.images * 255).round().astype(np.uint8)
 
 
-def load_generator(
-    folder: Path, parent_folder: Path | None = None, *, threads: int | None = None
-) -> Generator:
+def load_generator(folder: Path, parent_folder: Path | None = None) -> Generator:
     """Loads a diffusers folder, or a LoRA `folder` upon its parent's diffusers folder.
 
     Raises:
         InvalidInput: neither; says what was looked for.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
     base = Path(parent_folder or folder)
     if not (base / "model_index.json").is_file():
         raise InvalidInput(

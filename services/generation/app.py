@@ -28,20 +28,19 @@ class Generation:
     """One replica: draws what it is ordered with the version that its routing table, or the order, names."""
 
     def __init__(self, settings: Settings) -> None:
-        threads = settings.generation.threads or share(1.0)
         self._catalog = Catalog(settings.resolved_catalog_url)
         registry = Registry(self._catalog, settings.folder.models)
         self._engine = Engine(
             max_batch=settings.generation.max_batch,
             max_waiting=max(settings.generation.max_queued, 64),
-            threads=threads,
+            threads=settings.generation.threads or share(1.0),
         )
         self._encoders = ThreadPoolExecutor(2, "encode")
         self._convergence: Convergence[ServedGenerator] = Convergence(
             slot=SLOT,
             replica=serve.get_replica_context().replica_id.unique_id,
             desired=functools.partial(self._catalog.serving.get, SLOT),
-            load=functools.partial(_timed_load, registry, threads),
+            load=functools.partial(_timed_load, registry),
             report=self._catalog.reports.put,
             poll_s=settings.rollout.poll_s,
             on_swap=_count_swap,
@@ -144,9 +143,9 @@ def _request(order: DrawOrder, served: ServedGenerator) -> ImageRequest:
     )
 
 
-def _timed_load(registry: Registry, threads: int, digest: str) -> ServedGenerator:
+def _timed_load(registry: Registry, digest: str) -> ServedGenerator:
     with metrics.LOAD_SECONDS.labels(SLOT).time():
-        return load_version(registry, digest, threads)
+        return load_version(registry, digest)
 
 
 def _count_swap(routes: Routes[ServedGenerator]) -> None:

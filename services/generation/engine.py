@@ -17,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
+from services.threads import use_threads
 from vouch.errors import Exhausted, Internal, Unavailable, VouchError
 
 OnStep = Callable[[int, int], bool]
@@ -228,9 +229,7 @@ class Engine:
 
     def _run(self) -> None:
         if self._threads is not None:
-            import torch
-
-            torch.set_num_threads(self._threads)
+            use_threads(self._threads)
         while batch := self._admit():
             self._denoise(batch)
             self._retire()

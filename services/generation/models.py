@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.generation.orders import Description
+from services.threads import use_threads
 from vouch.captions import Vocabulary, caption
 from vouch.errors import InvalidInput, NotFound
 from vouch.records import Version
@@ -46,19 +47,22 @@ class ServedGenerator:
         )
 
 
-def load_version(registry: Registry, digest: str, threads: int) -> ServedGenerator:
-    """Verify every file of the version (and of its parent, when it is an adapter), load it, draw one tiny image.
+def load_version(registry: Registry, digest: str) -> ServedGenerator:
+    """Verify every file of the version (and of its parent, when it is an adapter), load it, draw one image in one step.
+
+    It takes one core: the engine may be busy with the others.
 
     Raises NotFound, CorruptVersion (naming the file), InvalidInput when it is no generator.
     """
     from vouch.pipelines import load_generator
 
+    use_threads(1)
     version = registry.get(digest)
     if version.kind != "generator":
         raise InvalidInput(f"{version.name} is a {version.kind}, not a generator")
     folder = registry.open(version.digest)
     parent = registry.open(_base(registry, version).digest) if version.format == "lora" else None
-    generator = load_generator(folder, parent, threads=threads)
+    generator = load_generator(folder, parent)
     served = ServedGenerator(version, generator, _vocabulary(folder, parent))
     _warm_up(served)
     return served

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.reward.scorer import RewardModel
+from services.threads import use_threads
 from vouch.errors import InvalidInput
 from vouch.records import Version
 from vouch.registry import Registry
@@ -21,12 +22,13 @@ class ServedReward:
 
 
 def load_version(registry: Registry, digest: str) -> ServedReward:
-    """Verify every file of the version, load it, score one grey image.
+    """Verify every file of the version, load it on one core, score one grey image.
 
     Raises NotFound, CorruptVersion (naming the file), InvalidInput when it is no reward model.
     """
     from vouch.networks.reward import RewardEnsemble
 
+    use_threads(1)
     version = registry.get(digest)
     if version.kind != "reward":
         raise InvalidInput(f"{version.name} is a {version.kind}, not a reward model")

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from services.reward.orders import ItemScore
+from services.threads import use_threads
 from vouch.errors import Exhausted, Internal, Unavailable, VouchError
 
 
@@ -89,9 +90,7 @@ class Scorer:
 
     def _run(self) -> None:
         if self._threads is not None:
-            import torch
-
-            torch.set_num_threads(self._threads)
+            use_threads(self._threads)
         while batch := self._admit():
             self._score(batch)
         for job in self._waiting:
