@@ -160,7 +160,6 @@ def _start_serve(settings: Settings) -> None:
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     from ray.serve.config import HTTPOptions, gRPCOptions
-    from ray.serve.schema import LoggingConfig
 
     server = settings.server
     tls = server.tls_cert is not None
@@ -178,14 +177,21 @@ def _start_serve(settings: Settings) -> None:
         grpc_options=gRPCOptions(
             port=free_range(1) if tls else server.grpc_port, grpc_servicer_functions=[*SERVICERS, *more]
         ),
-        logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
+        logging_config=_logging(),
     )
+
+
+def _logging() -> Any:
+    """A line for every request of every replica would cost a tenth of a short request's time; metrics count them."""
+    from ray.serve.schema import LoggingConfig
+
+    return LoggingConfig(log_level="WARNING", enable_access_log=False)
 
 
 def _deploy(settings: Settings, tokens: dict[str, str]) -> None:
     from ray import serve
 
-    serve.run(_application(settings, tokens), name=APPLICATION, route_prefix="/")
+    serve.run(_application(settings, tokens), name=APPLICATION, route_prefix="/", logging_config=_logging())
 
 
 def _application(settings: Settings, tokens: dict[str, str]) -> Any:
