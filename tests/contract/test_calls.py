@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -114,6 +115,19 @@ def test_what_the_items_raise_is_raised_by_the_stream(client: Client) -> None:
         list(client.score_stream(items(), batch=1))
 
 
+def test_large_images_are_sent_though_their_message_could_hold_more(client: Client) -> None:
+    answered = threading.Event()
+
+    def items() -> Iterator[ScoreItem]:
+        yield ScoreItem(item_id="1", data=bytes(5 * 2**20), prompt="neutrophil")
+        assert answered.wait(60), "the first image waited for company that never came"
+        yield ScoreItem(item_id="2", data=bytes(5 * 2**20), prompt="neutrophil")
+
+    for result in client.score_stream(items(), batch=64):
+        assert result.error is not None  # zeros are no image, and say so
+        answered.set()
+
+
 def test_a_broken_stream_raises_what_the_server_said(system: FakeSystem, client: Client) -> None:
     system.break_after = 2
     items = (ScoreItem(item_id=str(i), data=paint(i), prompt="neutrophil") for i in range(100))
@@ -155,10 +169,11 @@ def test_lists_fetch_their_pages_and_stop_at_the_limit(system: FakeSystem) -> No
 def test_training_settings_keep_their_types_on_the_way(client: Client) -> None:
     config = {
         "steps": 5,
-        "rate": 0.5,
+        "lr": 0.5,
         "data": "x.parquet",
-        "nested": {"on": True, "sizes": [1, 2]},
-        "none": None,
+        "symmetric": True,
+        "widths": [8, 16],
+        "domain": None,
     }
     run = client.start_training("reward", config)
     assert run.config == config

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from vouch.client import Client
     from vouch.filter import Item, Progress, Score, Scored
 
+BATCH = 32  # half of what one forward pass takes: while two messages are scored, the next two are decoded
+
 app = typer.Typer()
 
 
@@ -74,7 +76,7 @@ def scorer(client: Client) -> Score:
 
     def score(items: Iterable[Item], version: str) -> Iterator[Scored]:
         wire = (ScoreItem(item_id=item.key, data=item.data, prompt=item.prompt) for item in items)
-        for result in client.score_stream(wire, version=version):
+        for result in client.score_stream(wire, version=version, batch=BATCH):
             if result.score is not None:
                 yield Scored(
                     key=result.item_id,

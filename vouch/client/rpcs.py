@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from google.protobuf import message_factory, struct_pb2
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 
 from vouch.client.convert import enum_number, from_rating, to_struct
+from vouch.client.groups import agrouped, grouped
 from vouch.client.values import ScoreItem
 from vouch.errors import InvalidInput
 from vouch.pb.v1 import (
@@ -24,8 +24,6 @@ from vouch.pb.v1 import (
     training_pb2,
 )
 from vouch.records import NewRating
-
-T = TypeVar("T")
 
 FILES = (generation_pb2, reward_pb2, feedback_pb2, models_pb2, rollout_pb2, training_pb2)
 
@@ -106,10 +104,10 @@ def _shallow(value: Any) -> Mapping[str, Any]:
 
 
 def score_requests(items: Iterable[ScoreItem], version: str, batch: int) -> Iterator[Message]:
-    """The messages of a scoring stream, `batch` items in each."""
+    """The messages of a scoring stream, up to `batch` items in each."""
     first = _opening(version)
-    for group in batches(items, batch):
-        yield _score_request(group, first)
+    for group in grouped(items, score_item, batch):
+        yield reward_pb2.ScoreStreamRequest(items=group, **first)
         first = {}
 
 
@@ -118,8 +116,8 @@ async def ascore_requests(
 ) -> AsyncIterator[Message]:
     """`score_requests` for asyncio."""
     first = _opening(version)
-    async for group in abatches(items, batch):
-        yield _score_request(group, first)
+    async for group in agrouped(items, score_item, batch):
+        yield reward_pb2.ScoreStreamRequest(items=group, **first)
         first = {}
 
 
@@ -127,48 +125,15 @@ def _opening(version: str) -> dict[str, str]:
     return {"version": version, "request_id": uuid.uuid4().hex}
 
 
-def _score_request(group: list[ScoreItem], first: Mapping[str, str]) -> Message:
-    return reward_pb2.ScoreStreamRequest(items=[score_item(item) for item in group], **first)
-
-
 def import_requests(ratings: Iterable[NewRating], batch: int) -> Iterator[Message]:
-    """The messages of an import, `batch` ratings in each."""
-    for group in batches(ratings, batch):
-        yield _import_request(group)
-
-
-def _import_request(group: list[NewRating]) -> Message:
-    return feedback_pb2.ImportRatingsRequest(ratings=[from_rating(rating) for rating in group])
+    """The messages of an import, up to `batch` ratings in each."""
+    for group in grouped(ratings, from_rating, batch):
+        yield feedback_pb2.ImportRatingsRequest(ratings=group)
 
 
 async def aimport_requests(
     ratings: Iterable[NewRating] | AsyncIterable[NewRating], batch: int
 ) -> AsyncIterator[Message]:
     """`import_requests` for asyncio."""
-    async for group in abatches(ratings, batch):
-        yield _import_request(group)
-
-
-def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
-    if size < 1:
-        raise InvalidInput(f"A batch holds at least 1 item, not {size}.")
-    iterator = iter(items)
-    while group := list(islice(iterator, size)):
-        yield group
-
-
-async def abatches(items: Iterable[T] | AsyncIterable[T], size: int) -> AsyncIterator[list[T]]:
-    """`batches` for asyncio, of either kind of iterable."""
-    if not isinstance(items, AsyncIterable):
-        for group in batches(items, size):
-            yield group
-        return
-    waiting: list[T] = []
-    async for item in items:
-        waiting.append(item)
-        if len(waiting) >= size:
-            yield waiting
-            waiting = []
-    if waiting:
-        yield waiting
+    async for group in agrouped(ratings, from_rating, batch):
+        yield feedback_pb2.ImportRatingsRequest(ratings=group)
