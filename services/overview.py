@@ -20,17 +20,11 @@ def overview(catalog: Catalog, controller: RolloutController, started_at: Any) -
         "version": vouch.__version__,
         "started_at": started_at.strftime("%Y-%m-%d %H:%M:%S"),
         "slots": [_slot(catalog, controller, serving) for serving in catalog.serving.list()],
-        "runs": [
-            {
-                "id": r.id,
-                "state": r.state,
-                "step": r.step,
-                "total_steps": r.total_steps,
-                "message": r.error or r.message,
-            }
-            for r in catalog.runs.list(page_size=LATEST_RUNS).items
-        ],
-        "counts": {"ratings": catalog.ratings.count()},
+        "runs": [_run(run) for run in catalog.runs.list(page_size=LATEST_RUNS).items],
+        "counts": {
+            "ratings by people": catalog.ratings.count(("human",)),
+            "ratings by simulated raters": catalog.ratings.count(("simulated",)),
+        },
     }
 
 

@@ -36,7 +36,7 @@ def rate(
     limit: Annotated[int, typer.Option(min=1, help="Stop after this many images.")] = 1000,
     generator: Annotated[str, typer.Option(help="Only images of this generator.")] = "",
 ) -> None:
-    """Rate images, those first about which the reward model is least sure.
+    """Rate images, those first that fewest people have rated.
 
     One key answers each question of the checklist: y yes, n no, u unsure; the last one is about the image as a
     whole. b goes back, from the first question to the image before; a changed mind is a new rating that supersedes
