@@ -50,7 +50,7 @@ PLAIN: dict[str, Any] = {"guidance": 1.0, "steps": 12}
 RATED_SEED, JUDGED_SEED = 10_000, 7_000_000
 REQUESTS_A_STEP = 5  # of the traffic, at every step of a rollout, before the next
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 @dataclass(frozen=True)

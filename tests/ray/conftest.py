@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,13 +91,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Running]:
-    state = tmp_path_factory.mktemp("system") / "state"
+@contextmanager
+def started(state: Path, models: Path, **settings: str) -> Iterator[Running]:
+    """A system of its own, until the block ends."""
     log = (state.parent / "system.log").open("w+")
     process = subprocess.Popen(
         [sys.executable, "-m", "services.system", "--json"],
-        env=environment(state, models, free_range(2)),
+        env={**environment(state, models, free_range(2)), **settings},
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=log,
@@ -113,6 +114,12 @@ def system(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[R
         process.send_signal(signal.SIGINT)
         process.wait(120)
         log.close()
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Running]:
+    with started(tmp_path_factory.mktemp("system") / "state", models) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
