@@ -24,12 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import vouch
-from benchmarks.report import Figure, Report
+from benchmarks.report import Figure, Report, screen
 from training.evaluation.judge import Judge, Verdict
 from training.grids import contact_sheet
 from training.plausibility import Plausibility
@@ -50,7 +49,7 @@ PLAIN: dict[str, Any] = {"guidance": 1.0, "steps": 12}
 RATED_SEED, JUDGED_SEED = 10_000, 7_000_000
 REQUESTS_A_STEP = 5  # of the traffic, at every step of a rollout, before the next
 
-console = Console(width=None if sys.stdout.isatty() else 120)
+console = screen()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import argparse
 import json
 import operator
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -74,6 +75,11 @@ def split_limit(limit: str) -> tuple[str, float]:
     return sign, float(bound)
 
 
+def screen() -> Console:
+    """Where tables go; wide enough for them where nobody says how wide a log is."""
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
 class Report:
     """The figures of one run of one benchmark."""
 
@@ -108,7 +114,7 @@ class Report:
 
     def finish(self, path: Path | None, *, console: Console | None = None) -> None:
         """Prints the table and writes the JSON whole: a reader never meets half of one."""
-        (console or Console()).print(self.table())
+        (console or screen()).print(self.table())
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
