@@ -64,7 +64,7 @@ def p95_beside_training(system: System, *, steps: int, window_s: float, warm_up_
             ConstantLoad(system.state, orders, every_s=alone_s(client, orders[0]) / UTILISATION) as load,
         ):
             idle = _wait(window_s)
-            with _training_job(client, data, Path(folder, "out")) as goes_on:
+            with _training_job(client, data) as goes_on:
                 _wait(warm_up_s)
                 busy = _wait(window_s)
                 if not goes_on():
@@ -119,9 +119,9 @@ def _serves(stub: health_pb2_grpc.HealthStub) -> bool:
 
 
 @contextmanager
-def _training_job(client: Client, data: Path, out: Path) -> Iterator[Callable[[], bool]]:
+def _training_job(client: Client, data: Path) -> Iterator[Callable[[], bool]]:
     """A pre-training run that outlasts the block and is cancelled at its end. Yields: does it still run?"""
-    run = client.start_training("pretrain", {"data": str(data), "out": str(out), "vae_steps": 1_000_000})
+    run = client.start_training("pretrain", {"data": str(data), "vae_steps": 1_000_000})
     try:
         deadline = time.monotonic() + 300
         while (seen := client.get_run(run.run_id)).step == 0:

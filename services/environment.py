@@ -78,9 +78,6 @@ def _quick() -> dict[str, str]:
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
         "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(LONGEST_MESSAGE_BYTES),
-        # OpenMP's idle threads turn for milliseconds before they sleep: long enough for torch's next operation is
-        # a tenth of that, and the rest would be taken from the threads that answer.
-        "GOMP_SPINCOUNT": "20000",
     }
 
 
