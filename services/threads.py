@@ -17,6 +17,15 @@ def share(fraction: float) -> int:
     return max(1, int(cores() * fraction))
 
 
+def spin_briefly() -> None:
+    """Let idle threads of OpenMP sleep soon, not after milliseconds of turning; to be called before torch is imported.
+
+    Good where operations are large and other threads of the process have work. A small network is slower that way, and
+    much slower beside training, which takes the cores of threads that sleep.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+
 def use_threads(count: int) -> None:
     """How many threads torch uses when the calling thread computes.
 

@@ -6,17 +6,21 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from vouch.errors import Cancelled
+from vouch.sampling import Trajectory
 
 OnStep = Callable[[int, int], bool]
 
 
 class FakeGenerator:
-    """Paints each image in one flat colour derived from its seed; `steps` calls of `on_step`, no weights.
+    """Paints each image whole, in one flat colour derived from its seed; `steps` calls of `on_step`, no weights.
 
     `gate`, when given, is waited on before every step, so that a test decides when work goes on.
     """
+
+    stepwise = False
 
     height = width = 8
     default_steps = 4
@@ -48,6 +52,49 @@ class FakeGenerator:
     def paint(self, seed: int) -> np.ndarray:
         """The image of a seed: uint8 [8, 8, 3]."""
         return np.full((self.height, self.width, 3), seed % 251, dtype=np.uint8)
+
+
+class FakeStepper(FakeGenerator):
+    """The same image, step by step: latents [1, 1, 1, 1] that hold the seed from beginning to end.
+
+    `batches` lists the seeds of every step. `broken_prompt` makes a step raise, the prompt "nan" spoils its latents.
+    """
+
+    stepwise = True
+
+    def trajectory(self, steps: int) -> Trajectory:
+        one, zero = np.ones(steps, np.float32), np.zeros(steps, np.float32)
+        return Trajectory(
+            timestep=np.arange(steps, 0, -1, dtype=np.float32),
+            input=one,
+            clean_of_x=one,
+            clean_of_out=one,
+            x_weight=zero,
+            x0_weight=one,
+            before_weight=zero,
+            noise_weight=zero,
+            start=1.0,
+        )
+
+    def encode(self, prompt: str) -> torch.Tensor:
+        marks = {self.broken_prompt: 1.0, "nan": 2.0}
+        return torch.full((1, 1, 1), marks.get(prompt, 0.0) if prompt else 0.0)
+
+    def noise(self, generator: torch.Generator) -> torch.Tensor:
+        return torch.full((1, 1, 1, 1), float(generator.initial_seed()))
+
+    def predict(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        self.batches.append([int(value) for value in x.nan_to_num().flatten().tolist()])
+        self.began.set()
+        if self.gate is not None:
+            self.gate.acquire(timeout=30)
+        if (prompts == 1.0).any():
+            raise RuntimeError("a shape that does not fit")
+        self.steps_done += 1
+        return torch.where(prompts.reshape(-1, 1, 1, 1) == 2.0, torch.nan, 0.0)
+
+    def decode(self, x: torch.Tensor) -> np.ndarray:
+        return np.stack([self.paint(int(value)) for value in x.flatten().tolist()])
 
 
 class FakeClock:

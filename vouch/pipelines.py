@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +13,11 @@ import torch
 
 from vouch.captions import Vocabulary
 from vouch.errors import Cancelled, InvalidInput
+from vouch.sampling import Trajectory, UnsupportedScheduler, trajectory
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 DEFAULTS_FILE = "defaults.json"
+PROMPTS_KEPT = 256
 OnStep = Callable[[int, int], bool]
 
 
@@ -26,6 +29,52 @@ class Generator:
         self.default_steps, self.default_guidance = steps, guidance
         self.height = self.width = pipe.unet.config.sample_size * pipe.vae_scale_factor
         self.sampler: str = type(pipe.scheduler).__name__.removesuffix("Scheduler")
+        self.whole_because = _why_whole(pipe)
+        """Why images can only be drawn whole, by diffusers' own loop; "" when they go step by step."""
+        self._encode = functools.lru_cache(maxsize=PROMPTS_KEPT)(self._encode_now)
+        self._trajectory = functools.lru_cache(maxsize=64)(functools.partial(trajectory, pipe.scheduler))
+
+    # ---- step by step
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether `trajectory`, `encode`, `predict` and `decode` draw what the pipeline draws."""
+        return not self.whole_because
+
+    def trajectory(self, steps: int) -> Trajectory:
+        """The coefficients of every step. Raises InvalidInput for more steps than the model was trained with."""
+        return self._trajectory(steps)
+
+    def encode(self, prompt: str) -> torch.Tensor:
+        """The prompt as the network reads it, [1, L, D]; a repeated prompt is not computed again."""
+        return self._encode(prompt)
+
+    @torch.inference_mode()
+    def _encode_now(self, prompt: str) -> torch.Tensor:
+        encoded: torch.Tensor = self.pipe.encode_prompt(prompt, "cpu", 1, False)[0]
+        return encoded
+
+    def noise(self, generator: torch.Generator) -> torch.Tensor:
+        """Standard normal latents float32 [1, C, h, w]."""
+        config = self.pipe.unet.config
+        return torch.randn(
+            (1, config.in_channels, config.sample_size, config.sample_size), generator=generator
+        )
+
+    @torch.inference_mode()
+    def predict(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        """What the network says of latents [N, C, h, w] at timesteps [N] with prompts [N, L, D]: [N, C, h, w]."""
+        said: torch.Tensor = self.pipe.unet(x, timesteps, prompts, return_dict=False)[0]
+        return said
+
+    @torch.inference_mode()
+    def decode(self, x: torch.Tensor) -> np.ndarray:
+        """Pixels uint8 [N, H, W, 3] of clean latents."""
+        vae = self.pipe.vae
+        pixels = vae.decode(x / vae.config.scaling_factor, return_dict=False)[0]
+        return _uint8((pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().numpy())
+
+    # ---- whole
 
     @torch.inference_mode()
     def generate(
@@ -60,7 +109,25 @@ class Generator:
             callback_on_step_end=after_step,
             output_type="np",
         )
-        return (result.images * 255).round().astype(np.uint8)
+        return _uint8(result.images)
+
+
+def _uint8(pixels: np.ndarray) -> np.ndarray:
+    return (pixels * 255).round().astype(np.uint8)
+
+
+def _why_whole(pipe: Any) -> str:
+    from diffusers import StableDiffusionPipeline
+
+    if type(pipe) is not StableDiffusionPipeline:
+        return f"{type(pipe).__name__} has a denoising loop of its own"
+    if pipe.unet.config.time_cond_proj_dim is not None:
+        return "the U-Net takes its guidance as an embedding"
+    try:
+        trajectory(pipe.scheduler, 1)
+    except UnsupportedScheduler as error:
+        return error.message
+    return ""
 
 
 def load_generator(folder: Path, parent_folder: Path | None = None) -> Generator:

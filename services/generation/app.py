@@ -12,9 +12,9 @@ from ray import serve
 
 from services import metrics
 from services.convergence import Convergence, Loaded, Routes
-from services.generation.engine import Engine, Finished, ImageRequest
 from services.generation.models import ServedGenerator, load_version
 from services.generation.orders import Description, Drawn, DrawOrder, DrawProgress
+from services.generation.slots import Finished, ImageRequest
 from services.threads import share
 from vouch import images
 from vouch.catalog import Catalog
@@ -28,6 +28,8 @@ class Generation:
     """One replica: draws what it is ordered with the version that its routing table, or the order, names."""
 
     def __init__(self, settings: Settings) -> None:
+        from services.generation.engine import Engine  # brings torch, which only this process needs
+
         self._catalog = Catalog(settings.resolved_catalog_url)
         registry = Registry(self._catalog, settings.folder.models)
         self._engine = Engine(
@@ -70,7 +72,7 @@ class Generation:
             async for event in events:
                 if isinstance(event, Finished):
                     yield await self._finish(order, request, event, loaded, label)
-                elif event.step != told:  # one line for the batch, not one for each of its images
+                elif event.step > told:  # one line for the furthest, not one for each image
                     told = event.step
                     self._note_load()
                     yield DrawProgress(step=event.step, total=event.total)

@@ -22,7 +22,7 @@ class DrawOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class DrawProgress:
-    """How far the batch is that holds the images of this order."""
+    """How far the furthest image of this order is."""
 
     step: int
     total: int
@@ -43,7 +43,7 @@ class Drawn:
     version: str  # digest
     version_name: str
     label: str  # the class that the prompt declares, "" when the version has no vocabulary
-    engine_s: float  # seconds that its batch was computed
+    engine_s: float  # seconds from its first step to its pixels
     waited_s: float
 
 

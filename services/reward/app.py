@@ -16,7 +16,7 @@ from services.convergence import Convergence, Loaded, Routes
 from services.reward.models import ServedReward, load_version
 from services.reward.orders import ItemRefusal, ItemScore, ScoreOrder, ScoreReply
 from services.reward.scorer import Scorer
-from services.threads import share
+from services.threads import share, spin_briefly
 from vouch import images
 from vouch.catalog import Catalog
 from vouch.errors import VouchError
@@ -30,6 +30,7 @@ class Reward:
     """One replica. A bad image is an outcome of its own; the others are scored."""
 
     def __init__(self, settings: Settings) -> None:
+        spin_briefly()
         self._catalog = Catalog(settings.resolved_catalog_url)
         registry = Registry(self._catalog, settings.folder.models)
         self._scorer = Scorer(

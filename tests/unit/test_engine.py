@@ -1,12 +1,16 @@
+"""The engine with models that need no weights: who joins when, who leaves when, and who is told what."""
+
 from __future__ import annotations
 
 import asyncio
 import threading
 
+import numpy as np
 import pytest
 
-from services.generation.engine import Broken, Engine, Event, Finished, ImageRequest, Progress
-from tests.fakes import FakeGenerator
+from services.generation.engine import Engine
+from services.generation.slots import Broken, Event, Finished, ImageRequest, Progress
+from tests.fakes import FakeGenerator, FakeStepper
 from vouch.errors import Exhausted, Internal, Unavailable
 
 
@@ -44,21 +48,52 @@ def engine():
 
 
 def request(model: FakeGenerator, *seeds: int, **changes) -> ImageRequest:
-    values = {"model": model, "prompt": "neutrophil", "seeds": seeds, "steps": 3, "guidance": 2.0, **changes}
+    values = {"model": model, "prompt": "neutrophil", "seeds": seeds, "steps": 3, "guidance": 1.0, **changes}
     return ImageRequest(**values)
 
 
-def test_every_image_of_a_request_is_its_own_seeds_image(engine):
-    inbox, model = Inbox(), FakeGenerator()
+both = pytest.mark.parametrize("kind", [FakeStepper, FakeGenerator], ids=["stepwise", "whole"])
+
+
+@both
+def test_every_image_of_a_request_is_its_own_seeds_image(engine, kind):
+    inbox, model = Inbox(), kind()
     engine.submit(request(model, 5, 6, 7), inbox)
     for done in inbox.finished(3):
         assert (done.image == model.paint([5, 6, 7][done.index])).all()
 
 
-def test_waiting_requests_of_equal_settings_share_a_batch_and_others_do_not(engine):
+def test_a_request_joins_those_that_run_at_their_next_step(engine):
     gate = threading.Semaphore(0)
-    model = FakeGenerator(gate=gate)
-    inboxes = [Inbox() for _ in range(4)]
+    model, first, second = FakeStepper(gate=gate), Inbox(), Inbox()
+    engine.submit(request(model, 1, steps=4), first)
+    assert model.began.wait(20)
+    engine.submit(request(model, 2, steps=2), second)
+    gate.release(100)
+    first.finished(1), second.finished(1)
+    assert model.batches == [[1], [1, 2], [1, 2], [1]]
+
+
+def test_guidance_doubles_only_the_slots_that_use_it(engine):
+    gate = threading.Semaphore(0)
+    model, inboxes = FakeStepper(gate=gate), [Inbox(), Inbox()]
+    engine.submit(request(model, 1, steps=2), inboxes[0])
+    assert model.began.wait(20)
+    engine.submit(request(model, 2, steps=1, guidance=3.0), inboxes[1])
+    gate.release(100)
+    inboxes[0].finished(1), inboxes[1].finished(1)
+    assert model.batches == [[1], [1, 2, 2]]
+
+
+def test_the_images_of_a_request_take_slots_as_they_come_free(engine):
+    model, inbox = FakeStepper(), Inbox()
+    engine.submit(request(model, *range(6), steps=2), inbox)
+    assert {done.index for done in inbox.finished(6)} == set(range(6))
+    assert model.batches == [[0, 1, 2, 3]] * 2 + [[4, 5]] * 2
+
+
+def test_images_drawn_whole_share_a_call_only_when_steps_and_guidance_are_equal(engine):
+    model, inboxes = FakeGenerator(gate=(gate := threading.Semaphore(0))), [Inbox() for _ in range(4)]
     engine.submit(request(model, 1), inboxes[0])
     assert model.began.wait(20)
     engine.submit(request(model, 2), inboxes[1])
@@ -70,94 +105,116 @@ def test_waiting_requests_of_equal_settings_share_a_batch_and_others_do_not(engi
     assert model.batches == [[1], [2, 4], [3]]
 
 
-def test_a_request_keeps_the_model_that_it_named(engine):
+@both
+def test_a_request_keeps_the_model_that_it_named(engine, kind):
     gate = threading.Semaphore(0)
-    old, new = FakeGenerator(gate=gate), FakeGenerator()
+    old, new = kind(gate=gate), kind()
     first, second = Inbox(), Inbox()
     engine.submit(request(old, 1, 2), first)
     assert old.began.wait(20)
     engine.submit(request(new, 3), second)
     gate.release(100)
     first.finished(2), second.finished(1)
-    assert (old.batches, new.batches) == ([[1, 2]], [[3]])
+    assert {seed for batch in old.batches for seed in batch} == {1, 2}
+    assert {seed for batch in new.batches for seed in batch} == {3}
 
 
-def test_a_request_beyond_the_queue_is_refused_whole(engine):
+@both
+def test_a_request_beyond_the_queue_is_refused_whole(engine, kind):
     gate = threading.Semaphore(0)
-    model, inbox = FakeGenerator(gate=gate), Inbox()
-    engine.submit(request(model, 1), inbox)
+    model, inbox = kind(gate=gate), Inbox()
+    engine.submit(request(model, 1, 2, 3, 4), inbox)
     assert model.began.wait(20)
     engine.submit(request(model, *range(8)), inbox)
     with pytest.raises(Exhausted, match="8 images wait already and the queue holds 8"):
         engine.submit(request(model, 99), inbox)
     gate.release(100)
-    assert len(inbox.finished(9)) == 9
+    assert len(inbox.finished(12)) == 12
 
 
-def test_a_cancelled_request_frees_the_engine_at_the_next_step(engine):
+@both
+def test_a_cancelled_request_frees_the_engine_at_the_next_step(engine, kind):
     gate = threading.Semaphore(0)
-    model, left, next_one = FakeGenerator(gate=gate), Inbox(), Inbox()
-    ticket = engine.submit(request(model, 1, steps=1000), left)
+    model, left, next_one = kind(gate=gate), Inbox(), Inbox()
+    ticket = engine.submit(request(model, 1, 2, 3, 4, steps=1000), left)
     assert model.began.wait(20)
     ticket.cancel()
-    engine.submit(request(model, 2, steps=2), next_one)
+    engine.submit(request(model, 5, steps=2), next_one)
     gate.release(3)
     next_one.finished(1)
     assert model.steps_done == 3
     assert left.events == []
 
 
-def test_a_request_cancelled_in_the_queue_is_never_computed(engine):
+@both
+def test_a_request_cancelled_in_the_queue_is_never_computed(engine, kind):
     gate = threading.Semaphore(0)
-    model, inbox = FakeGenerator(gate=gate), Inbox()
+    model, inbox = kind(gate=gate), Inbox()
     engine.submit(request(model, 1), inbox)
     assert model.began.wait(20)
     engine.submit(request(model, 2, 3), inbox).cancel()
     engine.submit(request(model, 4), inbox)
     gate.release(100)
     inbox.finished(2)
-    assert model.batches == [[1], [4]]
+    assert {seed for batch in model.batches for seed in batch} == {1, 4}
 
 
-def test_clients_take_turns(engine):
+@both
+def test_clients_take_turns(engine, kind):
     gate = threading.Semaphore(0)
-    model, many, one = FakeGenerator(gate=gate), Inbox(), Inbox()
-    engine.submit(request(model, 0, client="busy"), many)
+    model, many, one = kind(gate=gate), Inbox(), Inbox()
+    engine.submit(request(model, 90, 91, 92, 93, client="busy"), many)
     assert model.began.wait(20)
     engine.submit(request(model, 1, 2, 3, 4, 5, 6, client="busy"), many)
     engine.submit(request(model, 50, client="patient"), one)
     gate.release(100)
-    one.finished(1), many.finished(7)
-    assert 50 in model.batches[1]
+    one.finished(1), many.finished(10)
+    joined = next(batch for batch in model.batches if 50 in batch)
+    assert joined == [1, 50, 2, 3]
 
 
-def test_a_poisoned_request_fails_alone_and_its_mates_finish(engine):
+@both
+def test_a_request_that_breaks_its_batch_fails_alone(engine, kind):
     gate = threading.Semaphore(0)
-    model, blocker = FakeGenerator(gate=gate, broken_prompt="poison"), Inbox()
+    model, blocker = kind(gate=gate, broken_prompt="poison"), Inbox()
     good, bad = Inbox(), Inbox()
     engine.submit(request(model, 0), blocker)
     assert model.began.wait(20)
     engine.submit(request(model, 1), good)
     engine.submit(request(model, 2, prompt="poison"), bad)
     gate.release(100)
-    assert len(good.finished(1)) == 1
+    good.finished(1), blocker.finished(1)
     error = bad.broken().error
     assert isinstance(error, Internal)
-    assert "nan in the latents" in error.message
+    assert "RuntimeError" in error.message
 
 
-def test_progress_is_told_only_to_those_who_asked(engine):
-    model, loud, quiet = FakeGenerator(), Inbox(), Inbox()
+def test_latents_that_are_no_numbers_fail_their_own_request_only(engine):
+    gate = threading.Semaphore(0)
+    model, good, bad = FakeStepper(gate=gate), Inbox(), Inbox()
+    engine.submit(request(model, 1), good)
+    assert model.began.wait(20)
+    engine.submit(request(model, 2, 3, prompt="nan"), bad)
+    gate.release(100)
+    assert (good.finished(1)[0].image == model.paint(1)).all()
+    assert "not finite" in bad.broken().error.message
+    assert sum(isinstance(event, Broken) for event in bad.events) == 1
+
+
+@both
+def test_progress_is_told_only_to_those_who_asked(engine, kind):
+    model, loud, quiet = kind(), Inbox(), Inbox()
     engine.submit(request(model, 1, progress=True), loud)
     engine.submit(request(model, 2), quiet)
     loud.finished(1), quiet.finished(1)
-    assert [e.step for e in loud.events if isinstance(e, Progress)] == [1, 2, 3]
+    assert [e.step for e in loud.events if isinstance(e, Progress)][:2] == [1, 2]
     assert not any(isinstance(e, Progress) for e in quiet.events)
 
 
-def test_leaving_a_stream_cancels_the_rest(engine):
+@both
+def test_leaving_a_stream_cancels_the_rest(engine, kind):
     gate = threading.Semaphore(1)
-    model = FakeGenerator(gate=gate)
+    model = kind(gate=gate)
 
     async def look_once() -> None:
         stream = engine.stream(request(model, 1, steps=1000, progress=True))
@@ -168,14 +225,15 @@ def test_leaving_a_stream_cancels_the_rest(engine):
     asyncio.run(look_once())
     gate.release(1)
     inbox = Inbox()
-    engine.submit(request(FakeGenerator(), 2), inbox)
+    engine.submit(request(FakeStepper(), 2), inbox)
     inbox.finished(1)
     assert model.steps_done <= 2
 
 
-def test_a_stopping_engine_tells_everyone_who_waits():
+@both
+def test_a_stopping_engine_tells_everyone_who_waits(kind):
     gate = threading.Semaphore(0)
-    engine, model = Engine(max_batch=1), FakeGenerator(gate=gate)
+    engine, model = Engine(max_batch=1), kind(gate=gate)
     running, waiting = Inbox(), Inbox()
     engine.submit(request(model, 1), running)
     assert model.began.wait(20)
@@ -186,3 +244,10 @@ def test_a_stopping_engine_tells_everyone_who_waits():
     stopper.join(20)
     assert isinstance(waiting.broken().error, Unavailable)
     assert isinstance(running.events[-1], (Broken, Finished))
+
+
+def test_every_finished_image_says_how_full_its_batches_were(engine):
+    model, inbox = FakeStepper(), Inbox()
+    engine.submit(request(model, 1, 2), inbox)
+    assert [done.batch for done in inbox.finished(2)] == [2.0, 2.0]
+    assert all(np.isfinite([done.queued_s, done.compute_s]).all() for done in inbox.finished(2))

@@ -1,0 +1,82 @@
+"""One denoising step of images that share a model, whatever their samplers, lengths and guidance. Pure torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from services.generation.slots import Slot
+from vouch.errors import Internal
+from vouch.sampling import Rows, advance, clean_of
+
+
+def begin(slot: Slot) -> None:
+    """Give an admitted slot its latents and its encoded prompt."""
+    request, model = slot.ticket.request, slot.model
+    if not model.stepwise:
+        slot.total = request.steps
+        return
+    slot.path = model.trajectory(request.steps)
+    slot.total = len(slot.path)
+    slot.said = model.encode(request.prompt)
+    slot.unsaid = model.encode("") if request.guidance > 1 else None
+    slot.generator = torch.Generator().manual_seed(slot.seed)
+    slot.x = model.noise(slot.generator) * slot.path.start
+    slot.x0 = torch.zeros_like(slot.x)
+
+
+def denoise(slots: Sequence[Slot]) -> None:
+    """Take every slot one step further. When it raises, none has moved."""
+    rows = Rows.of([(slot.path, slot.step) for slot in slots])
+    x = torch.cat([slot.x for slot in slots])
+    x0 = clean_of(rows, x, _guided(slots, rows.input * x, rows.timestep))
+    after = advance(rows, x, x0, torch.cat([slot.x0 for slot in slots]), _noise(slots))
+    for place, slot in enumerate(slots):
+        slot.x, slot.x0 = after[place : place + 1], x0[place : place + 1]
+        slot.step += 1
+        slot.mates += len(slots)
+
+
+def _guided(slots: Sequence[Slot], x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    """Classifier-free guidance (Ho & Salimans 2022): only the slots that use it are computed twice."""
+    twice = [place for place, slot in enumerate(slots) if slot.unsaid is not None]
+    said = [slot.said for slot in slots]
+    if not twice:
+        return slots[0].model.predict(x, timesteps, torch.cat(said))
+    unsaid = [slot.unsaid for slot in slots if slot.unsaid is not None]
+    both = slots[0].model.predict(
+        torch.cat([x, x[twice]]), torch.cat([timesteps, timesteps[twice]]), torch.cat([*said, *unsaid])
+    )
+    out, without = both[: len(slots)], both[len(slots) :]
+    scale = torch.tensor([slots[place].ticket.request.guidance for place in twice])[:, None, None, None]
+    out[twice] = without + scale * (out[twice] - without)
+    return out
+
+
+def _noise(slots: Sequence[Slot]) -> torch.Tensor:
+    """Fresh noise for those whose sampler takes some, each from its own generator."""
+    return torch.cat(
+        [
+            slot.model.noise(slot.generator)
+            if slot.path.noise_weight[slot.step]
+            else torch.zeros_like(slot.x)
+            for slot in slots
+        ]
+    )
+
+
+@torch.inference_mode()
+def finish(slots: Sequence[Slot]) -> None:
+    """Turn clean latents into pixels and hand them out. What is not finite fails its own request alone."""
+    x = torch.cat([slot.x for slot in slots])
+    finite = x.flatten(1).isfinite().all(1).tolist()
+    for slot, fine in zip(slots, finite, strict=True):
+        if not fine:
+            slot.ticket.fail(
+                Internal("This image came out as no image at all: its latents are not finite numbers.")
+            )
+    good = [slot for slot, fine in zip(slots, finite, strict=True) if fine]
+    if good:
+        for slot, image in zip(good, good[0].model.decode(x[finite]), strict=True):
+            slot.tell_finished(image)

@@ -1,0 +1,42 @@
+"""What the engine needs of a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from vouch.sampling import Trajectory
+
+OnStep = Callable[[int, int], bool]
+
+
+class Model(Protocol):
+    """A generator version in memory. Latents are float32 [N, C, h, w], encoded prompts [N, L, D]."""
+
+    @property
+    def stepwise(self) -> bool:
+        """False: only `generate` works, and draws its images whole."""
+        ...
+
+    def trajectory(self, steps: int) -> Trajectory: ...
+    def encode(self, prompt: str) -> torch.Tensor: ...
+    def noise(self, generator: torch.Generator) -> torch.Tensor:
+        """Standard normal latents [1, C, h, w]."""
+        ...
+
+    def predict(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        """What the network says of noised latents at timesteps [N]."""
+        ...
+
+    def decode(self, x: torch.Tensor) -> np.ndarray:
+        """Pixels uint8 [N, H, W, 3] of clean latents."""
+        ...
+
+    def generate(
+        self, prompts: list[str], seeds: list[int], steps: int, guidance: float, on_step: OnStep | None
+    ) -> np.ndarray:
+        """Whole images, uint8 [N, H, W, 3]."""
+        ...

@@ -1,0 +1,39 @@
+"""Images drawn whole by diffusers' own pipeline: the way of models whose scheduler no table can stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from services.generation.slots import Slot
+from vouch.errors import Cancelled
+
+
+def alike(slots: Sequence[Slot]) -> list[list[Slot]]:
+    """Slots that one call of the pipeline can draw: of equal steps and guidance."""
+    groups: dict[tuple[int, float], list[Slot]] = {}
+    for slot in slots:
+        request = slot.ticket.request
+        groups.setdefault((request.steps, request.guidance), []).append(slot)
+    return list(groups.values())
+
+
+def draw_whole(slots: Sequence[Slot], still_wanted: Callable[[Sequence[Slot]], bool]) -> None:
+    """From noise to pixels. Ends early, with nothing handed out, when nobody wants them any more."""
+    request = slots[0].ticket.request
+
+    def on_step(step: int, total: int) -> bool:
+        for slot in slots:
+            slot.step, slot.mates = (
+                min(step, total - 1),
+                slot.mates + len(slots),
+            )  # the last step ends with the pixels
+        return still_wanted(slots)
+
+    prompts, seeds = [slot.ticket.request.prompt for slot in slots], [slot.seed for slot in slots]
+    try:
+        images = request.model.generate(prompts, seeds, request.steps, request.guidance, on_step)
+    except Cancelled:
+        return
+    for slot, image in zip(slots, images, strict=True):
+        slot.step = slot.total
+        slot.tell_finished(image)
