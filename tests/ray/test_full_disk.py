@@ -23,7 +23,9 @@ pytestmark = [
 def no_room(system: Running, deployment: str) -> Iterator[None]:
     """No file of the deployment may grow beyond one byte: the kernel answers as it does on a full disk or quota."""
     children = psutil.Process(system.process.pid).children(recursive=True)
-    replicas = [child for child in children if f"ServeReplica:vouch:{deployment}" in " ".join(child.cmdline())]
+    replicas = [
+        child for child in children if f"ServeReplica:vouch:{deployment}" in " ".join(child.cmdline())
+    ]
     assert replicas
     limits = [replica.rlimit(psutil.RLIMIT_FSIZE) for replica in replicas]
     for replica, (_, hard) in zip(replicas, limits, strict=True):
