@@ -64,6 +64,7 @@ class FakeSystem(FakeOperations):
         self.scored: list[str] = []
         self.stream_versions: list[str] = []
         self.break_after: int | None = None
+        self.whole_because = ""
         """Items after which a score stream ends with UNAVAILABLE; None never."""
         self.hold_after: int | None = None
         """Items after which a score stream says nothing more; None never."""
@@ -98,6 +99,7 @@ class FakeSystem(FakeOperations):
             generator_version=self.champion, generator_name=NAMES[self.champion], width=SIZE, height=SIZE,
             sampler="fake", default_steps=4, default_guidance=2.0, labels=LABELS, attributes=[shapes],
             example_prompts=["neutrophil"], max_images_per_call=64, max_images_per_stream=10_000,
+            whole_because=self.whole_because,
         )  # fmt: skip
 
     def _draw(self, request: Any, most: int) -> list[g.GeneratedImage]:

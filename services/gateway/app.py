@@ -312,6 +312,7 @@ def _summary(tally: Tally) -> Any:
         engine_s=tally.engine_s,
         score_s=tally.score_s,
         total_s=tally.elapsed_s,
+        whole_because=tally.whole_because,
     )
 
 
@@ -334,6 +335,7 @@ def _description(told: Description) -> Any:
         max_images_per_stream=validation.MAX_IMAGES_PER_STREAM,
         max_steps=validation.MAX_STEPS,
         max_guidance=validation.MAX_GUIDANCE,
+        whole_because=told.whole_because,
     )
 
 

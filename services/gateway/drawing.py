@@ -71,6 +71,7 @@ class Tally:
     score_s: float = 0.0
     generator_version: str = ""
     reward_version: str = ""
+    whole_because: str = ""
 
     @property
     def elapsed_s(self) -> float:
@@ -190,6 +191,7 @@ class Studio:
         scores = [picture.score for picture in pictures if picture.score]
         await asyncio.to_thread(self._catalog.images.add, records, scores)
         batch_s = max(image.engine_s for image in drawn)
+        tally.whole_because = drawn[0].whole_because
         metrics.IMAGES.inc(len(pictures))
         tally.add(pictures, batch_s, reply.score_s if reply else 0.0)
         return pictures

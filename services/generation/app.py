@@ -129,6 +129,7 @@ class Generation:
             label=label,
             engine_s=done.compute_s,
             waited_s=done.queued_s,
+            whole_because=loaded.model.generator.whole_because,
         )
 
 

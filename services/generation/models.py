@@ -44,6 +44,7 @@ class ServedGenerator:
             labels=words.labels,
             attributes=tuple((name.replace("_", " "), values) for name, values in words.attributes.items()),
             examples=_examples(words),
+            whole_because=self.generator.whole_because,
         )
 
 

@@ -45,6 +45,7 @@ class Drawn:
     label: str  # the class that the prompt declares, "" when the version has no vocabulary
     engine_s: float  # seconds from its first step to its pixels
     waited_s: float
+    whole_because: str = ""  # why diffusers' own pipeline drew it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,3 +62,4 @@ class Description:
     labels: tuple[str, ...] = ()
     attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     examples: tuple[str, ...] = ()
+    whole_because: str = ""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import grpc
 import pytest
 
@@ -98,3 +100,15 @@ def test_a_description_names_the_words_and_limits(client: Client):
     assert (described.max_images_per_call, described.max_images_per_stream) == (64, 10_000)
     for prompt in described.example_prompts:
         client.generate_images(prompt, steps=1, score=False)
+
+
+def test_a_scheduler_that_shares_no_steps_draws_whole_images_and_says_so(client, registry, models, tmp_path):
+    folder = tmp_path / "ancestral"
+    shutil.copytree(models / "first", folder)
+    for path in (folder / "model_index.json", folder / "scheduler" / "scheduler_config.json"):
+        path.write_text(path.read_text().replace("DDIMScheduler", "EulerAncestralDiscreteScheduler"))
+    other = registry.publish(folder, kind="generator", format="diffusers", name="generator-ancestral")
+    reply = client.generate_images("monocyte", count=2, seed=5, steps=2, version=other.digest)
+    assert [image.generator_version for image in reply.images] == [other.digest] * 2
+    assert "EulerAncestralDiscreteScheduler" in reply.summary.whole_because
+    assert client.generate_images("monocyte", seed=5, steps=2).summary.whole_because == ""

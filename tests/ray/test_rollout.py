@@ -24,6 +24,9 @@ def back_to_first(client: Client, first: Version):
         client.roll_back_rollout(rollout.rollout_id)
     if champion(client) != first.digest:
         serve(client, first)
+    until(
+        lambda: client.get_serving("generator").slots[0].converged
+    )  # what was taken back may serve a moment longer
 
 
 def champion(client: Client) -> str:

@@ -10,8 +10,10 @@ from rich.text import Text
 
 from vouch.cli import render
 from vouch.cli.session import Session, command
+from vouch.errors import Unavailable
 
 if TYPE_CHECKING:
+    from vouch.client import Client
     from vouch.client.values import GetServingResponse, ServingSlot
 
 app = typer.Typer()
@@ -30,16 +32,28 @@ def status(session: Session) -> None:
     with session.connect() as client:
         serving = client.get_serving()
         address = client.address
-    session.emit({"address": address, **render.plain(serving)}, lambda: _view(address, serving))
+        whole_because = _whole_because(client)
+    told = {"address": address, **render.plain(serving), "whole_because": whole_because}
+    session.emit(told, lambda: _view(address, serving, whole_because))
 
 
-def _view(address: str, serving: GetServingResponse) -> Any:
+def _whole_because(client: Client) -> str:
+    """Why the generator draws images whole; empty when it goes step by step, or when nothing is loaded yet."""
+    try:
+        return client.describe_generator().whole_because
+    except Unavailable:
+        return ""
+
+
+def _view(address: str, serving: GetServingResponse, whole_because: str) -> Any:
     columns = ("slot", "serves", "digest", "candidate", "replicas", "state")
     started = f", started {render.ago(serving.started_at)}" if serving.started_at else ""
     parts: list[Any] = [
         Text(f"vouch {serving.vouch_version} at {address}{started}", style="bold"),
         render.table(columns, map(_row, serving.slots), empty="Nothing serves yet."),
     ]
+    if whole_because:
+        parts.append(Text(f"Images are drawn whole, one request after another: {whole_because}", "yellow"))
     for slot in serving.slots:
         for replica in slot.replicas:
             if not replica.ok:

@@ -54,6 +54,7 @@ class GenerationSummary:
     engine_s: float
     score_s: float
     total_s: float
+    whole_because: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,7 @@ class DescribeGeneratorResponse:
     max_images_per_stream: int
     max_steps: int
     max_guidance: float
+    whole_because: str
 
 
 # ---- reward

@@ -93,20 +93,22 @@ class GenerationProgress(_message.Message):
     def __init__(self, images_done: _Optional[int] = ..., images_total: _Optional[int] = ..., step: _Optional[int] = ..., total_steps: _Optional[int] = ..., elapsed_s: _Optional[float] = ...) -> None: ...
 
 class GenerationSummary(_message.Message):
-    __slots__ = ("images", "generator_version", "reward_version", "engine_s", "score_s", "total_s")
+    __slots__ = ("images", "generator_version", "reward_version", "engine_s", "score_s", "total_s", "whole_because")
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     GENERATOR_VERSION_FIELD_NUMBER: _ClassVar[int]
     REWARD_VERSION_FIELD_NUMBER: _ClassVar[int]
     ENGINE_S_FIELD_NUMBER: _ClassVar[int]
     SCORE_S_FIELD_NUMBER: _ClassVar[int]
     TOTAL_S_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_BECAUSE_FIELD_NUMBER: _ClassVar[int]
     images: int
     generator_version: str
     reward_version: str
     engine_s: float
     score_s: float
     total_s: float
-    def __init__(self, images: _Optional[int] = ..., generator_version: _Optional[str] = ..., reward_version: _Optional[str] = ..., engine_s: _Optional[float] = ..., score_s: _Optional[float] = ..., total_s: _Optional[float] = ...) -> None: ...
+    whole_because: str
+    def __init__(self, images: _Optional[int] = ..., generator_version: _Optional[str] = ..., reward_version: _Optional[str] = ..., engine_s: _Optional[float] = ..., score_s: _Optional[float] = ..., total_s: _Optional[float] = ..., whole_because: _Optional[str] = ...) -> None: ...
 
 class GeneratedImage(_message.Message):
     __slots__ = ("data", "media_type", "digest", "index", "width", "height", "prompt", "seed", "sampler", "steps", "guidance", "generator_version", "generator_name", "reward_version", "score", "score_std", "criterion_scores", "created_at")
@@ -162,7 +164,7 @@ class DescribeGeneratorRequest(_message.Message):
     def __init__(self, version: _Optional[str] = ...) -> None: ...
 
 class DescribeGeneratorResponse(_message.Message):
-    __slots__ = ("generator_version", "generator_name", "width", "height", "sampler", "default_steps", "default_guidance", "open_vocabulary", "labels", "attributes", "example_prompts", "max_images_per_call", "max_images_per_stream", "max_steps", "max_guidance")
+    __slots__ = ("generator_version", "generator_name", "width", "height", "sampler", "default_steps", "default_guidance", "open_vocabulary", "labels", "attributes", "example_prompts", "max_images_per_call", "max_images_per_stream", "max_steps", "max_guidance", "whole_because")
     GENERATOR_VERSION_FIELD_NUMBER: _ClassVar[int]
     GENERATOR_NAME_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +180,7 @@ class DescribeGeneratorResponse(_message.Message):
     MAX_IMAGES_PER_STREAM_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
     MAX_GUIDANCE_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_BECAUSE_FIELD_NUMBER: _ClassVar[int]
     generator_version: str
     generator_name: str
     width: int
@@ -193,7 +196,8 @@ class DescribeGeneratorResponse(_message.Message):
     max_images_per_stream: int
     max_steps: int
     max_guidance: float
-    def __init__(self, generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., sampler: _Optional[str] = ..., default_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., open_vocabulary: bool = ..., labels: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[_Union[PromptAttribute, _Mapping]]] = ..., example_prompts: _Optional[_Iterable[str]] = ..., max_images_per_call: _Optional[int] = ..., max_images_per_stream: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_guidance: _Optional[float] = ...) -> None: ...
+    whole_because: str
+    def __init__(self, generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., sampler: _Optional[str] = ..., default_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., open_vocabulary: bool = ..., labels: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[_Union[PromptAttribute, _Mapping]]] = ..., example_prompts: _Optional[_Iterable[str]] = ..., max_images_per_call: _Optional[int] = ..., max_images_per_stream: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_guidance: _Optional[float] = ..., whole_because: _Optional[str] = ...) -> None: ...
 
 class PromptAttribute(_message.Message):
     __slots__ = ("name", "values")
