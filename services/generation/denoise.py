@@ -68,15 +68,22 @@ def _noise(slots: Sequence[Slot]) -> torch.Tensor:
 
 @torch.inference_mode()
 def finish(slots: Sequence[Slot]) -> None:
-    """Turn clean latents into pixels and hand them out. What is not finite fails its own request alone."""
-    x = torch.cat([slot.x for slot in slots])
-    finite = x.flatten(1).isfinite().all(1).tolist()
-    for slot, fine in zip(slots, finite, strict=True):
-        if not fine:
-            slot.ticket.fail(
-                Internal("This image came out as no image at all: its latents are not finite numbers.")
-            )
-    good = [slot for slot, fine in zip(slots, finite, strict=True) if fine]
-    if good:
-        for slot, image in zip(good, good[0].model.decode(x[finite]), strict=True):
-            slot.tell_finished(image)
+    """Turn clean latents into pixels and hand them out, but for those that nobody waits for any more.
+
+    Latents that are not finite fail their own request alone.
+    """
+    good = [slot for slot in slots if not slot.ticket.cancelled and _finite(slot)]
+    if not good:
+        return
+    images = good[0].model.decode(torch.cat([slot.x for slot in good]))
+    for slot, image in zip(good, images, strict=True):
+        slot.tell_finished(image)
+
+
+def _finite(slot: Slot) -> bool:
+    finite = bool(slot.x.isfinite().all())
+    if not finite:
+        slot.ticket.fail(
+            Internal("This image came out as no image at all: its latents are not finite numbers.")
+        )
+    return finite
