@@ -31,7 +31,9 @@ class Generator:
         self.sampler: str = type(pipe.scheduler).__name__.removesuffix("Scheduler")
         self.whole_because = _why_whole(pipe)
         """Why images can only be drawn whole, by diffusers' own loop; "" when they go step by step."""
-        self._encode = functools.lru_cache(maxsize=PROMPTS_KEPT)(self._encode_now)
+        # Caches of plain functions: one of a method would hold the generator in a circle, and a version that has been
+        # swapped out must go at once.
+        self._encode = functools.lru_cache(maxsize=PROMPTS_KEPT)(functools.partial(_encoded, pipe))
         self._trajectory = functools.lru_cache(maxsize=64)(functools.partial(trajectory, pipe.scheduler))
 
     # ---- step by step
@@ -48,11 +50,6 @@ class Generator:
     def encode(self, prompt: str) -> torch.Tensor:
         """The prompt as the network reads it, [1, L, D]; a repeated prompt is not computed again."""
         return self._encode(prompt)
-
-    @torch.inference_mode()
-    def _encode_now(self, prompt: str) -> torch.Tensor:
-        encoded: torch.Tensor = self.pipe.encode_prompt(prompt, "cpu", 1, False)[0]
-        return encoded
 
     def noise(self, generator: torch.Generator) -> torch.Tensor:
         """Standard normal latents float32 [1, C, h, w]."""
@@ -114,6 +111,12 @@ class Generator:
 
 def _uint8(pixels: np.ndarray) -> np.ndarray:
     return (pixels * 255).round().astype(np.uint8)
+
+
+@torch.inference_mode()
+def _encoded(pipe: Any, prompt: str) -> torch.Tensor:
+    encoded: torch.Tensor = pipe.encode_prompt(prompt, "cpu", 1, False)[0]
+    return encoded
 
 
 def _why_whole(pipe: Any) -> str:

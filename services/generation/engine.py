@@ -113,8 +113,7 @@ class Engine:
             use_threads(self._threads)
         with torch.inference_mode():
             while self._admit():
-                for batch in _by_model(self._running):
-                    self._advance(batch)
+                self._advance_all()
                 self._retire()
         self._refuse_the_rest()
 
@@ -135,6 +134,11 @@ class Engine:
             slot.admitted = now
             self._guarded([slot], lambda slots: begin(slots[0]))
         return True
+
+    def _advance_all(self) -> None:
+        # Not in the loop of the thread: what it holds while it waits would keep a version that is no longer served.
+        for batch in _by_model(self._running):
+            self._advance(batch)
 
     def _advance(self, batch: list[Slot]) -> None:
         """One step of the batch, or all of them where the model can do no less."""

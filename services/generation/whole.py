@@ -23,10 +23,8 @@ def draw_whole(slots: Sequence[Slot], still_wanted: Callable[[Sequence[Slot]], b
 
     def on_step(step: int, total: int) -> bool:
         for slot in slots:
-            slot.step, slot.mates = (
-                min(step, total - 1),
-                slot.mates + len(slots),
-            )  # the last step ends with the pixels
+            slot.step = min(step, total - 1)  # the last step ends with the pixels
+            slot.mates += len(slots)
         return still_wanted(slots)
 
     prompts, seeds = [slot.ticket.request.prompt for slot in slots], [slot.seed for slot in slots]

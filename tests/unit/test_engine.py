@@ -4,40 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+import weakref
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from services.generation.engine import Engine
-from services.generation.slots import Broken, Event, Finished, ImageRequest, Progress
+from services.generation.slots import Broken, Finished, ImageRequest, Progress
 from tests.fakes import FakeGenerator, FakeStepper
+from tests.inbox import Inbox
 from vouch.errors import Exhausted, Internal, Unavailable
-
-
-class Inbox:
-    """Collects what the engine delivers, and waits until a request has ended."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.arrived = threading.Condition()
-
-    def __call__(self, event: Event) -> None:
-        with self.arrived:
-            self.events.append(event)
-            self.arrived.notify_all()
-
-    def finished(self, count: int) -> list[Finished]:
-        with self.arrived:
-            assert self.arrived.wait_for(lambda: len(self._finished()) >= count, timeout=20)
-        return self._finished()
-
-    def broken(self) -> Broken:
-        with self.arrived:
-            assert self.arrived.wait_for(lambda: any(isinstance(e, Broken) for e in self.events), timeout=20)
-        return next(event for event in self.events if isinstance(event, Broken))
-
-    def _finished(self) -> list[Finished]:
-        return [event for event in self.events if isinstance(event, Finished)]
 
 
 @pytest.fixture
@@ -50,6 +28,14 @@ def engine():
 def request(model: FakeGenerator, *seeds: int, **changes) -> ImageRequest:
     values = {"model": model, "prompt": "neutrophil", "seeds": seeds, "steps": 3, "guidance": 1.0, **changes}
     return ImageRequest(**values)
+
+
+def until(what: Callable[[], bool]) -> None:
+    """Look again and again: the threads let go a moment after they have told."""
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        threading.Event().wait(0.01)
 
 
 both = pytest.mark.parametrize("kind", [FakeStepper, FakeGenerator], ids=["stepwise", "whole"])
@@ -251,3 +237,13 @@ def test_every_finished_image_says_how_full_its_batches_were(engine):
     engine.submit(request(model, 1, 2), inbox)
     assert [done.batch for done in inbox.finished(2)] == [2.0, 2.0]
     assert all(np.isfinite([done.queued_s, done.compute_s]).all() for done in inbox.finished(2))
+
+
+@both
+def test_a_model_that_nobody_draws_with_any_more_is_let_go(engine, kind):
+    inbox, model = Inbox(), kind()
+    gone = weakref.ref(model)
+    engine.submit(request(model, 1), inbox)
+    inbox.finished(1)
+    del model
+    until(lambda: gone() is None)

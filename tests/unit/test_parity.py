@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
@@ -18,8 +17,8 @@ from diffusers import (
 
 from services.generation.engine import Engine
 from services.generation.slots import ImageRequest
+from tests.inbox import Inbox
 from tests.tiny import save_generator
-from tests.unit.test_engine import Inbox
 from vouch.pipelines import Generator, load_pipeline
 
 SAMPLERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -94,5 +93,4 @@ def test_a_scheduler_without_a_table_is_drawn_whole_and_says_why(engine, folder)
     model = Generator(pipe, None, 10, 2.0)
     assert not model.stepwise
     assert "EulerAncestralDiscreteScheduler" in model.whole_because
-    torch.manual_seed(0)
     assert drawn(engine, ImageRequest(model, "monocyte", (7,), 3, 2.0)).shape == (32, 32, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -55,3 +57,15 @@ def test_a_step_that_says_no_stops_the_drawing(generator: Generator) -> None:
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"no model_index\.json"):
         load_generator(tmp_path)
+
+
+def test_a_generator_is_freed_without_waiting_for_the_garbage_collector(tmp_path: Path) -> None:
+    generator = load_generator(save_generator(tmp_path / "generator", seed=2))
+    generator.encode("monocyte"), generator.trajectory(3)
+    gone = weakref.ref(generator)
+    gc.disable()
+    try:
+        del generator
+        assert gone() is None
+    finally:
+        gc.enable()

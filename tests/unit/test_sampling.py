@@ -38,6 +38,11 @@ KINDS = {
 }
 
 
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+# Without any signal left, predicted noise says nothing of the clean image: nobody trains that.
+CASES = [case for case in itertools.product(KINDS, PREDICTIONS) if case != ("ddim zero snr", "epsilon")]
+
+
 def scheduler(kind: str, prediction: str):
     made, config = KINDS[kind]
     return made(**{**BETAS, "prediction_type": prediction, **config})
@@ -88,11 +93,8 @@ def batch_walk(paths: list[Trajectory], seeds: list[int]) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 14, 20])
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "prediction"), CASES)
 def test_every_step_is_the_one_of_diffusers(kind, prediction, steps):
-    if kind == "ddim zero snr" and prediction == "epsilon":
-        pytest.skip("pure noise says nothing of the clean image: nobody trains this")
     theirs = diffusers_walk(scheduler(kind, prediction), steps, seed=3)
     ours = our_walk(trajectory(scheduler(kind, prediction), steps), seed=3)
     assert torch.isfinite(theirs).all()
