@@ -60,6 +60,7 @@ class Engine:
         ticket = Ticket(request, deliver)
         now = time.monotonic()
         with self._changed:
+            self._waiting.drop_cancelled()
             if len(self._waiting) + len(request.seeds) > self._max_waiting:
                 raise Exhausted(
                     f"{len(self._waiting)} images wait already and the queue holds {self._max_waiting}; "

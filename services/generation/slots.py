@@ -138,15 +138,20 @@ class Waiting:
 
     def take(self, limit: int) -> list[Slot]:
         """Up to `limit` slots, one of each client in turn; cancelled ones are dropped."""
+        self.drop_cancelled()
         taken: list[Slot] = []
         while len(taken) < limit and self._lines:
             client, line = self._lines.popitem(last=False)
-            while line and line[0].ticket.cancelled:
-                line.popleft()
-                self._count -= 1
-            if line:
-                taken.append(line.popleft())
-                self._count -= 1
+            taken.append(line.popleft())
+            self._count -= 1
             if line:
                 self._lines[client] = line  # behind the others now
         return taken
+
+    def drop_cancelled(self) -> None:
+        """Whoever left leaves room."""
+        lines = (
+            (client, [s for s in line if not s.ticket.cancelled]) for client, line in self._lines.items()
+        )
+        self._lines = OrderedDict((client, deque(line)) for client, line in lines if line)
+        self._count = sum(map(len, self._lines.values()))

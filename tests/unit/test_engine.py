@@ -119,6 +119,18 @@ def test_a_request_beyond_the_queue_is_refused_whole(engine, kind):
 
 
 @both
+def test_a_caller_who_leaves_the_queue_makes_room_at_once(engine, kind):
+    gate = threading.Semaphore(0)
+    model, inbox = kind(gate=gate), Inbox()
+    engine.submit(request(model, 1, 2, 3, 4), inbox)
+    assert model.began.wait(20)
+    engine.submit(request(model, *range(10, 18)), inbox).cancel()
+    engine.submit(request(model, *range(20, 28)), inbox)
+    gate.release(100)
+    assert len(inbox.finished(12)) == 12
+
+
+@both
 def test_a_cancelled_request_frees_the_engine_at_the_next_step(engine, kind):
     gate = threading.Semaphore(0)
     model, left, next_one = kind(gate=gate), Inbox(), Inbox()
