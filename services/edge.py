@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
@@ -206,10 +206,20 @@ def code_of(error: errors.VouchError) -> grpc.StatusCode:
 
 
 def status_of(error: errors.VouchError) -> status_pb2.Status:
-    """What travels in the trailing metadata: code, sentence, and `ErrorInfo` with the reason."""
-    info = any_pb2.Any()
-    info.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))
-    return status_pb2.Status(code=code_of(error).value[0], message=_shortened(str(error)), details=[info])
+    """What travels in the trailing metadata: code, sentence, `ErrorInfo` with the reason, and `RetryInfo` where
+    the error knows when to come again."""
+    details = [_packed(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))]
+    if isinstance(error, errors.Exhausted) and error.retry_after_s is not None:
+        wait = duration_pb2.Duration()
+        wait.FromMilliseconds(int(error.retry_after_s * 1000))
+        details.append(_packed(error_details_pb2.RetryInfo(retry_delay=wait)))
+    return status_pb2.Status(code=code_of(error).value[0], message=_shortened(str(error)), details=details)
+
+
+def _packed(detail: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
 
 
 def refuse(context: Context, error: BaseException) -> None:

@@ -24,10 +24,28 @@ REQUEST_SECONDS = Histogram(
 )
 IMAGES = Counter("vouch_images_total", "Images drawn and stored.")
 BATCH_IMAGES = Histogram(
-    "vouch_engine_batch_images", "Images denoised together.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+    "vouch_engine_batch_images", "Images in a denoising step.", buckets=(1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
 )
-WAIT_SECONDS = Histogram("vouch_engine_wait_seconds", "Seconds that an image waited.", buckets=_SECONDS)
-ENGINE_SECONDS = Histogram("vouch_engine_seconds", "Seconds that a batch was computed.", buckets=_SECONDS)
+STEPS = Counter("vouch_engine_steps_total", "Denoising steps of batches.")
+IMAGE_STEPS = Counter("vouch_engine_image_steps_total", "Evaluations of the network for one image each.")
+WAIT_SECONDS = Histogram(
+    "vouch_engine_wait_seconds", "Seconds that an image waited for a slot.", buckets=_SECONDS
+)
+ADMISSION_STEPS = Histogram(
+    "vouch_engine_admission_steps",
+    "Denoising steps that began before an image for which a slot was free had got it.",
+    buckets=(0, 1, 2, 3, 5, 10, 100),
+)
+ENGINE_SECONDS = Histogram(
+    "vouch_engine_seconds", "Seconds of an image from its first step to its pixels.", buckets=_SECONDS
+)
+STAGE_SECONDS = Histogram(
+    "vouch_engine_stage_seconds", "Seconds of one piece of work of the engine.", ["stage"],
+    buckets=(0.001, 0.0025, *_SECONDS),
+)  # fmt: skip
+EVICTIONS = Counter(
+    "vouch_engine_evictions_total", "Images let go before they were done, by reason.", ["reason"]
+)
 WAITING = Gauge("vouch_engine_waiting_images", "Images that wait.", multiprocess_mode="livesum")
 RUNNING = Gauge("vouch_engine_running_images", "Images being denoised.", multiprocess_mode="livesum")
 SCORES = Counter("vouch_scores_total", "Images scored.")

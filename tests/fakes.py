@@ -62,7 +62,7 @@ class FakeStepper(FakeGenerator):
 
     stepwise = True
 
-    def trajectory(self, steps: int) -> Trajectory:
+    def trajectory(self, steps: int, sampler: str = "", eta: float = 0.0) -> Trajectory:
         one, zero = np.ones(steps, np.float32), np.zeros(steps, np.float32)
         return Trajectory(
             timestep=np.arange(steps, 0, -1, dtype=np.float32),

@@ -73,8 +73,15 @@ class FailedPrecondition(VouchError):
 
 
 class Exhausted(VouchError):
+    """`retry_after_s`: when the same call may find room; None when nobody can say."""
+
     reason = "EXHAUSTED"
     exit_code = 6
+
+    def __init__(self, message: str, reason: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, reason)
+        self.retry_after_s = retry_after_s
+        self.args = (self.message, self.reason, retry_after_s)
 
 
 class StorageFull(Exhausted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from collections.abc import Callable, Sequence
@@ -13,7 +14,16 @@ import torch
 
 from vouch.captions import Vocabulary
 from vouch.errors import Cancelled, InvalidInput
-from vouch.sampling import Trajectory, UnsupportedScheduler, trajectory
+from vouch.kernels import Eager, Network
+from vouch.samplers import SAMPLERS
+from vouch.sampling import (
+    Trajectory,
+    UnsupportedScheduler,
+    check_eta,
+    sampler_of,
+    trajectory,
+    with_sampler,
+)
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 DEFAULTS_FILE = "defaults.json"
@@ -28,13 +38,19 @@ class Generator:
         self.pipe, self.vocabulary = pipe, vocabulary
         self.default_steps, self.default_guidance = steps, guidance
         self.height = self.width = pipe.unet.config.sample_size * pipe.vae_scale_factor
-        self.sampler: str = type(pipe.scheduler).__name__.removesuffix("Scheduler")
+        self.sampler = sampler_of(pipe.scheduler)
+        self.network: Network = Eager(pipe.unet)
+        """What computes a step; another may take its place between two steps."""
+        self.kernel = "eager"
+        """What `network` is and why, for people."""
+        self.base: Generator | None = None
+        """Whose weights an adapted generator shares, but for those that its adapter changes."""
         self.whole_because = _why_whole(pipe)
         """Why images can only be drawn whole, by diffusers' own loop; "" when they go step by step."""
         # Caches of plain functions: one of a method would hold the generator in a circle, and a version that has been
         # swapped out must go at once.
         self._encode = functools.lru_cache(maxsize=PROMPTS_KEPT)(functools.partial(_encoded, pipe))
-        self._trajectory = functools.lru_cache(maxsize=64)(functools.partial(trajectory, pipe.scheduler))
+        self._trajectory = functools.lru_cache(maxsize=64)(functools.partial(_walked, pipe.scheduler))
 
     # ---- step by step
 
@@ -43,9 +59,24 @@ class Generator:
         """Whether `trajectory`, `encode`, `predict` and `decode` draw what the pipeline draws."""
         return not self.whole_because
 
-    def trajectory(self, steps: int) -> Trajectory:
+    def trajectory(self, steps: int, sampler: str = "", eta: float = 0.0) -> Trajectory:
         """The coefficients of every step. Raises InvalidInput for more steps than the model was trained with."""
-        return self._trajectory(steps)
+        return self._trajectory(steps, sampler, eta)
+
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """What a request may choose."""
+        return () if self.whole_because else tuple(SAMPLERS)
+
+    def check_sampler(self, sampler: str, eta: float) -> None:
+        """Raises InvalidInput, or UnsupportedScheduler, for what this generator cannot walk."""
+        if self.whole_because and (eta or sampler not in ("", self.sampler)):
+            raise InvalidInput(
+                f"This generator draws with {self.sampler} and nothing else: {self.whole_because}. "
+                "Leave sampler and eta out."
+            )
+        if not self.whole_because:
+            self.trajectory(1, sampler, eta)
 
     def encode(self, prompt: str) -> torch.Tensor:
         """The prompt as the network reads it, [1, L, D]; a repeated prompt is not computed again."""
@@ -61,8 +92,7 @@ class Generator:
     @torch.inference_mode()
     def predict(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         """What the network says of latents [N, C, h, w] at timesteps [N] with prompts [N, L, D]: [N, C, h, w]."""
-        said: torch.Tensor = self.pipe.unet(x, timesteps, prompts, return_dict=False)[0]
-        return said
+        return self.network(x, timesteps, prompts)
 
     @torch.inference_mode()
     def decode(self, x: torch.Tensor) -> np.ndarray:
@@ -109,6 +139,11 @@ class Generator:
         return _uint8(result.images)
 
 
+def _walked(scheduler: Any, steps: int, sampler: str, eta: float) -> Trajectory:
+    check_eta(sampler or sampler_of(scheduler), eta)
+    return trajectory(with_sampler(scheduler, sampler), steps, eta)
+
+
 def _uint8(pixels: np.ndarray) -> np.ndarray:
     return (pixels * 255).round().astype(np.uint8)
 
@@ -144,13 +179,37 @@ def load_generator(folder: Path, parent_folder: Path | None = None) -> Generator
         raise InvalidInput(
             f"{base.name} is not a diffusers model: it holds no model_index.json.", "NOT_A_GENERATOR"
         )
-    pipe = load_pipeline(base)
-    if (Path(folder) / LORA_FILE).is_file():
-        pipe.load_lora_weights(str(folder), weight_name=LORA_FILE)
-        pipe.fuse_lora()
-        pipe.unload_lora_weights()
-    steps, guidance = _defaults(base)
-    return Generator(pipe, Vocabulary.load(base), steps, guidance)
+    generator = Generator(load_pipeline(base), Vocabulary.load(base), *_defaults(base))
+    return adapt(generator, folder) if (Path(folder) / LORA_FILE).is_file() else generator
+
+
+def adapt(base: Generator, folder: Path) -> Generator:
+    """`base` with the LoRA in `folder` fused in. Every weight that the adapter leaves alone stays the base's own, in
+    the same memory; the base itself draws as before."""
+    pipe = _sharing(base.pipe)
+    pipe.load_lora_weights(str(folder), weight_name=LORA_FILE)
+    for module in (*pipe.unet.modules(), *pipe.text_encoder.modules()):
+        if hasattr(module, "base_layer") and hasattr(module, "lora_A"):
+            changed = module.base_layer
+            changed.weight = torch.nn.Parameter(changed.weight.detach().clone(), requires_grad=False)
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    vocabulary = Vocabulary.load(folder) or base.vocabulary
+    adapted = Generator(pipe, vocabulary, base.default_steps, base.default_guidance)
+    adapted.base = base
+    return adapted
+
+
+def _sharing(pipe: Any) -> Any:
+    """A second pipeline with modules of its own around the same tensors."""
+    parts = dict(pipe.components)
+    for name in ("unet", "text_encoder"):
+        tensors = {id(tensor): tensor for tensor in (*parts[name].parameters(), *parts[name].buffers())}
+        parts[name] = copy.deepcopy(parts[name], tensors)
+    parts["scheduler"] = copy.deepcopy(pipe.scheduler)  # drawing whole images moves its state
+    shared = type(pipe)(**parts, requires_safety_checker=False)
+    shared.set_progress_bar_config(disable=True)
+    return shared
 
 
 def load_pipeline(folder: Path) -> Any:

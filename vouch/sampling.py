@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from vouch.errors import InvalidInput
+from vouch.samplers import SAMPLERS
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,32 @@ class UnsupportedScheduler(InvalidInput):
     """A scheduler that no table can stand for; its name and the reason are in the message."""
 
     reason = "UNSUPPORTED_SCHEDULER"
+
+
+def sampler_of(scheduler: Any) -> str:
+    """The name of a scheduler's sampler; for one that no request can choose, the scheduler's own."""
+    kind = type(scheduler).__name__
+    return next((name for name, known in SAMPLERS.items() if known == kind), kind.removesuffix("Scheduler"))
+
+
+def with_sampler(scheduler: Any, sampler: str) -> Any:
+    """A scheduler of the same noise levels that walks them with another sampler; "" keeps it.
+
+    Raises InvalidInput for a sampler that is not in SAMPLERS.
+    """
+    if sampler in ("", sampler_of(scheduler)):
+        return scheduler
+    if sampler not in SAMPLERS:
+        raise InvalidInput(f"sampler is {sampler!r}; choose one of {', '.join(SAMPLERS)}.")
+    import diffusers
+
+    return getattr(diffusers, SAMPLERS[sampler]).from_config(scheduler.config)
+
+
+def check_eta(sampler: str, eta: float) -> None:
+    """Raises InvalidInput for a stochastic share that the sampler cannot take."""
+    if eta and sampler != "ddim":
+        raise InvalidInput(f"eta is {eta:g}; only the sampler ddim takes one, and this is {sampler}.")
 
 
 def trajectory(scheduler: Any, steps: int, eta: float = 0.0) -> Trajectory:

@@ -80,6 +80,15 @@ class ModelSettings(_Group):
     """Serve's limit per replica; its own default of 5 collapses throughput."""
 
 
+class GenerationSettings(ModelSettings):
+    """The generator."""
+
+    compile: bool = True
+    """Compile the U-Net beside the first serving (needs a C++ compiler; a minute or two on two cores)."""
+    packages: Path | None = None
+    """Where compiled code is kept; None is the user's cache. Native code: nobody else may write there."""
+
+
 class RewardSettings(ModelSettings):
     """The reward model is small: larger batches cost it little."""
 
@@ -124,7 +133,7 @@ class Settings(BaseSettings):
     blobs_url: str = ""
     """fsspec URL, e.g. s3://bucket/vouch; "" is the state folder."""
     server: ServerSettings = ServerSettings()
-    generation: ModelSettings = ModelSettings()
+    generation: GenerationSettings = GenerationSettings()
     reward: RewardSettings = RewardSettings()
     rollout: RolloutSettings = RolloutSettings()
     training: TrainingSettings = TrainingSettings()

@@ -18,7 +18,7 @@ from services.gateway.drawing import Picture, Studio, Tally
 from services.gateway.handles import GenerationHandle, RewardHandle, stream
 from services.gateway.observed import observed
 from services.gateway.scoring import Item, Result, Scoring
-from services.generation.orders import Description
+from services.generation.orders import Description, DrawPreview
 from services.reward.orders import ItemRefusal
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
@@ -76,6 +76,9 @@ class Gateway:
             if isinstance(event, Picture):
                 sent += 1
                 yield generation_pb2.StreamImagesResponse(image=_image(event))
+                continue
+            if isinstance(event, DrawPreview):
+                yield generation_pb2.StreamImagesResponse(preview=_preview(event))
                 continue
             progress = generation_pb2.GenerationProgress(
                 images_done=sent,
@@ -232,7 +235,7 @@ class Gateway:
 
 def _ray_error(error: BaseException) -> VouchError | None:
     if isinstance(error, BackPressureError):
-        return Exhausted("Too many requests wait already; try again in a moment.")
+        return Exhausted("Too many requests wait already; try again in a second.", retry_after_s=1.0)
     if isinstance(error, (RayActorError, DeploymentUnavailableError)):
         return Unavailable(
             "The part of the system that this call needs is restarting; try again in a moment."
@@ -260,6 +263,9 @@ def _drawing(request: Any, *, stream: bool) -> validation.Drawing:
         reward_version=request.reward_version,
         timeout_s=_optional(request, "timeout_s"),
         stream=stream,
+        sampler=request.sampler,
+        eta=request.eta,
+        preview_every=request.preview_every if stream else 0,
     )
 
 
@@ -304,6 +310,12 @@ def _image(picture: Picture) -> Any:
     return message
 
 
+def _preview(told: DrawPreview) -> Any:
+    return generation_pb2.ImagePreview(
+        index=told.index, step=told.step, total_steps=told.total, data=told.data, media_type="image/png"
+    )
+
+
 def _summary(tally: Tally) -> Any:
     return generation_pb2.GenerationSummary(
         images=tally.images,
@@ -336,6 +348,8 @@ def _description(told: Description) -> Any:
         max_steps=validation.MAX_STEPS,
         max_guidance=validation.MAX_GUIDANCE,
         whole_because=told.whole_because,
+        kernel=told.kernel,
+        samplers=told.samplers,
     )
 
 

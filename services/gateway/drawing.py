@@ -15,13 +15,14 @@ from typing import Protocol
 
 from services import metrics
 from services.gateway.validation import Drawing
-from services.generation.orders import Description, Drawn, DrawOrder, DrawProgress
+from services.generation.orders import Description, Drawn, DrawOrder, DrawPreview, DrawProgress
 from services.reward.orders import ItemRefusal, ScoreOrder, ScoreReply
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
 from vouch.errors import AlreadyExists, DeadlineExceeded, Internal, InvalidInput
 from vouch.records import ImageRecord, Score
 from vouch.registry import Registry
+from vouch.samplers import sampler_name
 
 CHUNK = 16  # images of a stream that are drawn, scored and stored together
 IN_FLIGHT = 2  # chunks at once: one is drawn while the one before is scored and stored
@@ -31,7 +32,7 @@ class GenerationPort(Protocol):
     """The generation deployment, as the gateway sees it."""
 
     async def draw_all(self, order: DrawOrder) -> list[Drawn]: ...
-    def draw(self, order: DrawOrder) -> AsyncGenerator[DrawProgress | Drawn, None]: ...
+    def draw(self, order: DrawOrder) -> AsyncGenerator[DrawProgress | DrawPreview | Drawn, None]: ...
     async def describe(self, request_id: str, version: str) -> Description: ...
 
 
@@ -59,6 +60,10 @@ class Step:
 
     step: int
     total: int
+
+
+Event = Step | DrawPreview | Picture
+"""What happens in a stream."""
 
 
 @dataclass
@@ -107,7 +112,7 @@ class Studio:
         except asyncio.TimeoutError as error:
             raise _too_late(drawing) from error
 
-    async def stream(self, drawing: Drawing, tally: Tally) -> AsyncIterator[Step | Picture]:
+    async def stream(self, drawing: Drawing, tally: Tally) -> AsyncIterator[Event]:
         """Pictures as soon as they are stored, with steps between them. Leaving early stops the drawing."""
         drawing, stored = await self._resume(drawing)
         for picture in stored:
@@ -213,11 +218,9 @@ class Studio:
         )
         return replace(drawing, version=generator.version, reward_version=reward)
 
-    async def _pump(
-        self, drawing: Drawing, missing: list[int], tally: Tally
-    ) -> AsyncGenerator[Step | Picture, None]:
+    async def _pump(self, drawing: Drawing, missing: list[int], tally: Tally) -> AsyncGenerator[Event, None]:
         chunks = iter([missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)])
-        events: asyncio.Queue[Step | Picture | Exception] = asyncio.Queue(maxsize=4 * CHUNK)
+        events: asyncio.Queue[Event | Exception] = asyncio.Queue(maxsize=4 * CHUNK)
         workers = [asyncio.create_task(self._work(chunks, drawing, tally, events)) for _ in range(IN_FLIGHT)]
         left = len(missing)
         try:
@@ -235,7 +238,7 @@ class Studio:
         chunks: Iterator[list[int]],
         drawing: Drawing,
         tally: Tally,
-        events: asyncio.Queue[Step | Picture | Exception],
+        events: asyncio.Queue[Event | Exception],
     ) -> None:
         try:
             for chunk in chunks:
@@ -244,6 +247,8 @@ class Studio:
                     async for answer in answers:
                         if isinstance(answer, Drawn):
                             drawn.append(answer)
+                        elif isinstance(answer, DrawPreview):
+                            await events.put(answer)
                         else:
                             await events.put(Step(step=answer.step, total=answer.total))
                 for picture in await self._keep(drawing, drawn, tally):
@@ -252,9 +257,7 @@ class Studio:
             await events.put(error)
 
 
-async def _next(
-    events: asyncio.Queue[Step | Picture | Exception], drawing: Drawing, tally: Tally
-) -> Step | Picture:
+async def _next(events: asyncio.Queue[Event | Exception], drawing: Drawing, tally: Tally) -> Event:
     left_s = None if drawing.timeout_s is None else max(0.0, drawing.timeout_s - tally.elapsed_s)
     try:
         event = await asyncio.wait_for(events.get(), left_s)
@@ -280,6 +283,7 @@ def _check_same(drawing: Drawing, records: Sequence[ImageRecord]) -> None:
             record.prompt == drawing.prompt
             and drawing.steps in (None, record.steps)
             and drawing.guidance in (None, record.guidance)
+            and (not drawing.sampler or sampler_name(drawing.sampler, drawing.eta) == record.sampler)
             and drawing.version in ("", record.generator_version)
         )
         if not same:
@@ -346,4 +350,8 @@ def _order(drawing: Drawing, indices: Sequence[int], *, progress: bool = False) 
         version=drawing.version,
         client=drawing.request_id,
         progress=progress,
+        sampler=drawing.sampler,
+        eta=drawing.eta,
+        preview_every=drawing.preview_every if progress else 0,
+        timeout_s=drawing.timeout_s,
     )

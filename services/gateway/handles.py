@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from services.generation.orders import Description, Drawn, DrawOrder, DrawProgress
+from services.generation.orders import Description, Drawn, DrawOrder, DrawPreview, DrawProgress
 from services.reward.orders import ScoreOrder, ScoreReply
 
 
@@ -21,7 +21,7 @@ class GenerationHandle:
         drawn: list[Drawn] = await call(self._handle.draw_all, order)
         return drawn
 
-    async def draw(self, order: DrawOrder) -> AsyncGenerator[DrawProgress | Drawn, None]:
+    async def draw(self, order: DrawOrder) -> AsyncGenerator[DrawProgress | DrawPreview | Drawn, None]:
         async for event in stream(self._streaming.draw, order):
             yield event
 

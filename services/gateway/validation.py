@@ -36,6 +36,9 @@ class Drawing:
     score: bool
     reward_version: str
     timeout_s: float | None  # None: no limit
+    sampler: str = ""  # "": the generator's own
+    eta: float = 0.0
+    preview_every: int = 0
 
 
 def check_drawing(
@@ -51,6 +54,9 @@ def check_drawing(
     reward_version: str,
     timeout_s: float | None,
     stream: bool,
+    sampler: str = "",
+    eta: float = 0.0,
+    preview_every: int = 0,
 ) -> Drawing:
     """Raises InvalidInput with a sentence that names the field, its limits, and what to do."""
     given_id = check_request_id(request_id)
@@ -66,6 +72,9 @@ def check_drawing(
         score=score,
         reward_version=reward_version,
         timeout_s=check_timeout(timeout_s, stream=stream),
+        sampler=sampler,
+        eta=check_eta(eta),
+        preview_every=_within("preview_every", preview_every, 0, MAX_STEPS),
     )
 
 
@@ -99,6 +108,12 @@ def check_guidance(guidance: float | None) -> float | None:
     raise InvalidInput(
         f"guidance is {guidance}; it must be a number from 0 to {MAX_GUIDANCE:g}. Leave it out for the default."
     )
+
+
+def check_eta(eta: float) -> float:
+    if math.isfinite(eta) and 0 <= eta <= 1:
+        return eta
+    raise InvalidInput(f"eta is {eta}; it must be a number from 0 to 1. Leave it out for 0, no added noise.")
 
 
 def check_prompt(prompt: str) -> str:

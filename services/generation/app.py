@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
+import time
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+from platformdirs import user_cache_path
 from ray import serve
 
 from services import metrics
 from services.convergence import Convergence, Loaded, Routes
-from services.generation.models import ServedGenerator, load_version
-from services.generation.orders import Description, Drawn, DrawOrder, DrawProgress
-from services.generation.slots import Finished, ImageRequest
+from services.generation.metered import Metered
+from services.generation.models import Loader, ServedGenerator
+from services.generation.orders import Description, Drawn, DrawOrder, DrawPreview, DrawProgress
+from services.generation.slots import Finished, ImageRequest, Preview
 from services.threads import share
 from vouch import images
 from vouch.catalog import Catalog
 from vouch.registry import Registry
+from vouch.samplers import sampler_name
 from vouch.settings import Settings
 
 SLOT = "generator"
@@ -28,7 +35,9 @@ class Generation:
     """One replica: draws what it is ordered with the version that its routing table, or the order, names."""
 
     def __init__(self, settings: Settings) -> None:
-        from services.generation.engine import Engine  # brings torch, which only this process needs
+        # They bring torch, which only this process needs.
+        from services.generation.engine import Engine
+        from services.generation.workshop import Workshop
 
         self._catalog = Catalog(settings.resolved_catalog_url)
         registry = Registry(self._catalog, settings.folder.models)
@@ -36,13 +45,15 @@ class Generation:
             max_batch=settings.generation.max_batch,
             max_waiting=max(settings.generation.max_queued, 64),
             threads=settings.generation.threads or share(1.0),
+            encode=_encoded,
+            observer=Metered(),
         )
-        self._encoders = ThreadPoolExecutor(2, "encode")
+        self._workshop = Workshop(_packages(settings))
         self._convergence: Convergence[ServedGenerator] = Convergence(
             slot=SLOT,
             replica=serve.get_replica_context().replica_id.unique_id,
             desired=functools.partial(self._catalog.serving.get, SLOT),
-            load=functools.partial(_timed_load, registry),
+            load=functools.partial(_timed_load, Loader(registry, self._workshop.equip)),
             report=self._catalog.reports.put,
             poll_s=settings.rollout.poll_s,
             on_swap=_count_swap,
@@ -57,11 +68,12 @@ class Generation:
         drawn = [event async for event in self.draw(order) if isinstance(event, Drawn)]
         return sorted(drawn, key=lambda image: image.index)
 
-    async def draw(self, order: DrawOrder) -> AsyncIterator[DrawProgress | Drawn]:
-        """Images as they end, with progress between them when the order asks for it.
+    async def draw(self, order: DrawOrder) -> AsyncIterator[DrawProgress | DrawPreview | Drawn]:
+        """Images as they end, with progress and previews between them when the order asks for them.
 
-        Raises InvalidInput (the prompt has a word that the version never learned), NotFound and CorruptVersion (an
-        explicit version), Exhausted (the queue is full), Unavailable (nothing is loaded yet).
+        Raises InvalidInput (the prompt has a word that the version never learned, or it cannot walk with the sampler),
+        NotFound and CorruptVersion (an explicit version), Exhausted (the queue is full), Unavailable (nothing is
+        loaded yet), DeadlineExceeded.
         """
         loaded = await self._choose(order)
         served = loaded.model
@@ -71,7 +83,9 @@ class Generation:
         async with aclosing(self._engine.stream(request)) as events:
             async for event in events:
                 if isinstance(event, Finished):
-                    yield await self._finish(order, request, event, loaded, label)
+                    yield _drawn(order, request, event, loaded, label)
+                elif isinstance(event, Preview):
+                    yield _preview(order, event)
                 elif event.step > told:  # one line for the furthest, not one for each image
                     told = event.step
                     self._note_load()
@@ -104,37 +118,51 @@ class Generation:
             return self._convergence.routes.choose(order.request_id)
         return await asyncio.to_thread(self._convergence.version, order.version)
 
-    async def _finish(
-        self,
-        order: DrawOrder,
-        request: ImageRequest,
-        done: Finished,
-        loaded: Loaded[ServedGenerator],
-        label: str,
-    ) -> Drawn:
-        _observe(done)
-        loop = asyncio.get_running_loop()
-        data = await loop.run_in_executor(self._encoders, images.encode_png, done.image)
-        return Drawn(
-            index=order.indices[done.index],
-            data=data,
-            width=done.image.shape[1],
-            height=done.image.shape[0],
-            seed=request.seeds[done.index],
-            sampler=loaded.model.generator.sampler,
-            steps=request.steps,
-            guidance=request.guidance,
-            version=loaded.digest,
-            version_name=loaded.model.version.name,
-            label=label,
-            engine_s=done.compute_s,
-            waited_s=done.queued_s,
-            whole_because=loaded.model.generator.whole_because,
-        )
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as it leaves the engine."""
+
+    data: bytes
+    width: int
+    height: int
+
+
+def _encoded(image: np.ndarray) -> Picture:
+    return Picture(images.encode_png(image), image.shape[1], image.shape[0])
+
+
+def _preview(order: DrawOrder, event: Preview) -> DrawPreview:
+    index = order.indices[event.index]
+    return DrawPreview(index=index, step=event.step, total=event.total, data=event.image.data)
+
+
+def _drawn(
+    order: DrawOrder, request: ImageRequest, done: Finished, loaded: Loaded[ServedGenerator], label: str
+) -> Drawn:
+    metrics.ENGINE_SECONDS.observe(done.compute_s)
+    generator = loaded.model.generator
+    return Drawn(
+        index=order.indices[done.index],
+        data=done.image.data,
+        width=done.image.width,
+        height=done.image.height,
+        seed=request.seeds[done.index],
+        sampler=sampler_name(order.sampler or generator.sampler, order.eta),
+        steps=request.steps,
+        guidance=request.guidance,
+        version=loaded.digest,
+        version_name=loaded.model.version.name,
+        label=label,
+        engine_s=done.compute_s,
+        waited_s=done.queued_s,
+        whole_because=generator.whole_because,
+    )
 
 
 def _request(order: DrawOrder, served: ServedGenerator) -> ImageRequest:
     generator = served.generator
+    generator.check_sampler(order.sampler, order.eta)
     return ImageRequest(
         model=generator,
         prompt=order.prompt,
@@ -143,19 +171,24 @@ def _request(order: DrawOrder, served: ServedGenerator) -> ImageRequest:
         guidance=generator.default_guidance if order.guidance is None else order.guidance,
         client=order.client,
         progress=order.progress,
+        sampler=order.sampler,
+        eta=order.eta,
+        preview_every=order.preview_every,
+        deadline=math.inf if order.timeout_s is None else time.monotonic() + order.timeout_s,
     )
 
 
-def _timed_load(registry: Registry, digest: str) -> ServedGenerator:
+def _packages(settings: Settings) -> Path | None:
+    """Where compiled code is kept: with the user, so that another state folder need not pay for it again."""
+    if not settings.generation.compile:
+        return None
+    return settings.generation.packages or Path(user_cache_path("vouch")) / "compiled"
+
+
+def _timed_load(loader: Loader, digest: str) -> ServedGenerator:
     with metrics.LOAD_SECONDS.labels(SLOT).time():
-        return load_version(registry, digest)
+        return loader.load(digest)
 
 
 def _count_swap(routes: Routes[ServedGenerator]) -> None:
     metrics.SWAPS.labels(SLOT).inc()
-
-
-def _observe(done: Finished) -> None:
-    metrics.WAIT_SECONDS.observe(done.queued_s)
-    metrics.ENGINE_SECONDS.observe(done.compute_s)
-    metrics.BATCH_IMAGES.observe(done.batch)

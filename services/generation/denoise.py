@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 
-from services.generation.slots import Slot
+from services.generation.slots import Preview, Slot
 from vouch.errors import Internal
 from vouch.sampling import Rows, advance, clean_of
+
+Encode = Callable[[np.ndarray], Any]
+"""What becomes of pixels, uint8 [H, W, 3], before they are handed out."""
 
 
 def begin(slot: Slot) -> None:
@@ -17,7 +22,7 @@ def begin(slot: Slot) -> None:
     if not model.stepwise:
         slot.total = request.steps
         return
-    slot.path = model.trajectory(request.steps)
+    slot.path = model.trajectory(request.steps, request.sampler, request.eta)
     slot.total = len(slot.path)
     slot.said = model.encode(request.prompt)
     slot.unsaid = model.encode("") if request.guidance > 1 else None
@@ -67,7 +72,7 @@ def _noise(slots: Sequence[Slot]) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def finish(slots: Sequence[Slot]) -> None:
+def finish(slots: Sequence[Slot], encode: Encode) -> None:
     """Turn clean latents into pixels and hand them out, but for those that nobody waits for any more.
 
     Latents that are not finite fail their own request alone.
@@ -77,7 +82,16 @@ def finish(slots: Sequence[Slot]) -> None:
         return
     images = good[0].model.decode(torch.cat([slot.x for slot in good]))
     for slot, image in zip(good, images, strict=True):
-        slot.tell_finished(image)
+        slot.tell_finished(encode(image))
+
+
+@torch.inference_mode()
+def preview(slot: Slot, x0: torch.Tensor, step: int, encode: Encode) -> None:
+    """Show the clean image that the network predicted after `step` steps, latents [1, C, h, w]."""
+    if not slot.ticket.cancelled and x0.isfinite().all():
+        image = slot.model.decode(x0)[0]
+        slot.ticket.tell(Preview(slot.index, step, slot.total, encode(image)))
+    slot.previewing = False
 
 
 def _finite(slot: Slot) -> bool:

@@ -11,18 +11,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from services.generation.denoise import begin, denoise, finish
+from services.generation.denoise import Encode, begin, denoise, finish, preview
+from services.generation.observer import Observer
+from services.generation.pace import Pace
 from services.generation.slots import (
     Broken,
     Deliver,
     Event,
     Finished,
     ImageRequest,
+    Preview,
     Progress,
     Slot,
     Ticket,
@@ -33,19 +36,34 @@ from services.threads import use_threads
 from vouch.errors import Exhausted, Internal, Unavailable, VouchError
 
 
+STOPPING = "the system is shutting down; try again when it is up"
+
+
 class Engine:
     """Runs image requests on one thread, and turns latents into pixels on another.
 
     max_batch: slots, images denoised together. max_waiting: images that may wait; a request beyond them is refused
     with `Exhausted`. threads: torch threads of the engine's thread (None: leave torch alone, as fakes want).
+    encode: what becomes of pixels before they are handed out, on the second thread. observer: told what happens.
     """
 
-    def __init__(self, *, max_batch: int = 8, max_waiting: int = 256, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_batch: int = 8,
+        max_waiting: int = 256,
+        threads: int | None = None,
+        encode: Encode = lambda image: image,
+        observer: Observer | None = None,
+    ) -> None:
         self._max_batch, self._max_waiting, self._threads = max_batch, max_waiting, threads
+        self._encode, self._observer = encode, observer or Observer()
         self._waiting = Waiting()
         self._running: list[Slot] = []
         self._changed = threading.Condition()
         self._stopping = False
+        self._steps = 0  # that have begun
+        self._pace = Pace()
         self._decoder = ThreadPoolExecutor(1, "decode", initializer=self._one_thread)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -55,23 +73,36 @@ class Engine:
     def submit(self, request: ImageRequest, deliver: Deliver) -> Ticket:
         """Queue the request. `deliver` is called from the engine's threads and must not block.
 
-        Raises Exhausted when the queue has no room for all its images.
+        Raises Exhausted when the queue has no room for all its images, Unavailable when the engine has been told to
+        stop.
         """
         ticket = Ticket(request, deliver)
         now = time.monotonic()
         with self._changed:
-            self._waiting.drop_cancelled()
-            if len(self._waiting) + len(request.seeds) > self._max_waiting:
-                raise Exhausted(
-                    f"{len(self._waiting)} images wait already and the queue holds {self._max_waiting}; "
-                    "try again in a moment or ask for fewer images"
-                )
+            if self._stopping:
+                raise Unavailable(STOPPING)
+            self._let_go(self._waiting.drop_cancelled())
+            self._check_room(len(request.seeds))
+            free = self._max_batch - len(self._running) - len(self._waiting)
             for index in range(len(request.seeds)):
-                self._waiting.add(Slot(ticket, index, now))
+                slot = Slot(ticket, index, now)
+                slot.free_since = self._steps if index < free else None
+                self._waiting.add(slot)
             self._changed.notify()
         return ticket
 
-    async def stream(self, request: ImageRequest) -> AsyncGenerator[Progress | Finished, None]:
+    def _check_room(self, images: int) -> None:
+        beyond = len(self._waiting) + images - self._max_waiting
+        if beyond <= 0:
+            return
+        again_s = self._pace.seconds_for(beyond)
+        raise Exhausted(
+            f"{len(self._waiting)} images wait already and the queue holds {self._max_waiting}; "
+            f"try again in about {again_s:.2g} s or ask for fewer images",
+            retry_after_s=again_s,
+        )
+
+    async def stream(self, request: ImageRequest) -> AsyncGenerator[Progress | Preview | Finished, None]:
         """Submit and yield events until every image is finished. Leaving early cancels the rest.
 
         Raises Exhausted at once, and whatever made the request fail.
@@ -100,12 +131,14 @@ class Engine:
         return self._thread.is_alive()
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """End the thread at the next denoising step; requests that are left fail with `Unavailable`."""
+        """End the thread at the next denoising step; requests that are left fail with `Unavailable`.
+
+        A step that takes longer than `timeout_s` is not waited for; the thread ends after it all the same.
+        """
         with self._changed:
             self._stopping = True
             self._changed.notify()
         self._thread.join(timeout_s)
-        self._decoder.shutdown()
 
     # ---- the engine's thread
 
@@ -117,48 +150,69 @@ class Engine:
                 self._advance_all()
                 self._retire()
         self._refuse_the_rest()
+        self._decoder.shutdown()
 
     def _admit(self) -> bool:
         """Fill free slots; wait while there is nothing to do. False when the engine stops."""
         with self._changed:
             while not self._stopping:
-                free = self._max_batch - len(self._running)
-                new = self._waiting.take(free)
+                self._expire(self._waiting)
+                self._let_go(self._waiting.drop_cancelled())
+                new = self._waiting.take(self._max_batch - len(self._running))
                 self._running += new
                 if self._running:
                     break
                 self._changed.wait()
             else:
                 return False
+        self._begin(new)
+        return True
+
+    def _begin(self, new: Sequence[Slot]) -> None:
         now = time.monotonic()
         for slot in new:
             slot.admitted = now
-            self._guarded([slot], lambda slots: begin(slots[0]))
-        return True
+            steps = None if slot.free_since is None else self._steps - slot.free_since
+            self._observer.admitted(now - slot.since, steps)
+            with self._observer.stage("begin"):
+                self._guarded([slot], lambda slots: begin(slots[0]))
 
     def _advance_all(self) -> None:
         # Not in the loop of the thread: what it holds while it waits would keep a version that is no longer served.
+        started = time.perf_counter()
+        self._steps += 1
         for batch in _by_model(self._running):
-            self._advance(batch)
+            with self._observer.stage("denoise"):
+                self._advance(batch)
+            self._observer.stepped(len(batch), sum(slot.rows for slot in batch))
+        self._pace.busy(time.perf_counter() - started)
 
     def _advance(self, batch: list[Slot]) -> None:
         """One step of the batch, or all of them where the model can do no less."""
         if batch[0].model.stepwise:
             self._guarded(batch, denoise)
             self._report(batch)
+            self._preview(batch)
             return
         for mates in alike(batch):
-            self._guarded(mates, lambda slots: draw_whole(slots, self._still_wanted))
+            self._guarded(mates, lambda slots: draw_whole(slots, self._still_wanted, self._encode))
 
     def _still_wanted(self, slots: Sequence[Slot]) -> bool:
         """Asked between the steps of images that are drawn whole."""
         self._report(slots)
+        self._expire(slots)
         return not self._stopping and any(not slot.ticket.cancelled for slot in slots)
 
     def _report(self, slots: Sequence[Slot]) -> None:
         for slot in slots:
             if slot.ticket.request.progress:
                 slot.ticket.tell(Progress(slot.index, slot.step, slot.total))
+
+    def _preview(self, slots: Sequence[Slot]) -> None:
+        for slot in slots:
+            if slot.wants_preview:
+                slot.previewing = True
+                self._decoder.submit(preview, slot, slot.x0, slot.step, self._encode)
 
     def _guarded(self, batch: list[Slot], work: Callable[[Sequence[Slot]], None]) -> None:
         """Do the work; when it fails, find the slot that broke it by doing it for each alone, and fail its request."""
@@ -173,24 +227,41 @@ class Engine:
 
     def _retire(self) -> None:
         """Let go of what is done, cancelled or broken; the pixels of what is done are another thread's work."""
+        self._expire(self._running)
         left = [slot for slot in self._running if not (slot.ticket.cancelled or slot.done)]
-        done = [slot for slot in self._running if slot.done and slot.model.stepwise]
+        done = [slot for slot in self._running if slot.done]
+        self._let_go([slot for slot in self._running if slot.ticket.cancelled and not slot.done])
         with self._changed:
             self._running = left
-        for batch in _by_model(done):
-            self._decoder.submit(self._guarded, batch, finish)
+            self._pace.done(len(done))
+        for batch in _by_model([slot for slot in done if slot.model.stepwise]):
+            self._decoder.submit(self._guarded, batch, self._finish)
+
+    def _finish(self, slots: Sequence[Slot]) -> None:
+        with self._observer.stage("decode"):
+            finish(slots, self._encode)
+
+    def _expire(self, slots: Iterable[Slot]) -> None:
+        now = time.monotonic()
+        for slot in slots:
+            slot.ticket.expire(now)
+
+    def _let_go(self, slots: Sequence[Slot]) -> None:
+        for slot in slots:
+            self._observer.evicted(slot.ticket.why)
 
     def _one_thread(self) -> None:
         if self._threads is not None:
             use_threads(1)
 
     def _refuse_the_rest(self) -> None:
-        error = Unavailable("the system is shutting down; try again when it is up")
+        error = Unavailable(STOPPING)
         with self._changed:
             left = [*self._running, *self._waiting.take(self._max_waiting)]
             self._running = []
         for slot in left:
             slot.ticket.fail(error)
+        self._let_go(left)
 
 
 def _by_model(slots: list[Slot]) -> list[list[Slot]]:

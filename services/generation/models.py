@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.generation.orders import Description
@@ -45,28 +46,51 @@ class ServedGenerator:
             attributes=tuple((name.replace("_", " "), values) for name, values in words.attributes.items()),
             examples=_examples(words),
             whole_because=self.generator.whole_because,
+            kernel=self.generator.kernel,
+            samplers=self.generator.samplers,
         )
 
 
-def load_version(registry: Registry, digest: str) -> ServedGenerator:
-    """Verify every file of the version (and of its parent, when it is an adapter), load it, draw one image in one step.
+class Loader:
+    """Loads versions; those that adapt the same base share its memory. equip: told of every generator before its first
+    image."""
 
-    It takes one core: the engine may be busy with the others.
+    def __init__(
+        self, registry: Registry, equip: Callable[[Generator], None] = lambda generator: None
+    ) -> None:
+        self._registry, self._equip = registry, equip
+        self._whole: weakref.WeakValueDictionary[str, Generator] = weakref.WeakValueDictionary()
 
-    Raises NotFound, CorruptVersion (naming the file), InvalidInput when it is no generator.
-    """
-    from vouch.pipelines import load_generator
+    def load(self, digest: str) -> ServedGenerator:
+        """Verify every file of the version (and of its base, when it is an adapter), load it, draw one image in one
+        step. It takes one core: the engine may be busy with the others.
 
-    use_threads(1)
-    version = registry.get(digest)
-    if version.kind != "generator":
-        raise InvalidInput(f"{version.name} is a {version.kind}, not a generator")
-    folder = registry.open(version.digest)
-    parent = registry.open(_base(registry, version).digest) if version.format == "lora" else None
-    generator = load_generator(folder, parent)
-    served = ServedGenerator(version, generator, _vocabulary(folder, parent))
-    _warm_up(served)
-    return served
+        Raises NotFound, CorruptVersion (naming the file), InvalidInput when it is no generator.
+        """
+        use_threads(1)
+        version = self._registry.get(digest)
+        if version.kind != "generator":
+            raise InvalidInput(f"{version.name} is a {version.kind}, not a generator")
+        generator = self._adapted(version) if version.format == "lora" else self._base(version.digest)
+        self._equip(generator)
+        served = ServedGenerator(version, generator, generator.vocabulary)
+        _warm_up(served)
+        return served
+
+    def _base(self, digest: str) -> Generator:
+        from vouch.pipelines import load_generator
+
+        folder = self._registry.open(digest)
+        generator = self._whole.get(digest)
+        if generator is None:
+            generator = self._whole[digest] = load_generator(folder)
+        return generator
+
+    def _adapted(self, version: Version) -> Generator:
+        from vouch.pipelines import adapt
+
+        folder = self._registry.open(version.digest)
+        return adapt(self._base(_base(self._registry, version).digest), folder)
 
 
 def _base(registry: Registry, version: Version) -> Version:
@@ -75,10 +99,6 @@ def _base(registry: Registry, version: Version) -> Version:
         if ancestor.format != "lora":
             return ancestor
     raise NotFound(f"The model that {version.name} adapts is not in the registry.", "UNKNOWN_VERSION")
-
-
-def _vocabulary(folder: Path, parent: Path | None) -> Vocabulary | None:
-    return Vocabulary.load(folder) or (Vocabulary.load(parent) if parent else None)
 
 
 def _warm_up(served: ServedGenerator) -> None:

@@ -18,6 +18,10 @@ class DrawOrder:
     version: str = ""  # digest; "" for what the routing table says
     client: str = ""
     progress: bool = False
+    sampler: str = ""  # "" is the version's own
+    eta: float = 0.0
+    preview_every: int = 0  # steps; 0: none
+    timeout_s: float | None = None  # from now on; None: no limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,16 @@ class DrawProgress:
 
     step: int
     total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawPreview:
+    """How an image would look if it were done now."""
+
+    index: int
+    step: int
+    total: int
+    data: bytes  # PNG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +77,5 @@ class Description:
     attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     examples: tuple[str, ...] = ()
     whole_because: str = ""
+    kernel: str = ""  # how its U-Net is computed, and why
+    samplers: tuple[str, ...] = ()

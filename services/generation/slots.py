@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from vouch.errors import VouchError
+from vouch.errors import DeadlineExceeded, VouchError
 
 if TYPE_CHECKING:  # whoever orders images needs no torch
     import torch
@@ -30,6 +30,10 @@ class ImageRequest:
     guidance: float
     client: str = ""
     progress: bool = False
+    sampler: str = ""  # "" is the model's own
+    eta: float = 0.0
+    preview_every: int = 0  # steps between looks at the predicted clean image; 0: none
+    deadline: float = math.inf  # time.monotonic(), after which nobody waits any more
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,22 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """Image `index` of the request: uint8 [H, W, 3], seconds it waited, seconds from its first step to its pixels, and
-    the mean number of images that were denoised together with it."""
+class Preview:
+    """What image `index` would be if the network were right after `step` of `total` steps. `image` as in Finished."""
 
     index: int
-    image: np.ndarray
+    step: int
+    total: int
+    image: Any
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Image `index` of the request as the engine's `encode` made it (without one: uint8 [H, W, 3]), seconds it waited,
+    seconds from its first step to its pixels, and the mean number of images that were denoised together with it."""
+
+    index: int
+    image: Any
     queued_s: float
     compute_s: float
     batch: float
@@ -60,7 +74,7 @@ class Broken:
     error: VouchError
 
 
-Event = Progress | Finished | Broken
+Event = Progress | Preview | Finished | Broken
 Deliver = Callable[[Event], None]
 
 
@@ -71,18 +85,38 @@ class Ticket:
     request: ImageRequest
     deliver: Deliver
     cancelled: bool = field(default=False)
+    why: str = field(default="")
+    """Why its slots are let go: "cancelled", "deaf", or the reason of the error that ended it."""
+    _telling: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
-    def cancel(self) -> None:
+    def cancel(self, why: str = "cancelled") -> None:
+        self.why = self.why or why
         self.cancelled = True
 
     def tell(self, event: Event) -> None:
-        if not self.cancelled:
-            self.deliver(event)
+        """Deliver, unless the request has ended. A listener that raises is one who has left."""
+        with self._telling:
+            if self.cancelled:
+                return
+            try:
+                self.deliver(event)
+            except Exception:  # noqa: BLE001 - it is theirs: nobody else's image shall mind
+                self.cancel("deaf")
 
     def fail(self, error: VouchError) -> None:
         """The first failure of a request is told, and ends it."""
-        self.tell(Broken(error))
-        self.cancel()
+        with self._telling:  # two threads may find something wrong at once
+            self.tell(Broken(error))
+            self.cancel(error.reason.lower())
+
+    def expire(self, now: float) -> None:
+        """Fail when the time that the caller gave is up."""
+        if now > self.request.deadline and not self.cancelled:
+            self.fail(
+                DeadlineExceeded(
+                    "The images were not ready within timeout_s. Allow more, or ask for fewer images or steps."
+                )
+            )
 
 
 @dataclass(eq=False)
@@ -97,13 +131,16 @@ class Slot:
     total: int = 1
     mates: int = 0
     """Images denoised together, summed over the steps."""
+    free_since: int | None = None
+    """The engine's step count when it came, if a slot was free for it then."""
+    previewing: bool = False
     path: Trajectory = field(init=False)
     generator: torch.Generator = field(init=False)
     x: torch.Tensor = field(init=False)
     x0: torch.Tensor = field(init=False)
     said: torch.Tensor = field(init=False)
     """The encoded prompt, [1, L, D]; beside it `unsaid`, the empty prompt, where guidance wants it."""
-    unsaid: torch.Tensor | None = field(init=False)
+    unsaid: torch.Tensor | None = field(init=False, default=None)
 
     @property
     def model(self) -> Model:
@@ -114,10 +151,21 @@ class Slot:
         return self.ticket.request.seeds[self.index]
 
     @property
+    def rows(self) -> int:
+        """What it takes of a batch: guidance needs the network twice."""
+        return 1 if self.unsaid is None else 2
+
+    @property
     def done(self) -> bool:
         return self.step >= self.total
 
-    def tell_finished(self, image: np.ndarray) -> None:
+    @property
+    def wants_preview(self) -> bool:
+        """At every so many steps but the last, unless the preview before is still being made."""
+        every = self.ticket.request.preview_every
+        return bool(every) and not self.previewing and not self.done and self.step % every == 0
+
+    def tell_finished(self, image: Any) -> None:
         queued_s, compute_s = self.admitted - self.since, time.monotonic() - self.admitted
         self.ticket.tell(Finished(self.index, image, queued_s, compute_s, self.mates / self.total))
 
@@ -136,9 +184,11 @@ class Waiting:
         self._lines.setdefault(slot.ticket.request.client, deque()).append(slot)
         self._count += 1
 
+    def __iter__(self) -> Iterator[Slot]:
+        return (slot for line in self._lines.values() for slot in line)
+
     def take(self, limit: int) -> list[Slot]:
-        """Up to `limit` slots, one of each client in turn; cancelled ones are dropped."""
-        self.drop_cancelled()
+        """Up to `limit` slots, one of each client in turn."""
         taken: list[Slot] = []
         while len(taken) < limit and self._lines:
             client, line = self._lines.popitem(last=False)
@@ -148,10 +198,13 @@ class Waiting:
                 self._lines[client] = line  # behind the others now
         return taken
 
-    def drop_cancelled(self) -> None:
-        """Whoever left leaves room."""
-        lines = (
-            (client, [s for s in line if not s.ticket.cancelled]) for client, line in self._lines.items()
-        )
-        self._lines = OrderedDict((client, deque(line)) for client, line in lines if line)
-        self._count = sum(map(len, self._lines.values()))
+    def drop_cancelled(self) -> list[Slot]:
+        """Whoever left leaves room. The slots that were dropped."""
+        dropped = [slot for slot in self if slot.ticket.cancelled]
+        if dropped:
+            left = [slot for slot in self if not slot.ticket.cancelled]
+            self._lines.clear()
+            self._count = 0
+            for slot in left:
+                self.add(slot)
+        return dropped

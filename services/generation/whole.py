@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from services.generation.denoise import Encode
 from services.generation.slots import Slot
 from vouch.errors import Cancelled
 
@@ -17,9 +18,11 @@ def alike(slots: Sequence[Slot]) -> list[list[Slot]]:
     return list(groups.values())
 
 
-def draw_whole(slots: Sequence[Slot], still_wanted: Callable[[Sequence[Slot]], bool]) -> None:
+def draw_whole(slots: Sequence[Slot], still_wanted: Callable[[Sequence[Slot]], bool], encode: Encode) -> None:
     """From noise to pixels. Ends early, with nothing handed out, when nobody wants them any more."""
     request = slots[0].ticket.request
+    for slot in slots:
+        slot.mates = 0  # of a batch that broke, if this is another try
 
     def on_step(step: int, total: int) -> bool:
         for slot in slots:
@@ -34,4 +37,4 @@ def draw_whole(slots: Sequence[Slot], still_wanted: Callable[[Sequence[Slot]], b
         return
     for slot, image in zip(slots, images, strict=True):
         slot.step = slot.total
-        slot.tell_finished(image)
+        slot.tell_finished(encode(image))

@@ -43,6 +43,8 @@ def generate(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 200.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale, 0 to 30; 1 is none.")] = None,
+    sampler: Annotated[str, typer.Option(help="ddim, euler or dpm++2m. Default: the generator's own.")] = "",
+    eta: Annotated[float, typer.Option(help="Noise that ddim adds back, 0 to 1.")] = 0.0,
     version: Annotated[str, typer.Option(help="Generator by name or digest. Default: what serves.")] = "",
     score: Annotated[bool, typer.Option(help="Score the images with the reward model.")] = True,
 ) -> None:
@@ -56,7 +58,15 @@ def generate(
             _list_words(session, client)
             return
         events = client.stream_images(
-            prompt, count=count, seed=seed, steps=steps, guidance=guidance, version=version, score=score
+            prompt,
+            count=count,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            sampler=sampler,
+            eta=eta,
+            version=version,
+            score=score,
         )
         images, summary = _collect(events, count, out)
     _report(session, images, summary, out)

@@ -32,26 +32,30 @@ def status(session: Session) -> None:
     with session.connect() as client:
         serving = client.get_serving()
         address = client.address
-        whole_because = _whole_because(client)
-    told = {"address": address, **render.plain(serving), "whole_because": whole_because}
-    session.emit(told, lambda: _view(address, serving, whole_because))
+        whole_because, kernel = _drawing(client)
+    told = {"address": address, **render.plain(serving), "whole_because": whole_because, "kernel": kernel}
+    session.emit(told, lambda: _view(address, serving, whole_because, kernel))
 
 
-def _whole_because(client: Client) -> str:
-    """Why the generator draws images whole; empty when it goes step by step, or when nothing is loaded yet."""
+def _drawing(client: Client) -> tuple[str, str]:
+    """Why the generator draws images whole (empty when it goes step by step), and how its U-Net is computed; nothing
+    when nothing is loaded yet."""
     try:
-        return client.describe_generator().whole_because
+        generator = client.describe_generator()
     except Unavailable:
-        return ""
+        return "", ""
+    return generator.whole_because, generator.kernel
 
 
-def _view(address: str, serving: GetServingResponse, whole_because: str) -> Any:
+def _view(address: str, serving: GetServingResponse, whole_because: str, kernel: str) -> Any:
     columns = ("slot", "serves", "digest", "candidate", "replicas", "state")
     started = f", started {render.ago(serving.started_at)}" if serving.started_at else ""
     parts: list[Any] = [
         Text(f"vouch {serving.vouch_version} at {address}{started}", style="bold"),
         render.table(columns, map(_row, serving.slots), empty="Nothing serves yet."),
     ]
+    if kernel:
+        parts.append(Text(f"U-Net {kernel}", style="dim"))
     if whole_because:
         parts.append(Text(f"Images are drawn whole, one request after another: {whole_because}", "yellow"))
     for slot in serving.slots:

@@ -104,6 +104,8 @@ class AsyncClient:
         seed: int | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        sampler: str = "",
+        eta: float = 0.0,
         version: str = "",
         score: bool = True,
         reward_version: str = "",
@@ -112,8 +114,9 @@ class AsyncClient:
     ) -> values.GenerateImagesResponse:
         """1 to 64 images, scored and stored. `version` and `reward_version` are names, digests or prefixes."""
         request = rpcs.request(
-            "GenerateImages", prompt=prompt, count=count, seed=seed, steps=steps, guidance=guidance, version=version,
-            score=score, reward_version=reward_version, timeout_s=timeout_s, request_id=request_id,
+            "GenerateImages", prompt=prompt, count=count, seed=seed, steps=steps, guidance=guidance,
+            sampler=sampler, eta=eta, version=version, score=score, reward_version=reward_version,
+            timeout_s=timeout_s, request_id=request_id,
         )  # fmt: skip
         return to_value(await self._call("GenerateImages", request, deadline_of(timeout_s)))
 
@@ -125,16 +128,20 @@ class AsyncClient:
         seed: int | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        sampler: str = "",
+        eta: float = 0.0,
         version: str = "",
         score: bool = True,
         reward_version: str = "",
         timeout_s: float | None = None,
+        preview_every: int = 0,
         request_id: str = "",
     ) -> AsyncIterator[values.GenerationProgress | values.GeneratedImage | values.GenerationSummary]:
         """1 to 10,000 images as they are done, progress between them, the summary last. Leaving stops the drawing."""
         request = rpcs.request(
-            "StreamImages", prompt=prompt, count=count, seed=seed, steps=steps, guidance=guidance, version=version,
-            score=score, reward_version=reward_version, timeout_s=timeout_s, request_id=request_id,
+            "StreamImages", prompt=prompt, count=count, seed=seed, steps=steps, guidance=guidance,
+            sampler=sampler, eta=eta, version=version, score=score, reward_version=reward_version,
+            timeout_s=timeout_s, preview_every=preview_every, request_id=request_id,
         )  # fmt: skip
         return self._listen("StreamImages", request, None if timeout_s is None else deadline_of(timeout_s))
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from vouch import errors
@@ -50,12 +52,16 @@ def translated(address: str) -> Iterator[None]:
 def as_vouch_error(error: grpc.RpcError, address: str) -> errors.VouchError:
     """`error` must be one that grpc raised: they all know code, details and trailing metadata."""
     code, details = error.code(), error.details() or ""
-    reason = _reason(error)
+    info, retry = _detail(error, error_details_pb2.ErrorInfo), _detail(error, error_details_pb2.RetryInfo)
+    reason = str(info.reason) if info is not None else None
     kind = _class_of(code, reason)
     if reason is None:
         # Not from a vouch gateway: from the proxy before it, or from this side of the wire.
         details = _explained(code, details, address)
-    return kind(details or f"The call failed with {code.name}.", reason)
+    told = kind(details or f"The call failed with {code.name}.", reason)
+    if isinstance(told, errors.Exhausted) and retry is not None:
+        return kind(told.message, reason, retry.retry_delay.ToMilliseconds() / 1000)  # type: ignore[call-arg]
+    return told
 
 
 def _class_of(code: grpc.StatusCode, reason: str | None) -> type[errors.VouchError]:
@@ -63,13 +69,14 @@ def _class_of(code: grpc.StatusCode, reason: str | None) -> type[errors.VouchErr
     return next((kind for kind in _subclasses(broad) if reason is not None and kind.reason == reason), broad)
 
 
-def _reason(error: grpc.RpcError) -> str | None:
+def _detail(error: grpc.RpcError, kind: type[Message]) -> Any:
+    """The detail of that kind in the status of vouch, None without one."""
     for key, value in error.trailing_metadata() or ():
         if key == STATUS_KEY:
             for detail in status_pb2.Status.FromString(value).details:
-                info = error_details_pb2.ErrorInfo()
-                if detail.Unpack(info):
-                    return str(info.reason)
+                found = kind()
+                if detail.Unpack(found):
+                    return found
     return None
 
 

@@ -95,6 +95,8 @@ class Client:
         seed: int | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        sampler: str = "",
+        eta: float = 0.0,
         version: str = "",
         score: bool = True,
         reward_version: str = "",
@@ -103,8 +105,9 @@ class Client:
     ) -> values.GenerateImagesResponse:
         """1 to 64 images, scored and stored. `version` and `reward_version` are names, digests or prefixes."""
         request = rpcs.request(
-            "GenerateImages", prompt=prompt, count=count, seed=seed, steps=steps, guidance=guidance, version=version,
-            score=score, reward_version=reward_version, timeout_s=timeout_s, request_id=request_id,
+            "GenerateImages", prompt=prompt, count=count, seed=seed, steps=steps, guidance=guidance,
+            sampler=sampler, eta=eta, version=version, score=score, reward_version=reward_version,
+            timeout_s=timeout_s, request_id=request_id,
         )  # fmt: skip
         return to_value(self._call("GenerateImages", request, deadline_of(timeout_s)))
 
@@ -116,16 +119,20 @@ class Client:
         seed: int | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        sampler: str = "",
+        eta: float = 0.0,
         version: str = "",
         score: bool = True,
         reward_version: str = "",
         timeout_s: float | None = None,
+        preview_every: int = 0,
         request_id: str = "",
     ) -> Iterator[values.GenerationProgress | values.GeneratedImage | values.GenerationSummary]:
         """1 to 10,000 images as they are done, progress between them, the summary last. Leaving stops the drawing."""
         request = rpcs.request(
-            "StreamImages", prompt=prompt, count=count, seed=seed, steps=steps, guidance=guidance, version=version,
-            score=score, reward_version=reward_version, timeout_s=timeout_s, request_id=request_id,
+            "StreamImages", prompt=prompt, count=count, seed=seed, steps=steps, guidance=guidance,
+            sampler=sampler, eta=eta, version=version, score=score, reward_version=reward_version,
+            timeout_s=timeout_s, preview_every=preview_every, request_id=request_id,
         )  # fmt: skip
         return self._listen("StreamImages", request, None if timeout_s is None else deadline_of(timeout_s))
 

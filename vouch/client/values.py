@@ -47,6 +47,15 @@ class GenerationProgress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImagePreview:
+    index: int
+    step: int
+    total_steps: int
+    data: bytes = field(repr=False)
+    media_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerationSummary:
     images: int
     generator_version: str
@@ -90,6 +99,8 @@ class DescribeGeneratorResponse:
     max_steps: int
     max_guidance: float
     whole_because: str
+    kernel: str
+    samplers: tuple[str, ...]
 
 
 # ---- reward

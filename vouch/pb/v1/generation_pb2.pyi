@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GenerateImagesRequest(_message.Message):
-    __slots__ = ("request_id", "prompt", "count", "seed", "steps", "guidance", "version", "score", "reward_version", "timeout_s")
+    __slots__ = ("request_id", "prompt", "count", "seed", "steps", "guidance", "version", "score", "reward_version", "timeout_s", "sampler", "eta")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,8 @@ class GenerateImagesRequest(_message.Message):
     SCORE_FIELD_NUMBER: _ClassVar[int]
     REWARD_VERSION_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    SAMPLER_FIELD_NUMBER: _ClassVar[int]
+    ETA_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompt: str
     count: int
@@ -28,7 +30,9 @@ class GenerateImagesRequest(_message.Message):
     score: bool
     reward_version: str
     timeout_s: float
-    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., version: _Optional[str] = ..., score: bool = ..., reward_version: _Optional[str] = ..., timeout_s: _Optional[float] = ...) -> None: ...
+    sampler: str
+    eta: float
+    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., version: _Optional[str] = ..., score: bool = ..., reward_version: _Optional[str] = ..., timeout_s: _Optional[float] = ..., sampler: _Optional[str] = ..., eta: _Optional[float] = ...) -> None: ...
 
 class GenerateImagesResponse(_message.Message):
     __slots__ = ("request_id", "images", "generator_version", "reward_version", "summary")
@@ -45,7 +49,7 @@ class GenerateImagesResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., images: _Optional[_Iterable[_Union[GeneratedImage, _Mapping]]] = ..., generator_version: _Optional[str] = ..., reward_version: _Optional[str] = ..., summary: _Optional[_Union[GenerationSummary, _Mapping]] = ...) -> None: ...
 
 class StreamImagesRequest(_message.Message):
-    __slots__ = ("request_id", "prompt", "count", "seed", "steps", "guidance", "version", "score", "reward_version", "timeout_s")
+    __slots__ = ("request_id", "prompt", "count", "seed", "steps", "guidance", "version", "score", "reward_version", "timeout_s", "sampler", "eta", "preview_every")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +60,9 @@ class StreamImagesRequest(_message.Message):
     SCORE_FIELD_NUMBER: _ClassVar[int]
     REWARD_VERSION_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    SAMPLER_FIELD_NUMBER: _ClassVar[int]
+    ETA_FIELD_NUMBER: _ClassVar[int]
+    PREVIEW_EVERY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompt: str
     count: int
@@ -66,17 +73,36 @@ class StreamImagesRequest(_message.Message):
     score: bool
     reward_version: str
     timeout_s: float
-    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., version: _Optional[str] = ..., score: bool = ..., reward_version: _Optional[str] = ..., timeout_s: _Optional[float] = ...) -> None: ...
+    sampler: str
+    eta: float
+    preview_every: int
+    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., version: _Optional[str] = ..., score: bool = ..., reward_version: _Optional[str] = ..., timeout_s: _Optional[float] = ..., sampler: _Optional[str] = ..., eta: _Optional[float] = ..., preview_every: _Optional[int] = ...) -> None: ...
 
 class StreamImagesResponse(_message.Message):
-    __slots__ = ("progress", "image", "summary")
+    __slots__ = ("progress", "image", "summary", "preview")
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    PREVIEW_FIELD_NUMBER: _ClassVar[int]
     progress: GenerationProgress
     image: GeneratedImage
     summary: GenerationSummary
-    def __init__(self, progress: _Optional[_Union[GenerationProgress, _Mapping]] = ..., image: _Optional[_Union[GeneratedImage, _Mapping]] = ..., summary: _Optional[_Union[GenerationSummary, _Mapping]] = ...) -> None: ...
+    preview: ImagePreview
+    def __init__(self, progress: _Optional[_Union[GenerationProgress, _Mapping]] = ..., image: _Optional[_Union[GeneratedImage, _Mapping]] = ..., summary: _Optional[_Union[GenerationSummary, _Mapping]] = ..., preview: _Optional[_Union[ImagePreview, _Mapping]] = ...) -> None: ...
+
+class ImagePreview(_message.Message):
+    __slots__ = ("index", "step", "total_steps", "data", "media_type")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_STEPS_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    step: int
+    total_steps: int
+    data: bytes
+    media_type: str
+    def __init__(self, index: _Optional[int] = ..., step: _Optional[int] = ..., total_steps: _Optional[int] = ..., data: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
 
 class GenerationProgress(_message.Message):
     __slots__ = ("images_done", "images_total", "step", "total_steps", "elapsed_s")
@@ -164,7 +190,7 @@ class DescribeGeneratorRequest(_message.Message):
     def __init__(self, version: _Optional[str] = ...) -> None: ...
 
 class DescribeGeneratorResponse(_message.Message):
-    __slots__ = ("generator_version", "generator_name", "width", "height", "sampler", "default_steps", "default_guidance", "open_vocabulary", "labels", "attributes", "example_prompts", "max_images_per_call", "max_images_per_stream", "max_steps", "max_guidance", "whole_because")
+    __slots__ = ("generator_version", "generator_name", "width", "height", "sampler", "default_steps", "default_guidance", "open_vocabulary", "labels", "attributes", "example_prompts", "max_images_per_call", "max_images_per_stream", "max_steps", "max_guidance", "whole_because", "kernel", "samplers")
     GENERATOR_VERSION_FIELD_NUMBER: _ClassVar[int]
     GENERATOR_NAME_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -181,6 +207,8 @@ class DescribeGeneratorResponse(_message.Message):
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
     MAX_GUIDANCE_FIELD_NUMBER: _ClassVar[int]
     WHOLE_BECAUSE_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    SAMPLERS_FIELD_NUMBER: _ClassVar[int]
     generator_version: str
     generator_name: str
     width: int
@@ -197,7 +225,9 @@ class DescribeGeneratorResponse(_message.Message):
     max_steps: int
     max_guidance: float
     whole_because: str
-    def __init__(self, generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., sampler: _Optional[str] = ..., default_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., open_vocabulary: bool = ..., labels: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[_Union[PromptAttribute, _Mapping]]] = ..., example_prompts: _Optional[_Iterable[str]] = ..., max_images_per_call: _Optional[int] = ..., max_images_per_stream: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_guidance: _Optional[float] = ..., whole_because: _Optional[str] = ...) -> None: ...
+    kernel: str
+    samplers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., sampler: _Optional[str] = ..., default_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., open_vocabulary: bool = ..., labels: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[_Union[PromptAttribute, _Mapping]]] = ..., example_prompts: _Optional[_Iterable[str]] = ..., max_images_per_call: _Optional[int] = ..., max_images_per_stream: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_guidance: _Optional[float] = ..., whole_because: _Optional[str] = ..., kernel: _Optional[str] = ..., samplers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PromptAttribute(_message.Message):
     __slots__ = ("name", "values")

@@ -60,7 +60,8 @@ class GenerationServiceServicer(object):
         """Draws 1 to 64 images and answers when all of them are scored and stored. Idempotent by `request_id`: a repeat
         returns the stored images and draws nothing.
         Errors: INVALID_ARGUMENT (a field out of range, an unknown word in the prompt), NOT_FOUND (unknown version),
-        DATA_LOSS (corrupt version), RESOURCE_EXHAUSTED (queue full or disk full), DEADLINE_EXCEEDED.
+        DATA_LOSS (corrupt version), RESOURCE_EXHAUSTED (queue full, with a RetryInfo that says when to come again; or
+        disk full), DEADLINE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

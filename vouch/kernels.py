@@ -1,0 +1,110 @@
+"""How the U-Net of a generator is computed: as PyTorch does it operation by operation, or compiled ahead of time.
+
+A package of compiled code holds no weights: it computes with those of any U-Net of its architecture, where they lie.
+So a version that is swapped in pays nothing, and adapted versions go on sharing the memory of their base. Packages
+are kept in a folder for the next start; they are native code, so that folder must be one that only its owner writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Network = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Latents [N, C, h, w], timesteps [N], encoded prompts [N, L, D] to what the network says [N, C, h, w]."""
+
+FORMAT = 1  # of the packages; to be counted up when they are made in another way
+MOST = 63  # rows of one call; diffusers treats batches of 64 and more in another way
+BUCKETS = {"one": 1, "many": 8}  # rows that a package is traced with; "many" takes 2 to MOST
+MEASURED_FILE = "measured.json"
+
+
+class Eager:
+    """Operation by operation."""
+
+    def __init__(self, unet: Any) -> None:
+        self._unet = unet
+
+    def __call__(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        said: torch.Tensor = self._unet(x, timesteps, prompts, return_dict=False)[0]
+        return said
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the compiled U-Net was worth where it was compiled: milliseconds of a step, at `rows` rows, and the largest
+    difference of any of its outputs from the eager one's."""
+
+    rows: int
+    eager_ms: float
+    compiled_ms: float
+    difference: float
+
+    @property
+    def speedup(self) -> float:
+        return self.eager_ms / self.compiled_ms
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that compiled code depends on: the U-Net without its weights, and the shapes that it is called with."""
+
+    config: dict[str, Any]
+    prompt: tuple[int, int]
+    """Length and width of an encoded prompt."""
+
+    @classmethod
+    def of(cls, pipe: Any) -> Architecture:
+        config = {k: v for k, v in dict(pipe.unet.config).items() if not k.startswith("_")}
+        prompt = (pipe.tokenizer.model_max_length, pipe.text_encoder.config.hidden_size)
+        return cls(json.loads(json.dumps(config)), prompt)
+
+    @property
+    def key(self) -> str:
+        """Names its package: another PyTorch or another kind of processor needs another."""
+        told = [
+            FORMAT, asdict(self), torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability()
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:24]
+
+    def inputs(self, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Random ones, to trace and to time with."""
+        draw, size = torch.Generator().manual_seed(0), self.config["sample_size"]
+        latents = torch.randn(rows, self.config["in_channels"], size, size, generator=draw)
+        return latents, torch.full((rows,), 500.0), torch.randn(rows, *self.prompt, generator=draw)
+
+
+class Compiled:
+    """Compiled code upon the weights of `unet`, which it shares.
+
+    Raises what PyTorch raises when the package is not for this machine or this U-Net.
+    """
+
+    def __init__(self, unet: Any, folder: Path) -> None:
+        self.measured = Measured(**json.loads((folder / MEASURED_FILE).read_text()))
+        self._weights = {f"unet.{name}": tensor for name, tensor in unet.state_dict().items()}
+        self._one, self._many = (self._load(folder / f"{bucket}.pt2") for bucket in BUCKETS)
+
+    def _load(self, file: Path) -> Any:
+        package = torch._inductor.aoti_load_package(str(file))
+        wanted = {name: self._weights[name] for name in package.get_constant_fqns()}
+        package.load_constants(wanted, check_full_update=True, user_managed=True)
+        return package
+
+    def __call__(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        if len(x) <= MOST:
+            return self._call(x, timesteps, prompts)
+        parts = zip(x.split(MOST), timesteps.split(MOST), prompts.split(MOST), strict=True)
+        return torch.cat([self._call(*part) for part in parts])
+
+    def _call(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        package = self._one if len(x) == 1 else self._many
+        said: torch.Tensor = package(x.contiguous(), timesteps.contiguous(), prompts.contiguous())
+        return said

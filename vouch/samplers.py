@@ -1,0 +1,15 @@
+"""The samplers that a request may choose, by name. No torch: whoever names one needs none."""
+
+from __future__ import annotations
+
+SAMPLERS = {
+    "ddim": "DDIMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "dpm++2m": "DPMSolverMultistepScheduler",
+}
+"""A sampler's name, and the scheduler of diffusers that stands for it."""
+
+
+def sampler_name(sampler: str, eta: float) -> str:
+    """How an image's record names what drew it, such as "ddim" or "ddim eta=0.5"."""
+    return f"{sampler} eta={eta:g}" if eta else sampler
