@@ -95,7 +95,7 @@ class TracedModel:
     def __init__(self, stage: Stage, mark: int) -> None:
         self.stage, self.mark = stage, mark
 
-    def trajectory(self, steps: int) -> Trajectory:
+    def trajectory(self, steps: int, sampler: str = "", eta: float = 0.0) -> Trajectory:
         one, zero = np.ones(steps, np.float32), np.zeros(steps, np.float32)
         return Trajectory(
             timestep=np.arange(steps, 0, -1, dtype=np.float32),

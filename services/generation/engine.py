@@ -35,7 +35,6 @@ from services.generation.whole import alike, draw_whole
 from services.threads import use_threads
 from vouch.errors import Exhausted, Internal, Unavailable, VouchError
 
-
 STOPPING = "the system is shutting down; try again when it is up"
 
 

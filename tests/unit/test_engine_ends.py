@@ -64,12 +64,6 @@ def test_an_image_whose_caller_leaves_while_its_pixels_are_made_is_not_told(engi
     assert left.events == []
 
 
-# --- what does not hold yet ----------------------------------------------------------------------------------
-
-dies = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-
-
-@pytest.mark.xfail(strict=True, reason="submit queues for a thread that has ended, and nobody is ever told")
 def test_a_request_after_the_end_is_told_so(engine):
     engine.stop()
     inbox = Inbox()
@@ -80,8 +74,6 @@ def test_a_request_after_the_end_is_told_so(engine):
     assert [type(event) for event in inbox.events] == [Broken]
 
 
-@dies
-@pytest.mark.xfail(strict=True, reason="the decoder is shut before the engine's thread has ended: that dies")
 def test_a_step_that_outlasts_stop_leaves_nobody_untold(engine):
     stage, running, waiting = Stage(), Inbox(), Inbox()
     model = TracedModel(stage, mark=1)
@@ -95,10 +87,6 @@ def test_a_step_that_outlasts_stop_leaves_nobody_untold(engine):
     assert isinstance(waiting.events[-1], Broken)
 
 
-@dies
-@pytest.mark.xfail(
-    strict=True, reason="a deliver that raises ends the engine's thread, and everyone's images"
-)
 def test_a_listener_that_raises_harms_nobody_else(engine):
     def deaf(event: Event) -> None:
         raise RuntimeError("Event loop is closed")
@@ -113,7 +101,6 @@ def test_a_listener_that_raises_harms_nobody_else(engine):
     assert len(inbox.finished(1)) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="when the last of a batch cannot be told, the others are told again")
 def test_a_listener_that_raises_makes_nobody_hear_twice(engine):
     def deaf(event: Event) -> None:
         raise RuntimeError("Event loop is closed")
@@ -131,7 +118,6 @@ def test_a_listener_that_raises_makes_nobody_hear_twice(engine):
     assert len(inbox.finished(1)) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="Ticket.fail tells first and ends afterwards, on two threads at once")
 def test_a_request_that_fails_on_two_threads_at_once_is_told_once():
     """The engine's thread refuses an image while the thread of the pixels finds another to be none."""
     told: list[Event] = []
@@ -149,7 +135,6 @@ def test_a_request_that_fails_on_two_threads_at_once_is_told_once():
     assert [type(event) for event in told] == [Broken]
 
 
-@pytest.mark.xfail(strict=True, reason="steps in a batch that broke are counted on top of those taken again")
 def test_an_image_drawn_whole_again_does_not_count_its_mates_twice(engine):
     stage, first, good = Stage(), Inbox(), Inbox()
     model = TracedWhole(stage, mark=1)
