@@ -38,6 +38,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from vouch import errors
 from vouch.client import rpcs
+from vouch.client.endpoint import CLIENT_KEY
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ DOMAIN = "vouch"
 STATUS_KEY = "grpc-status-details-bin"
 # Code, sentence and details share HTTP/2 trailers of 8 KiB; percent-encoding and base64 swell them.
 LONGEST_MESSAGE_BYTES = 1200
+LONGEST_CLIENT = 64
 
 STATUS: dict[type[errors.VouchError], grpc.StatusCode] = {
     errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
@@ -110,6 +112,7 @@ class Identity:
     """Who calls."""
 
     role: str  # one of ROLES
+    client: str = ""  # what it calls itself, so that clients may take turns; "" when it says nothing
 
     def may(self, role: str) -> bool:
         return ROLES.index(self.role) >= ROLES.index(role)
@@ -129,9 +132,10 @@ class Access:
 
     def identify(self, context: Context) -> Identity:
         """Raises `Unauthenticated` when the call brings no token or an unknown one."""
-        if self.tokens is None:
-            return Identity("operator")
         metadata = {key.lower(): value for key, value in context.invocation_metadata() or ()}
+        client = str(metadata.get(CLIENT_KEY, ""))[:LONGEST_CLIENT]
+        if self.tokens is None:
+            return Identity("operator", client)
         header = metadata.get("authorization", "")
         if not header:
             raise errors.Unauthenticated(
@@ -143,7 +147,7 @@ class Access:
         for role in reversed(ROLES):
             known = self.tokens.get(role, "")
             if known and hmac.compare_digest(known.encode(), given):
-                return Identity(role)
+                return Identity(role, client)
         raise errors.Unauthenticated(
             "This token is not known here. Send the metadata 'authorization: Bearer TOKEN' with a token from "
             "access.json in the state folder of this very system."

@@ -71,7 +71,8 @@ def with_sampler(scheduler: Any, sampler: str) -> Any:
         raise InvalidInput(f"sampler is {sampler!r}; choose one of {', '.join(SAMPLERS)}.")
     import diffusers
 
-    return getattr(diffusers, SAMPLERS[sampler]).from_config(scheduler.config)
+    # Latents have no bounds to clip at; a DDIM scheduler made from another's config would think so.
+    return getattr(diffusers, SAMPLERS[sampler]).from_config(scheduler.config, clip_sample=False)
 
 
 def check_eta(sampler: str, eta: float) -> None:

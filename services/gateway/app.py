@@ -58,7 +58,7 @@ class Gateway:
 
     @unary
     async def GenerateImages(self, request: Any, identity: Identity) -> Any:
-        drawing, tally = _drawing(request, stream=False), Tally()
+        drawing, tally = _drawing(request, identity, stream=False), Tally()
         pictures = await self._studio.draw(drawing, tally)
         return generation_pb2.GenerateImagesResponse(
             request_id=drawing.request_id,
@@ -70,7 +70,7 @@ class Gateway:
 
     @streaming
     async def StreamImages(self, request: Any, identity: Identity) -> AsyncIterator[Any]:
-        drawing, tally = _drawing(request, stream=True), Tally()
+        drawing, tally = _drawing(request, identity, stream=True), Tally()
         sent = 0
         async for event in self._studio.stream(drawing, tally):
             if isinstance(event, Picture):
@@ -250,7 +250,7 @@ def _optional(message: Any, field: str) -> Any:
     return getattr(message, field) if message.HasField(field) else None
 
 
-def _drawing(request: Any, *, stream: bool) -> validation.Drawing:
+def _drawing(request: Any, identity: Identity, *, stream: bool) -> validation.Drawing:
     return validation.check_drawing(
         request_id=request.request_id,
         prompt=request.prompt,
@@ -266,6 +266,7 @@ def _drawing(request: Any, *, stream: bool) -> validation.Drawing:
         sampler=request.sampler,
         eta=request.eta,
         preview_every=request.preview_every if stream else 0,
+        client=identity.client or identity.role,
     )
 
 

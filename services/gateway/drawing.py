@@ -25,6 +25,7 @@ from vouch.registry import Registry
 from vouch.samplers import sampler_name
 
 CHUNK = 16  # images of a stream that are drawn, scored and stored together
+GRACE_S = 0.5
 IN_FLIGHT = 2  # chunks at once: one is drawn while the one before is scored and stored
 
 
@@ -108,7 +109,7 @@ class Studio:
     async def draw(self, drawing: Drawing, tally: Tally) -> list[Picture]:
         """All pictures of a unary call, in order. Raises what the deployments and the stores raise."""
         try:
-            return await asyncio.wait_for(self._draw(drawing, tally), drawing.timeout_s)
+            return await asyncio.wait_for(self._draw(drawing, tally), _patience_s(drawing))
         except asyncio.TimeoutError as error:
             raise _too_late(drawing) from error
 
@@ -133,7 +134,7 @@ class Studio:
         for picture in stored:
             tally.add([picture], 0.0, 0.0)
         missing = _missing(drawing, stored)
-        drawn = await self._generation.draw_all(_order(drawing, missing)) if missing else []
+        drawn = await self._generation.draw_all(_order(drawing, missing, tally.elapsed_s)) if missing else []
         return sorted([*stored, *await self._keep(drawing, drawn, tally)], key=lambda picture: picture.index)
 
     async def _resume(self, drawing: Drawing) -> tuple[Drawing, list[Picture]]:
@@ -243,7 +244,9 @@ class Studio:
         try:
             for chunk in chunks:
                 drawn: list[Drawn] = []
-                async with aclosing(self._generation.draw(_order(drawing, chunk, progress=True))) as answers:
+                async with aclosing(
+                    self._generation.draw(_order(drawing, chunk, tally.elapsed_s, progress=True))
+                ) as answers:
                     async for answer in answers:
                         if isinstance(answer, Drawn):
                             drawn.append(answer)
@@ -258,7 +261,8 @@ class Studio:
 
 
 async def _next(events: asyncio.Queue[Event | Exception], drawing: Drawing, tally: Tally) -> Event:
-    left_s = None if drawing.timeout_s is None else max(0.0, drawing.timeout_s - tally.elapsed_s)
+    patience_s = _patience_s(drawing)
+    left_s = None if patience_s is None else max(0.0, patience_s - tally.elapsed_s)
     try:
         event = await asyncio.wait_for(events.get(), left_s)
     except asyncio.TimeoutError as error:
@@ -332,6 +336,11 @@ def _score_of(reply: ScoreReply, row: int, digest: str) -> Score | None:
     )
 
 
+def _patience_s(drawing: Drawing) -> float | None:
+    """A moment more than the caller's own, in which the engine says what it let go, and why."""
+    return None if drawing.timeout_s is None else drawing.timeout_s + GRACE_S
+
+
 def _too_late(drawing: Drawing) -> DeadlineExceeded:
     return DeadlineExceeded(
         f"The {len(drawing.seeds)} images were not ready within timeout_s = {drawing.timeout_s:g} seconds. "
@@ -339,7 +348,9 @@ def _too_late(drawing: Drawing) -> DeadlineExceeded:
     )
 
 
-def _order(drawing: Drawing, indices: Sequence[int], *, progress: bool = False) -> DrawOrder:
+def _order(
+    drawing: Drawing, indices: Sequence[int], elapsed_s: float, *, progress: bool = False
+) -> DrawOrder:
     return DrawOrder(
         request_id=drawing.request_id,
         prompt=drawing.prompt,
@@ -348,10 +359,10 @@ def _order(drawing: Drawing, indices: Sequence[int], *, progress: bool = False) 
         steps=drawing.steps,
         guidance=drawing.guidance,
         version=drawing.version,
-        client=drawing.request_id,
+        client=drawing.client,
         progress=progress,
         sampler=drawing.sampler,
         eta=drawing.eta,
         preview_every=drawing.preview_every if progress else 0,
-        timeout_s=drawing.timeout_s,
+        timeout_s=None if drawing.timeout_s is None else max(0.0, drawing.timeout_s - elapsed_s),
     )

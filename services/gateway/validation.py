@@ -39,6 +39,7 @@ class Drawing:
     sampler: str = ""  # "": the generator's own
     eta: float = 0.0
     preview_every: int = 0
+    client: str = ""  # who waits in one line
 
 
 def check_drawing(
@@ -57,6 +58,7 @@ def check_drawing(
     sampler: str = "",
     eta: float = 0.0,
     preview_every: int = 0,
+    client: str = "",
 ) -> Drawing:
     """Raises InvalidInput with a sentence that names the field, its limits, and what to do."""
     given_id = check_request_id(request_id)
@@ -75,6 +77,7 @@ def check_drawing(
         sampler=sampler,
         eta=check_eta(eta),
         preview_every=_within("preview_every", preview_every, 0, MAX_STEPS),
+        client=client,
     )
 
 

@@ -61,6 +61,7 @@ def environment(state: Path, models: Path, port: int) -> dict[str, str]:
         "VOUCH_SERVER__HTTP_PORT": str(port + 1),
         "VOUCH_GENERATION__MODEL": str(models / "first"),
         "VOUCH_REWARD__MODEL": str(models / "judge"),
+        "VOUCH_GENERATION__COMPILE": "false",  # a minute of two cores, for images of a tiny model
     }
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from services.generation.engine import Engine
+from services.generation.observer import Observer
 from services.generation.slots import Broken, Finished, ImageRequest, Progress
 from tests.fakes import FakeGenerator, FakeStepper
 from tests.inbox import Inbox
-from vouch.errors import Exhausted, Internal, Unavailable
+from vouch.errors import DeadlineExceeded, Exhausted, Internal, Unavailable
 
 
 @pytest.fixture
@@ -36,6 +37,26 @@ def until(what: Callable[[], bool]) -> None:
     while not what():
         assert time.monotonic() < deadline, "it did not happen in time"
         threading.Event().wait(0.01)
+
+
+class Listening(Observer):
+    def __init__(self) -> None:
+        self.admissions: list[int | None] = []
+        self.steps: list[tuple[int, int]] = []
+        self.stages: set[str] = set()
+        self.evictions: list[str] = []
+
+    def admitted(self, waited_s: float, steps: int | None) -> None:
+        self.admissions.append(steps)
+
+    def stepped(self, images: int, rows: int) -> None:
+        self.steps.append((images, rows))
+
+    def staged(self, stage: str, seconds: float) -> None:
+        self.stages.add(stage)
+
+    def evicted(self, reason: str) -> None:
+        self.evictions.append(reason)
 
 
 both = pytest.mark.parametrize("kind", [FakeStepper, FakeGenerator], ids=["stepwise", "whole"])
@@ -116,6 +137,59 @@ def test_a_request_beyond_the_queue_is_refused_whole(engine, kind):
         engine.submit(request(model, 99), inbox)
     gate.release(100)
     assert len(inbox.finished(12)) == 12
+
+
+@both
+def test_who_is_refused_is_told_when_there_may_be_room(engine, kind):
+    gate = threading.Semaphore(0)
+    model, inbox = kind(gate=gate), Inbox()
+    engine.submit(request(model, 1, 2, 3, 4), inbox)
+    assert model.began.wait(20)
+    engine.submit(request(model, *range(8)), inbox)
+    waits = []
+    for images in (1, 8):
+        with pytest.raises(Exhausted) as caught:
+            engine.submit(request(model, *range(images)), inbox)
+        waits.append(caught.value.retry_after_s)
+    assert 0 < waits[0] < waits[1]
+    gate.release(1000)
+    inbox.finished(12)
+
+
+@both
+def test_a_request_whose_time_is_up_ends_at_the_next_step(engine, kind):
+    gate = threading.Semaphore(0)
+    model, late, patient = kind(gate=gate), Inbox(), Inbox()
+    engine.submit(request(model, 1, 2, steps=1000, deadline=time.monotonic()), late)
+    engine.submit(request(model, 3, steps=2), patient)
+    gate.release(10)
+    assert isinstance(late.broken().error, DeadlineExceeded)
+    patient.finished(1)
+    assert model.steps_done <= 3
+
+
+@both
+def test_an_observer_learns_of_every_admission_step_and_eviction(kind):
+    gate, seen = threading.Semaphore(0), Listening()
+    engine, model, kept, left = Engine(max_batch=2, observer=seen), kind(gate=gate), Inbox(), Inbox()
+    engine.submit(request(model, 1, 2, steps=3), kept)
+    assert model.began.wait(20)
+    engine.submit(request(model, 3), left).cancel()
+    gate.release(100)
+    kept.finished(2)
+    until(lambda: seen.evictions == ["cancelled"])
+    engine.stop()
+    assert seen.admissions == [0, 0]
+    assert {images for images, _ in seen.steps} == {2}
+    assert {"begin", "denoise"} <= seen.stages
+
+
+@both
+def test_a_picture_is_what_the_encoder_makes_of_it(kind):
+    engine, inbox = Engine(encode=lambda image: bytes(image[0, 0])), Inbox()
+    engine.submit(request(kind(), 7), inbox)
+    assert inbox.finished(1)[0].image == bytes([7, 7, 7])
+    engine.stop()
 
 
 @both

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
@@ -16,15 +17,19 @@ from diffusers import (
 )
 
 from services.generation.engine import Engine
-from services.generation.slots import ImageRequest
+from services.generation.slots import ImageRequest, Preview
 from tests.inbox import Inbox
 from tests.tiny import save_generator
+from vouch.errors import InvalidInput
 from vouch.pipelines import Generator, load_pipeline
 
+SCHEDULERS = {
+    "ddim": DDIMScheduler,
+    "euler": EulerDiscreteScheduler,
+    "dpm++2m": DPMSolverMultistepScheduler,
+}
 SAMPLERS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "ddim": (DDIMScheduler, {"clip_sample": False}),
-    "euler": (EulerDiscreteScheduler, {}),
-    "dpm": (DPMSolverMultistepScheduler, {}),
+    name: (kind, {"clip_sample": False} if name == "ddim" else {}) for name, kind in SCHEDULERS.items()
 }
 
 
@@ -65,8 +70,52 @@ def test_an_image_is_the_one_of_diffusers(engine, folder, sampler, prediction, g
     assert np.abs(ours - theirs).max() <= 1
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_request_may_choose_another_sampler_than_the_models_own(engine, folder, sampler):
+    model = generator(folder, "ddim" if sampler == "euler" else "euler", "v_prediction")
+    ours = drawn(engine, ImageRequest(model, "monocyte", (7,), 8, 2.5, sampler=sampler))
+    model.pipe.scheduler = SCHEDULERS[sampler].from_config(model.pipe.scheduler.config, clip_sample=False)
+    theirs = model.generate(["monocyte"], [7], 8, 2.5)[0].astype(int)
+    assert np.abs(ours - theirs).max() <= 1
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_ddim_adds_the_noise_that_diffusers_adds(engine, folder, eta):
+    model = generator(folder, "ddim", "v_prediction")
+    ours = drawn(engine, ImageRequest(model, "monocyte", (7,), 8, 2.5, eta=eta))
+    plain = drawn(engine, ImageRequest(model, "monocyte", (7,), 8, 2.5))
+    theirs = model.pipe(
+        "monocyte", num_inference_steps=8, guidance_scale=2.5, eta=eta,
+        generator=torch.Generator().manual_seed(7), output_type="np",
+    )  # fmt: skip
+    assert np.abs(ours - (theirs.images[0] * 255).round()).max() <= 1
+    assert np.abs(ours - plain).max() > 1
+
+
+def test_samplers_that_a_model_cannot_walk_are_refused(folder):
+    model = generator(folder, "euler", "epsilon")
+    for sampler, eta, complaint in (
+        ("heun", 0.0, "choose one of ddim, euler, dpm"),
+        ("", 0.5, "only the sampler ddim takes one, and this is euler"),
+        ("dpm++2m", 0.5, "only the sampler ddim"),
+    ):
+        with pytest.raises(InvalidInput, match=complaint):
+            model.check_sampler(sampler, eta)
+    model.check_sampler("ddim", 0.5)
+
+
+def test_a_preview_is_the_clean_image_that_the_network_predicts(engine, folder):
+    model, inbox = generator(folder, "ddim", "v_prediction"), Inbox()
+    engine.submit(ImageRequest(model, "monocyte", (7,), 8, 2.5, preview_every=3), inbox)
+    final = inbox.finished(1)[0].image.astype(int)
+    previews = [event for event in inbox.events if isinstance(event, Preview)]
+    assert [(one.index, one.step, one.total) for one in previews] == [(0, 3, 8), (0, 6, 8)]
+    far = [np.abs(one.image.astype(int) - final).mean() for one in previews]
+    assert far[0] > far[1]
+
+
 def test_an_image_does_not_mind_mates_that_join_and_leave_nor_a_swap(engine, folder):
-    models = [generator(folder, "ddim", "v_prediction"), generator(folder, "dpm", "epsilon")]
+    models = [generator(folder, "ddim", "v_prediction"), generator(folder, "dpm++2m", "epsilon")]
     alone = drawn(engine, ImageRequest(models[0], "monocyte", (7,), 12, 2.5))
     chance, crowd, watched = random.Random(0), Inbox(), Inbox()
     for number in range(31):

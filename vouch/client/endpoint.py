@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from vouch.state import Access, StateFolder
 
 ROLES = ("operator", "rater", "client")  # the one that may do most first
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+CLIENT_KEY = "x-vouch-client"  # metadata: whose calls belong together when clients take turns
 LARGEST_MESSAGE = 2**31 - 1  # bytes; gRPC's own default of 4 MiB is less than one large image
 
 # UNAVAILABLE means that the call never reached the gateway, or may be repeated under its request_id.
@@ -42,10 +44,14 @@ class Endpoint:
     token: str = field(default="", repr=False)
     secure: bool = False
     roots: bytes | None = field(default=None, repr=False)  # PEM; None: the roots that gRPC ships
+    client: str = field(
+        default_factory=lambda: uuid.uuid4().hex, repr=False
+    )  # waits in one line, see CLIENT_KEY
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+        named = ((CLIENT_KEY, self.client),)
+        return (("authorization", f"Bearer {self.token}"), *named) if self.token else named
 
     @property
     def options(self) -> list[tuple[str, Any]]:

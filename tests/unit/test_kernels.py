@@ -1,0 +1,118 @@
+"""Compiled U-Nets: as true as eager ones, for every version of an architecture, and never in the way."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from shutil import which
+
+import numpy as np
+import pytest
+import torch
+
+from services.generation.workshop import Workshop
+from tests.tiny import save_generator
+from vouch import compiling
+from vouch.kernels import BUCKETS, MOST, Architecture, Compiled, Eager
+from vouch.pipelines import Generator, load_generator
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(which, compiling.COMPILERS)), reason=f"compiles C++: needs one of {compiling.COMPILERS}"
+)
+
+
+@pytest.fixture(scope="module")
+def generators(tmp_path_factory: pytest.TempPathFactory) -> list[Generator]:
+    """Two versions of one architecture."""
+    folder = tmp_path_factory.mktemp("generators")
+    return [load_generator(save_generator(folder / str(seed), seed)) for seed in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory, generators: list[Generator]) -> Path:
+    """A folder of packages with the one of the tiny architecture, made as a replica makes it."""
+    folder, workshop = (
+        tmp_path_factory.mktemp("packages"),
+        Workshop(tmp_path_factory.getbasetemp() / "packages"),
+    )
+    workshop = Workshop(folder)
+    workshop.equip(generators[0])
+    assert "being made" in generators[0].kernel
+    deadline = time.monotonic() + 280
+    while "being made" in generators[0].kernel:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    workshop.stop()
+    return folder
+
+
+@needs_compiler
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("rows", [1, 2, 7, MOST, MOST + 1, 2 * MOST + 2])
+@pytest.mark.parametrize("version", [0, 1])
+def test_compiled_code_says_what_eager_code_says_for_every_version(generators, packages, version, rows):
+    pipe = generators[version].pipe
+    architecture = Architecture.of(pipe)
+    inputs = architecture.inputs(rows)
+    with torch.inference_mode():
+        compiled = Compiled(pipe.unet, packages / architecture.key)(*inputs)
+        assert torch.allclose(compiled, Eager(pipe.unet)(*inputs), atol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.timeout(600)
+def test_code_that_is_there_is_used_at_once_and_says_what_it_is_worth(generators, packages):
+    workshop = Workshop(packages)
+    workshop.equip(generators[1])
+    workshop.stop()
+    assert "times as fast" in generators[1].kernel
+    drawn = generators[1].generate(["monocyte"], [3], 4, 2.0)
+    assert drawn.dtype == np.uint8
+
+
+@needs_compiler
+@pytest.mark.timeout(600)
+def test_code_that_cannot_be_used_leaves_the_eager_way(generators, packages, tmp_path):
+    broken = tmp_path / Architecture.of(generators[0].pipe).key
+    broken.mkdir()
+    for file in (packages / broken.name).iterdir():
+        (broken / file.name).write_bytes(file.read_bytes() if file.suffix == ".json" else b"no package")
+    workshop, before = Workshop(tmp_path), generators[0].network
+    workshop.equip(generators[0])
+    workshop.stop()
+    assert "cannot be used" in generators[0].kernel
+    assert generators[0].network is before
+
+
+def test_without_a_compiler_everything_stays_eager(generators, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    generator = Generator(generators[0].pipe, None, 4, 2.0)
+    workshop = Workshop(tmp_path / "packages")
+    workshop.equip(generator)
+    workshop.stop()
+    assert generator.kernel == "eager: there is no C++ compiler to do better"
+    assert isinstance(generator.network, Eager)
+
+
+def test_a_compilation_ends_with_whoever_started_it(generators, tmp_path):
+    process = compiling.start(Architecture.of(generators[0].pipe), tmp_path / "packages" / "one")
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(120) != 0
+    assert not (tmp_path / "packages" / "one").exists()
+
+
+def test_a_stopped_workshop_leaves_no_process_behind(generators, tmp_path):
+    workshop = Workshop(tmp_path)
+    workshop.equip(Generator(generators[0].pipe, None, 4, 2.0))
+    workshop.stop()
+    left = subprocess.run(["pgrep", "-f", f"vouch.compiling {tmp_path}"], capture_output=True, check=False)
+    assert left.stdout == b""
+
+
+def test_another_architecture_has_another_key(generators):
+    architecture = Architecture.of(generators[0].pipe)
+    wider = Architecture({**architecture.config, "layers_per_block": 2}, architecture.prompt)
+    assert architecture.key != wider.key
+    assert set(BUCKETS) == {"one", "many"}
