@@ -80,6 +80,26 @@ class ModelSettings(_Group):
     """Serve's limit per replica; its own default of 5 collapses throughput."""
 
 
+class GenerationSettings(ModelSettings):
+    """Images queue, so this deployment may grow with its queue."""
+
+    max_replicas: int = Field(default=0, ge=0, le=256)
+    """Replicas when images wait, `replicas` being the fewest; 0 keeps to `replicas`. All share one machine's cores, so
+    this is for machines with several GPUs and for clusters."""
+    idle_s: float = Field(default=300.0, gt=0)
+    """Seconds without an image before the replicas above `replicas` end."""
+
+    @model_validator(mode="after")
+    def _not_less_at_most(self) -> GenerationSettings:
+        if 0 < self.max_replicas < self.replicas:
+            raise ValueError(f"max_replicas is {self.max_replicas}, fewer than replicas, {self.replicas}")
+        return self
+
+    @property
+    def most_replicas(self) -> int:
+        return max(self.replicas, self.max_replicas)
+
+
 class RewardSettings(ModelSettings):
     """The reward model is small: larger batches cost it little."""
 
@@ -124,7 +144,7 @@ class Settings(BaseSettings):
     blobs_url: str = ""
     """fsspec URL, e.g. s3://bucket/vouch; "" is the state folder."""
     server: ServerSettings = ServerSettings()
-    generation: ModelSettings = ModelSettings()
+    generation: GenerationSettings = GenerationSettings()
     reward: RewardSettings = RewardSettings()
     rollout: RolloutSettings = RolloutSettings()
     training: TrainingSettings = TrainingSettings()

@@ -14,6 +14,8 @@ from services import metrics
 from services.convergence import Convergence, Loaded, Routes
 from services.generation.models import ServedGenerator, load_version
 from services.generation.orders import Description, Drawn, DrawOrder, DrawProgress
+from services.generation.routing import Reporter
+from services.generation.scaling import RUNNING, WAITING
 from services.generation.slots import Finished, ImageRequest
 from services.threads import share
 from vouch import images
@@ -35,8 +37,11 @@ class Generation:
         self._engine = Engine(
             max_batch=settings.generation.max_batch,
             max_waiting=max(settings.generation.max_queued, 64),
-            threads=settings.generation.threads or share(1.0),
+            # The most replicas that there may be share the cores: which of them run is not known here, and two teams of
+            # OpenMP threads on the same cores wait for each other at the end of every operation.
+            threads=settings.generation.threads or share(1.0 / settings.generation.most_replicas),
         )
+        self._reporter = Reporter(settings.generation.max_batch)
         self._encoders = ThreadPoolExecutor(2, "encode")
         self._convergence: Convergence[ServedGenerator] = Convergence(
             slot=SLOT,
@@ -91,6 +96,15 @@ class Generation:
         self._note_load()
         if not self._engine.alive:
             raise RuntimeError("the engine's thread has ended")
+
+    async def record_routing_stats(self) -> dict[str, float]:
+        """Asked by Serve's controller, which hands it to the routers."""
+        return self._reporter.report(*self._engine.load())
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked by Serve where replicas come and go."""
+        running, waiting = self._engine.load()
+        return {RUNNING: running, WAITING: waiting}
 
     # ---- inside
 
