@@ -60,7 +60,10 @@ def test_what_was_sent_before_a_report_is_in_it():
     clock.advance(0.3)
     other = Report(8, 9.0)
     assert ledger.rank({"a": Report(SLOTS, 9.9), "b": other}) == ["b", "a"]  # 6 against 8
-    assert ledger.rank({"a": Report(SLOTS - 4, 10.2), "b": other}) == ["a", "b"]  # 12 against 8: six have ended
+    assert ledger.rank({"a": Report(SLOTS - 4, 10.2), "b": other}) == [
+        "a",
+        "b",
+    ]  # 12 against 8: six have ended
 
 
 def test_what_was_on_its_way_when_the_replica_reported_is_not():

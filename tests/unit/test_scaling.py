@@ -57,4 +57,7 @@ def test_the_policy_reads_what_the_replicas_tell():
 
 
 def test_the_policy_wants_no_more_while_nobody_has_told_anything():
-    assert QueuedSlots(slots=SLOTS)(SimpleNamespace(aggregated_metrics=None, current_num_replicas=1)) == (1, {})
+    assert QueuedSlots(slots=SLOTS)(SimpleNamespace(aggregated_metrics=None, current_num_replicas=1)) == (
+        1,
+        {},
+    )
