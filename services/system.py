@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from services.environment import prepare_environment
+from services.environment import ROUTER_IN_OWN_LOOP, prepare_environment
 from services.ports import free_range, is_free
 from services.starter import check_models, publish_models
 from vouch.errors import FailedPrecondition, VouchError
@@ -209,7 +209,8 @@ def _application(settings: Settings, tokens: dict[str, str]) -> Any:
     generation = generation.options(**_replicas(settings.generation))
     reward = _deployment(Reward, settings.reward.replicas, settings.reward.max_ongoing)
     drawn, scored = generation.bind(settings), reward.bind(settings)
-    return _deployment(serve.ingress(web)(Gateway), 1, 1000, name="Gateway").bind(
+    gateway = _deployment(serve.ingress(web)(Gateway), 1, 1000, name="Gateway")
+    return gateway.options(ray_actor_options=_actor(ROUTER_IN_OWN_LOOP)).bind(
         settings,
         tokens,
         drawn,
@@ -263,12 +264,17 @@ def _deployment(kind: type, replicas: int, max_ongoing: int, name: str = "") -> 
         num_replicas=replicas,
         max_ongoing_requests=max_ongoing,
         max_queued_requests=max_ongoing * 4,
-        ray_actor_options={"num_cpus": 0.1},
+        ray_actor_options=_actor(),
         health_check_period_s=5,
         health_check_timeout_s=60,
         graceful_shutdown_wait_loop_s=0.1,
         graceful_shutdown_timeout_s=5,
     )
+
+
+def _actor(environment: dict[str, str] | None = None) -> dict[str, Any]:
+    options: dict[str, Any] = {"num_cpus": 0.1}
+    return {**options, "runtime_env": {"env_vars": environment}} if environment else options
 
 
 def _access(settings: Settings) -> Access:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
-from tests.ray.conftest import Running, started
+from tests.ray.conftest import Running, started, until
 from vouch import images
 from vouch.catalog import Catalog
 from vouch.client import Client
@@ -21,14 +21,14 @@ from vouch.registry import Registry
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 SLOTS = 4
+GROWING = {"VOUCH_GENERATION__MAX_REPLICAS": "2", "VOUCH_GENERATION__MAX_BATCH": str(SLOTS)}
 ASKED = {"prompt": "monocyte", "score": False}
 
 
 @pytest.fixture(scope="module")
 def growing(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Running]:
     """One replica of four slots; two, once it has a queue."""
-    settings = {"VOUCH_GENERATION__MAX_REPLICAS": "2", "VOUCH_GENERATION__MAX_BATCH": str(SLOTS)}
-    with started(tmp_path_factory.mktemp("replicas") / "state", models, **settings) as running:
+    with started(tmp_path_factory.mktemp("replicas") / "state", models, **GROWING) as running:
         yield running
 
 
@@ -41,13 +41,18 @@ def client(growing: Running) -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def two(growing: Running, client: Client) -> Running:
     """The system, grown to two replicas by images that waited."""
+    grow(client)
+    return growing
+
+
+def grow(client: Client) -> None:
+    """Ask for many more images than there are slots, until a second replica is there."""
     assert replicas(client) == 1
     deadline = time.monotonic() + 120
     with ThreadPoolExecutor(4) as pool:
         while replicas(client) < 2:
             assert time.monotonic() < deadline, "no second replica came"
             list(pool.map(lambda _: client.generate_images(**ASKED, count=16, steps=50), range(4)))
-    return growing
 
 
 def replicas(client: Client) -> int:
@@ -109,3 +114,13 @@ def test_a_swap_reaches_both(two: Running, client: Client, models: Path) -> None
     with ThreadPoolExecutor(8) as pool:
         burst = list(pool.map(lambda seed: client.generate_images(**ASKED, seed=seed), range(16)))
     assert {reply.generator_version for reply in burst} == {version.digest}
+
+
+@pytest.mark.slow
+def test_the_second_replica_goes_when_nothing_was_drawn_for_a_while(tmp_path: Path, models: Path) -> None:
+    settings = {**GROWING, "VOUCH_GENERATION__IDLE_S": "5"}
+    with started(tmp_path / "state", models, **settings) as system, system.client() as client:
+        grow(client)
+        # One that ends is known to be gone only when it has been quiet for long.
+        until(lambda: replicas(client) == 1, 120)
+        assert len(client.generate_images(**ASKED, count=8).images) == 8
