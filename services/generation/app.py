@@ -37,8 +37,8 @@ class Generation:
         self._engine = Engine(
             max_batch=settings.generation.max_batch,
             max_waiting=max(settings.generation.max_queued, 64),
-            # The most replicas that there may be share the cores: which of them run is not known here, and two teams of
-            # OpenMP threads on the same cores wait for each other at the end of every operation.
+            # The most replicas that there may be share the cores: how many run beside this one is not known here, and
+            # the threads stay what they are. Two replicas on two cores take one each.
             threads=settings.generation.threads or share(1.0 / settings.generation.most_replicas),
         )
         self._reporter = Reporter(settings.generation.max_batch)
