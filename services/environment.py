@@ -14,6 +14,9 @@ from vouch.settings import Settings
 METRICS_FOLDER = "SERVICES_METRICS_FOLDER"
 TLS_ADDRESS, TLS_FILES = "SERVICES_TLS_ADDRESS", "SERVICES_TLS_FILES"
 LONGEST_MESSAGE_BYTES = 2**31 - 1  # between deployments; gRPC's own limit, as at the front
+# For a process that calls handles from its event loop alone: no second loop and thread between a call and its replica.
+# Not for all: in the process that starts the system, `handle.method.remote().result()` would no longer work.
+ROUTER_IN_OWN_LOOP = {"RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
 INGRESS_PORTS = 20  # of the gateway's replicas, for each of HTTP and gRPC
 
 

@@ -21,11 +21,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from services.environment import prepare_environment
+from services.environment import ROUTER_IN_OWN_LOOP, prepare_environment
 from services.ports import free_range, is_free
 from services.starter import check_models, publish_models
 from vouch.errors import FailedPrecondition, VouchError
-from vouch.settings import Access, Settings, StateFolder, load_settings
+from vouch.settings import Access, GenerationSettings, Settings, StateFolder, load_settings
 
 log = logging.getLogger("vouch.system")
 
@@ -206,15 +206,52 @@ def _application(settings: Settings, tokens: dict[str, str]) -> Any:
     from services.web.app import web
 
     generation = _deployment(Generation, settings.generation.replicas, settings.generation.max_ongoing)
+    generation = generation.options(**_replicas(settings.generation))
     reward = _deployment(Reward, settings.reward.replicas, settings.reward.max_ongoing)
     drawn, scored = generation.bind(settings), reward.bind(settings)
-    return _deployment(serve.ingress(web)(Gateway), 1, 1000, name="Gateway").bind(
+    gateway = _deployment(serve.ingress(web)(Gateway), 1, 1000, name="Gateway")
+    return gateway.options(ray_actor_options=_actor(ROUTER_IN_OWN_LOOP)).bind(
         settings,
         tokens,
         drawn,
         scored,
         _deployment(Feedback, 1, 200).bind(settings),
         _deployment(Operations, 1, 200).bind(settings, drawn, scored),
+    )
+
+
+def _replicas(settings: GenerationSettings) -> dict[str, Any]:
+    """How requests find their replica where there may be several, and how many there are when that is not fixed."""
+    from ray.serve.config import RequestRouterConfig
+
+    from services.generation.router import FreeSlotsRouter
+    from services.generation.routing import REPORT_S
+
+    if settings.most_replicas == 1:
+        return {}
+    router = RequestRouterConfig(
+        request_router_class=FreeSlotsRouter, request_routing_stats_period_s=REPORT_S
+    )
+    if settings.most_replicas == settings.replicas:
+        return {"request_router_config": router}
+    return {"request_router_config": router, "num_replicas": None, "autoscaling_config": _scaling(settings)}
+
+
+def _scaling(settings: GenerationSettings) -> Any:
+    from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+
+    from services.generation import scaling
+
+    return AutoscalingConfig(
+        min_replicas=settings.replicas,
+        max_replicas=settings.most_replicas,
+        upscale_delay_s=scaling.GROW_AFTER_S,
+        downscale_delay_s=settings.idle_s,
+        metrics_interval_s=scaling.REPORT_S,  # what is to replace it does nothing yet in Ray 2.60
+        look_back_period_s=scaling.MEAN_OVER_S,
+        policy=AutoscalingPolicy(
+            policy_function=scaling.QueuedSlots, policy_kwargs={"slots": settings.max_batch}
+        ),
     )
 
 
@@ -227,12 +264,17 @@ def _deployment(kind: type, replicas: int, max_ongoing: int, name: str = "") -> 
         num_replicas=replicas,
         max_ongoing_requests=max_ongoing,
         max_queued_requests=max_ongoing * 4,
-        ray_actor_options={"num_cpus": 0.1},
+        ray_actor_options=_actor(),
         health_check_period_s=5,
         health_check_timeout_s=60,
         graceful_shutdown_wait_loop_s=0.1,
         graceful_shutdown_timeout_s=5,
     )
+
+
+def _actor(environment: dict[str, str] | None = None) -> dict[str, Any]:
+    options: dict[str, Any] = {"num_cpus": 0.1}
+    return {**options, "runtime_env": {"env_vars": environment}} if environment else options
 
 
 def _access(settings: Settings) -> Access:

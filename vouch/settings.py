@@ -81,12 +81,27 @@ class ModelSettings(_Group):
 
 
 class GenerationSettings(ModelSettings):
-    """The generator."""
+    """Images queue, so this deployment may grow with its queue."""
 
     compile: bool = True
     """Compile the U-Net beside the first serving (needs a C++ compiler; a minute or two on two cores)."""
     packages: Path | None = None
     """Where compiled code is kept; None is the user's cache. Native code: nobody else may write there."""
+    max_replicas: int = Field(default=0, ge=0, le=256)
+    """Replicas when images wait, `replicas` being the fewest; 0 keeps to `replicas`. All share one machine's cores, so
+    this is for machines with several GPUs and for clusters."""
+    idle_s: float = Field(default=300.0, gt=0)
+    """Seconds without an image before the replicas above `replicas` end."""
+
+    @model_validator(mode="after")
+    def _not_less_at_most(self) -> GenerationSettings:
+        if 0 < self.max_replicas < self.replicas:
+            raise ValueError(f"max_replicas is {self.max_replicas}, fewer than replicas, {self.replicas}")
+        return self
+
+    @property
+    def most_replicas(self) -> int:
+        return max(self.replicas, self.max_replicas)
 
 
 class RewardSettings(ModelSettings):

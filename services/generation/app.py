@@ -20,6 +20,8 @@ from services.convergence import Convergence, Loaded, Routes
 from services.generation.metered import Metered
 from services.generation.models import Loader, ServedGenerator
 from services.generation.orders import Description, Drawn, DrawOrder, DrawPreview, DrawProgress
+from services.generation.routing import Reporter
+from services.generation.scaling import RUNNING, WAITING
 from services.generation.slots import Finished, ImageRequest, Preview
 from services.threads import share
 from vouch import images
@@ -44,11 +46,14 @@ class Generation:
         self._engine = Engine(
             max_batch=settings.generation.max_batch,
             max_waiting=max(settings.generation.max_queued, 64),
-            threads=settings.generation.threads or share(1.0),
+            # The most replicas that there may be share the cores: how many run beside this one is not known here, and
+            # the threads stay what they are. Two replicas on two cores take one each.
+            threads=settings.generation.threads or share(1.0 / settings.generation.most_replicas),
             encode=_encoded,
             observer=Metered(),
         )
         self._workshop = Workshop(_packages(settings))
+        self._reporter = Reporter(settings.generation.max_batch)
         self._convergence: Convergence[ServedGenerator] = Convergence(
             slot=SLOT,
             replica=serve.get_replica_context().replica_id.unique_id,
@@ -105,6 +110,15 @@ class Generation:
         self._note_load()
         if not self._engine.alive:
             raise RuntimeError("the engine's thread has ended")
+
+    async def record_routing_stats(self) -> dict[str, float]:
+        """Asked by Serve's controller, which hands it to the routers."""
+        return self._reporter.report(*self._engine.load())
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked by Serve where replicas come and go."""
+        running, waiting = self._engine.load()
+        return {RUNNING: running, WAITING: waiting}
 
     # ---- inside
 

@@ -46,6 +46,13 @@ def test_setting_one_value_of_a_group_leaves_the_groups_other_defaults(monkeypat
     assert load_settings().reward == before.model_copy(update={"threads": 3})
 
 
+def test_fewer_replicas_at_most_than_at_least_are_refused():
+    assert load_settings(generation={"replicas": 2}).generation.most_replicas == 2
+    assert load_settings(generation={"replicas": 2, "max_replicas": 4}).generation.most_replicas == 4
+    with pytest.raises(InvalidInput, match="max_replicas is 2, fewer than replicas, 3"):
+        load_settings(generation={"replicas": 3, "max_replicas": 2})
+
+
 @pytest.mark.parametrize("name", ["VOUCH_SERVER__GRPC_PROT", "VOUCH_STAET", "VOUCH_SERVER__"])
 def test_a_typo_in_the_environment_fails_and_the_right_name_is_suggested(name, monkeypatch):
     monkeypatch.setenv(name, "1")
