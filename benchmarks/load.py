@@ -122,6 +122,26 @@ class ConstantLoad:
         self._samples.append(Sample(order, began, ended, **named, engine_s=engine_s(reply), data=image.data))
 
 
+def saturated_s(state: Path, orders: Sequence[Order], *, requests: int = 64, outstanding: int = 24) -> float:
+    """Seconds for each request when so many are always under way: what the system can do."""
+    return asyncio.run(
+        _saturated_s(state, list(itertools.islice(itertools.cycle(orders), requests)), outstanding)
+    )
+
+
+async def _saturated_s(state: Path, orders: Sequence[Order], outstanding: int) -> float:
+    room = asyncio.Semaphore(outstanding)
+    async with vouch.connect_async(state=state, role="client") as client:
+
+        async def send(order: Order) -> None:
+            async with room:
+                await client.generate_images(order.prompt, seed=order.seed, steps=order.steps, score=False)
+
+        began = time.monotonic()
+        await asyncio.gather(*map(send, orders))
+        return (time.monotonic() - began) / len(orders)
+
+
 def engine_s(reply: GenerateImagesResponse) -> float:
     """Seconds that the engine itself says it took."""
     return reply.summary.engine_s if reply.summary else 0.0
