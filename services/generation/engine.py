@@ -210,7 +210,7 @@ class Engine:
     def _preview(self, slots: Sequence[Slot]) -> None:
         for slot in slots:
             if slot.wants_preview:
-                slot.previewing = True
+                slot.previewing, slot.previewed = True, slot.step
                 self._decoder.submit(preview, slot, slot.x0, slot.step, self._encode)
 
     def _guarded(self, batch: list[Slot], work: Callable[[Sequence[Slot]], None]) -> None:

@@ -134,6 +134,8 @@ class Slot:
     free_since: int | None = None
     """The engine's step count when it came, if a slot was free for it then."""
     previewing: bool = False
+    previewed: int = 0
+    """The step of its last preview."""
     path: Trajectory = field(init=False)
     generator: torch.Generator = field(init=False)
     x: torch.Tensor = field(init=False)
@@ -161,9 +163,9 @@ class Slot:
 
     @property
     def wants_preview(self) -> bool:
-        """At every so many steps but the last, unless the preview before is still being made."""
+        """After so many steps, or as soon as the preview before has been made; the last step has the image itself."""
         every = self.ticket.request.preview_every
-        return bool(every) and not self.previewing and not self.done and self.step % every == 0
+        return bool(every) and not self.previewing and not self.done and self.step >= self.previewed + every
 
     def tell_finished(self, image: Any) -> None:
         queued_s, compute_s = self.admitted - self.since, time.monotonic() - self.admitted

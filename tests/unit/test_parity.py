@@ -109,7 +109,9 @@ def test_a_preview_is_the_clean_image_that_the_network_predicts(engine, folder):
     engine.submit(ImageRequest(model, "monocyte", (7,), 8, 2.5, preview_every=3), inbox)
     final = inbox.finished(1)[0].image.astype(int)
     previews = [event for event in inbox.events if isinstance(event, Preview)]
-    assert [(one.index, one.step, one.total) for one in previews] == [(0, 3, 8), (0, 6, 8)]
+    assert [(one.index, one.total) for one in previews] == [(0, 8)] * 2
+    assert previews[0].step == 3
+    assert previews[1].step in (6, 7)  # later while the first was still being made
     far = [np.abs(one.image.astype(int) - final).mean() for one in previews]
     assert far[0] > far[1]
 
