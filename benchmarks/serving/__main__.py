@@ -11,6 +11,8 @@ earlier session chose for the peers.
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,6 +32,9 @@ MODEL = Path(vouch.__file__).parent / "starter" / "generator"
 
 def main() -> None:
     given = parsed()
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # as Ctrl-C does: no server outlives its benchmark
     with tempfile.TemporaryDirectory(prefix="vouch-serving-") as folder:
         path = given.json.with_suffix(".runs.jsonl") if given.json else Path(folder, "runs.jsonl")
         plan, log = plan_of(given), Log(path, resume=given.resume)

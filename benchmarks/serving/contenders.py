@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -84,12 +83,15 @@ def start_vouch(model: Path, folder: Path, setting: Setting) -> Iterator[Server]
 
 def wait_until_it_draws(server: Server, process: Process) -> None:
     """RuntimeError when the process ends, or draws nothing in time."""
+    reason: Exception | None = None
     for _ in every(0.2, START_S):
         process.check()
-        with contextlib.suppress(Exception):
+        try:
             asyncio.run(_draw_one(server))
             return
-    raise RuntimeError(f"it draws nothing after {START_S:.0f} s:\n{process.tail()}")
+        except Exception as error:  # noqa: BLE001 - whatever its client raises, it is not there yet
+            reason = error
+    raise RuntimeError(f"it draws nothing after {START_S:.0f} s ({reason!r}):\n{process.tail()}")
 
 
 async def _draw_one(server: Server) -> None:

@@ -50,7 +50,8 @@ class Run:
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Run:
-        return cls(**{**found, "answers": [Answer(*answer) for answer in found["answers"]]})
+        answers = [Answer(*answer) for answer in found["answers"]]
+        return cls(**{**found, "answers": answers, "errors": tuple(found["errors"])})
 
     @property
     def unanswered(self) -> int:

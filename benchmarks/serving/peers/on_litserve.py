@@ -1,6 +1,7 @@
-"""The pipeline behind LitServe with its own dynamic batching."""
+"""The pipeline behind LitServe with its own dynamic batching.
 
-from __future__ import annotations
+Annotations are not postponed here: LitServe makes its HTTP endpoint of them, and reads them as they are.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +29,7 @@ class Drawing(litserve.LitAPI):
     def batch(self, inputs: Sequence[Ask]) -> Sequence[Ask]:
         return inputs
 
-    def predict(self, inputs: Sequence[Ask] | Ask) -> list[bytes]:
+    def predict(self, inputs: "Sequence[Ask] | Ask") -> list[bytes]:
         asks = [inputs] if isinstance(inputs, Ask) else inputs
         return [pack(images) for images in self._artist.draw(asks)]
 
