@@ -18,7 +18,7 @@ from benchmarks.serving.asks import Ask, pack
 from benchmarks.serving.peers.drawing import Artist, arguments
 
 OPTIONS = "PEER_OPTIONS"  # the service is imported by another process, which takes no arguments of ours
-options: dict[str, Any] = json.loads(os.environ.get(OPTIONS, '{"max_batch": 1, "wait_s": 60}'))
+options: dict[str, Any] = json.loads(os.environ.get(OPTIONS, '{"max_batch": 16, "wait_s": 60}'))
 
 
 @bentoml.service(workers=1, traffic={"timeout": 600})
