@@ -32,9 +32,8 @@ MODEL = Path(vouch.__file__).parent / "starter" / "generator"
 
 def main() -> None:
     given = parsed()
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(143)
-    )  # as Ctrl-C does: no server outlives its benchmark
+    # As Ctrl-C does: no server outlives its benchmark.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="vouch-serving-") as folder:
         path = given.json.with_suffix(".runs.jsonl") if given.json else Path(folder, "runs.jsonl")
         plan, log = plan_of(given), Log(path, resume=given.resume)

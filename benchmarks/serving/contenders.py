@@ -113,7 +113,7 @@ CONTENDERS = {
     for contender in (
         Contender("diffusers", peer("diffusers", "on_grpc", transports.over_grpc)),
         Contender(
-            "serve_batch", peer("serve_batch", "on_serve_batch", transports.plain_http), _grid((0.05, 0.5))
+            "serve_batch", peer("serve_batch", "on_serve_batch", transports.over_serve), _grid((0.05, 0.5))
         ),
         Contender("litserve", peer("litserve", "on_litserve", transports.litserve_http), _grid((0.05, 0.5))),
         # For BentoML the seconds are the latency from which on it refuses, see peers/on_bentoml.py.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ class NoEnvironment(Exception):
     """The environment of a peer could not be made. The message is pip's."""
 
 
+@functools.cache
 def python_of(peer: str) -> Path:
     """The Python that runs `peer`, with everything it needs. Raises NoEnvironment."""
     if peer not in PINNED:

@@ -30,6 +30,7 @@ CALM = name_of(0.6)  # the load at which latencies are compared
 BATCH, ADMISSION, WAIT = (
     f"vouch_engine_{what}" for what in ("batch_images", "admission_steps", "wait_seconds")
 )
+WAITS = {"bentoml": "max_latency"}  # what the seconds of a setting mean, where they are not a batch's wait
 Windows = list[list[float]]
 
 
@@ -186,7 +187,7 @@ def add_details(report: Report, results: Results, settings: Mapping[str, Setting
                 report.add(f"{contender}_{load}_{name}", Figure(value, unit=unit))
     for contender, setting in settings.items():
         report.add(f"{contender}_max_batch", Figure(setting.max_batch, unit="requests"))
-        report.add(f"{contender}_wait", Figure(setting.wait_s, unit="s"))
+        report.add(f"{contender}_{WAITS.get(contender, 'wait')}", Figure(setting.wait_s, unit="s"))
 
 
 def table(results: Results) -> Table:

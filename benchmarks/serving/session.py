@@ -55,8 +55,15 @@ class Session:
         turn = number % len(contenders)
         for contender in (*contenders[turn:], *contenders[:turn]):
             missing = [load for load in self._plan.loads if not self._log.has(contender.name, load, number)]
-            if missing:
+            if not missing:
+                continue
+            try:
                 self._measure(contender, missing, number)
+            except (RuntimeError, asyncio.TimeoutError) as error:
+                print(
+                    f"{contender.name} broke off in repeat {number}, --resume tries again: {error}",
+                    flush=True,
+                )
 
     # ---- one contender
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import grpc
+from google.protobuf.wrappers_pb2 import BytesValue
 
 import vouch
 from benchmarks.serving.asks import METHOD, SERVICE, Ask, unpack
@@ -28,6 +29,21 @@ async def over_grpc(port: int) -> AsyncIterator[Send]:
 
         async def send(ask: Ask) -> Sequence[bytes]:
             return unpack(await call(ask.encode(), timeout=PATIENCE_S))
+
+        yield send
+
+
+@asynccontextmanager
+async def over_serve(port: int) -> AsyncIterator[Send]:
+    """The same through Serve's ingress, which wants messages."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary(
+            f"/{SERVICE}/{METHOD}", BytesValue.SerializeToString, BytesValue.FromString
+        )
+
+        async def send(ask: Ask) -> Sequence[bytes]:
+            reply = await call(BytesValue(value=ask.encode()), timeout=PATIENCE_S)
+            return unpack(reply.value)
 
         yield send
 
@@ -50,7 +66,6 @@ def over_http(path: str, body: Callable[[Ask], Any], images: Callable[[bytes], S
     return connect
 
 
-plain_http = over_http("/", Ask.as_json, unpack)
 litserve_http = over_http("/predict", Ask.as_json, unpack)
 
 

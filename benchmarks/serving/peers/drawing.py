@@ -92,5 +92,5 @@ def _draw_alike(pipe: Any, asks: Sequence[Ask]) -> list[Any]:
 
 def _png(image: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG", compress_level=3)  # as vouch does
     return buffer.getvalue()

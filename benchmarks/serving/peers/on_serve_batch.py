@@ -1,6 +1,7 @@
 """The pipeline behind Ray Serve with `@serve.batch`: one replica, requests batched as wholes.
 
-Serve's HTTP ingress, not its gRPC one: both go through Serve's proxy, and a plain HTTP body is the shorter way.
+It answers over Serve's gRPC ingress: a deployment that does nothing answers there in two thirds of the time that it
+takes over HTTP.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import tempfile
 import threading
 from pathlib import Path
@@ -19,14 +21,14 @@ os.environ |= {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_
 os.environ.pop("RAY_ADDRESS", None)
 
 import ray
+from google.protobuf.wrappers_pb2 import BytesValue
 from ray import serve
-from ray.serve.config import HTTPOptions
+from ray.serve.config import HTTPOptions, gRPCOptions
 from ray.serve.schema import LoggingConfig
-from starlette.requests import Request
-from starlette.responses import Response
 
 from benchmarks.serving.asks import Ask, pack
 from benchmarks.serving.peers.drawing import Artist, arguments
+from benchmarks.serving.peers.grpc_ingress import ADD
 
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 OBJECT_STORE_BYTES = 100 * 2**20
@@ -40,8 +42,8 @@ class Drawing:
         self._draw.set_max_batch_size(max_batch)
         self._draw.set_batch_wait_timeout_s(wait_s)
 
-    async def __call__(self, request: Request) -> Response:
-        return Response(await self._draw(Ask.decode(await request.body())))
+    async def Draw(self, request: BytesValue) -> BytesValue:  # noqa: N802 - Serve dispatches an RPC by its name
+        return BytesValue(value=await self._draw(Ask.decode(request.value)))
 
     @serve.batch
     async def _draw(self, asks: list[Ask]) -> list[bytes]:
@@ -57,7 +59,11 @@ def main(given: argparse.Namespace) -> None:
             address="local", num_cpus=4, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
             log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder, _node_ip_address="127.0.0.1",
         )  # fmt: skip
-        serve.start(http_options=HTTPOptions(host="127.0.0.1", port=given.port), logging_config=QUIET)
+        serve.start(
+            http_options=HTTPOptions(host="127.0.0.1", port=_free_port()),  # there is no gRPC without it
+            grpc_options=gRPCOptions(port=given.port, grpc_servicer_functions=[ADD]),
+            logging_config=QUIET,
+        )
         # Serve's default of 5 requests under way would keep batches small.
         deployed = serve.deployment(Drawing, num_replicas=1, max_ongoing_requests=1000)
         application = deployed.bind(given.model, given.threads, given.max_batch, given.wait_s)
@@ -65,6 +71,12 @@ def main(given: argparse.Namespace) -> None:
         ended.wait()
         serve.shutdown()
         ray.shutdown()
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 if __name__ == "__main__":
