@@ -37,7 +37,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vouch-serving-") as folder:
         path = given.json.with_suffix(".runs.jsonl") if given.json else Path(folder, "runs.jsonl")
         plan, log = plan_of(given), Log(path, resume=given.resume)
-        log.check(plan)
+        try:
+            log.check(plan)
+        except ValueError as error:
+            sys.exit(str(error))
         if given.tuned:
             take_over(log, given.tuned)
         contenders = available(given.only)
