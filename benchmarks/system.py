@@ -104,16 +104,18 @@ class System:
 
 
 @contextlib.contextmanager
-def running_system(state: Path, *, timeout_s: float = 300.0) -> Iterator[tuple[System, float]]:
-    """A system that answers, with the seconds to its first image. It ends with the block."""
-    system = launch(state)
+def running_system(
+    state: Path, *, timeout_s: float = 300.0, **settings: str
+) -> Iterator[tuple[System, float]]:
+    """A system that answers, with the seconds to its first image. It ends with the block. settings: environment."""
+    system = launch(state, **settings)
     try:
         yield system, system.wait_until_it_generates(timeout_s)
     finally:
         system.stop()
 
 
-def launch(state: Path) -> System:
+def launch(state: Path, **settings: str) -> System:
     grpc_port, http_port = free_ports(2)
     state.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -122,6 +124,7 @@ def launch(state: Path) -> System:
         "VOUCH_SERVER__GRPC_PORT": str(grpc_port),
         "VOUCH_SERVER__HTTP_PORT": str(http_port),
         "RAY_USAGE_STATS_ENABLED": "0",
+        **settings,
     }
     log = state / "up.log"
     with log.open("ab") as output:

@@ -17,6 +17,7 @@ from benchmarks.serving.page import Page, read
 from benchmarks.serving.process import Process, every, running
 from benchmarks.serving.replay import Send
 from benchmarks.system import free_ports, running_system
+from vouch.client import Client
 from vouch.state import StateFolder
 
 START_S = 240.0
@@ -73,12 +74,29 @@ def peer(name: str, module: str, connect: Callable[[int], AbstractAsyncContextMa
     return start
 
 
-@contextmanager
-def start_vouch(model: Path, folder: Path, setting: Setting) -> Iterator[Server]:
-    """The real system with its default settings; its starter is the model that all others load."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix="state-") as state, running_system(Path(state)):
-        address = StateFolder(Path(state)).read_access().http
-        yield Server(lambda: transports.over_vouch(Path(state)), lambda: _page(f"{address}/metrics"))
+def vouch_with(**settings: str) -> Callable:
+    """How the real system is started; its starter is the model that all others load."""
+
+    @contextmanager
+    def start(model: Path, folder: Path, setting: Setting) -> Iterator[Server]:
+        with (
+            tempfile.TemporaryDirectory(dir=folder, prefix="state-") as state,
+            running_system(Path(state), **settings) as (system, _),
+        ):
+            with system.client() as client:
+                _wait_for_compiled_code(client)
+            address = StateFolder(Path(state)).read_access().http
+            yield Server(lambda: transports.over_vouch(Path(state)), lambda: _page(f"{address}/metrics"))
+
+    return start
+
+
+def _wait_for_compiled_code(client: Client) -> None:
+    """Where it is being made: nothing is measured beside that."""
+    for _ in every(1.0, START_S):
+        if "being made" not in client.describe_generator().kernel:
+            return
+    raise RuntimeError(f"the U-Net was not compiled in {START_S:.0f} s")
 
 
 def wait_until_it_draws(server: Server, process: Process) -> None:
@@ -118,6 +136,8 @@ CONTENDERS = {
         Contender("litserve", peer("litserve", "on_litserve", transports.litserve_http), _grid((0.05, 0.5))),
         # For BentoML the seconds are the latency from which on it refuses, see peers/on_bentoml.py.
         Contender("bentoml", peer("bentoml", "on_bentoml", transports.bentoml_http), _grid((10.0, 60.0))),
-        Contender("vouch", start_vouch),
+        # Computing as the others do, so that they differ in how they serve alone; and as it comes.
+        Contender("vouch", vouch_with(VOUCH_GENERATION__COMPILE="false")),
+        Contender("vouch_compiled", vouch_with()),
     )
 }

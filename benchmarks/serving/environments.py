@@ -13,7 +13,7 @@ from benchmarks.serving.process import ROOT
 FOLDER = ROOT / ".venv-peers"
 CONSTRAINTS = ROOT / "constraints.txt"
 PIPELINE = ("diffusers", "transformers", "accelerate", "safetensors", "tokenizers", "pillow")
-PINNED = {"litserve": "0.2.19", "bentoml": "1.4.40"}
+PINNED = {"litserve": "0.2.19", "bentoml": "1.4.39"}
 
 
 class NoEnvironment(Exception):

@@ -16,12 +16,12 @@ class Plan:
     seconds: float = 40.0  # of each load
     shares: tuple[float, ...] = (0.3, 0.6, 0.9)
     outstanding: int = 24  # requests under way at saturation
-    warm_up_s: float = 10.0  # at saturation, before anything counts
-    grace_s: float = 60.0  # from the end of a trace until what has no answer is abandoned
+    warm_up_s: float = 8.0  # at saturation, before anything counts
+    grace_s: float = 20.0  # from the end of a trace until what has no answer is abandoned
     tune_share: float = 0.6
     tune_s: float = 15.0  # of each setting that is tried
     whole_grid: bool = True  # whether every setting is tried, or the first taken
-    practice: int = 16  # requests to each server before it is measured
+    practice: int = 8  # requests to each server before it is measured
     steps: tuple[int, ...] = (10, 20, 30, 50)
     sizes: tuple[int, ...] = (8, 16, 32)  # batches of the bare U-Net
     bare_s: float = 4.0  # for each size
