@@ -23,7 +23,7 @@ from services.generation.orders import Description, Drawn, DrawOrder, DrawPrevie
 from services.generation.routing import Reporter
 from services.generation.scaling import RUNNING, WAITING
 from services.generation.slots import Finished, ImageRequest, Preview
-from services.threads import share
+from services.threads import cores, share
 from vouch import images
 from vouch.catalog import Catalog
 from vouch.registry import Registry
@@ -43,12 +43,14 @@ class Generation:
 
         self._catalog = Catalog(settings.resolved_catalog_url)
         registry = Registry(self._catalog, settings.folder.models)
+        # The most replicas that there may be share the cores: how many run beside this one is not known here, and the
+        # threads stay what they are. Two replicas on two cores take one each.
+        threads = settings.generation.threads or share(1.0 / settings.generation.most_replicas)
         self._engine = Engine(
             max_batch=settings.generation.max_batch,
             max_waiting=max(settings.generation.max_queued, 64),
-            # The most replicas that there may be share the cores: how many run beside this one is not known here, and
-            # the threads stay what they are. Two replicas on two cores take one each.
-            threads=settings.generation.threads or share(1.0 / settings.generation.most_replicas),
+            threads=threads,
+            beside=threads * settings.generation.most_replicas < cores(),
             encode=_encoded,
             observer=Metered(),
         )

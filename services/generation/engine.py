@@ -12,7 +12,8 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 
@@ -38,12 +39,23 @@ from vouch.errors import Exhausted, Internal, Unavailable, VouchError
 STOPPING = "the system is shutting down; try again when it is up"
 
 
+class Here(Executor):
+    """Does what it is given at once, on the thread that gives it; raises what that raises."""
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **more: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(work(*arguments, **more))
+        return done
+
+
 class Engine:
-    """Runs image requests on one thread, and turns latents into pixels on another.
+    """Runs image requests on one thread, and turns latents into pixels on another or, without a core for it, on the same.
 
     max_batch: slots, images denoised together. max_waiting: images that may wait; a request beyond them is refused
     with `Exhausted`. threads: torch threads of the engine's thread (None: leave torch alone, as fakes want).
-    encode: what becomes of pixels before they are handed out, on the second thread. observer: told what happens.
+    encode: what becomes of pixels before they are handed out. observer: told what happens. beside: whether pixels are
+    made on a thread of their own, with one core. Where the steps use every core anyway, that thread would take turns
+    with them and hold all their threads up: pixels are made between two steps then, with all cores.
     """
 
     def __init__(
@@ -54,6 +66,7 @@ class Engine:
         threads: int | None = None,
         encode: Encode = lambda image: image,
         observer: Observer | None = None,
+        beside: bool = True,
     ) -> None:
         self._max_batch, self._max_waiting, self._threads = max_batch, max_waiting, threads
         self._encode, self._observer = encode, observer or Observer()
@@ -63,7 +76,9 @@ class Engine:
         self._stopping = False
         self._steps = 0  # that have begun
         self._pace = Pace()
-        self._decoder = ThreadPoolExecutor(1, "decode", initializer=self._one_thread)
+        self._decoder: Executor = (
+            ThreadPoolExecutor(1, "decode", initializer=self._one_thread) if beside else Here()
+        )
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -211,7 +226,10 @@ class Engine:
         for slot in slots:
             if slot.wants_preview:
                 slot.previewing, slot.previewed = True, slot.step
-                self._decoder.submit(preview, slot, slot.x0, slot.step, self._encode)
+                self._decoder.submit(self._show, slot, slot.x0, slot.step)
+
+    def _show(self, slot: Slot, x0: torch.Tensor, step: int) -> None:
+        self._guarded([slot], lambda slots: preview(slots[0], x0, step, self._encode))
 
     def _guarded(self, batch: list[Slot], work: Callable[[Sequence[Slot]], None]) -> None:
         """Do the work; when it fails, find the slot that broke it by doing it for each alone, and fail its request."""

@@ -19,9 +19,10 @@ from tests.inbox import Inbox
 from vouch.errors import DeadlineExceeded, Exhausted, Internal, Unavailable
 
 
-@pytest.fixture
-def engine():
-    engine = Engine(max_batch=4, max_waiting=8)
+@pytest.fixture(params=[True, False], ids=["beside", "between"])
+def engine(request):
+    """Pixels are made on a thread of their own, and between two steps."""
+    engine = Engine(max_batch=4, max_waiting=8, beside=request.param)
     yield engine
     engine.stop()
 
