@@ -8,6 +8,7 @@ Beside them the rate of this processor's matrix product, which no way of computi
 
 from __future__ import annotations
 
+import queue
 import statistics
 import tempfile
 import time
@@ -16,16 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import vouch
 from benchmarks.machine import cores
 from benchmarks.report import Figure, Report, arguments
+from services.generation.engine import Engine
+from services.generation.slots import ImageRequest
 from training.evaluation.intervals import bootstrap_ratio
 from vouch import compiling
-from vouch.kernels import Architecture, Compiled, Eager, Network
-from vouch.pipelines import load_pipeline
+from vouch.kernels import Architecture, Compiled, Eager, Network, has_bfloat16_units
+from vouch.pipelines import Generator, load_generator, load_pipeline
 
 MODEL = Path(vouch.__file__).parent / "starter" / "generator"
 
@@ -36,9 +40,10 @@ class Plan:
 
     rows: tuple[int, ...] = (1, 2, 4, 8, 16, 24, 32)
     rounds: int = 25  # of every way at every number of rows, in turns
+    images: int = 8  # of each precision
 
 
-QUICK = Plan(rows=(1, 2), rounds=3)
+QUICK = Plan(rows=(1, 2), rounds=3, images=1)
 
 
 def main() -> None:
@@ -53,6 +58,7 @@ def main() -> None:
         torch.set_num_threads(cores())
         measure(report, ways, architecture, plan)
         report.add("matrix_product", Figure(matrix_rate(), unit="GFLOP/s"))
+        add_bfloat16(report, plan)
     report.finish(given.json)
 
 
@@ -114,6 +120,28 @@ def matrix_rate(size: int = 2048) -> float:
     """GFLOP/s of a large single-precision matrix product: the median of a few."""
     one = torch.randn(size, size)
     return 2 * size**3 / statistics.median(_timed(lambda: one @ one) for _ in range(15)) / 1e9
+
+
+def add_bfloat16(report: Report, plan: Plan) -> None:
+    """How far from float32 its images are, in grey levels; it is computed here even where it is not fast."""
+    report.add("bfloat16_units", Figure(float(has_bfloat16_units()), unit="0 or 1"))
+    generator = load_generator(MODEL)
+    drawn = []
+    for precision in ("float32", "bfloat16"):
+        generator.network = Eager(generator.pipe.unet, precision)
+        drawn.append(draw(generator, plan.images))
+    far = np.abs(drawn[0] - drawn[1])
+    report.add("bfloat16_mean_difference", Figure(float(far.mean()), unit="grey levels"))
+    report.add("bfloat16_largest_difference", Figure(float(far.max()), unit="grey levels"))
+
+
+def draw(generator: Generator, images: int) -> np.ndarray:
+    """The first images of one prompt as the engine draws them, int [N, H, W, 3]."""
+    engine, ended = Engine(max_batch=images, threads=cores()), queue.SimpleQueue()
+    engine.submit(ImageRequest(generator, "neutrophil", tuple(range(images)), 20, 2.0), ended.put)
+    found = sorted((ended.get(timeout=600) for _ in range(images)), key=lambda event: event.index)
+    engine.stop()
+    return np.stack([event.image for event in found]).astype(int)
 
 
 def _timed(work: Callable[[], Any]) -> float:

@@ -64,10 +64,12 @@ class FakeSystem(FakeOperations):
         self.scored: list[str] = []
         self.stream_versions: list[str] = []
         self.break_after: int | None = None
-        self.whole_because = ""
         """Items after which a score stream ends with UNAVAILABLE; None never."""
         self.hold_after: int | None = None
         """Items after which a score stream says nothing more; None never."""
+        self.whole_because = ""
+        self.full_for_s: float | None = None
+        """Seconds for which the queue is full; None is not."""
 
     # generation
 
@@ -86,6 +88,9 @@ class FakeSystem(FakeOperations):
         for number, image in enumerate(made):
             progress = g.GenerationProgress(images_done=number, images_total=len(made), step=1, total_steps=2)
             yield g.StreamImagesResponse(progress=progress)
+            if request.preview_every:
+                preview = g.ImagePreview(index=number, step=1, total_steps=2, data=image.data)
+                yield g.StreamImagesResponse(preview=preview)
             yield g.StreamImagesResponse(image=image)
         summary = g.GenerationSummary(images=len(made), generator_version=self.champion, total_s=0.5)
         yield g.StreamImagesResponse(summary=summary)
@@ -99,10 +104,12 @@ class FakeSystem(FakeOperations):
             generator_version=self.champion, generator_name=NAMES[self.champion], width=SIZE, height=SIZE,
             sampler="fake", default_steps=4, default_guidance=2.0, labels=LABELS, attributes=[shapes],
             example_prompts=["neutrophil"], max_images_per_call=64, max_images_per_stream=10_000,
-            whole_because=self.whole_because,
+            whole_because=self.whole_because, kernel="eager in float32", samplers=["ddim", "euler"],
         )  # fmt: skip
 
     def _draw(self, request: Any, most: int) -> list[g.GeneratedImage]:
+        if self.full_for_s is not None:
+            raise errors.Exhausted("The queue is full.", retry_after_s=self.full_for_s)
         count = request.count if request.HasField("count") else 1
         if not 1 <= count <= most:
             raise errors.InvalidInput(f"count is {count}; ask for 1 to {most} images.")
@@ -239,6 +246,8 @@ class FakeSystem(FakeOperations):
     async def NextForReview(self, request: f.NextForReviewRequest, who: Call) -> f.NextForReviewResponse:
         done = {rating.image_digest for rating in self.ratings if rating.rater == request.rater}
         left = [image for digest, image in self.images.items() if digest not in done]
+        if self.full_for_s is not None:
+            raise errors.Exhausted("The queue is full.", retry_after_s=self.full_for_s)
         count = request.count if request.HasField("count") else 1
         items = [
             f.ReviewItem(

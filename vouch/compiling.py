@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vouch.kernels import BUCKETS, MEASURED_FILE, MOST, Architecture, Compiled, Eager, Measured
+from vouch.kernels import BUCKETS, MEASURED_FILE, MOST, Architecture, Compiled, Eager, Measured, computing
 
 ROUNDS = 15
 COMPILERS = ("g++", "clang++")
@@ -57,7 +57,7 @@ def make(architecture: Architecture, folder: Path) -> None:
             made.mkdir()
             unet = _unet(architecture)
             for bucket, rows in BUCKETS.items():
-                _package(unet, architecture.inputs(rows), made / f"{bucket}.pt2")
+                _package(unet, architecture, rows, made / f"{bucket}.pt2")
             _measure(unet, architecture, made)
             made.rename(folder)
 
@@ -72,7 +72,7 @@ def _unet(architecture: Architecture) -> Any:
     return unet.to(memory_format=torch.channels_last)
 
 
-def _package(unet: Any, inputs: tuple[Any, ...], file: Path) -> None:
+def _package(unet: Any, architecture: Architecture, rows: int, file: Path) -> None:
     import torch
     import torch._inductor
 
@@ -84,14 +84,14 @@ def _package(unet: Any, inputs: tuple[Any, ...], file: Path) -> None:
         def forward(self, x: Any, timesteps: Any, prompts: Any) -> Any:
             return self.unet(x, timesteps, prompts, return_dict=False)[0]
 
-    rows = len(inputs[0])
+    inputs = architecture.inputs(rows)
     batch = {0: torch.export.Dim("rows", min=2, max=MOST)} if rows > 1 else None
     options = {
         "aot_inductor.package_constants_in_so": False,
         "always_keep_tensor_constants": True,  # else a bias of eight numbers or fewer becomes part of the code
         "cpp.dynamic_threads": True,
     }
-    with torch.no_grad():
+    with torch.no_grad(), computing(architecture.precision):
         program = torch.export.export(Plain(), inputs, dynamic_shapes=(batch, batch, batch))
         torch._inductor.aoti_compile_and_package(program, package_path=str(file), inductor_configs=options)
 
@@ -103,7 +103,7 @@ def _measure(unet: Any, architecture: Architecture, made: Path) -> None:
     file = made / MEASURED_FILE
     file.write_text(json.dumps(asdict(Measured(rows, 1.0, 1.0, 0.0))))  # Compiled wants to read one
     _change(unet)
-    ways, inputs = (Eager(unet), Compiled(unet, made)), architecture.inputs(rows)
+    ways, inputs = (Eager(unet, architecture.precision), Compiled(unet, made)), architecture.inputs(rows)
     with torch.inference_mode():
         difference = float((ways[0](*inputs) - ways[1](*inputs)).abs().max())
         times: tuple[list[float], list[float]] = ([], [])
@@ -148,7 +148,7 @@ def main() -> None:
     os.nice(19)
     told = json.loads(sys.stdin.readline())
     _end_with_the_input()
-    make(Architecture(told["config"], tuple(told["prompt"])), Path(sys.argv[1]))
+    make(Architecture(**{**told, "prompt": tuple(told["prompt"])}), Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

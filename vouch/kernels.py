@@ -26,15 +26,26 @@ BUCKETS = {"one": 1, "many": 8}  # rows that a package is traced with; "many" ta
 MEASURED_FILE = "measured.json"
 
 
+def has_bfloat16_units() -> bool:
+    """Whether this processor computes bfloat16 faster than float32: AMX, or AVX-512 with BF16."""
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def computing(precision: str) -> torch.autocast:
+    """Within it, products are computed in "float32" or "bfloat16"; weights, norms and results stay float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+
+
 class Eager:
     """Operation by operation."""
 
-    def __init__(self, unet: Any) -> None:
-        self._unet = unet
+    def __init__(self, unet: Any, precision: str = "float32") -> None:
+        self._unet, self._precision = unet, precision
 
     def __call__(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
-        said: torch.Tensor = self._unet(x, timesteps, prompts, return_dict=False)[0]
-        return said
+        with computing(self._precision):
+            said: torch.Tensor = self._unet(x, timesteps, prompts, return_dict=False)[0]
+        return said.float()
 
 
 @dataclass(frozen=True)
@@ -59,12 +70,13 @@ class Architecture:
     config: dict[str, Any]
     prompt: tuple[int, int]
     """Length and width of an encoded prompt."""
+    precision: str = "float32"
 
     @classmethod
-    def of(cls, pipe: Any) -> Architecture:
+    def of(cls, pipe: Any, precision: str = "float32") -> Architecture:
         config = {k: v for k, v in dict(pipe.unet.config).items() if not k.startswith("_")}
         prompt = (pipe.tokenizer.model_max_length, pipe.text_encoder.config.hidden_size)
-        return cls(json.loads(json.dumps(config)), prompt)
+        return cls(json.loads(json.dumps(config)), prompt, precision)
 
     @property
     def key(self) -> str:
@@ -107,4 +119,4 @@ class Compiled:
     def _call(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         package = self._one if len(x) == 1 else self._many
         said: torch.Tensor = package(x.contiguous(), timesteps.contiguous(), prompts.contiguous())
-        return said
+        return said.float()

@@ -87,6 +87,8 @@ class GenerationSettings(ModelSettings):
     """Compile the U-Net beside the first serving (needs a C++ compiler; a minute or two on two cores)."""
     packages: Path | None = None
     """Where compiled code is kept; None is the user's cache. Native code: nobody else may write there."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the U-Net's products. bfloat16 where the processor has units for it: faster, and some grey levels away."""
     max_replicas: int = Field(default=0, ge=0, le=256)
     """Replicas when images wait, `replicas` being the fewest; 0 keeps to `replicas`. All share one machine's cores, so
     this is for machines with several GPUs and for clusters."""

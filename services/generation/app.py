@@ -54,7 +54,7 @@ class Generation:
             encode=_encoded,
             observer=Metered(),
         )
-        self._workshop = Workshop(_packages(settings))
+        self._workshop = Workshop(_packages(settings), settings.generation.precision)
         self._reporter = Reporter(settings.generation.max_batch)
         self._convergence: Convergence[ServedGenerator] = Convergence(
             slot=SLOT,

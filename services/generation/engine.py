@@ -49,7 +49,7 @@ class Here(Executor):
 
 
 class Engine:
-    """Runs image requests on one thread, and turns latents into pixels on another or, without a core for it, on the same.
+    """Runs image requests on one thread, and makes their pixels on another or, without a core for it, on the same.
 
     max_batch: slots, images denoised together. max_waiting: images that may wait; a request beyond them is refused
     with `Exhausted`. threads: torch threads of the engine's thread (None: leave torch alone, as fakes want).

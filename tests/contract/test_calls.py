@@ -14,7 +14,14 @@ import pytest
 import vouch
 from tests.fake_server import TOKENS, FakeSystem, paint
 from vouch import errors
-from vouch.client import Client, GeneratedImage, GenerationProgress, GenerationSummary, ScoreItem
+from vouch.client import (
+    Client,
+    GeneratedImage,
+    GenerationProgress,
+    GenerationSummary,
+    ImagePreview,
+    ScoreItem,
+)
 from vouch.client.endpoint import find
 from vouch.pb.v1 import training_pb2, training_pb2_grpc
 from vouch.records import NewRating
@@ -44,6 +51,24 @@ def test_a_stream_brings_progress_images_and_a_summary(client: Client) -> None:
     events = list(client.stream_images("platelet", count=3, seed=1))
     kinds = [type(event) for event in events]
     assert kinds == [GenerationProgress, GeneratedImage] * 3 + [GenerationSummary]
+
+
+def test_a_stream_brings_previews_to_who_asks_for_them(client: Client) -> None:
+    events = list(client.stream_images("platelet", count=2, seed=1, preview_every=1))
+    previews = [event for event in events if isinstance(event, ImagePreview)]
+    assert [(preview.index, preview.step, preview.data) for preview in previews] == [
+        (0, 1, paint(1)),
+        (1, 1, paint(2)),
+    ]
+
+
+def test_who_is_refused_for_lack_of_room_learns_when_to_come_again(
+    system: FakeSystem, client: Client
+) -> None:
+    system.full_for_s = 2.5
+    with pytest.raises(errors.Exhausted) as caught:
+        client.generate_images("neutrophil")
+    assert caught.value.retry_after_s == 2.5
 
 
 @pytest.mark.parametrize("count", [0, -1, 65])

@@ -181,6 +181,13 @@ def test_a_token_stands_for_its_role(token: str, role: str) -> None:
     assert edge.Access(TOKENS).identify(Call(token)).role == role
 
 
+def test_a_client_is_known_by_the_name_that_it_gives_itself() -> None:
+    named, nameless = Call("c-token"), Call("c-token")
+    named.metadata = [*named.metadata, ("x-vouch-client", "x" * 1000)]
+    assert edge.Access(TOKENS).identify(named).client == "x" * edge.LONGEST_CLIENT
+    assert edge.Access(TOKENS).identify(nameless).client == ""
+
+
 @pytest.mark.parametrize("role", edge.ROLES)
 @pytest.mark.parametrize("rpc", ["GenerateImages", "RecordRating", "StartRollout"])
 def test_a_role_may_do_its_own_and_what_those_below_may(role: str, rpc: str) -> None:

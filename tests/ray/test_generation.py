@@ -8,7 +8,7 @@ import pytest
 from tests.ray.conftest import Running, until
 from vouch import images
 from vouch.client import Client
-from vouch.errors import AlreadyExists, DeadlineExceeded
+from vouch.errors import AlreadyExists, DeadlineExceeded, InvalidInput
 from vouch.pb.v1 import generation_pb2 as pb
 from vouch.pb.v1 import generation_pb2_grpc
 
@@ -68,6 +68,37 @@ def test_a_stream_tells_progress_sends_every_image_and_ends_with_a_summary(clien
     assert {image.generator_version for image in drawn} == {events[-1].generator_version}
 
 
+def test_a_request_chooses_sampler_and_eta_and_the_image_says_so(client):
+    told = {}
+    for sampler, eta in (("", 0.0), ("ddim", 0.0), ("ddim", 0.7), ("euler", 0.0), ("dpm++2m", 0.0)):
+        image = client.generate_images("monocyte", seed=3, sampler=sampler, eta=eta, score=False).images[0]
+        told[sampler, eta] = (image.sampler, image.digest)
+    assert told["", 0.0] == told["ddim", 0.0]
+    assert [name for name, _ in told.values()] == ["ddim", "ddim", "ddim eta=0.7", "euler", "dpm++2m"]
+    assert len({digest for _, digest in told.values()}) == 4
+    with pytest.raises(InvalidInput, match="only the sampler ddim"):
+        client.generate_images("monocyte", sampler="euler", eta=0.7)
+
+
+def test_a_stream_shows_what_is_being_drawn(client):
+    events = list(client.stream_images("eosinophil", count=2, steps=40, preview_every=5))
+    previews = [event for event in events if hasattr(event, "total_steps") and hasattr(event, "data")]
+    assert {preview.index for preview in previews} == {0, 1}
+    assert all(5 <= preview.step < preview.total_steps == 40 for preview in previews)
+    assert images.decode(previews[0].data).shape == (32, 32, 3)
+
+
+def test_the_page_of_figures_tells_of_the_engine(system: Running, client):
+    client.generate_images("monocyte", count=3, steps=4, score=False)
+    counted = {
+        name: system.metric(f"vouch_engine_{name}")
+        for name in ("steps_total", "image_steps_total", "batch_images_count", "admission_steps_count",
+                     "wait_seconds_count", "seconds_count", "stage_seconds_count")
+    }  # fmt: skip
+    assert all(value > 0 for value in counted.values()), counted
+    assert counted["image_steps_total"] > counted["steps_total"]
+
+
 def test_a_cancelled_stream_frees_the_engine(system: Running):
     metadata = [("authorization", f"Bearer {system.folder.read_access().tokens['client']}")]
     with grpc.insecure_channel(system.address) as channel:
@@ -85,6 +116,7 @@ def test_a_cancelled_stream_frees_the_engine(system: Running):
                 == 0
             )
         )
+    assert system.metric("vouch_engine_evictions_total") > 0
 
 
 def test_a_caller_without_patience_is_told_that_the_time_was_up(client):

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from services.generation.engine import Engine
+from services.generation.slots import ImageRequest
 from services.generation.workshop import Workshop
+from tests.inbox import Inbox
 from tests.tiny import save_generator
 from vouch import compiling
 from vouch.kernels import BUCKETS, MOST, Architecture, Compiled, Eager
@@ -78,11 +81,11 @@ def test_code_that_cannot_be_used_leaves_the_eager_way(generators, packages, tmp
     broken.mkdir()
     for file in (packages / broken.name).iterdir():
         (broken / file.name).write_bytes(file.read_bytes() if file.suffix == ".json" else b"no package")
-    workshop, before = Workshop(tmp_path), generators[0].network
+    workshop = Workshop(tmp_path)
     workshop.equip(generators[0])
     workshop.stop()
     assert "cannot be used" in generators[0].kernel
-    assert generators[0].network is before
+    assert isinstance(generators[0].network, Eager)
 
 
 def test_without_a_compiler_everything_stays_eager(generators, tmp_path, monkeypatch):
@@ -91,8 +94,29 @@ def test_without_a_compiler_everything_stays_eager(generators, tmp_path, monkeyp
     workshop = Workshop(tmp_path / "packages")
     workshop.equip(generator)
     workshop.stop()
-    assert generator.kernel == "eager: there is no C++ compiler to do better"
+    assert generator.kernel == "eager in float32: there is no C++ compiler to do better"
     assert isinstance(generator.network, Eager)
+
+
+def test_bfloat16_is_a_few_grey_levels_away(generators):
+    generator = Generator(generators[0].pipe, None, 4, 2.0)
+    engine, drawn = Engine(threads=1), []
+    for precision in ("float32", "bfloat16"):
+        generator.network, inbox = Eager(generator.pipe.unet, precision), Inbox()
+        engine.submit(ImageRequest(generator, "monocyte", (3,), 8, 2.0), inbox)
+        drawn.append(inbox.finished(1)[0].image.astype(int))
+    engine.stop()
+    far = np.abs(drawn[0] - drawn[1])
+    assert 0 < far.max() <= 16
+    assert far.mean() < 4
+
+
+@pytest.mark.parametrize(("units", "told"), [(True, "eager in bfloat16"), (False, "no units for bfloat16")])
+def test_bfloat16_is_used_where_the_processor_has_units_for_it(generators, monkeypatch, units, told):
+    monkeypatch.setattr("services.generation.workshop.has_bfloat16_units", lambda: units)
+    generator = Generator(generators[0].pipe, None, 4, 2.0)
+    Workshop(None, "bfloat16").equip(generator)
+    assert told in generator.kernel
 
 
 def test_a_compilation_ends_with_whoever_started_it(generators, tmp_path):
@@ -114,5 +138,6 @@ def test_a_stopped_workshop_leaves_no_process_behind(generators, tmp_path):
 def test_another_architecture_has_another_key(generators):
     architecture = Architecture.of(generators[0].pipe)
     wider = Architecture({**architecture.config, "layers_per_block": 2}, architecture.prompt)
-    assert architecture.key != wider.key
+    other = Architecture(architecture.config, architecture.prompt, "bfloat16")
+    assert len({architecture.key, wider.key, other.key}) == 3
     assert set(BUCKETS) == {"one", "many"}

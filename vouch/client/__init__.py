@@ -14,6 +14,7 @@ from vouch.client.values import (
     GeneratedImage,
     GenerationProgress,
     GenerationSummary,
+    ImagePreview,
     ScoreItem,
     ScoreResult,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "GeneratedImage",
     "GenerationProgress",
     "GenerationSummary",
+    "ImagePreview",
     "ScoreItem",
     "ScoreResult",
 ]

@@ -127,8 +127,11 @@ class Client:
         timeout_s: float | None = None,
         preview_every: int = 0,
         request_id: str = "",
-    ) -> Iterator[values.GenerationProgress | values.GeneratedImage | values.GenerationSummary]:
-        """1 to 10,000 images as they are done, progress between them, the summary last. Leaving stops the drawing."""
+    ) -> Iterator[values.GenerationEvent]:
+        """1 to 10,000 images as they are done, progress between them, the summary last. Leaving stops the drawing.
+
+        preview_every: denoising steps from one preview of an image to the next; 0 is none.
+        """
         request = rpcs.request(
             "StreamImages", prompt=prompt, count=count, seed=seed, steps=steps, guidance=guidance,
             sampler=sampler, eta=eta, version=version, score=score, reward_version=reward_version,

@@ -66,6 +66,10 @@ class GenerationSummary:
     whole_because: str
 
 
+GenerationEvent = GenerationProgress | ImagePreview | GeneratedImage | GenerationSummary
+"""What a stream of images brings."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerateImagesResponse:
     request_id: str
