@@ -66,6 +66,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="vouch-swap-") as folder,
         running_system(Path(folder)) as (system, _),
     ):
+        system.wait_until_compiled()
         chosen = replace(plan, swaps=given.swaps or plan.swaps, window_s=given.window or plan.window_s)
         measure(report, system, chosen)
     report.finish(given.json)
@@ -81,7 +82,10 @@ def measure(report: Report, system: System, plan: Plan) -> None:
         every_s = saturated_s(system.state, orders) / plan.utilisation
         with ConstantLoad(system.state, orders, every_s=every_s) as load:
             time.sleep(plan.window_s)  # warm up
+            swap_to_and_fro(client, versions, replace(plan, swaps=2))  # both versions have been loaded once
+            before = system.pss_mb()
             windows = swap_to_and_fro(client, versions, plan)
+            report.add("memory_after_of_before", Figure(system.pss_mb() / before, unit="ratio"))
     judge(report, load.samples, windows, truth)
 
 

@@ -63,6 +63,15 @@ class System:
                 time.sleep(0.1)
         raise RuntimeError(f"vouch up answers nothing after {timeout_s:.0f} s ({reason}):\n{self.tail()}")
 
+    def wait_until_compiled(self, timeout_s: float = 600.0) -> None:
+        """Return when no code is being compiled beside the serving: nothing else should be measured then."""
+        deadline = time.monotonic() + timeout_s
+        with self.client() as client:
+            while "being made" in client.describe_generator().kernel:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"the U-Net was not compiled in {timeout_s:.0f} s")
+                time.sleep(1.0)
+
     def processes(self) -> list[psutil.Process]:
         """Every process of the system: the tree below `vouch up`, and what has left it but bears the mark."""
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -17,7 +17,6 @@ from benchmarks.serving.page import Page, read
 from benchmarks.serving.process import Process, every, running
 from benchmarks.serving.replay import Send
 from benchmarks.system import free_ports, running_system
-from vouch.client import Client
 from vouch.state import StateFolder
 
 START_S = 240.0
@@ -83,20 +82,11 @@ def vouch_with(**settings: str) -> Callable:
             tempfile.TemporaryDirectory(dir=folder, prefix="state-") as state,
             running_system(Path(state), **settings) as (system, _),
         ):
-            with system.client() as client:
-                _wait_for_compiled_code(client)
+            system.wait_until_compiled()
             address = StateFolder(Path(state)).read_access().http
             yield Server(lambda: transports.over_vouch(Path(state)), lambda: _page(f"{address}/metrics"))
 
     return start
-
-
-def _wait_for_compiled_code(client: Client) -> None:
-    """Where it is being made: nothing is measured beside that."""
-    for _ in every(1.0, START_S):
-        if "being made" not in client.describe_generator().kernel:
-            return
-    raise RuntimeError(f"the U-Net was not compiled in {START_S:.0f} s")
 
 
 def wait_until_it_draws(server: Server, process: Process) -> None:
