@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -51,7 +52,9 @@ def make(architecture: Architecture, folder: Path) -> None:
     with _alone(folder.with_suffix(".lock")):
         if folder.is_dir():
             return
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as scratch:
+        for left in folder.parent.glob(f".{folder.name}-*"):  # by one that was ended on its way
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{scratch}/cache"
             made = Path(scratch) / "made"
             made.mkdir()

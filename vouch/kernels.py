@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,6 +95,15 @@ class Architecture:
         return latents, torch.full((rows,), 500.0), torch.randn(rows, *self.prompt, generator=draw)
 
 
+def _forget_unpacked() -> None:
+    """PyTorch unpacks a package into a temporary folder, and leaves it there when the process is killed. What is
+    mapped into memory needs no name any more."""
+    maps = Path("/proc/self/maps")
+    if maps.is_file():
+        for path in set(re.findall(r"/\S*/aotinductor_\w+/", maps.read_text())):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 class Compiled:
     """Compiled code upon the weights of `unet`, which it shares.
 
@@ -108,6 +119,7 @@ class Compiled:
         package = torch._inductor.aoti_load_package(str(file))
         wanted = {name: self._weights[name] for name in package.get_constant_fqns()}
         package.load_constants(wanted, check_full_update=True, user_managed=True)
+        _forget_unpacked()
         return package
 
     def __call__(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
