@@ -84,8 +84,8 @@ class GenerationSettings(ModelSettings):
     """Images queue, so this deployment may grow with its queue."""
 
     max_batch: int = Field(default=32, ge=1, le=1024)
-    """Slots. More use the cores better when all are taken (on two cores 16 gave 136 image-steps/s, 32 gave 170), and then
-    each image takes longer."""
+    """Slots. More use the cores better when all are taken (two cores: 136 image-steps/s with 16, 170 with 32), and
+    then each image takes longer."""
     compile: bool = True
     """Compile the U-Net beside the first serving (needs a C++ compiler; a minute or two on two cores)."""
     packages: Path | None = None
