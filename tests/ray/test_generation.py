@@ -75,7 +75,8 @@ def test_a_request_chooses_sampler_and_eta_and_the_image_says_so(client):
         told[sampler, eta] = (image.sampler, image.digest)
     assert told["", 0.0] == told["ddim", 0.0]
     assert [name for name, _ in told.values()] == ["ddim", "ddim", "ddim eta=0.7", "euler", "dpm++2m"]
-    assert len({digest for _, digest in told.values()}) == 4
+    # Euler and DDIM without noise walk the same way in other coordinates: their images may agree.
+    assert len({told[way][1] for way in (("ddim", 0.0), ("ddim", 0.7), ("dpm++2m", 0.0))}) == 3
     with pytest.raises(InvalidInput, match="only the sampler ddim"):
         client.generate_images("monocyte", sampler="euler", eta=0.7)
 
