@@ -85,7 +85,7 @@ def measure(report: Report, ways: Mapping[str, Network], architecture: Architect
     for rows, times in found.items():
         for way, spent in times.items():
             report.add(f"{way}_{rows}", Figure(statistics.median(spent) * 1000, unit="ms/step"))
-        low, high = bootstrap_ratio([times["eager"]], [times["compiled"]], statistics.median)
+        low, high = bootstrap_ratio(_each(times["eager"]), _each(times["compiled"]), np.median)
         ratio = statistics.median(times["eager"]) / statistics.median(times["compiled"])
         report.add(f"speedup_{rows}", Figure(ratio, "ratio", low, high))
 
@@ -105,8 +105,13 @@ def speedup(found: Mapping[int, dict[str, list[float]]], best: Mapping[str, int]
     """Image-steps per second of compiled over eager code, each at the number of rows that suits it best."""
     eager = [spent / best["eager"] for spent in found[best["eager"]]["eager"]]
     compiled = [spent / best["compiled"] for spent in found[best["compiled"]]["compiled"]]
-    low, high = bootstrap_ratio([eager], [compiled], statistics.median)
+    low, high = bootstrap_ratio(_each(eager), _each(compiled), np.median)
     return Figure(statistics.median(eager) / statistics.median(compiled), "ratio", low, high, **limits)
+
+
+def _each(times: Sequence[float]) -> list[list[float]]:
+    """Every call is a sample of its own."""
+    return [[one] for one in times]
 
 
 def gflop(network: Network, architecture: Architecture) -> float:
