@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,17 @@ from vouch.errors import Cancelled
 from vouch.sampling import Trajectory
 
 OnStep = Callable[[int, int], bool]
+
+
+def path(steps: int, **weights: Any) -> Trajectory:
+    """A way of so many steps in which what the network says is the clean image, but for these weights; others are 0."""
+    columns = {"input": 1, "clean_of_out": 1, **weights}
+    names = (column.name for column in fields(Trajectory) if column.name not in ("timestep", "start"))
+    return Trajectory(
+        timestep=np.arange(steps, 0, -1, dtype=np.float32),
+        start=1.0,
+        **{name: np.full(steps, columns.get(name, 0), np.float32) for name in names},
+    )
 
 
 class FakeGenerator:
@@ -63,18 +76,7 @@ class FakeStepper(FakeGenerator):
     stepwise = True
 
     def trajectory(self, steps: int, sampler: str = "", eta: float = 0.0) -> Trajectory:
-        one, zero = np.ones(steps, np.float32), np.zeros(steps, np.float32)
-        return Trajectory(
-            timestep=np.arange(steps, 0, -1, dtype=np.float32),
-            input=one,
-            clean_of_x=one,
-            clean_of_out=one,
-            x_weight=zero,
-            x0_weight=one,
-            before_weight=zero,
-            noise_weight=zero,
-            start=1.0,
-        )
+        return path(steps, clean_of_x=1, x0_weight=1)
 
     def encode(self, prompt: str) -> torch.Tensor:
         marks = {self.broken_prompt: 1.0, "nan": 2.0}

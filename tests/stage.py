@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from services.generation.engine import Engine
+from tests.fakes import path
 from vouch.errors import Cancelled
 from vouch.sampling import Trajectory
 
@@ -96,18 +97,8 @@ class TracedModel:
         self.stage, self.mark = stage, mark
 
     def trajectory(self, steps: int, sampler: str = "", eta: float = 0.0) -> Trajectory:
-        one, zero = np.ones(steps, np.float32), np.zeros(steps, np.float32)
-        return Trajectory(
-            timestep=np.arange(steps, 0, -1, dtype=np.float32),
-            input=one,
-            clean_of_x=zero,
-            clean_of_out=one,
-            x_weight=one,
-            x0_weight=one,
-            before_weight=one,
-            noise_weight=(np.arange(steps) % 2 == 0).astype(np.float32),
-            start=1.0,
-        )
+        every_other = np.arange(steps) % 2 == 0
+        return path(steps, x_weight=1, x0_weight=1, before_weight=1, noise_weight=every_other)
 
     def encode(self, prompt: str) -> torch.Tensor:
         return torch.full((1, 1, 1), WORDS[prompt])
