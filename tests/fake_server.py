@@ -67,6 +67,8 @@ class FakeSystem(FakeOperations):
         """Items after which a score stream ends with UNAVAILABLE; None never."""
         self.hold_after: int | None = None
         """Items after which a score stream says nothing more; None never."""
+        self.held = threading.Event()
+        """That it says nothing more now."""
         self.whole_because = ""
         self.full_for_s: float | None = None
         """Seconds for which the queue is full; None is not."""
@@ -153,6 +155,7 @@ class FakeSystem(FakeOperations):
                 self.stream_versions.append(request.version)
                 first = False
             if self.hold_after is not None and len(self.scored) >= self.hold_after:
+                self.held.set()
                 await asyncio.Event().wait()
             yield r.ScoreStreamResponse(results=[self._result(item) for item in reversed(request.items)])
             if self.break_after is not None and len(self.scored) >= self.break_after:
