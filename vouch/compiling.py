@@ -18,21 +18,37 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vouch.kernels import BUCKETS, MEASURED_FILE, MOST, Architecture, Compiled, Eager, Measured, computing
+import torch
+import torch._inductor
+
+from vouch.kernels import (
+    BUCKETS,
+    MEASURED_FILE,
+    MOST,
+    Architecture,
+    Compiled,
+    Eager,
+    Measured,
+    Network,
+    computing,
+)
 
 ROUNDS = 15
 COMPILERS = ("g++", "clang++")
 
 
 def start(architecture: Architecture, folder: Path) -> subprocess.Popen[bytes]:
-    """Begin to make `folder`. It exists when the process has ended well; its errors are what it prints."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    """Begin to make `folder`. It exists when the process has ended well; its errors are what it prints.
+
+    Raises OSError where there is no room for it.
+    """
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     process = subprocess.Popen(
         [sys.executable, "-m", "vouch.compiling", str(folder)],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -67,7 +83,6 @@ def make(architecture: Architecture, folder: Path) -> None:
 
 def _unet(architecture: Architecture) -> Any:
     """With random weights: the code must not depend on them."""
-    import torch
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(0)
@@ -76,9 +91,6 @@ def _unet(architecture: Architecture) -> Any:
 
 
 def _package(unet: Any, architecture: Architecture, rows: int, file: Path) -> None:
-    import torch
-    import torch._inductor
-
     class Plain(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -99,36 +111,38 @@ def _package(unet: Any, architecture: Architecture, rows: int, file: Path) -> No
         torch._inductor.aoti_compile_and_package(program, package_path=str(file), inductor_configs=options)
 
 
+@torch.inference_mode()
 def _measure(unet: Any, architecture: Architecture, made: Path) -> None:
-    import torch
-
     rows = BUCKETS["many"]
     file = made / MEASURED_FILE
     file.write_text(json.dumps(asdict(Measured(rows, 1.0, 1.0, 0.0))))  # Compiled wants to read one
     _change(unet)
-    ways, inputs = (Eager(unet, architecture.precision), Compiled(unet, made)), architecture.inputs(rows)
-    with torch.inference_mode():
-        difference = float((ways[0](*inputs) - ways[1](*inputs)).abs().max())
-        times: tuple[list[float], list[float]] = ([], [])
-        for _ in range(ROUNDS):
-            for way, seconds in zip(ways, times, strict=True):
-                seconds.append(_seconds(lambda way=way: way(*inputs)))  # type: ignore[misc]
-    eager_ms, compiled_ms = (1000 * statistics.median(seconds[2:]) for seconds in times)
-    file.write_text(json.dumps(asdict(Measured(rows, eager_ms, compiled_ms, difference))))
+    ways = Eager(unet, architecture.precision), Compiled(unet, made)
+    differences = [_difference(*ways, architecture.inputs(number)) for number in BUCKETS.values()]
+    eager_ms, compiled_ms = _milliseconds(ways, architecture.inputs(rows))
+    file.write_text(json.dumps(asdict(Measured(rows, eager_ms, compiled_ms, max(differences)))))
+
+
+def _difference(one: Network, other: Network, inputs: Sequence[Any]) -> float:
+    """The largest of any output."""
+    return float((one(*inputs) - other(*inputs)).abs().max())
+
+
+def _milliseconds(ways: Sequence[Network], inputs: Sequence[Any]) -> list[float]:
+    """Medians of calls in turns; the first two do not count."""
+    times: list[list[float]] = [[] for _ in ways]
+    for _ in range(ROUNDS):
+        for way, spent in zip(ways, times, strict=True):
+            started = time.perf_counter()
+            way(*inputs)
+            spent.append(time.perf_counter() - started)
+    return [1000 * statistics.median(spent[2:]) for spent in times]
 
 
 def _change(unet: Any) -> None:
     """Other weights than those that were compiled with: code that has kept one of them gives itself away."""
-    import torch
-
     for weight in unet.parameters():
         weight.copy_(weight + 0.02 * torch.randn_like(weight))
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 @contextmanager

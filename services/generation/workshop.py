@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import subprocess
 import threading
@@ -33,12 +34,11 @@ class Workshop:
 
     def __init__(self, folder: Path | None, precision: str = "float32") -> None:
         self._folder = folder
-        self._precision, self._told = precision, f"in {precision}"
-        if precision == "bfloat16" and not has_bfloat16_units():
-            self._precision, self._told = (
-                "float32",
-                "in float32, for this processor has no units for bfloat16",
-            )
+        possible = precision != "bfloat16" or has_bfloat16_units()
+        self._precision = precision if possible else "float32"
+        self._told = f"in {self._precision}" + (
+            "" if possible else ", for this processor has no units for bfloat16"
+        )
         self._wanting: dict[str, weakref.WeakSet[Generator]] = {}
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,13 +55,19 @@ class Workshop:
             return
         architecture = Architecture.of(generator.pipe, self._precision)
         package = self._folder / architecture.key
-        if package.is_dir():
+        if not _is_private(self._folder):
+            generator.kernel += f": no code is loaded from {self._folder}, for others may write there"
+        elif package.is_dir():
             self._fit(generator, package)
         elif not any(map(shutil.which, COMPILERS)):
             generator.kernel += ": there is no C++ compiler to do better"
         else:
             generator.kernel += ", while compiled code is being made"
             self._order(architecture, package, generator)
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when everything that has been ordered is made, or has failed. Raises TimeoutError."""
+        self._maker.submit(lambda: None).result(timeout_s)  # one thread makes all, in turn
 
     def stop(self) -> None:
         """End what is being made."""
@@ -79,30 +85,42 @@ class Workshop:
             self._maker.submit(self._make, architecture, package)
 
     def _make(self, architecture: Architecture, package: Path) -> None:
-        with self._lock:
-            if self._stopping:
-                return
-            self._process = start(architecture, package)
-        complaint = (self._process.stderr.read() if self._process.stderr else b"").decode(errors="replace")
-        made = self._process.wait() == 0
+        complaint = self._compile(architecture, package)
         with self._lock:
             wanting = list(self._wanting.pop(architecture.key))
             self._process = None
-        if not made and not self._stopping:
+        if complaint and not self._stopping:
             log.warning("the U-Net could not be compiled: %s", complaint[-2000:])
         for generator in wanting:
-            self._fit(generator, package) if made else self._note_failure(generator, complaint)
+            if complaint:
+                last = complaint.strip().splitlines()[-1]
+                generator.kernel = f"eager {self._told}: compiling failed ({last:.200})"
+            else:
+                self._fit(generator, package)
 
-    def _note_failure(self, generator: Generator, complaint: str) -> None:
-        last = (complaint.strip().splitlines() or ["the compiler was ended"])[-1]
-        generator.kernel = f"eager {self._told}: compiling failed ({last:.200})"
+    def _compile(self, architecture: Architecture, package: Path) -> str:
+        """What went wrong; "" when the package is there."""
+        with self._lock:
+            if self._stopping:
+                return "the system was ended"
+            try:
+                self._process = process = start(architecture, package)
+            except OSError as error:
+                return str(error)
+        with process:
+            told = process.stderr.read().decode(errors="replace") if process.stderr else ""
+            failed = process.wait() != 0
+        return (told.strip() or "the compiler was ended") if failed else ""
 
     def _fit(self, generator: Generator, package: Path) -> None:
         """Use the code where it was measured to be faster and true."""
         try:
             compiled = Compiled(generator.pipe.unet, package)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the eager way works
-            generator.kernel = f"eager {self._told}: compiled code cannot be used ({error!s:.200})"
+            generator.kernel = (
+                f"eager {self._told}: the code in {package} cannot be used; delete it to have it made again "
+                f"({error!s:.200})"
+            )
             return
         measured, bound = compiled.measured, LARGEST_DIFFERENCE[self._precision]
         told = f"{measured.speedup:.2f} times as fast at {measured.rows} rows, difference {measured.difference:.0e}"
@@ -110,3 +128,11 @@ class Workshop:
             generator.kernel = f"eager {self._told}: compiled code is {told}"
             return
         generator.network, generator.kernel = compiled, f"compiled {self._told}: {told}"
+
+
+def _is_private(folder: Path) -> bool:
+    """Native code is only as good as whoever may write it."""
+    if not folder.exists():
+        return True  # it will be ours
+    status = folder.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022

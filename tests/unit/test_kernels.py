@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from pathlib import Path
 from shutil import which
 
@@ -42,11 +41,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory, generators: list[Generato
     workshop = Workshop(folder)
     workshop.equip(generators[0])
     assert "being made" in generators[0].kernel
-    deadline = time.monotonic() + 280
-    while "being made" in generators[0].kernel:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    workshop.wait(280)
     workshop.stop()
+    assert "being made" not in generators[0].kernel
     return folder
 
 
@@ -61,6 +58,21 @@ def test_compiled_code_says_what_eager_code_says_for_every_version(generators, p
     with torch.inference_mode():
         compiled = Compiled(pipe.unet, packages / architecture.key)(*inputs)
         assert torch.allclose(compiled, Eager(pipe.unet)(*inputs), atol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_image_of_compiled_code_is_the_one_of_diffusers(generators, packages, count, guidance):
+    generator = Generator(generators[0].pipe, None, 4, 2.0)
+    generator.network = Compiled(generator.pipe.unet, packages / Architecture.of(generator.pipe).key)
+    engine, inbox, seeds = Engine(threads=1), Inbox(), tuple(range(count))
+    engine.submit(ImageRequest(generator, "monocyte", seeds, 8, guidance), inbox)
+    ours = {done.index: done.image.astype(int) for done in inbox.finished(count)}
+    engine.stop()
+    theirs = generator.generate(["monocyte"] * count, seeds, 8, guidance)
+    assert all(np.abs(ours[place] - theirs[place]).max() <= 1 for place in range(count))
 
 
 @needs_compiler
@@ -117,6 +129,29 @@ def test_bfloat16_is_used_where_the_processor_has_units_for_it(generators, monke
     generator = Generator(generators[0].pipe, None, 4, 2.0)
     Workshop(None, "bfloat16").equip(generator)
     assert told in generator.kernel
+
+
+def test_a_place_where_nothing_can_be_written_leaves_the_eager_way(generators, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    generator = Generator(generators[0].pipe, None, 4, 2.0)
+    workshop = Workshop(tmp_path / "file" / "packages")
+    workshop.equip(generator)
+    workshop.wait(60)
+    workshop.stop()
+    assert "compiling failed" in generator.kernel
+    assert isinstance(generator.network, Eager)
+
+
+def test_code_that_others_may_have_written_is_not_loaded(generators, tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    generator = Generator(generators[0].pipe, None, 4, 2.0)
+    workshop = Workshop(shared)
+    workshop.equip(generator)
+    workshop.stop()
+    assert "others may write there" in generator.kernel
+    assert list(shared.iterdir()) == []
 
 
 def test_a_compilation_ends_with_whoever_started_it(generators, tmp_path):
