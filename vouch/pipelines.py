@@ -66,7 +66,14 @@ class Generator:
     @property
     def samplers(self) -> tuple[str, ...]:
         """What a request may choose."""
-        return () if self.whole_because else tuple(SAMPLERS)
+        return () if self.whole_because else tuple(filter(self._walks, SAMPLERS))
+
+    def _walks(self, sampler: str) -> bool:
+        try:
+            self.trajectory(1, sampler)
+        except InvalidInput:
+            return False
+        return True
 
     def check_sampler(self, sampler: str, eta: float) -> None:
         """Raises InvalidInput, or UnsupportedScheduler, for what this generator cannot walk."""

@@ -13,3 +13,8 @@ SAMPLERS = {
 def sampler_name(sampler: str, eta: float) -> str:
     """How an image's record names what drew it, such as "ddim" or "ddim eta=0.5"."""
     return f"{sampler} eta={eta:g}" if eta else sampler
+
+
+def plain_name(recorded: str) -> str:
+    """The sampler of a record's name, without its eta."""
+    return recorded.partition(" ")[0]

@@ -22,10 +22,10 @@ from vouch.catalog import Catalog
 from vouch.errors import AlreadyExists, DeadlineExceeded, Internal, InvalidInput
 from vouch.records import ImageRecord, Score
 from vouch.registry import Registry
-from vouch.samplers import sampler_name
+from vouch.samplers import plain_name, sampler_name
 
 CHUNK = 16  # images of a stream that are drawn, scored and stored together
-GRACE_S = 0.5
+GRACE_S = 0.5  # seconds
 IN_FLIGHT = 2  # chunks at once: one is drawn while the one before is scored and stored
 
 
@@ -287,7 +287,7 @@ def _check_same(drawing: Drawing, records: Sequence[ImageRecord]) -> None:
             record.prompt == drawing.prompt
             and drawing.steps in (None, record.steps)
             and drawing.guidance in (None, record.guidance)
-            and (not drawing.sampler or sampler_name(drawing.sampler, drawing.eta) == record.sampler)
+            and sampler_name(drawing.sampler or plain_name(record.sampler), drawing.eta) == record.sampler
             and drawing.version in ("", record.generator_version)
         )
         if not same:

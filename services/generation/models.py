@@ -105,6 +105,7 @@ def _warm_up(served: ServedGenerator) -> None:
     """The first call of a model pays for lazy set-up; no client's request shall."""
     prompt = (_examples(served.vocabulary) if served.vocabulary else ()) or ("image",)
     served.generator.generate([prompt[0]], [0], 1, served.generator.default_guidance, None)
+    served.describe()  # tries every sampler, which imports it
 
 
 def _examples(words: Vocabulary) -> tuple[str, ...]:

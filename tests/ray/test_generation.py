@@ -54,6 +54,9 @@ def test_a_request_id_used_for_other_images_is_refused(client):
     client.generate_images("basophil", request_id="taken")
     with pytest.raises(AlreadyExists, match="already used for other images"):
         client.generate_images("monocyte", request_id="taken")
+    for other in ({"sampler": "euler"}, {"eta": 0.5}):
+        with pytest.raises(AlreadyExists, match="already used for other images"):
+            client.generate_images("basophil", request_id="taken", **other)
 
 
 def test_a_stream_tells_progress_sends_every_image_and_ends_with_a_summary(client):

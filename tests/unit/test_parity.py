@@ -102,6 +102,7 @@ def test_samplers_that_a_model_cannot_walk_are_refused(folder):
         with pytest.raises(InvalidInput, match=complaint):
             model.check_sampler(sampler, eta)
     model.check_sampler("ddim", 0.5)
+    assert model.samplers == ("ddim", "euler", "dpm++2m")
 
 
 def test_a_preview_is_the_clean_image_that_the_network_predicts(engine, folder):
@@ -144,4 +145,7 @@ def test_a_scheduler_without_a_table_is_drawn_whole_and_says_why(engine, folder)
     model = Generator(pipe, None, 10, 2.0)
     assert not model.stepwise
     assert "EulerAncestralDiscreteScheduler" in model.whole_because
+    assert model.samplers == ()
+    with pytest.raises(InvalidInput, match="Leave sampler and eta out"):
+        model.check_sampler("ddim", 0.0)
     assert drawn(engine, ImageRequest(model, "monocyte", (7,), 3, 2.0)).shape == (32, 32, 3)
