@@ -142,7 +142,7 @@ def add_bfloat16(report: Report, plan: Plan) -> None:
 
 def draw(generator: Generator, images: int) -> np.ndarray:
     """The first images of one prompt as the engine draws them, int [N, H, W, 3]."""
-    engine, ended = Engine(max_batch=images, threads=cores()), queue.SimpleQueue()
+    engine, ended = Engine(max_batch=images, step_rows=2 * images, threads=cores()), queue.SimpleQueue()
     engine.submit(ImageRequest(generator, "neutrophil", tuple(range(images)), 20, 2.0), ended.put)
     found = sorted((ended.get(timeout=600) for _ in range(images)), key=lambda event: event.index)
     engine.stop()

@@ -86,6 +86,9 @@ class GenerationSettings(ModelSettings):
     max_batch: int = Field(default=32, ge=1, le=1024)
     """Slots. More use the cores better when all are taken (two cores: 136 image-steps/s with 16, 170 with 32), and
     then each image takes longer."""
+    step_rows: int = Field(default=16, ge=1, le=1024)
+    """Rows of a step (two for a guided image) at which one costs about as little as it ever does; a step is larger only
+    when more than twice as many wait. On two cores 8 to 16; a GPU wants more."""
     compile: bool = True
     """Compile the U-Net beside the first serving (needs a C++ compiler; a minute or two on two cores)."""
     packages: Path | None = None

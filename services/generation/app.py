@@ -48,6 +48,7 @@ class Generation:
         threads = settings.generation.threads or share(1.0 / settings.generation.most_replicas)
         self._engine = Engine(
             max_batch=settings.generation.max_batch,
+            step_rows=settings.generation.step_rows,
             max_waiting=max(settings.generation.max_queued, 64),
             threads=threads,
             beside=threads * settings.generation.most_replicas < cores(),

@@ -20,12 +20,11 @@ def begin(slot: Slot) -> None:
     """Give an admitted slot its latents and its encoded prompt."""
     request, model = slot.ticket.request, slot.model
     if not model.stepwise:
-        slot.total = request.steps
         return
     slot.path = model.trajectory(request.steps, request.sampler, request.eta)
     slot.total = len(slot.path)
     slot.said = model.encode(request.prompt)
-    slot.unsaid = model.encode("") if request.guidance > 1 else None
+    slot.unsaid = model.encode("") if slot.rows > 1 else None
     slot.generator = torch.Generator().manual_seed(slot.seed)
     slot.x = model.noise(slot.generator) * slot.path.start
     slot.x0 = torch.zeros_like(slot.x)

@@ -1,9 +1,10 @@
 """The engine: image requests in, images out, batched at the denoising step. Pure torch, no Ray.
 
-One thread admits, denoises and retires until it is told to stop. An image is a *slot*: it joins at the next step
-when a slot is free and leaves when its own last step is done, whatever the others do. Slots of one model are one
-batch; of several models, as during a rollout, each batch takes a step in turn. A slot keeps the model that its request
-named, so a swap never touches work that has begun, and the old model is freed with its last slot.
+One thread admits, denoises and retires until it is told to stop. An image is a *slot*: it joins a step when it is its
+turn and leaves when its own last step is done, whatever the others do; while it is the turn of others, its latents
+rest. Slots of one model are one batch; of several models, as during a rollout, each batch takes a step in turn. A slot
+keeps the model that its request named, so a swap never touches work that has begun, and the old model is freed with
+its last slot.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from services.generation.denoise import Encode, begin, denoise, finish, preview
+from services.generation.line import Line
 from services.generation.observer import Observer
 from services.generation.pace import Pace
 from services.generation.slots import (
@@ -30,7 +32,6 @@ from services.generation.slots import (
     Progress,
     Slot,
     Ticket,
-    Waiting,
 )
 from services.generation.whole import alike, draw_whole
 from services.threads import use_threads
@@ -51,27 +52,28 @@ class Here(Executor):
 class Engine:
     """Runs image requests on one thread, and makes their pixels on another or, without a core for it, on the same.
 
-    max_batch: slots, images denoised together. max_waiting: images that may wait; a request beyond them is refused
-    with `Exhausted`. threads: torch threads of the engine's thread (None: leave torch alone, as fakes want).
-    encode: what becomes of pixels before they are handed out. observer: told what happens. beside: whether pixels are
-    made on a thread of their own, with one core. Where the steps use every core anyway, that thread would take turns
-    with them and hold all their threads up: pixels are made between two steps then, with all cores.
+    max_batch: slots, images denoised together. step_rows: rows of a step that is not worth making larger, see `Line`.
+    max_waiting: images that may wait; a request beyond them is refused with `Exhausted`. threads: torch threads of the
+    engine's thread (None: leave torch alone, as fakes want). encode: what becomes of pixels before they are handed
+    out. observer: told what happens. beside: whether pixels are made on a thread of their own, with one core. Where
+    the steps use every core anyway, that thread would take turns with them and hold all their threads up: pixels are
+    made between two steps then, with all cores.
     """
 
     def __init__(
         self,
         *,
         max_batch: int = 8,
+        step_rows: int = 16,
         max_waiting: int = 256,
         threads: int | None = None,
         encode: Encode = lambda image: image,
         observer: Observer | None = None,
         beside: bool = True,
     ) -> None:
-        self._max_batch, self._max_waiting, self._threads = max_batch, max_waiting, threads
+        self._most, self._threads = max_batch + max_waiting, threads
         self._encode, self._observer = encode, observer or Observer()
-        self._waiting = Waiting()
-        self._running: list[Slot] = []
+        self._line = Line(max_batch, step_rows)
         self._changed = threading.Condition()
         self._stopping = False
         self._steps = 0  # that have begun
@@ -91,27 +93,22 @@ class Engine:
         stop.
         """
         ticket = Ticket(request, deliver)
-        now = time.monotonic()
         with self._changed:
             if self._stopping:
                 raise Unavailable(STOPPING)
-            self._let_go(self._waiting.drop_cancelled())
+            self._let_go(self._line.drop_cancelled())
             self._check_room(len(request.seeds))
-            free = self._max_batch - len(self._running) - len(self._waiting)
-            for index in range(len(request.seeds)):
-                slot = Slot(ticket, index, now)
-                slot.free_since = self._steps if index < free else None
-                self._waiting.add(slot)
+            self._line.join(ticket, time.monotonic(), self._steps)
             self._changed.notify()
         return ticket
 
     def _check_room(self, images: int) -> None:
-        beyond = len(self._waiting) + images - self._max_waiting
+        beyond = len(self._line) + images - self._most
         if beyond <= 0:
             return
         again_s = self._pace.seconds_for(beyond)
         raise Exhausted(
-            f"{len(self._waiting)} images wait already and the queue holds {self._max_waiting}; "
+            f"{len(self._line)} images are under way or wait and there is room for {self._most}; "
             f"try again in about {again_s:.2g} s or ask for fewer images",
             retry_after_s=again_s,
         )
@@ -138,7 +135,7 @@ class Engine:
     def load(self) -> tuple[int, int]:
         """Images running and images waiting."""
         with self._changed:
-            return len(self._running), len(self._waiting)
+            return self._line.running, self._line.waiting
 
     @property
     def alive(self) -> bool:
@@ -160,27 +157,32 @@ class Engine:
         if self._threads is not None:
             use_threads(self._threads)
         with torch.inference_mode():
-            while self._admit():
-                self._advance_all()
-                self._retire()
+            while self._step():
+                pass
         self._refuse_the_rest()
         self._decoder.shutdown()
 
-    def _admit(self) -> bool:
-        """Fill free slots; wait while there is nothing to do. False when the engine stops."""
+    def _step(self) -> bool:
+        """One step of whoever's turn it is. False when the engine stops."""
+        # Not in the loop of the thread: what it holds while it waits would keep a version that is no longer served.
+        taken = self._await_turns()
+        if taken:
+            self._begin([slot for slot in taken if not slot.begun])
+            before = sum(slot.rows_left for slot in taken)
+            self._advance_all(taken)
+            self._retire(before - sum(slot.rows_left for slot in taken))
+        return bool(taken)
+
+    def _await_turns(self) -> list[Slot]:
+        """Whose turn it is, as soon as there is anyone; nobody when the engine stops."""
         with self._changed:
             while not self._stopping:
-                self._expire(self._waiting)
-                self._let_go(self._waiting.drop_cancelled())
-                new = self._waiting.take(self._max_batch - len(self._running))
-                self._running += new
-                if self._running:
-                    break
+                self._expire(self._line)
+                self._let_go(self._line.drop_cancelled())
+                if taken := self._line.next_step():
+                    return taken
                 self._changed.wait()
-            else:
-                return False
-        self._begin(new)
-        return True
+        return []
 
     def _begin(self, new: Sequence[Slot]) -> None:
         now = time.monotonic()
@@ -191,11 +193,10 @@ class Engine:
             with self._observer.stage("begin"):
                 self._guarded([slot], lambda slots: begin(slots[0]))
 
-    def _advance_all(self) -> None:
-        # Not in the loop of the thread: what it holds while it waits would keep a version that is no longer served.
+    def _advance_all(self, taken: Sequence[Slot]) -> None:
         started = time.perf_counter()
         self._steps += 1
-        for batch in _by_model(self._running):
+        for batch in _by_model(taken):
             with self._observer.stage("denoise"):
                 self._advance(batch)
             self._observer.stepped(len(batch), sum(slot.rows for slot in batch))
@@ -242,14 +243,13 @@ class Engine:
             else:
                 batch[0].ticket.fail(_as_vouch_error(error))
 
-    def _retire(self) -> None:
+    def _retire(self, rows: int) -> None:
         """Let go of what is done, cancelled or broken; the pixels of what is done are another thread's work."""
-        self._expire(self._running)
-        left = [slot for slot in self._running if not (slot.ticket.cancelled or slot.done)]
-        done = [slot for slot in self._running if slot.done]
-        self._let_go([slot for slot in self._running if slot.ticket.cancelled and not slot.done])
         with self._changed:
-            self._running = left
+            self._expire(self._line)
+            done = self._line.drop_done()
+            self._let_go(self._line.drop_cancelled())
+            self._line.worked(rows)
             self._pace.done(len(done))
         for batch in _by_model([slot for slot in done if slot.model.stepwise]):
             self._decoder.submit(self._guarded, batch, self._finish)
@@ -274,14 +274,13 @@ class Engine:
     def _refuse_the_rest(self) -> None:
         error = Unavailable(STOPPING)
         with self._changed:
-            left = [*self._running, *self._waiting.take(self._max_waiting)]
-            self._running = []
+            left = self._line.clear()
         for slot in left:
             slot.ticket.fail(error)
         self._let_go(left)
 
 
-def _by_model(slots: list[Slot]) -> list[list[Slot]]:
+def _by_model(slots: Sequence[Slot]) -> list[list[Slot]]:
     groups: dict[int, list[Slot]] = {}
     for slot in slots:
         if not slot.ticket.cancelled:

@@ -11,7 +11,7 @@ class Observer:
     """Told by the engine's threads what they do; this one does not listen. Seconds."""
 
     def admitted(self, waited_s: float, steps: int | None) -> None:
-        """An image got its slot. steps: denoising steps that began meanwhile though a slot was free; None: none was."""
+        """An image takes its first step. steps: those that began since it came, if the next one had room for it then."""
 
     def stepped(self, images: int, rows: int) -> None:
         """A batch of so many images took one step, with so many evaluations of the network."""

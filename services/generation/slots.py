@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:  # whoever orders images needs no torch
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """One image for each seed. `client` is who asks: waiting clients take turns."""
+    """One image for each seed. `client` is who asks: clients share the machine equally."""
 
     model: Model
     prompt: str
@@ -128,11 +127,11 @@ class Slot:
     since: float
     admitted: float = 0.0
     step: int = 0
-    total: int = 1
+    total: int = 0
     mates: int = 0
     """Images denoised together, summed over the steps."""
     free_since: int | None = None
-    """The engine's step count when it came, if a slot was free for it then."""
+    """The engine's step count when it came, if the next step had room for it then."""
     previewing: bool = False
     previewed: int = 0
     """The step of its last preview."""
@@ -143,6 +142,9 @@ class Slot:
     said: torch.Tensor = field(init=False)
     """The encoded prompt, [1, L, D]; beside it `unsaid`, the empty prompt, where guidance wants it."""
     unsaid: torch.Tensor | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.total = self.ticket.request.steps
 
     @property
     def model(self) -> Model:
@@ -155,7 +157,16 @@ class Slot:
     @property
     def rows(self) -> int:
         """What it takes of a batch: guidance needs the network twice."""
-        return 1 if self.unsaid is None else 2
+        return 2 if self.ticket.request.guidance > 1 else 1
+
+    @property
+    def rows_left(self) -> int:
+        """What it still has to take."""
+        return self.rows * (self.total - self.step)
+
+    @property
+    def begun(self) -> bool:
+        return self.admitted > 0
 
     @property
     def done(self) -> bool:
@@ -170,43 +181,3 @@ class Slot:
     def tell_finished(self, image: Any) -> None:
         queued_s, compute_s = self.admitted - self.since, time.monotonic() - self.admitted
         self.ticket.tell(Finished(self.index, image, queued_s, compute_s, self.mates / self.total))
-
-
-class Waiting:
-    """Slots that wait, in one line per client. Not thread-safe: the engine calls it under its lock."""
-
-    def __init__(self) -> None:
-        self._lines: OrderedDict[str, deque[Slot]] = OrderedDict()
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def add(self, slot: Slot) -> None:
-        self._lines.setdefault(slot.ticket.request.client, deque()).append(slot)
-        self._count += 1
-
-    def __iter__(self) -> Iterator[Slot]:
-        return (slot for line in self._lines.values() for slot in line)
-
-    def take(self, limit: int) -> list[Slot]:
-        """Up to `limit` slots, one of each client in turn."""
-        taken: list[Slot] = []
-        while len(taken) < limit and self._lines:
-            client, line = self._lines.popitem(last=False)
-            taken.append(line.popleft())
-            self._count -= 1
-            if line:
-                self._lines[client] = line  # behind the others now
-        return taken
-
-    def drop_cancelled(self) -> list[Slot]:
-        """Whoever left leaves room. The slots that were dropped."""
-        dropped = [slot for slot in self if slot.ticket.cancelled]
-        if dropped:
-            left = [slot for slot in self if not slot.ticket.cancelled]
-            self._lines.clear()
-            self._count = 0
-            for slot in left:
-                self.add(slot)
-        return dropped

@@ -1,4 +1,4 @@
-"""Whoever waits gets a fair share of the slots that come free, however much others have asked for. Counted in steps."""
+"""Nobody ends later than if all clients had shared the slots, however much others have asked for. Counted in steps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from services.generation.engine import Engine
 from services.generation.slots import ImageRequest, Ticket
 from tests.inbox import Inbox
+from tests.sharing import Job, ends_side_by_side
 from tests.stage import Stage, TracedModel
 
 
@@ -16,6 +17,7 @@ class Queue:
     """An engine on a stage. Whose an image is can be told from its seed: clients have a thousand each."""
 
     def __init__(self, max_batch: int) -> None:
+        self.max_batch = max_batch
         self.engine, self.stage = Engine(max_batch=max_batch, max_waiting=2000), Stage()
         self.model = TracedModel(self.stage, mark=1)
         self.clients: list[str] = []
@@ -49,6 +51,14 @@ class Queue:
         seeds = dict.fromkeys(seed for call in self.stage.calls for seed in call.seeds)
         return [self.clients[(seed - 1) // 1000] for seed in seeds]
 
+    def ended(self, client: str) -> int:
+        """The steps until all that the client has asked for so far was done, with one step for each image."""
+        number = self.clients.index(client)
+        calls = self.stage.calls
+        return 1 + max(
+            at for at, call in enumerate(calls) if any((s - 1) // 1000 == number for s in call.seeds)
+        )
+
     @property
     def running(self) -> list[str]:
         """Whose images are in the step that is about to happen."""
@@ -67,16 +77,16 @@ def slots(*sizes: int):
     return pytest.mark.parametrize("queue", sizes, indirect=True, ids=lambda size: f"{size} slots")
 
 
-@slots(2, 4, 8)
-def test_a_single_image_joins_when_slots_come_free_though_500_wait(queue):
+@slots(1, 2, 4, 8)
+def test_a_single_image_takes_the_next_step_though_500_are_before_it(queue):
     queue.ask("busy", 500, steps=3)
-    queue.step(3)
-    queue.ask("patient", 1)
-    assert "patient" not in queue.running  # the slots are taken
     queue.step(2)
-    assert "patient" not in queue.running
+    queue.ask("patient", 1, steps=2)
+    for _ in range(2):
+        queue.step()
+        assert queue.running.count("patient") == 1
     queue.step()
-    assert queue.running.count("patient") == 1
+    assert "patient" not in queue.running
 
 
 @slots(1, 2, 4)
@@ -102,18 +112,14 @@ def test_500_requests_are_one_client_as_500_images_are(queue):
 
 @slots(1, 3, 4)
 @pytest.mark.parametrize("clients", [2, 3, 5])
-def test_each_of_k_clients_gets_every_kth_slot(queue, clients):
+def test_each_of_k_clients_is_done_no_later_than_with_every_kth_slot(queue, clients):
     names = [f"client-{number}" for number in range(clients)]
-    queue.ask("first", 4)  # takes the slots while the others come
     for number, name in enumerate(names):
-        queue.ask(name, 20 * (number + 1))  # who asks for more gets no more
-    queue.step(30 * clients)
-    begun = [name for name in queue.admitted if name != "first"]
-    shares = begun[: 20 * clients]
-    for start in range(0, len(shares), clients):
-        assert sorted(shares[start : start + clients]) == names
-    last = [index for index, name in enumerate(begun) if name == names[0]][-1]
-    assert last < 20 * clients
+        queue.ask(name, 20 * (number + 1), steps=2)
+    slots = queue.max_batch
+    together = ends_side_by_side([Job(name, 0, 40 * (n + 1)) for n, name in enumerate(names)], slots)
+    queue.step(int(max(together)) + 2)
+    assert all(queue.ended(name) <= end + 1 for name, end in zip(names, together, strict=True))
 
 
 @slots(1, 3)
@@ -128,13 +134,14 @@ def test_a_latecomer_waits_for_one_image_of_each_other_client_at_most(queue):
 
 
 @slots(1, 2)
-def test_whoever_comes_back_again_and_again_gets_no_more_than_their_turn(queue):
-    queue.ask("steady", 60)
-    for _ in range(20):
-        queue.ask("eager", 1)
+def test_whoever_comes_back_again_and_again_holds_nobody_up_for_longer_than_sharing_would(queue):
+    queue.ask("steady", 40)
+    for _ in range(90):
+        for _ in range(queue.max_batch):
+            queue.ask("eager", 1)
         queue.step()
-    shares = queue.admitted[:20]
-    assert shares.count("steady") >= shares.count("eager") - 1
+    together = 80 / queue.max_batch
+    assert queue.ended("steady") <= together + 2
 
 
 @slots(1, 4)

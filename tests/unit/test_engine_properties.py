@@ -106,9 +106,9 @@ class Asked:
 
 
 class World:
-    def __init__(self, max_batch: int, max_waiting: int) -> None:
+    def __init__(self, max_batch: int, step_rows: int, max_waiting: int) -> None:
         self.max_batch, self.max_waiting = max_batch, max_waiting
-        self.engine = Engine(max_batch=max_batch, max_waiting=max_waiting)
+        self.engine = Engine(max_batch=max_batch, step_rows=step_rows, max_waiting=max_waiting)
         self.stage = Stage()
         self.asked: list[Asked] = []
         self.gone: list[weakref.ref[TracedModel]] = []
@@ -261,11 +261,12 @@ def check_calls(world: World) -> None:
 @given(
     actions=actions,
     max_batch=st.sampled_from((1, 2, 3, 4, 6)),
+    step_rows=st.sampled_from((1, 2, 3, 100)),
     max_waiting=st.sampled_from((4, 8, 100)),
     stopped=st.booleans(),
 )
-def test_every_image_is_its_own_and_ends_once(actions, max_batch, max_waiting, stopped):
-    world = World(max_batch, max_waiting)
+def test_every_image_is_its_own_and_ends_once(actions, max_batch, step_rows, max_waiting, stopped):
+    world = World(max_batch, step_rows, max_waiting)
     try:
         for action in actions:
             world.do(action)

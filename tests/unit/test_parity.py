@@ -45,9 +45,10 @@ def generator(folder: Path, sampler: str, prediction: str) -> Generator:
     return Generator(pipe, None, 10, 2.0)
 
 
-@pytest.fixture
-def engine():
-    engine = Engine(max_batch=32, max_waiting=256, threads=1)
+@pytest.fixture(params=[64])
+def engine(request):
+    """It has room for 32 images in a step, guided ones too, unless told otherwise."""
+    engine = Engine(max_batch=32, step_rows=request.param, max_waiting=256, threads=1)
     yield engine
     engine.stop()
 
@@ -117,6 +118,7 @@ def test_a_preview_is_the_clean_image_that_the_network_predicts(engine, folder):
     assert far[0] > far[1]
 
 
+@pytest.mark.parametrize("engine", [64, 3], indirect=True, ids=["all at once", "in turns"])
 def test_an_image_does_not_mind_mates_that_join_and_leave_nor_a_swap(engine, folder):
     models = [generator(folder, "ddim", "v_prediction"), generator(folder, "dpm++2m", "epsilon")]
     alone = drawn(engine, ImageRequest(models[0], "monocyte", (7,), 12, 2.5))
