@@ -33,7 +33,7 @@ WAIT_SECONDS = Histogram(
 )
 ADMISSION_STEPS = Histogram(
     "vouch_engine_admission_steps",
-    "Denoising steps that began before an image that found room in the next one took its first.",
+    "Denoising steps that began before an image for which there was room took its first.",
     buckets=(0, 1, 2, 3, 5, 10, 100),
 )
 ENGINE_SECONDS = Histogram(

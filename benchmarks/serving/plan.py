@@ -16,7 +16,7 @@ class Plan:
     seconds: float = 40.0  # of each load
     shares: tuple[float, ...] = (0.3, 0.6, 0.9)
     outstanding: int = 24  # requests under way at saturation
-    warm_up_s: float = 8.0  # at saturation, before anything counts
+    warm_up_s: float = 30.0  # at saturation, before anything counts: until the longest requests end, too
     grace_s: float = 20.0  # from the end of a trace until what has no answer is abandoned
     tune_share: float = 0.6
     tune_s: float = 15.0  # of each setting that is tried

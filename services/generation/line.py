@@ -56,6 +56,8 @@ class Line:
                 break
             taken.append(slot)
             room -= slot.rows
+        for slot in set(self._images).difference(taken):
+            slot.free_since = None  # others took the place that was free
         return taken
 
     def worked(self, rows: int) -> None:

@@ -11,7 +11,7 @@ class Observer:
     """Told by the engine's threads what they do; this one does not listen. Seconds."""
 
     def admitted(self, waited_s: float, steps: int | None) -> None:
-        """An image takes its first step. steps: those that began since it came, if the next one had room for it then."""
+        """An image takes its first step. steps: those that began since it came; None: it had to wait for its turn."""
 
     def stepped(self, images: int, rows: int) -> None:
         """A batch of so many images took one step, with so many evaluations of the network."""

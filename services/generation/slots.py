@@ -131,7 +131,7 @@ class Slot:
     mates: int = 0
     """Images denoised together, summed over the steps."""
     free_since: int | None = None
-    """The engine's step count when it came, if the next step had room for it then."""
+    """The engine's step count when it came, as long as the steps since then had room for it."""
     previewing: bool = False
     previewed: int = 0
     """The step of its last preview."""

@@ -112,6 +112,13 @@ def test_images_that_find_room_in_the_next_step_are_known():
     assert [slot.free_since for slot in asking.line if slot.ticket is ticket] == [0, None]
 
 
+def test_an_image_whose_room_was_taken_by_a_shorter_one_was_not_free_to_begin():
+    asking = Asking(slots=8, step_rows=1)
+    long, _ = asking.ask("l", steps=5), asking.ask("s", steps=1)
+    asking.step()
+    assert [slot.free_since for slot in asking.line if slot.ticket is long] == [None]
+
+
 @pytest.mark.parametrize("leaver", ["a", "b"])
 def test_who_leaves_is_out_of_the_line(leaver):
     asking = Asking()
