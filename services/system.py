@@ -56,7 +56,8 @@ class System:
     def start(cls, settings: Settings, tell: Callable[[str], None] = lambda line: None) -> System:
         """Start everything. One system for each process.
 
-        Raises FailedPrecondition (state folder in use, a port taken), InvalidInput (a model that is none), StorageFull.
+        Raises FailedPrecondition (state folder in use, a port taken, no GPU), InvalidInput (a model that is none),
+        StorageFull.
         """
         with contextlib.ExitStack() as cleanup:
             cleanup.enter_context(settings.folder.lock())
@@ -69,6 +70,7 @@ class System:
                 published = beside.submit(publish_models, settings)
                 cleanup.callback(_stop_ray)
                 _start_ray(scratch)
+                _check_gpus(settings.generation)
                 _start_serve(settings)
                 published.result()
             access = _access(settings)
@@ -155,6 +157,19 @@ def _init_ray(folder: Path) -> None:
     )
 
 
+def _check_gpus(settings: GenerationSettings) -> None:
+    """Serve would wait for them for ever."""
+    import ray
+
+    there, wanted = ray.cluster_resources().get("GPU", 0), settings.gpus * settings.replicas
+    if wanted > there:
+        raise FailedPrecondition(
+            f"The generation replicas want {wanted:g} GPUs and Ray finds {there:g}. Set VOUCH_GENERATION__GPUS=0 to "
+            "draw on the CPU.",
+            "NO_GPU",
+        )
+
+
 def _start_serve(settings: Settings) -> None:
     from ray import serve
 
@@ -206,7 +221,9 @@ def _application(settings: Settings, tokens: dict[str, str]) -> Any:
     from services.web.app import web
 
     generation = _deployment(Generation, settings.generation.replicas, settings.generation.max_ongoing)
-    generation = generation.options(**_replicas(settings.generation))
+    generation = generation.options(
+        ray_actor_options={**_actor(), "num_gpus": settings.generation.gpus}, **_replicas(settings.generation)
+    )
     reward = _deployment(Reward, settings.reward.replicas, settings.reward.max_ongoing)
     drawn, scored = generation.bind(settings), reward.bind(settings)
     gateway = _deployment(serve.ingress(web)(Gateway), 1, 1000, name="Gateway")

@@ -28,24 +28,34 @@ BUCKETS = {"one": 1, "many": 8}  # rows that a package is traced with; "many" ta
 MEASURED_FILE = "measured.json"
 
 
-def has_bfloat16_units() -> bool:
-    """Whether this processor computes bfloat16 faster than float32: AMX, or AVX-512 with BF16."""
+def has_bfloat16_units(device: str = "cpu") -> bool:
+    """Whether the device computes bfloat16 faster than float32: a processor with AMX or AVX-512 BF16; GPUs do."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
-def computing(precision: str) -> torch.autocast:
+def computing(precision: str, device: str = "cpu") -> torch.autocast:
     """Within it, products are computed in "float32" or "bfloat16"; weights, norms and results stay float32."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+    # Without the cache of cast weights: a CUDA graph must not keep what was cast before its capture.
+    return torch.autocast(
+        device, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=device == "cpu"
+    )
 
 
 class Eager:
-    """Operation by operation."""
+    """Operation by operation, where the U-Net is; what goes in and comes out is on the CPU."""
 
     def __init__(self, unet: Any, precision: str = "float32") -> None:
         self._unet, self._precision = unet, precision
 
     def __call__(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
-        with computing(self._precision):
+        device = self._unet.device
+        return self.on_device(x.to(device), timesteps.to(device), prompts.to(device)).cpu()
+
+    def on_device(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        """The same for inputs that are there already; its result stays there."""
+        with computing(self._precision, self._unet.device.type):
             said: torch.Tensor = self._unet(x, timesteps, prompts, return_dict=False)[0]
         return said.float()
 

@@ -105,8 +105,8 @@ class Generator:
     def decode(self, x: torch.Tensor) -> np.ndarray:
         """Pixels uint8 [N, H, W, 3] of clean latents."""
         vae = self.pipe.vae
-        pixels = vae.decode(x / vae.config.scaling_factor, return_dict=False)[0]
-        return _uint8((pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().numpy())
+        pixels = vae.decode(x.to(vae.device) / vae.config.scaling_factor, return_dict=False)[0]
+        return _uint8((pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy())
 
     # ---- whole
 
@@ -157,8 +157,8 @@ def _uint8(pixels: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def _encoded(pipe: Any, prompt: str) -> torch.Tensor:
-    encoded: torch.Tensor = pipe.encode_prompt(prompt, "cpu", 1, False)[0]
-    return encoded
+    encoded: torch.Tensor = pipe.encode_prompt(prompt, pipe.device, 1, False)[0]
+    return encoded.cpu()
 
 
 def _why_whole(pipe: Any) -> str:
@@ -175,8 +175,8 @@ def _why_whole(pipe: Any) -> str:
     return ""
 
 
-def load_generator(folder: Path, parent_folder: Path | None = None) -> Generator:
-    """Loads a diffusers folder, or a LoRA `folder` upon its parent's diffusers folder.
+def load_generator(folder: Path, parent_folder: Path | None = None, device: str = "cpu") -> Generator:
+    """Loads a diffusers folder, or a LoRA `folder` upon its parent's diffusers folder, onto "cpu" or "cuda".
 
     Raises:
         InvalidInput: neither; says what was looked for.
@@ -186,7 +186,7 @@ def load_generator(folder: Path, parent_folder: Path | None = None) -> Generator
         raise InvalidInput(
             f"{base.name} is not a diffusers model: it holds no model_index.json.", "NOT_A_GENERATOR"
         )
-    generator = Generator(load_pipeline(base), Vocabulary.load(base), *_defaults(base))
+    generator = Generator(load_pipeline(base).to(device), Vocabulary.load(base), *_defaults(base))
     return adapt(generator, folder) if (Path(folder) / LORA_FILE).is_file() else generator
 
 

@@ -89,6 +89,8 @@ class GenerationSettings(ModelSettings):
     step_rows: int = Field(default=16, ge=1, le=1024)
     """Rows of a step (two for a guided image) at which one costs about as little as it ever does; a step is larger only
     when more than twice as many wait. On two cores 8 to 16; a GPU wants more."""
+    gpus: float = Field(default=0.0, ge=0, le=1)
+    """GPUs of a replica, or the part of one that it may share; 0 draws on the CPU."""
     compile: bool = True
     """Compile the U-Net beside the first serving (needs a C++ compiler; a minute or two on two cores)."""
     packages: Path | None = None
@@ -116,6 +118,17 @@ class RewardSettings(ModelSettings):
     """The reward model is small: larger batches cost it little."""
 
     max_batch: int = Field(default=64, ge=1, le=4096)
+
+
+class ReviewSettings(_Group):
+    """Which images experts are asked about."""
+
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    """The score that images are filtered by: verdicts near it teach the most."""
+    real_share: float = Field(default=0.07, ge=0, le=0.5)
+    """Of hidden real images, which show how reliable a rater is."""
+    repeat_share: float = Field(default=0.07, ge=0, le=0.5)
+    """Of images that the rater has seen before, likewise."""
 
 
 class RolloutSettings(_Group):
@@ -158,6 +171,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     generation: GenerationSettings = GenerationSettings()
     reward: RewardSettings = RewardSettings()
+    review: ReviewSettings = ReviewSettings()
     rollout: RolloutSettings = RolloutSettings()
     training: TrainingSettings = TrainingSettings()
 

@@ -51,17 +51,18 @@ class Generation:
             step_rows=settings.generation.step_rows,
             max_waiting=max(settings.generation.max_queued, 64),
             threads=threads,
-            beside=threads * settings.generation.most_replicas < cores(),
+            beside=settings.generation.gpus > 0 or threads * settings.generation.most_replicas < cores(),
             encode=_encoded,
             observer=Metered(),
         )
-        self._workshop = Workshop(_packages(settings), settings.generation.precision)
+        device = "cuda" if settings.generation.gpus else "cpu"
+        self._workshop = Workshop(_packages(settings), settings.generation.precision, device)
         self._reporter = Reporter(settings.generation.max_batch)
         self._convergence: Convergence[ServedGenerator] = Convergence(
             slot=SLOT,
             replica=serve.get_replica_context().replica_id.unique_id,
             desired=functools.partial(self._catalog.serving.get, SLOT),
-            load=functools.partial(_timed_load, Loader(registry, self._workshop.equip)),
+            load=functools.partial(_timed_load, Loader(registry, self._workshop.equip, device)),
             report=self._catalog.reports.put,
             poll_s=settings.rollout.poll_s,
             on_swap=_count_swap,

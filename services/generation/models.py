@@ -53,12 +53,15 @@ class ServedGenerator:
 
 class Loader:
     """Loads versions; those that adapt the same base share its memory. equip: told of every generator before its first
-    image."""
+    image. device: "cpu" or "cuda"."""
 
     def __init__(
-        self, registry: Registry, equip: Callable[[Generator], None] = lambda generator: None
+        self,
+        registry: Registry,
+        equip: Callable[[Generator], None] = lambda generator: None,
+        device: str = "cpu",
     ) -> None:
-        self._registry, self._equip = registry, equip
+        self._registry, self._equip, self._device = registry, equip, device
         self._whole: weakref.WeakValueDictionary[str, Generator] = weakref.WeakValueDictionary()
 
     def load(self, digest: str) -> ServedGenerator:
@@ -83,7 +86,7 @@ class Loader:
         folder = self._registry.open(digest)
         generator = self._whole.get(digest)
         if generator is None:
-            generator = self._whole[digest] = load_generator(folder)
+            generator = self._whole[digest] = load_generator(folder, device=self._device)
         return generator
 
     def _adapted(self, version: Version) -> Generator:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vouch.compiling import COMPILERS, start
+from vouch.graphs import Graphed
 from vouch.kernels import Architecture, Compiled, Eager, has_bfloat16_units
 
 if TYPE_CHECKING:
@@ -29,12 +30,13 @@ WORTH_IT = 1.02
 class Workshop:
     """Equips generators. folder: where packages are kept, one folder each; None: everything stays eager.
 
-    precision: "float32", or "bfloat16" where the processor has units for it.
+    precision: "float32", or "bfloat16" where the processor has units for it. device: "cpu", or "cuda", where a graph is
+    captured for each batch size and nothing is compiled.
     """
 
-    def __init__(self, folder: Path | None, precision: str = "float32") -> None:
-        self._folder = folder
-        possible = precision != "bfloat16" or has_bfloat16_units()
+    def __init__(self, folder: Path | None, precision: str = "float32", device: str = "cpu") -> None:
+        self._folder, self._device = folder, device
+        possible = precision != "bfloat16" or has_bfloat16_units(device)
         self._precision = precision if possible else "float32"
         self._told = f"in {self._precision}" + (
             "" if possible else ", for this processor has no units for bfloat16"
@@ -48,6 +50,10 @@ class Workshop:
     def equip(self, generator: Generator) -> None:
         """Give the generator its code if there is some; else it goes on as it is until some has been made."""
         if generator.whole_because:
+            return
+        if self._device == "cuda":
+            generator.network = Graphed(generator.pipe.unet, self._precision)
+            generator.kernel = f"CUDA graphs {self._told}"
             return
         generator.network = Eager(generator.pipe.unet, self._precision)
         generator.kernel = f"eager {self._told}"

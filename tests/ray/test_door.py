@@ -118,3 +118,11 @@ def test_a_folder_without_a_model_is_refused(tmp_path, models, model):
     ended = start({**values, "VOUCH_GENERATION__MODEL": model.format(tmp=tmp_path)})
     assert ended.returncode == InvalidInput.exit_code
     assert "Traceback" not in ended.stderr
+
+
+def test_gpus_that_are_not_there_are_said_to_be_missing(tmp_path, models):
+    values = environment(tmp_path / "state", models, free_range(2))
+    ended = start({**values, "CUDA_VISIBLE_DEVICES": "", "VOUCH_GENERATION__GPUS": "1"})
+    assert ended.returncode == FailedPrecondition.exit_code
+    assert "want 1 GPUs and Ray finds 0" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -34,10 +34,7 @@ def generators(tmp_path_factory: pytest.TempPathFactory) -> list[Generator]:
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory, generators: list[Generator]) -> Path:
     """A folder of packages with the one of the tiny architecture, made as a replica makes it."""
-    folder, workshop = (
-        tmp_path_factory.mktemp("packages"),
-        Workshop(tmp_path_factory.getbasetemp() / "packages"),
-    )
+    folder = tmp_path_factory.mktemp("packages")
     workshop = Workshop(folder)
     workshop.equip(generators[0])
     assert "being made" in generators[0].kernel
