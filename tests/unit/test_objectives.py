@@ -8,6 +8,11 @@ import pytest
 import torch
 
 from training.objectives import denoising
+from training.objectives.comparison import bradley_terry
+from training.objectives.ddpo import advantages, ddpo_loss, log_probability
+from training.objectives.dpo import dpo_loss
+from training.objectives.kto import kto_loss
+from training.objectives.nft import nft_loss, normalised
 from training.objectives.plausibility import masked_cross_entropy
 from training.objectives.reward_gradient import conservative, ddim_step, reward_gradient_loss
 from training.objectives.reward_weighted import reward_weighted_loss
@@ -101,3 +106,124 @@ def test_a_question_left_open_is_not_guessed() -> None:
 
 def test_ratings_with_nothing_but_open_questions_cost_nothing() -> None:
     assert masked_cross_entropy(torch.randn(2, 3), torch.full((2, 3), math.nan)).item() == 0.0
+
+
+def test_kto_of_hand_worked_numbers() -> None:
+    error, reference = (
+        torch.tensor([1.0, 3.0]),
+        torch.tensor([2.0, 2.0]),
+    )  # gains 2 and -2 at β = 2, their mean 0
+    loss = kto_loss(error, reference, torch.tensor([True, False]), beta=2.0)
+    assert loss.item() == pytest.approx(1 - 1 / (1 + math.exp(-2)))
+
+
+def test_kto_measures_from_the_mean_gain_but_never_from_a_loss() -> None:
+    reference, wanted = torch.tensor([2.0, 2.0]), torch.tensor([True, True])
+    better = kto_loss(
+        torch.tensor([1.0, 1.0]), reference, wanted, beta=1.0
+    )  # gains 1 = the mean: nothing beyond it
+    worse = kto_loss(torch.tensor([3.0, 3.0]), reference, wanted, beta=1.0)  # losses: measured from 0
+    assert better.item() == pytest.approx(0.5)
+    assert worse.item() == pytest.approx(1 - 1 / (1 + math.e))
+
+
+def test_kto_weighs_what_was_found_implausible() -> None:
+    same = torch.tensor([1.0, 1.0])
+    loss = kto_loss(same, same, torch.tensor([True, False]), beta=1.0, undesirable_weight=3.0)
+    assert loss.item() == pytest.approx((0.5 + 3 * 0.5) / 2)
+
+
+def test_dpo_of_hand_worked_numbers() -> None:
+    one, two = torch.tensor([1.0]), torch.tensor([2.0])
+    assert dpo_loss(one, one, two, two, beta=9.0).item() == pytest.approx(math.log(2))
+    loss = dpo_loss(one, two, two, one, beta=0.5)  # one better on the preferred, one worse on the other
+    assert loss.item() == pytest.approx(-math.log(1 / (1 + math.exp(-1))))
+
+
+@pytest.mark.parametrize(("reward", "expected"), [(1.0, 0.25), (0.0, 2.25), (0.5, 1.25)])
+def test_nft_pulls_by_what_is_good_and_pushes_by_what_is_not(reward: float, expected: float) -> None:
+    loss = nft_loss(column(1.0), column(0.0), column(1.0), torch.tensor([reward]), strength=0.5)
+    assert loss.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("strength", [0.2, 1.0])
+def test_the_optimum_of_nft_is_the_derived_one(strength: float) -> None:
+    """Two clean images, at +1 and -1, the first of which is good: d = (2/β)·E[r·δ] for one noised image."""
+    wanted, chance = column(1.0, -1.0), torch.tensor([0.3, 0.7])
+    mean = (chance.view(-1, 1, 1, 1) * wanted).sum()
+    best = mean + 2 / strength * 0.3 * (1.0 - mean)
+    output = best.clone().requires_grad_(True)
+    losses = [
+        nft_loss(
+            output.view(1, 1, 1, 1),
+            mean.view(1, 1, 1, 1),
+            wanted[i : i + 1],
+            torch.tensor([r]),
+            strength=strength,
+        )
+        for i, r in enumerate((1.0, 0.0))
+    ]
+    (chance[0] * losses[0] + chance[1] * losses[1]).backward()
+    assert output.grad is not None and abs(output.grad.item()) < 1e-5
+
+
+def test_rewards_are_counted_from_the_mean_of_their_own_prompt() -> None:
+    rewards, groups = torch.tensor([0.2, 0.4, 0.9, 0.9]), torch.tensor([0, 0, 1, 1])
+    assert normalised(rewards, groups, spread=0.2).tolist() == pytest.approx([0.25, 0.75, 0.5, 0.5])
+
+
+def test_advantages_are_what_was_better_than_usual_for_its_prompt() -> None:
+    rewards, groups = torch.tensor([0.0, 1.0, 5.0, 5.0]), torch.tensor([0, 0, 1, 1])
+    assert advantages(rewards, groups).tolist() == pytest.approx([-1.0, 1.0, 0.0, 0.0], abs=1e-4)
+
+
+def test_the_probability_of_a_step_is_the_normal_distributions() -> None:
+    found = log_probability(column(1.5), column(1.0), torch.tensor([0.5]))
+    assert found.item() == pytest.approx(
+        torch.distributions.Normal(1.0, 0.5).log_prob(torch.tensor(1.5)).item()
+    )
+
+
+def test_ddpo_takes_no_step_further_than_its_clip() -> None:
+    now = torch.tensor([math.log(2.0), math.log(2.0)], requires_grad=True)
+    loss = ddpo_loss(now, torch.zeros(2), torch.tensor([1.0, -1.0]), clip=0.2)
+    loss.backward()
+    assert loss.item() == pytest.approx((-1.2 + 2.0) / 2)
+    assert now.grad is not None and now.grad.tolist() == pytest.approx([0.0, 1.0])
+
+
+def test_a_comparison_costs_by_the_difference_and_a_tie_pulls_together() -> None:
+    first, second = torch.tensor([2.0, 1.0]), torch.tensor([1.0, 1.0])
+    one_each = bradley_terry(first, second, torch.tensor([1.0, 0.5]))
+    assert one_each.item() == pytest.approx((math.log(1 + math.exp(-1)) + math.log(2)) / 2)
+    nothing = torch.zeros(0, requires_grad=True)
+    assert bradley_terry(nothing, nothing, torch.zeros(0)).item() == 0.0
+
+
+def test_gradients_agree_with_finite_differences() -> None:
+    torch.manual_seed(1)
+    fixed, rewards = torch.rand(5, dtype=torch.double), torch.rand(5, dtype=torch.double)
+    images = torch.randn(5, 1, 2, 2, dtype=torch.double)
+    row = torch.randn(5, dtype=torch.double, requires_grad=True)
+    picture = torch.randn(5, 1, 2, 2, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda e: dpo_loss(e, fixed, fixed, e.flip(0), beta=2.0), (row,))
+    assert torch.autograd.gradcheck(lambda s: bradley_terry(s, fixed, rewards), (row,))
+    assert torch.autograd.gradcheck(
+        lambda x: nft_loss(x, images, images + 1, rewards, strength=0.5), (picture,)
+    )
+
+
+def test_ktos_gradient_agrees_with_finite_differences_where_its_point_stays() -> None:
+    """The point that gains are measured from is held fixed; at a mean loss it is 0 and does not move."""
+    error = (2 + torch.rand(5, dtype=torch.double)).requires_grad_(True)
+    wanted = torch.tensor([True, False, True, False, False])
+    reference = torch.ones(5, dtype=torch.double)
+    assert torch.autograd.gradcheck(lambda e: kto_loss(e, reference, wanted, beta=0.7), (error,))
+
+
+def test_ddpos_gradient_is_that_of_the_log_probability() -> None:
+    """On the policy that took the steps, ρ = 1 and its derivative is that of log p."""
+    now = torch.randn(4, dtype=torch.double, requires_grad=True)
+    gains = torch.tensor([1.0, -2.0, 0.5, 0.0], dtype=torch.double)
+    ddpo_loss(now, now.detach(), gains, clip=0.2).backward()
+    assert now.grad is not None and torch.allclose(now.grad, -gains / 4)

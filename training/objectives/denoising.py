@@ -59,5 +59,6 @@ def predicted_clean(
 
 
 def per_sample_error(output: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of each sample: [N, ...] to [N]."""
-    return (output.float() - wanted.float()).pow(2).flatten(1).mean(1)
+    """Mean squared error of each sample, in single precision at least: [N, ...] to [N]."""
+    wide = torch.promote_types(output.dtype, torch.float32)
+    return (output.to(wide) - wanted.to(wide)).pow(2).flatten(1).mean(1)

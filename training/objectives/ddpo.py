@@ -1,0 +1,40 @@
+"""DDPO: policy gradients on the steps of a sampler, for any reward."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+
+def advantages(rewards: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """Rewards [N] less their group's mean, in its standard deviations: what was better than usual for its prompt."""
+    found = torch.zeros_like(rewards)
+    for group in groups.unique():
+        rows = groups == group
+        deviation = rewards[rows].std(unbiased=False)
+        found[rows] = (rewards[rows] - rewards[rows].mean()) / (deviation + 1e-6)
+    return found
+
+
+def log_probability(taken: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
+    """log N(taken; mean, deviation²) of each step, the mean over its dimensions: [N, C, h, w] to [N]."""
+    scale = deviation.view(-1, 1, 1, 1)
+    each = -((taken - mean) ** 2) / (2 * scale**2) - scale.log() - 0.5 * math.log(2 * math.pi)
+    return each.flatten(1).mean(1)
+
+
+def ddpo_loss(
+    log_probability: torch.Tensor, old: torch.Tensor, advantages: torch.Tensor, *, clip: float
+) -> torch.Tensor:
+    """-E[ min(ρ·A, clip(ρ, 1-ε, 1+ε)·A) ] with ρ = p/p_old of a denoising step (Black et al. 2023, arXiv 2305.13301,
+    section 4.3).
+
+    Args:
+        log_probability, old: of the steps taken, by the model and by the one that took them, [N].
+        advantages: of the images that they led to, [N].
+        clip: ε; beyond it a step is not made more or less likely.
+    """
+    ratio = (log_probability - old).exp()
+    clipped = ratio.clamp(1 - clip, 1 + clip)
+    return -torch.minimum(ratio * advantages, clipped * advantages).mean()

@@ -1,0 +1,26 @@
+"""Diffusion-DPO: learns from pairs of which one was preferred, without a reward model."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+
+def dpo_loss(
+    better: torch.Tensor,
+    better_reference: torch.Tensor,
+    worse: torch.Tensor,
+    worse_reference: torch.Tensor,
+    *,
+    beta: float,
+) -> torch.Tensor:
+    """-log σ( -β·[ (e_w - e_w^ref) - (e_l - e_l^ref) ] ), e being denoising errors (Wallace et al. 2023, arXiv
+    2311.12908, eq. 14).
+
+    Args:
+        better, better_reference: errors of model and parent on the preferred images, [N].
+        worse, worse_reference: on the others, noised with the same noise to the same timesteps, [N].
+        beta: how far from the parent it may go, smaller being further; the paper's β·T·ω(λ).
+    """
+    moved = (better - better_reference) - (worse - worse_reference)
+    return -F.logsigmoid(-beta * moved).mean()
