@@ -102,8 +102,8 @@ class RewardTraining(Recipe):
 class Alignment(Recipe):
     """A LoRA of the generator that draws what the reward model finds plausible."""
 
-    method: Literal["reward_gradient", "reward_weighted"] = Field(
-        "reward_gradient", description="reward_gradient or reward_weighted"
+    method: Literal["reward_gradient", "reward_weighted", "kto", "dpo", "nft", "draft", "ddpo"] = Field(
+        "reward_gradient", description="reward_gradient, reward_weighted, kto, dpo, nft, draft or ddpo"
     )
     data: Path | None = Field(None, description="labelled real images for the anchor of reward weighting")
     half: Literal["teach", "all"] = "all"
@@ -122,6 +122,14 @@ class Alignment(Recipe):
     gradient_steps: int = Field(
         1, ge=1, description="denoising steps that the gradient passes; 1 jumps to the predicted clean image"
     )
+    sample_steps: int = Field(10, ge=2, description="denoising steps of an image that draft and ddpo draw")
+    views: int = Field(
+        0, ge=0, description="of draft: noised copies of each image that it draws (DRaFT-LV); 0: none"
+    )
+    divergence: float = Field(2000.0, gt=0, description="of kto and dpo: how dear it is to leave the parent")
+    strength: float = Field(0.5, gt=0, description="of nft: how little it leaves the parent")
+    groups: int = Field(4, ge=1, description="of ddpo: different prompts in a batch")
+    clip: float = Field(1e-2, gt=0, description="of ddpo: how much likelier one step may make what was drawn")
     stride: int = Field(100, ge=1, description="timesteps that one of several gradient steps covers")
     checkpoint_every: int = Field(20, ge=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from tests.tiny import VOCABULARY, save_generator
 from tests.unit.test_reward_training import SMALL, rated_folder
-from training.align import AlignConfig, fit
+from training.align import METHODS, AlignConfig, fit
 from training.inputs import FILE_NAME
 from training.reward import RewardConfig
 from training.reward import fit as fit_reward
@@ -35,12 +36,13 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = RewardConfig(out=root / "reward", steps=40, real_share=0.0, **SMALL)
     fit_reward(config, Session(rated_folder(root / "rated")))
     images = draw(generator)
+    bright = np.median(images.mean((1, 2, 3)))
     rows = [
         {
             "image": codec.encode_png(image),
             "prompt": prompt,
             "digest": str(number),
-            "overall": 1.0,
+            "overall": float(image.mean() > bright),
             "criteria": "{}",
             "ratings": json.dumps([str(number)]),
             "kinds": '["human"]',
@@ -62,14 +64,47 @@ def run(toy: Path, folder: Path, **settings: object) -> AlignConfig:
     return AlignConfig(out=folder / "lora", base=toy / "base", reward=toy / "reward", **values)  # type: ignore[arg-type]
 
 
-def test_the_rewards_gradient_raises_the_reward_of_what_is_drawn(toy: Path, tmp_path: Path) -> None:
-    config = run(toy, tmp_path / "run", steps=25)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "reward_gradient"},
+        {"method": "draft", "sample_steps": 4, "gradient_steps": 2},
+        {"method": "draft", "sample_steps": 4, "views": 2},
+        {"method": "ddpo", "sample_steps": 4, "gradient_steps": 3, "groups": 2},
+        {"method": "nft"},
+        {"method": "kto", "divergence": 100.0},
+    ],
+    ids=lambda settings: " ".join(map(str, settings.values())),
+)
+def test_every_method_raises_the_reward_of_what_is_drawn(toy: Path, tmp_path: Path, settings: dict) -> None:
+    config = run(toy, tmp_path / "run", steps=25, **settings)
     fit(config, Session(tmp_path / "run"))
     reward = RewardEnsemble.load(toy / "reward")
     before, after = (
         draw(load_generator(f, b)) for f, b in ((toy / "base", None), (config.out, toy / "base"))
     )
     assert reward.score(after, PROMPTS).overall.mean() > reward.score(before, PROMPTS).overall.mean()
+
+
+def test_pairs_are_told_apart_by_whom_they_are_likelier_from(toy: Path, tmp_path: Path) -> None:
+    """Two images of a class differ too little here to move what is drawn; that the loss sees it can be asked."""
+    config = run(toy, tmp_path / "run", method="dpo", divergence=1000.0, batch=16, steps=60)
+    assert fit(config, Session(tmp_path / "run"))["loss"] < 0.9 * math.log(2)
+
+
+@pytest.mark.parametrize(
+    ("method", "missing"), [("kto", "one kind is missing"), ("dpo", "no class has both")]
+)
+def test_verdicts_of_one_kind_teach_no_difference(
+    toy: Path, tmp_path: Path, method: str, missing: str
+) -> None:
+    config = run(toy, tmp_path / "run", method=method)
+    table = pq.read_table(tmp_path / "run" / FILE_NAME).to_pylist()
+    pq.write_table(
+        pa.Table.from_pylist([{**row, "overall": 1.0} for row in table]), tmp_path / "run" / FILE_NAME
+    )
+    with pytest.raises(FailedPrecondition, match=missing):
+        fit(config, Session(tmp_path / "run"))
 
 
 def test_a_strong_anchor_keeps_the_parent(toy: Path, tmp_path: Path) -> None:
@@ -82,7 +117,7 @@ def test_a_strong_anchor_keeps_the_parent(toy: Path, tmp_path: Path) -> None:
     assert moved[1000.0] < moved[0.0]
 
 
-@pytest.mark.parametrize("method", ["reward_gradient", "reward_weighted"])
+@pytest.mark.parametrize("method", METHODS)
 def test_the_adapter_is_diffusers_own_and_another_round_begins_where_it_ended(
     toy: Path, tmp_path: Path, method: str
 ) -> None:
@@ -98,11 +133,15 @@ def test_the_adapter_is_diffusers_own_and_another_round_begins_where_it_ended(
     StableDiffusionPipeline.from_pretrained(str(toy / "base")).load_lora_weights(str(first.out))
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(toy: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(toy: Path, tmp_path: Path, method: str) -> None:
     def stop_at_8(progress: Progress) -> bool:
         return progress.step < 8
 
-    whole, broken = (run(toy, tmp_path / name, checkpoint_every=2, steps=10) for name in ("whole", "broken"))
+    whole, broken = (
+        run(toy, tmp_path / name, method=method, sample_steps=4, checkpoint_every=2, steps=10)
+        for name in ("whole", "broken")
+    )
     fit(whole, Session(tmp_path / "whole", every_s=0))
     with pytest.raises(Cancelled):
         fit(broken, Session(tmp_path / "broken", stop_at_8, every_s=0))

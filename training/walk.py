@@ -1,0 +1,71 @@
+"""The sampler of alignment: the tables that serving walks, with gradients through the last steps where wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from training.student import Student
+from vouch.sampling import Rows, Trajectory, advance, clean_of, trajectory, with_sampler
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A step that was taken: from latents x [N, C, h, w] at place `step` of the table to `after`."""
+
+    step: int
+    x: torch.Tensor
+    after: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Clean latents [N, C, h, w] and every step on the way to them."""
+
+    clean: torch.Tensor
+    taken: tuple[Taken, ...]
+
+
+class Walker:
+    """Draws with the student by DDIM; steps and eta as of a request. No guidance: the student itself is to learn."""
+
+    def __init__(self, student: Student, steps: int, eta: float = 0.0) -> None:
+        self._student = student
+        self.path: Trajectory = trajectory(with_sampler(student.pipe.scheduler, "ddim"), steps, eta)
+
+    def walk(self, prompts: Sequence[str], random: torch.Generator, last: int = 0) -> Walk:
+        """From noise to clean latents; gradients pass the last `last` steps."""
+        embedded = self._student.embed(prompts)
+        config = self._student.unet.config
+        shape = (len(prompts), config.in_channels, config.sample_size, config.sample_size)
+        x = torch.randn(shape, generator=random) * self.path.start
+        before, taken = torch.zeros_like(x), []
+        for step in range(len(self.path)):
+            with torch.set_grad_enabled(step >= len(self.path) - last):
+                clean = self.clean(x, step, embedded)
+                noise = torch.randn(shape, generator=random)
+                after = advance(self._rows(step, len(prompts)), x, clean, before, noise)
+            taken.append(Taken(step, x.detach(), after.detach()))
+            x, before = after, clean
+        return Walk(x, tuple(taken))
+
+    def clean(
+        self, x: torch.Tensor, step: int, embedded: torch.Tensor, of_parent: bool = False
+    ) -> torch.Tensor:
+        """The clean latents that the student, or its parent, predicts at a step."""
+        rows = self._rows(step, len(x))
+        unet = self._student.parent if of_parent else self._student.unet
+        return clean_of(rows, x, unet(rows.input * x, rows.timestep, embedded).sample)
+
+    def distribution(
+        self, taken: Taken, embedded: torch.Tensor, of_parent: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean [N, C, h, w] and deviation [N] of a step as it would be taken now; for samplers without memory."""
+        rows, nothing = self._rows(taken.step, len(taken.x)), torch.zeros_like(taken.x)
+        clean = self.clean(taken.x, taken.step, embedded, of_parent)
+        return advance(rows, taken.x, clean, nothing, nothing), rows.noise_weight.flatten()
+
+    def _rows(self, step: int, count: int) -> Rows:
+        return Rows.of([(self.path, step)] * count)
