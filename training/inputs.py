@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import torch
 
 from training.data import digest_of
+from training.raters import Answer, consensus
 from vouch import images as codec
 from vouch.atomic import write_whole
 from vouch.blobs import BlobStore
@@ -26,6 +27,7 @@ from vouch.errors import FailedPrecondition
 from vouch.records import RaterKind, Rating
 
 FILE_NAME = "ratings.parquet"
+PAIRS_NAME = "pairs.parquet"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,20 @@ class Rated:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images that were compared, uint8 [N, 3, H, W] each, their prompts, and how often the first was preferred [N]."""
+
+    first: torch.Tensor
+    second: torch.Tensor
+    first_prompts: tuple[str, ...]
+    second_prompts: tuple[str, ...]
+    preferred: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.preferred)
 
 
 @dataclass(frozen=True)
@@ -71,7 +87,9 @@ def freeze(
                 "NO_RATINGS",
             )
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, _parquet(_rows(ratings, catalog, blobs)))
+        if pairs := _pairs(ratings, catalog, blobs):
+            write_whole(folder / PAIRS_NAME, _parquet(pairs))
+        write_whole(path, _parquet(_rows(ratings, catalog, blobs)))  # last: it says that all is there
     return _describe(path)
 
 
@@ -81,11 +99,10 @@ def load_rated(folder: Path) -> Rated | None:
     if not path.is_file():
         return None
     table = pq.read_table(path).to_pydict()
-    arrays = np.stack([codec.decode(data) for data in table["image"]])
     names = sorted({name for text in table["criteria"] for name in json.loads(text)})
     answers = [json.loads(text) for text in table["criteria"]]
     return Rated(
-        torch.from_numpy(arrays).permute(0, 3, 1, 2).contiguous(),
+        _images(table["image"]),
         tuple(table["prompt"]),
         tuple(table["digest"]),
         torch.tensor([float("nan") if v is None else v for v in table["overall"]]),
@@ -93,40 +110,87 @@ def load_rated(folder: Path) -> Rated | None:
     )
 
 
+def load_pairs(folder: Path) -> Pairs | None:
+    """The frozen comparisons in a run's folder, or None where there are none."""
+    path = Path(folder) / PAIRS_NAME
+    if not path.is_file():
+        return None
+    table = pq.read_table(path).to_pydict()
+    return Pairs(
+        first=_images(table["first"]),
+        second=_images(table["second"]),
+        first_prompts=tuple(table["first_prompt"]),
+        second_prompts=tuple(table["second_prompt"]),
+        preferred=torch.tensor(table["preferred"]),
+    )
+
+
+def _images(encoded: list[bytes]) -> torch.Tensor:
+    """uint8 [N, 3, H, W]."""
+    arrays = np.stack([codec.decode(data) for data in encoded])
+    return torch.from_numpy(arrays).permute(0, 3, 1, 2).contiguous()
+
+
 def _rows(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> list[dict]:
-    """One row per image: the mean of its ratings, each criterion over those who answered it."""
+    """One row per image: what its raters say together, of the whole and of each criterion."""
     by_image: dict[str, list[Rating]] = defaultdict(list)
     for rating in ratings:
         by_image[rating.image].append(rating)
-    rows = []
-    for digest, given in sorted(by_image.items()):
-        record = catalog.images.get(digest)
-        rows.append(
-            {
-                "image": blobs.get(digest),
-                "prompt": record.prompt,
-                "digest": digest,
-                "overall": _mean([{"plausible": 1.0, "implausible": 0.0}.get(r.verdict) for r in given]),
-                "criteria": json.dumps(_criteria(given), sort_keys=True),
-                "ratings": json.dumps(sorted(r.id for r in given)),
-                "kinds": json.dumps([r.kind for r in given]),
-            }
-        )
-    return rows
+    records = {digest: catalog.images.get(digest) for digest in sorted(by_image)}
+    gold = {digest: True for digest, record in records.items() if record.source == "real"}
+    every = [rating for given in by_image.values() for rating in given]
+    overall = consensus(_answers(every, lambda rating: _VERDICTS.get(rating.verdict)), gold)
+    names = sorted({name for rating in every for name in rating.answers})
+    criteria = {name: consensus(_answers(every, _answered(name)), gold) for name in names}
+    return [
+        {
+            "image": blobs.get(digest),
+            "prompt": record.prompt,
+            "digest": digest,
+            "overall": overall.get(digest),
+            "criteria": json.dumps(
+                {name: found[digest] for name, found in criteria.items() if digest in found}
+            ),
+            "ratings": json.dumps(sorted(rating.id for rating in by_image[digest])),
+            "kinds": json.dumps([rating.kind for rating in by_image[digest]]),
+        }
+        for digest, record in records.items()
+    ]
 
 
-def _criteria(given: list[Rating]) -> dict[str, float]:
-    names = {name for rating in given for name in rating.answers}
-    means = {
-        name: _mean([{"pass": 1.0, "fail": 0.0}.get(r.answers.get(name, "")) for r in given])
-        for name in names
-    }
-    return {name: value for name, value in means.items() if value is not None}
+_VERDICTS = {"plausible": True, "implausible": False}
+_ANSWERS = {"pass": True, "fail": False}
 
 
-def _mean(values: list[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known else None
+def _answers(ratings: Iterable[Rating], read: Callable[[Rating], bool | None]) -> list[Answer]:
+    """What was answered; open questions are no answers."""
+    told = ((rating, read(rating)) for rating in ratings)
+    return [
+        Answer(rating.image, f"{rating.kind} {rating.rater}", yes) for rating, yes in told if yes is not None
+    ]
+
+
+def _answered(name: str) -> Callable[[Rating], bool | None]:
+    return lambda rating: _ANSWERS.get(rating.answers.get(name, ""))
+
+
+def _pairs(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> list[dict]:
+    """One row per pair that was compared, however often."""
+    votes: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for rating in ratings:
+        if rating.preference:
+            first, second = sorted((rating.image, rating.preference.other))
+            votes[first, second].append(float(rating.preference.preferred == first))
+    return [
+        {
+            "first": blobs.get(first),
+            "second": blobs.get(second),
+            "first_prompt": catalog.images.get(first).prompt,
+            "second_prompt": catalog.images.get(second).prompt,
+            "preferred": sum(given) / len(given),
+        }
+        for (first, second), given in sorted(votes.items())
+    ]
 
 
 def _parquet(rows: list[dict]) -> bytes:

@@ -20,10 +20,19 @@ from training import checkpoint
 from training.attributes import half_of
 from training.data import Examples, load_examples
 from training.ema import Ema
-from training.inputs import Rated, load_rated
+from training.inputs import Rated, load_pairs, load_rated
+from training.objectives.comparison import bradley_terry
 from training.objectives.plausibility import masked_cross_entropy
 from training.randomness import numbers
-from training.reward_batches import Batches, RatedRows, RealRows, Rows, SwappedRows
+from training.reward_batches import (
+    Batches,
+    Comparison,
+    PairBatches,
+    RatedRows,
+    RealRows,
+    Rows,
+    SwappedRows,
+)
 from training.session import Session
 from vouch.captions import Vocabulary
 from vouch.errors import FailedPrecondition
@@ -58,7 +67,8 @@ def fit(config: RewardConfig, session: Session) -> dict[str, float]:
         )
     model = _build(config, rated, real)
     learn, tune, test = _split(rated, config)
-    seconds = _train(model, _batches(model, rated, learn, real, config), config, session)
+    batches = _batches(model, rated, learn, real, config)
+    seconds = _train(model, batches, _pair_batches(model, config, session.folder), config, session)
     model.eval()
     figures = {"train_seconds": seconds, "ratings_learned": float(len(learn))}
     if rated is not None and len(tune) and len(test):
@@ -114,7 +124,21 @@ def _batches(
     return Batches(model, parts, symmetric=config.symmetric, seed=config.seed)
 
 
-def _train(model: RewardEnsemble, batches: Batches, config: RewardConfig, session: Session) -> float:
+def _pair_batches(model: RewardEnsemble, config: RewardConfig, folder: Path) -> PairBatches | None:
+    pairs = load_pairs(folder)
+    if pairs is None:
+        return None
+    count = max(1, config.batch // 4)
+    return PairBatches(model, pairs, count, symmetric=config.symmetric, seed=config.seed)
+
+
+def _train(
+    model: RewardEnsemble,
+    batches: Batches,
+    pairs: PairBatches | None,
+    config: RewardConfig,
+    session: Session,
+) -> float:
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.05)
     ema = Ema([model], 0.98)
     first, seconds = 0, 0.0
@@ -133,7 +157,7 @@ def _train(model: RewardEnsemble, batches: Batches, config: RewardConfig, sessio
                 * min(step / 20, 1.0)
                 * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
             )
-        loss = _step(model, batches, step)
+        loss = _step(model, batches, pairs, step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
@@ -153,12 +177,20 @@ def _train(model: RewardEnsemble, batches: Batches, config: RewardConfig, sessio
     return seconds + time.monotonic() - started
 
 
-def _step(model: RewardEnsemble, batches: Batches, step: int) -> torch.Tensor:
+def _step(model: RewardEnsemble, batches: Batches, pairs: PairBatches | None, step: int) -> torch.Tensor:
     losses = []
     for number, member in enumerate(model.members):
         batch = batches.batch(number, step)
         losses.append(masked_cross_entropy(member(batch.images, batch.prompts), batch.targets))
+        if pairs is not None:
+            losses.append(_compared(member, pairs.batch(number, step)))
     return torch.stack(losses).sum()
+
+
+def _compared(member: torch.nn.Module, pair: Comparison) -> torch.Tensor:
+    first = member(pair.first, pair.first_prompts)[:, 0]
+    second = member(pair.second, pair.second_prompts)[:, 0]
+    return bradley_terry(first, second, pair.preferred)
 
 
 @torch.no_grad()

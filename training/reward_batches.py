@@ -12,7 +12,7 @@ import torch
 
 from training.attributes import augment
 from training.data import Examples, random_caption
-from training.inputs import Rated
+from training.inputs import Pairs, Rated
 from training.randomness import numbers, tensors
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble
@@ -41,9 +41,7 @@ class RatedRows:
 
     def __init__(self, rated: Rated, learn: Sequence[int], model: RewardEnsemble) -> None:
         self.rated, self.learn, self.model = rated, learn, model
-        # At the reward's size once: a foreign generator's images need not have it.
-        resized = to_input(rated.images, model.size)
-        self.images = ((resized + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        self.images = _sized(rated.images, model.size)
 
     def draw(self, count: int, rng: random.Random) -> list[Row]:
         return [self._row(rng.choice(self.learn)) for _ in range(count)]
@@ -100,6 +98,47 @@ class Batches:
             self.model.encode(prompts),
             torch.stack(targets),
         )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two batches of images float [N, 3, S, S] with encoded prompts [N, P]; how often the first was preferred, [N]."""
+
+    first: torch.Tensor
+    first_prompts: torch.Tensor
+    second: torch.Tensor
+    second_prompts: torch.Tensor
+    preferred: torch.Tensor
+
+
+class PairBatches:
+    """Pairs that were compared, some for every step of every member."""
+
+    def __init__(
+        self, model: RewardEnsemble, pairs: Pairs, count: int, *, symmetric: bool, seed: int
+    ) -> None:
+        self.model, self.pairs, self.count = model, pairs, count
+        self.symmetric, self.seed = symmetric, seed
+
+    def batch(self, member: int, step: int) -> Comparison:
+        name = (self.seed, "pairs", member, step)
+        rng, random_ = numbers(*name), tensors(*name)
+        rows = [rng.randrange(len(self.pairs)) for _ in range(self.count)]
+
+        def side(images: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+            shown = augment(_sized(images[rows], self.model.size), self.symmetric, random_)
+            return shown, self.model.encode([prompts[row] for row in rows])
+
+        return Comparison(
+            *side(self.pairs.first, self.pairs.first_prompts),
+            *side(self.pairs.second, self.pairs.second_prompts),
+            self.pairs.preferred[rows],
+        )
+
+
+def _sized(images: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 images at the reward's size: a foreign generator's need not have it."""
+    return ((to_input(images, size) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def pseudo(model: RewardEnsemble, plausible: float) -> torch.Tensor:

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.inputs import freeze, load_rated
+from training.inputs import freeze, load_pairs, load_rated
 from vouch import images as codec
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
 from vouch.criteria import Domain
 from vouch.errors import FailedPrecondition
-from vouch.records import NewRating
+from vouch.records import NewRating, Preference
 
 
 @pytest.fixture
@@ -73,3 +73,31 @@ def test_a_rating_that_comes_later_changes_nothing(
     first = freeze(catalog, blobs, tmp_path / "run", kinds=("human",), domain=None)
     say(catalog, domain, drawn, "b", "implausible")
     assert freeze(catalog, blobs, tmp_path / "run", kinds=("human",), domain=None) == first
+
+
+def test_comparisons_are_frozen_with_both_images_however_often_they_were_compared(
+    catalog: Catalog, blobs: BlobStore, domain: Domain, make_image, tmp_path: Path
+) -> None:
+    digests = []
+    for number, level in enumerate((40, 200)):
+        data = codec.encode_png(np.full((64, 64, 3), level, np.uint8))
+        digests.append(blobs.put(data))
+        record = make_image(number, digest=digests[-1], size_bytes=len(data), prompt="monocyte")
+        catalog.images.add([record])
+    for rater, image in (("a", 0), ("b", 1), ("c", 1)):
+        preference = Preference(other=digests[1 - image], preferred=digests[1 if rater != "a" else 0])
+        rating = NewRating(
+            request_id=rater, image=digests[image], rater=rater, kind="human", verdict="unsure",
+            preference=preference,
+        )  # fmt: skip
+        catalog.ratings.record(rating, domain)
+    freeze(catalog, blobs, tmp_path / "run", kinds=("human",), domain=None)
+    pairs = load_pairs(tmp_path / "run")
+    assert pairs is not None
+    assert len(pairs) == 1
+    bright_first = bool(pairs.first.float().mean() > pairs.second.float().mean())
+    assert float(pairs.preferred[0]) == pytest.approx(2 / 3 if bright_first else 1 / 3)
+
+
+def test_a_run_without_comparisons_has_none(tmp_path: Path) -> None:
+    assert load_pairs(tmp_path) is None

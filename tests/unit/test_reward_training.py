@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.tiny import VOCABULARY
-from training.inputs import FILE_NAME
+from training.inputs import FILE_NAME, PAIRS_NAME
 from training.reward import RewardConfig, fit
 from training.session import Progress, Session
 from vouch import images as codec
@@ -86,3 +86,28 @@ def test_a_score_does_not_depend_on_the_batch(tmp_path: Path) -> None:
     together = reward.score(images, prompts, batch=4)
     alone = [reward.score(images[i : i + 1], prompts[i : i + 1]).overall[0] for i in range(9)]
     assert np.allclose(together.overall, alone, atol=1e-5)
+
+
+def test_comparisons_teach_where_verdicts_say_nothing(tmp_path: Path) -> None:
+    """Every verdict is open; which of two images was preferred is all that is known."""
+    folder = rated_folder(tmp_path / "run")
+    table = pq.read_table(folder / FILE_NAME).to_pylist()
+    nothing = [{**row, "overall": None, "criteria": "{}"} for row in table]
+    schema = pq.read_schema(folder / FILE_NAME)
+    pq.write_table(pa.Table.from_pylist(nothing, schema=schema), folder / FILE_NAME)
+    pairs = [
+        {
+            "first": codec.encode_png(cell(i % 2 == 0, i)),
+            "second": codec.encode_png(cell(i % 2 == 1, 100 + i)),
+            "first_prompt": "monocyte",
+            "second_prompt": "monocyte",
+            "preferred": float(i % 2 == 0),
+        }
+        for i in range(40)
+    ]
+    pq.write_table(pa.Table.from_pylist(pairs), folder / PAIRS_NAME)
+    fit(RewardConfig(out=tmp_path / "reward", steps=40, real_share=0.0, **SMALL), Session(folder))
+    reward = RewardEnsemble.load(tmp_path / "reward")
+    images = np.stack([cell(True, 1000), cell(False, 1001)])
+    found = reward.score(images, ["monocyte", "monocyte"])
+    assert found.overall[0] > found.overall[1] + 0.2
