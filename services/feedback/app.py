@@ -35,7 +35,7 @@ class Feedback:
         registry = Registry(catalog, settings.folder.models)
         self._catalog, self._registry = catalog, registry
         self._domain = load_domain(settings.domain)
-        self._review = Review(catalog, BlobStore(settings.resolved_blobs_url), registry)
+        self._review = Review(catalog, BlobStore(settings.resolved_blobs_url), registry, settings.review)
 
     # ---- ratings
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
+from services.feedback.selection import choose
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
 from vouch.errors import InvalidInput, NotFound
 from vouch.records import ImageRecord, RaterKind, Score
 from vouch.registry import Registry
+from vouch.settings import ReviewSettings
+
+POOL = 400  # images that one call chooses from
+MAX_GOLD = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,19 +29,47 @@ class Found:
 
 
 class Review:
-    """Reads images for raters. Blinded: it hands out neither score nor version."""
+    """Reads images for raters. Blinded: it hands out neither score nor version nor source."""
 
-    def __init__(self, catalog: Catalog, blobs: BlobStore, registry: Registry) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        blobs: BlobStore,
+        registry: Registry,
+        settings: ReviewSettings | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
         self._catalog, self._blobs, self._registry = catalog, blobs, registry
+        self._settings, self._chance = settings or ReviewSettings(), chance or random.Random()
 
     def next(
         self, rater: str, count: int, *, kind: RaterKind, label: str | None, generator: str | None
     ) -> list[tuple[ImageRecord, bytes]]:
-        """Images that this rater has not rated, with their bytes."""
-        records = self._catalog.images.next_for_review(
-            rater, count=count, kind=kind, label=label, generator_version=generator
+        """Images for this rater, with their bytes: those that teach the most among the least rated ones that they have
+        not rated, and hidden between them some real ones and some that they have. Nothing when nothing new is left."""
+        fresh = self._catalog.images.next_for_review(
+            rater, count=POOL, kind=kind, label=label, generator_version=generator
         )
+        scores = self._catalog.images.latest_scores([image.digest for image in fresh])
+        threshold = self._settings.threshold
+        chosen = choose(fresh, scores, count, threshold=threshold, chance=self._chance)
+        records = self._with_gold(chosen, rater, kind, label)
         return [(record, self._blobs.get(record.digest)) for record in records]
+
+    def _with_gold(
+        self, chosen: list[ImageRecord], rater: str, kind: RaterKind, label: str | None
+    ) -> list[ImageRecord]:
+        """Some of the chosen give way to images that show how reliable the rater is."""
+        images = self._catalog.images
+        real = list(images.next_for_review(rater, count=MAX_GOLD, kind=kind, label=label, sources=("real",)))
+        seen = list(images.rated_by(rater, kind=kind, label=label, count=MAX_GOLD))
+        shares = self._settings.real_share, self._settings.repeat_share
+        records = []
+        for image in chosen:
+            fate = self._chance.random()
+            gold = real if fate < shares[0] else seen if fate < sum(shares) else []
+            records.append(gold.pop() if gold else image)
+        return records
 
     def image(self, digest: str) -> Found:
         """Raises InvalidInput (not a digest), NotFound, DataLoss (the stored bytes are damaged)."""

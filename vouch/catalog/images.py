@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +13,7 @@ from vouch.catalog.database import Database, insert_once
 from vouch.errors import InvalidInput, NotFound
 from vouch.records import IMAGE_SOURCES, ImageRecord, ImageSource, Page, RaterKind, Score
 
-MAX_REVIEW = 100
+MAX_REVIEW = 500
 
 
 class Images:
@@ -80,6 +80,32 @@ class Images:
         with self._database.read() as connection:
             get_image(connection, digest)
             return tuple(Score(**row._mapping) for row in connection.execute(query))
+
+    def latest_scores(self, digests: Collection[str]) -> dict[str, Score]:
+        """The newest score of each of these images that has one."""
+        table = tables.scores
+        query = (
+            sa.select(table).where(table.c.image.in_(digests)).order_by(table.c.created_at, table.c.version)
+        )
+        with self._database.read() as connection:
+            return {row.image: Score(**row._mapping) for row in connection.execute(query)}
+
+    def rated_by(
+        self, rater: str, *, kind: RaterKind = "human", label: str | None = None, count: int = 1
+    ) -> tuple[ImageRecord, ...]:
+        """Images that this rater has rated once, at random: to ask again."""
+        ratings, images = tables.ratings, tables.images
+        once = (
+            sa.select(ratings.c.image)
+            .where(ratings.c.rater == rater, ratings.c.kind == kind, ratings.c.supersedes.is_(None))
+            .group_by(ratings.c.image)
+            .having(sa.func.count() == 1)
+        )
+        query = sa.select(images).where(images.c.digest.in_(once)).order_by(sa.func.random()).limit(count)
+        if label is not None:
+            query = query.where(images.c.label == label)
+        with self._database.read() as connection:
+            return tuple(_image(row) for row in connection.execute(query))
 
     def next_for_review(
         self,
