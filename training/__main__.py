@@ -84,6 +84,53 @@ def starter(
     print(json.dumps(figures, indent=1))
 
 
+@app.command()
+def evaluate(
+    version: Annotated[str, typer.Argument(help="Generator version: name, digest or prefix.")],
+    data: Annotated[Path, typer.Option(help="Labelled real images that no model has seen.")],
+    out: Annotated[Path, typer.Option(help="Folder for evidence.json and report.html.")],
+    against: Annotated[
+        str, typer.Option(help="Version to compare with, on the same prompts and seeds.")
+    ] = "",
+    train: Annotated[
+        Path | None,
+        typer.Option(help="The images that it learned from; without them nothing is said of copies."),
+    ] = None,
+    judge: Annotated[Path | None, typer.Option(help="Folder of the judge. Default: the starter's.")] = None,
+    state: Annotated[Path, typer.Option(help="State folder of the system.")] = Path("state"),
+    setting: Annotated[list[str], typer.Option("--set", help="Any setting: --set per_class=100")] = [],  # noqa: B006
+) -> None:
+    """Measures what a generator version draws, with pictures, alone or against another.
+
+    Example: python -m training evaluate generator-1 --against starter --data test.parquet --out evidence
+    """
+    import vouch
+    from training.plans import Store
+
+    store = Store.open(state.resolve())
+    config = {
+        "version": _side(store, version),
+        "against": _side(store, against) if against else None,
+        "data": str(data.resolve()),
+        "train": str(train.resolve()) if train else None,
+        "judge": str(judge.resolve() if judge else Path(vouch.__file__).parent / "starter" / "judge"),
+        "out": str(out.resolve()),
+        **_settings(setting),
+    }
+    print(json.dumps(_run("evaluate", config, out.resolve() / "work"), indent=1))
+
+
+def _side(store: Any, ref: str) -> dict[str, Any]:
+    """A version's files, and those of the model that it adapts."""
+    found = store.registry.get(ref)
+    base = next((v for v in store.registry.lineage(found.digest) if v.format == "diffusers"), found)
+    return {
+        "name": found.name,
+        "folder": str(store.registry.open(found.digest)),
+        "base": None if base.digest == found.digest else str(store.registry.open(base.digest)),
+    }
+
+
 def _run(kind: str, config: dict[str, Any], folder: Path, workers: int = 1) -> dict[str, Any]:
     from training.jobs import raise_reported, run_on_ray
     from training.worker import Work

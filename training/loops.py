@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from training import align, attributes, decoder, pretrain, reward
+from training import align, attributes, decoder, evaluate, pretrain, reward
 
 LOOPS: dict[str, tuple[type[BaseModel], Callable[..., dict[str, Any]]]] = {
     "pretrain": (pretrain.PretrainConfig, pretrain.fit),
@@ -15,4 +15,5 @@ LOOPS: dict[str, tuple[type[BaseModel], Callable[..., dict[str, Any]]]] = {
     "decoder": (decoder.DecoderConfig, decoder.fit),
     "reward": (reward.RewardConfig, reward.fit),
     "align": (align.AlignConfig, align.fit),
+    "evaluate": (evaluate.EvaluateConfig, evaluate.fit),
 }

@@ -1,0 +1,146 @@
+"""Evaluation: draws with one or two versions from the same prompts and seeds, and writes down all that is found.
+
+    python -m training evaluate VERSION --against VERSION --data test.parquet
+
+`evidence.json` holds every figure with its interval, `report.html` shows them with pictures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from training.data import Examples, load_examples, random_caption
+from training.evaluation.evidence import Drawn, RealFeatures, evidence, paired_gain
+from training.evaluation.intervals import Estimate
+from training.evaluation.judge import Judge
+from training.evaluation.report import Column, write_report
+from training.randomness import numbers
+from training.session import Session
+from vouch.atomic import write_whole
+from vouch.pipelines import load_generator
+
+FIRST_SEED = 900_000
+"""Far from the seeds that anything was trained or rated on."""
+
+
+class Side(BaseModel):
+    """A version that is evaluated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    folder: Path
+    base: Path | None = None
+    """Where `folder` holds a LoRA, the model that it belongs to."""
+
+
+class EvaluateConfig(BaseModel):
+    """One evaluation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Side
+    against: Side | None = None
+    data: Path
+    """Labelled real images that no model has seen."""
+    train: Path | None = None
+    """Those that the version learned from: without them nothing is said of copies."""
+    judge: Path
+    out: Path
+    per_class: int = Field(50, ge=2)
+    steps: int | None = Field(None, ge=1)
+    guidance: float | None = None
+    batch: int = Field(32, ge=1)
+    seed: int = 0
+    threads: int = Field(2, ge=1)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is drawn, by every version alike."""
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+def fit(config: EvaluateConfig, session: Session) -> dict[str, float]:
+    """Draws, measures, and writes `evidence.json` and `report.html` into `config.out`. Drawn images are kept in the
+    session's folder, so a resumed evaluation draws only what is missing.
+
+    Raises:
+        InvalidInput: data without labels, or with a label that the judge does not know.
+    """
+    torch.set_num_threads(config.threads)
+    judge = Judge.load(config.judge)
+    unseen = load_examples(config.data)
+    train = load_examples(config.train) if config.train else None
+    request = _request(unseen, config)
+    sides = [side for side in (config.version, config.against) if side is not None]
+    drawn = [_drawn(side, request, config, session) for side in sides]
+    session.report(1, 1, "measuring")
+    real = RealFeatures.of(judge, unseen, train)
+    figures = [evidence(judge, one, real) for one in drawn]
+    gain = paired_gain(judge, *drawn) if len(drawn) > 1 else {}
+    columns = [Column(side.name, one, found) for side, one, found in zip(sides, drawn, figures, strict=True)]
+    _write(config, request, columns, gain)
+    return {name: estimate.value for name, estimate in (figures[0] | gain).items()}
+
+
+def _request(unseen: Examples, config: EvaluateConfig) -> Request:
+    """As many prompts of each class, with attributes as real images of it have them."""
+    rng, prompts = numbers(config.seed, "evaluate"), []
+    for label in sorted(set(unseen.labels)):
+        rows = [row for row, other in enumerate(unseen.labels) if other == label]
+        chosen = rng.choices(rows, k=config.per_class)
+        prompts += [random_caption(label, unseen.attributes[row], rng) for row in chosen]
+    first = FIRST_SEED + config.seed * 10_000_000
+    return Request(tuple(prompts), tuple(range(first, first + len(prompts))))
+
+
+def _drawn(side: Side, request: Request, config: EvaluateConfig, session: Session) -> Drawn:
+    generator = load_generator(side.folder, side.base)
+    steps = config.steps or generator.default_steps
+    guidance = generator.default_guidance if config.guidance is None else config.guidance
+    parts = []
+    for start in range(0, len(request.prompts), config.batch):
+        kept = session.folder / f"{side.name}-{start}.npy"
+        rows = slice(start, start + config.batch)
+        if not kept.is_file():
+            images = generator.generate(request.prompts[rows], request.seeds[rows], steps, guidance)
+            with kept.with_suffix(".tmp").open("wb") as file:
+                np.save(file, images)
+            kept.with_suffix(".tmp").replace(kept)
+        parts.append(np.load(kept, allow_pickle=False))
+        session.report(start, len(request.prompts), f"drawing with {side.name}")
+    return Drawn(np.concatenate(parts), request.prompts)
+
+
+def _write(
+    config: EvaluateConfig, request: Request, columns: list[Column], gain: dict[str, Estimate]
+) -> None:
+    config.out.mkdir(parents=True, exist_ok=True)
+    told = {
+        "format": "evidence-1",
+        "images": len(request.prompts),
+        "first_seed": request.seeds[0],
+        "settings": config.model_dump(mode="json", exclude={"out", "threads"}),
+        "versions": {column.name: _plain(column.figures) for column in columns},
+        "gain": _plain(gain),
+    }
+    write_whole(config.out / "evidence.json", json.dumps(told, indent=1).encode())
+    write_report(config.out / "report.html", columns, gain)
+
+
+def _plain(figures: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:
+    """Without nan, which JSON has not."""
+    return {
+        name: {key: None if value != value else value for key, value in asdict(estimate).items()}
+        for name, estimate in figures.items()
+    }

@@ -1,0 +1,51 @@
+"""Is it new, or a training image again?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+FALSE_ALARMS = 0.01
+"""How often an unseen real image may be called a copy: what the alarm's distance is calibrated on."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Of each of N images its nearest training image: which one [N], and how far away [N]."""
+
+    index: np.ndarray
+    distance: np.ndarray
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Share of images nearer to a training image than `limit`, as only FALSE_ALARMS of unseen real ones are, and which
+    they are, the nearest first."""
+
+    rate: float
+    limit: float
+    worst: np.ndarray
+
+
+def nearest(train: np.ndarray, images: np.ndarray) -> Nearest:
+    """By features [T, D] and [N, D]."""
+    distance, index = NearestNeighbors(n_neighbors=1).fit(train).kneighbors(images)
+    return Nearest(index[:, 0], distance[:, 0])
+
+
+def authentic(train: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Whether each image is further from its nearest training image than that one is from its own nearest neighbour
+    among the others (Alaa et al. 2022, arXiv 2102.08921, section 3.3): bool [N]."""
+    found = nearest(train, images)
+    distance, _ = NearestNeighbors(n_neighbors=2).fit(train).kneighbors(train)
+    return np.asarray(found.distance > distance[found.index, 1])
+
+
+def copies(train: np.ndarray, unseen: np.ndarray, images: np.ndarray) -> Copies:
+    """Alarms for images [N, D], calibrated on real ones [U, D] that are not in `train`."""
+    limit = float(np.quantile(nearest(train, unseen).distance, FALSE_ALARMS))
+    distance = nearest(train, images).distance
+    alarmed = np.flatnonzero(distance < limit)
+    return Copies(len(alarmed) / len(images), limit, alarmed[np.argsort(distance[alarmed])])
