@@ -1,0 +1,133 @@
+"""Every method of alignment on the same simulated ratings, in the same time, before a judge that taught none of them.
+
+python -m benchmarks.alignment --json FILE [--quick] [--work FOLDER] [--methods NAME,...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.alignment.plan import DEFAULT, QUICK, Plan
+from benchmarks.alignment.world import STARTER, Drawn, World
+from benchmarks.report import Figure, Report, screen
+from training.evaluation import support
+from training.evaluation.intervals import Estimate, bootstrap
+from training.evaluation.judge import Judge
+from training.plausibility import Plausibility
+
+KEEP = 0.5  # of the images that rejection sampling draws
+console = screen()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--quick", action="store_true", help="ten minutes; the figures mean little")
+    parser.add_argument("--work", type=Path, help="keep what is drawn and trained here, and go on from it")
+    parser.add_argument("--methods", help="only these, by comma")
+    parser.add_argument("--seconds", type=float, help="of training for every method")
+    parser.add_argument("--seeds", type=int, help="how many")
+    arguments = parser.parse_args()
+    plan = _plan(arguments)
+    with tempfile.TemporaryDirectory() as scratch:
+        report = measured(World(arguments.work or Path(scratch), plan), plan)
+    report.finish(arguments.json, console=console)
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    chosen = QUICK if arguments.quick else Plan()
+    changes = {
+        "methods": tuple(arguments.methods.split(",")) if arguments.methods else chosen.methods,
+        "seconds": arguments.seconds or chosen.seconds,
+        "seeds": tuple(range(arguments.seeds)) if arguments.seeds else chosen.seeds,
+    }
+    return Plan(**{**vars(chosen), **changes})
+
+
+def measured(world: World, plan: Plan) -> Report:
+    judge, rater = Judge.load(STARTER / "judge"), Plausibility.load(STARTER / "rater")
+    report = Report("alignment")
+    reward = world.rate()
+    report.add("reward_auroc", Figure(reward.get("auroc"), "share", must=">= 0.90", aim=">= 0.95"))
+    report.add("reward_ece", Figure(reward.get("ece"), "share", must="<= 0.05", aim="<= 0.02"))
+    base = Found(world.judged("starter", None), judge, rater)
+    base.tell(report, "starter")
+    Found(world.rejected(KEEP), judge, rater).tell(report, "rejection_sampling")
+    gains: dict[str, list[np.ndarray]] = {}
+    for method in plan.methods:
+        for seed in plan.seeds:
+            lora, figures = world.align(method, seed)
+            name = f"{method}_{seed}".replace(" ", "_")
+            found = Found(world.judged(name, lora), judge, rater)
+            gains.setdefault(method, []).append(found.plausible.astype(float) - base.plausible)
+            found.tell(report, name)
+            report.add(f"{name}_seconds", Figure(figures["train_seconds"], "s"))
+            console.print(
+                f"{name}: plausible {found.plausible.mean():.3f} (starter {base.plausible.mean():.3f})"
+            )
+    add_gains(report, gains, base)
+    return report
+
+
+def add_gains(report: Report, gains: dict[str, list[np.ndarray]], base: Found) -> None:
+    """The mean over seeds, resampled by pairs of images of one prompt and seed."""
+    over = {method: np.mean(rows, axis=0) for method, rows in gains.items()}
+    for method, rows in over.items():
+        report.add(f"{method}_gain_points".replace(" ", "_"), _points(rows))
+    if DEFAULT not in over:
+        return
+    gap = base.judge_on_real - base.plausible.mean()
+    low, high = bootstrap(over[DEFAULT], np.mean)
+    report.add(
+        "gap_closed",
+        Figure(float(over[DEFAULT].mean() / gap), "share", low / gap, high / gap, ">= 0.6", ">= 0.9"),
+    )
+    if "reward_weighted" in over:
+        better = _points(over[DEFAULT] - over["reward_weighted"])
+        report.add(
+            "over_rwr_points", Figure(better.value, "points", better.low, better.high, ">= 5", ">= 15")
+        )
+
+
+def _points(rows: np.ndarray) -> Figure:
+    low, high = bootstrap(rows, np.mean)
+    return Figure(100 * float(rows.mean()), "points", 100 * low, 100 * high)
+
+
+class Found:
+    """What the judge, and the rater that taught, say of a version's images."""
+
+    def __init__(self, drawn: Drawn, judge: Judge, rater: Plausibility) -> None:
+        self._judge, self._drawn = judge, drawn
+        self.plausible = judge.assess(drawn.images, drawn.prompts).plausible
+        self.verdict = judge.measure(drawn.images, drawn.prompts)
+        pixels = torch.from_numpy(np.ascontiguousarray(drawn.images)).permute(0, 3, 1, 2)
+        self.by_rater = rater.assess(pixels, drawn.prompts).plausible
+
+    @property
+    def judge_on_real(self) -> float:
+        """What the judge says of unseen real images: as it was calibrated."""
+        from training.starter import REAL_PASS_RATE
+
+        return REAL_PASS_RATE
+
+    def tell(self, report: Report, name: str) -> None:
+        report.add(f"{name}_plausible", _share(self.verdict.plausible))
+        report.add(f"{name}_plausible_by_rater", Figure(float(self.by_rater.mean()), "share"))
+        report.add(f"{name}_recognised", _share(self.verdict.recognised))
+        report.add(f"{name}_coverage", _share(self.verdict.coverage))
+        levels = support.recall_levels(self._judge.reference, self._judge.features(self._drawn.images))
+        report.add(f"{name}_beta_recall", Figure(support.integrated(levels), "share"))
+
+
+def _share(estimate: Estimate) -> Figure:
+    return Figure(estimate.value, "share", estimate.low, estimate.high)
+
+
+if __name__ == "__main__":
+    main()

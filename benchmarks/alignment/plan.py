@@ -1,0 +1,38 @@
+"""How much is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "reward_weighted": {"lr": 4e-4, "beta": 0.3},
+    "reward_gradient": {},
+    "draft": {"sample_steps": 6, "gradient_steps": 2, "batch": 12},
+    "draft lv": {"sample_steps": 6, "views": 2, "batch": 12},
+    "nft": {"strength": 0.5, "anchor": 0.0},
+    "kto": {"divergence": 500.0},
+    "dpo": {"divergence": 500.0},
+    "ddpo": {"sample_steps": 6, "gradient_steps": 3, "batch": 16, "groups": 4, "anchor": 0.0},
+}
+"""What differs from the recipe's defaults, by method; the name's first word is the method."""
+DEFAULT = "reward_gradient"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rated and judged images, seconds of training for every method, repeats with another seed each."""
+
+    rated: int = 800
+    judged: int = 512
+    reward_steps: int = 160
+    seconds: float = 240.0
+    seeds: tuple[int, ...] = (0, 1, 2)
+    methods: tuple[str, ...] = tuple(SETTINGS)
+    drawing: Mapping[str, Any] = field(default_factory=lambda: {"steps": 12, "guidance": 1.0})
+
+
+QUICK = Plan(rated=200, judged=160, reward_steps=60, seconds=20.0, seeds=(0,))
+RATED_SEED, JUDGED_SEED = 20_000, 8_000_000
+"""Far from each other, and from the seeds on which settings were chosen."""

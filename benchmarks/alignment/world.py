@@ -1,0 +1,150 @@
+"""What all methods share: the starter's images, what a simulated pathologist says of them, the reward that learns it.
+
+Everything is kept in one folder, so a benchmark that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import vouch
+from benchmarks.alignment.plan import JUDGED_SEED, RATED_SEED, SETTINGS, Plan
+from training.align import AlignConfig
+from training.align import fit as fit_align
+from training.inputs import FILE_NAME
+from training.plausibility import Plausibility
+from training.reward import RewardConfig
+from training.reward import fit as fit_reward
+from training.session import Session
+from training.simulated import SimulatedPathologist
+from vouch import images as codec
+from vouch.networks.reward import RewardEnsemble
+from vouch.pipelines import Generator, load_generator
+
+STARTER = Path(vouch.__file__).parent / "starter"
+RATER = "simulated-1"
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Images uint8 [N, H, W, 3] with their prompts."""
+
+    images: np.ndarray
+    prompts: tuple[str, ...]
+
+
+class World:
+    """One benchmark's folder."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder, self.plan = folder, plan
+        folder.mkdir(parents=True, exist_ok=True)
+
+    # ---- what is given
+
+    def rate(self) -> dict[str, float]:
+        """The starter draws, a simulated pathologist rates; the figures of the reward that learns from it."""
+        if not (self.folder / FILE_NAME).is_file():
+            drawn = self.drawn("rated", load_generator(STARTER / "generator"), RATED_SEED, self.plan.rated)
+            pq.write_table(pa.Table.from_pylist(_rated(drawn)), self.folder / FILE_NAME)
+        figures = self.folder / "reward.json"
+        if not figures.is_file():
+            config = RewardConfig(
+                out=self.reward, parent=STARTER / "reward", steps=self.plan.reward_steps, half="teach"
+            )
+            figures.write_text(json.dumps(fit_reward(config, self._session("reward-run"))))
+        found: dict[str, float] = json.loads(figures.read_text())
+        return found
+
+    @property
+    def reward(self) -> Path:
+        return self.folder / "reward"
+
+    # ---- what the methods make of it
+
+    def align(self, method: str, seed: int) -> tuple[Path, dict[str, float]]:
+        """A LoRA by this method after the plan's seconds, and the figures of its training."""
+        out = self.folder / f"{method}-{seed}".replace(" ", "-")
+        figures = out / "figures.json"
+        if not figures.is_file():
+            given: dict[str, Any] = {"steps": 100_000, "minutes": self.plan.seconds / 60, "seed": seed}
+            config = AlignConfig(
+                out=out / "lora", base=STARTER / "generator", reward=self.reward, method=method.split()[0],
+                **given, **SETTINGS[method],
+            )  # fmt: skip
+            found = fit_align(config, self._session(f"{out.name}/run"))
+            figures.write_text(json.dumps(found))
+        return out / "lora", json.loads(figures.read_text())
+
+    def judged(self, name: str, lora: Path | None) -> Drawn:
+        """What is judged of a version: the same prompts and seeds for all."""
+        base = STARTER / "generator"
+        return self.drawn(name, load_generator(lora or base, base), JUDGED_SEED, self.plan.judged)
+
+    def rejected(self, keep: float) -> Drawn:
+        """Rejection sampling: of the starter's images those that the reward likes best, the share `keep` of each class;
+        as many as of every other version."""
+        many = round(self.plan.judged / keep)
+        drawn = self.drawn("many", load_generator(STARTER / "generator"), JUDGED_SEED, many)
+        scores = RewardEnsemble.load(self.reward).score(drawn.images, drawn.prompts).overall
+        rows = []
+        for label in sorted(set(drawn.prompts)):
+            own = [row for row, prompt in enumerate(drawn.prompts) if prompt == label]
+            rows += sorted(own, key=lambda row: -scores[row])[: round(keep * len(own))]
+        return Drawn(drawn.images[rows], tuple(drawn.prompts[row] for row in rows))
+
+    def drawn(self, name: str, generator: Generator, first_seed: int, count: int) -> Drawn:
+        """Images of all classes in turn; those of an earlier start are read."""
+        assert generator.vocabulary is not None
+        labels = generator.vocabulary.labels
+        prompts = tuple(labels[number % len(labels)] for number in range(count))
+        kept = self.folder / f"{name}.npy"
+        if not kept.is_file():
+            parts = []
+            for start in range(0, count, BATCH):
+                rows = range(start, min(start + BATCH, count))
+                seeds = [first_seed + row for row in rows]
+                drawing = self.plan.drawing
+                asked = [prompts[row] for row in rows]
+                parts.append(generator.generate(asked, seeds, drawing["steps"], drawing["guidance"]))
+            np.save(kept, np.concatenate(parts))
+        return Drawn(np.load(kept, allow_pickle=False), prompts)
+
+    def _session(self, name: str) -> Session:
+        """A run's folder with the same ratings in it."""
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / FILE_NAME).exists():
+            (folder / FILE_NAME).hardlink_to(self.folder / FILE_NAME)
+        return Session(folder)
+
+
+def _rated(drawn: Drawn) -> Sequence[dict[str, Any]]:
+    """Frozen ratings, as `training.inputs` writes them."""
+    data = [codec.encode_png(image) for image in drawn.images]
+    digests = [hashlib.sha256(one).hexdigest() for one in data]
+    rater = SimulatedPathologist(Plausibility.load(STARTER / "rater"), RATER)
+    opinions = rater.rate(drawn.images, drawn.prompts, digests)
+    known = {"pass": 1.0, "fail": 0.0}
+    return [
+        {
+            "image": one,
+            "prompt": prompt,
+            "digest": digest,
+            "overall": float(opinion.verdict == "plausible"),
+            "criteria": json.dumps({k: known[v] for k, v in opinion.answers.items() if v in known}),
+            "ratings": json.dumps([digest]),
+            "kinds": '["simulated"]',
+        }
+        for one, prompt, digest, opinion in zip(data, drawn.prompts, digests, opinions, strict=True)
+    ]
