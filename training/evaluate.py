@@ -90,7 +90,8 @@ def fit(config: EvaluateConfig, session: Session) -> dict[str, float]:
     gain = paired_gain(judge, *drawn) if len(drawn) > 1 else {}
     columns = [Column(side.name, one, found) for side, one, found in zip(sides, drawn, figures, strict=True)]
     _write(config, request, columns, gain)
-    return {name: estimate.value for name, estimate in (figures[0] | gain).items()}
+    told = figures[0] | {f"gain, {name}": estimate for name, estimate in gain.items()}
+    return {name: estimate.value for name, estimate in told.items()}
 
 
 def _request(unseen: Examples, config: EvaluateConfig) -> Request:

@@ -59,7 +59,7 @@ def evidence(judge: Judge, drawn: Drawn, real: RealFeatures) -> dict[str, Estima
         "attributes asked for": _attributes(judge, drawn),
         **_by_class(assessed.plausible, labels),
         **_likeness(real.unseen, features, "against real"),
-        **_likeness(*_halves(real.unseen), "real against real"),
+        **_likeness(*_apart(real.unseen, len(features)), "real against real"),
         "diversity within a prompt": _diversity(features, labels, real),
     }
     return figures | (_novelty(features, real) if real.train is not None else {})
@@ -135,9 +135,10 @@ def _bare(value: float) -> Estimate:
     return Estimate(value, UNKNOWN.low, UNKNOWN.high)
 
 
-def _halves(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    order = np.random.default_rng(0).permutation(len(rows))
-    return rows[order[::2]], rows[order[1::2]]
+def _apart(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Real images, and as many others of them as were generated (half of them at most): what figures can reach."""
+    order, count = np.random.default_rng(0).permutation(len(rows)), min(count, len(rows) // 2)
+    return rows[order[count:]], rows[order[:count]]
 
 
 def _arrays(examples: Examples) -> np.ndarray:
