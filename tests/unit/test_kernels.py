@@ -122,7 +122,7 @@ def test_bfloat16_is_a_few_grey_levels_away(generators):
 
 @pytest.mark.parametrize(("units", "told"), [(True, "eager in bfloat16"), (False, "no units for bfloat16")])
 def test_bfloat16_is_used_where_the_processor_has_units_for_it(generators, monkeypatch, units, told):
-    monkeypatch.setattr("services.generation.workshop.has_bfloat16_units", lambda: units)
+    monkeypatch.setattr("services.generation.workshop.has_bfloat16_units", lambda device: units)
     generator = Generator(generators[0].pipe, None, 4, 2.0)
     Workshop(None, "bfloat16").equip(generator)
     assert told in generator.kernel
