@@ -102,7 +102,7 @@ def evaluate(
 ) -> None:
     """Measures what a generator version draws, with pictures, alone or against another.
 
-    Example: python -m training evaluate generator-1 --against starter --data test.parquet --out evidence
+    Example: python -m training evaluate generator-1 --against starter-generator --data test.parquet --out evidence
     """
     import vouch
     from training.plans import Store

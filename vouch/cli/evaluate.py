@@ -20,7 +20,7 @@ app = typer.Typer()
     app,
     "evaluate",
     """
-    vouch evaluate generator-1 --against starter --data cells/test.parquet
+    vouch evaluate generator-1 --against starter-generator --data cells/test.parquet
     vouch evaluate generator-1 --data cells/test.parquet --train cells/train.parquet --out evidence/generator-1
     """,
 )
