@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,16 +46,22 @@ class Rated:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images that were compared, uint8 [N, 3, H, W] each, their prompts, and how often the first was preferred [N]."""
+    """Images that were compared, uint8 [N, 3, H, W] each, with their prompts and digests, and how often the first was
+    preferred [N]."""
 
     first: torch.Tensor
     second: torch.Tensor
     first_prompts: tuple[str, ...]
     second_prompts: tuple[str, ...]
+    digests: tuple[tuple[str, str], ...]
     preferred: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.preferred)
+
+    def without(self, digests: Collection[str]) -> list[int]:
+        """The pairs in which none of these images is."""
+        return [row for row, pair in enumerate(self.digests) if not set(pair) & set(digests)]
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,7 @@ def load_pairs(folder: Path) -> Pairs | None:
         second=_images(table["second"]),
         first_prompts=tuple(table["first_prompt"]),
         second_prompts=tuple(table["second_prompt"]),
+        digests=tuple(zip(table["first_digest"], table["second_digest"], strict=True)),
         preferred=torch.tensor(table["preferred"]),
     )
 
@@ -185,6 +192,8 @@ def _pairs(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> lis
         {
             "first": blobs.get(first),
             "second": blobs.get(second),
+            "first_digest": first,
+            "second_digest": second,
             "first_prompt": catalog.images.get(first).prompt,
             "second_prompt": catalog.images.get(second).prompt,
             "preferred": sum(given) / len(given),

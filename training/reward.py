@@ -66,9 +66,10 @@ def fit(config: RewardConfig, session: Session) -> dict[str, float]:
             "Reward training needs ratings or labelled real images; there are neither.", "NO_RATINGS"
         )
     model = _build(config, rated, real)
-    learn, tune, test = _split(rated, config)
+    learn, tune, test = split(rated, config)
     batches = _batches(model, rated, learn, real, config)
-    seconds = _train(model, batches, _pair_batches(model, config, session.folder), config, session)
+    pairs = _pair_batches(model, rated, [*tune, *test], config, session.folder)
+    seconds = _train(model, batches, pairs, config, session)
     model.eval()
     figures = {"train_seconds": seconds, "ratings_learned": float(len(learn))}
     if rated is not None and len(tune) and len(test):
@@ -97,7 +98,7 @@ def _vocabulary_of(rated: Rated | None) -> Vocabulary:
     return Vocabulary.of((prompt.split(",")[0].strip() for prompt in rated.prompts), ())
 
 
-def _split(rated: Rated | None, config: RewardConfig) -> tuple[list[int], list[int], list[int]]:
+def split(rated: Rated | None, config: RewardConfig) -> tuple[list[int], list[int], list[int]]:
     """Indices that are learned, that fit the temperature and that measure: by image, so none is in two."""
     if rated is None:
         return [], [], []
@@ -124,12 +125,18 @@ def _batches(
     return Batches(model, parts, symmetric=config.symmetric, seed=config.seed)
 
 
-def _pair_batches(model: RewardEnsemble, config: RewardConfig, folder: Path) -> PairBatches | None:
+def _pair_batches(
+    model: RewardEnsemble, rated: Rated | None, held: list[int], config: RewardConfig, folder: Path
+) -> PairBatches | None:
+    """What was compared, but for images that the figures are measured on."""
     pairs = load_pairs(folder)
     if pairs is None:
         return None
+    learn = pairs.without({rated.digests[row] for row in held} if rated else ())
+    if not learn:
+        return None
     count = max(1, config.batch // 4)
-    return PairBatches(model, pairs, count, symmetric=config.symmetric, seed=config.seed)
+    return PairBatches(model, pairs, learn, count, symmetric=config.symmetric, seed=config.seed)
 
 
 def _train(

@@ -112,18 +112,25 @@ class Comparison:
 
 
 class PairBatches:
-    """Pairs that were compared, some for every step of every member."""
+    """Pairs that were compared, `count` of those in `learn` for every step of every member."""
 
     def __init__(
-        self, model: RewardEnsemble, pairs: Pairs, count: int, *, symmetric: bool, seed: int
+        self,
+        model: RewardEnsemble,
+        pairs: Pairs,
+        learn: Sequence[int],
+        count: int,
+        *,
+        symmetric: bool,
+        seed: int,
     ) -> None:
-        self.model, self.pairs, self.count = model, pairs, count
+        self.model, self.pairs, self.learn, self.count = model, pairs, learn, count
         self.symmetric, self.seed = symmetric, seed
 
     def batch(self, member: int, step: int) -> Comparison:
         name = (self.seed, "pairs", member, step)
         rng, random_ = numbers(*name), tensors(*name)
-        rows = [rng.randrange(len(self.pairs)) for _ in range(self.count)]
+        rows = rng.choices(self.learn, k=self.count)
 
         def side(images: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
             shown = augment(_sized(images[rows], self.model.size), self.symmetric, random_)

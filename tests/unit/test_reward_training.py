@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.tiny import VOCABULARY
-from training.inputs import FILE_NAME, PAIRS_NAME
-from training.reward import RewardConfig, fit
+from training.inputs import FILE_NAME, PAIRS_NAME, load_rated
+from training.reward import RewardConfig, fit, split
 from training.session import Progress, Session
 from vouch import images as codec
 from vouch.errors import Cancelled, FailedPrecondition
@@ -99,6 +99,8 @@ def test_comparisons_teach_where_verdicts_say_nothing(tmp_path: Path) -> None:
         {
             "first": codec.encode_png(cell(i % 2 == 0, i)),
             "second": codec.encode_png(cell(i % 2 == 1, 100 + i)),
+            "first_digest": f"first {i}",
+            "second_digest": f"second {i}",
             "first_prompt": "monocyte",
             "second_prompt": "monocyte",
             "preferred": float(i % 2 == 0),
@@ -111,3 +113,21 @@ def test_comparisons_teach_where_verdicts_say_nothing(tmp_path: Path) -> None:
     images = np.stack([cell(True, 1000), cell(False, 1001)])
     found = reward.score(images, ["monocyte", "monocyte"])
     assert found.overall[0] > found.overall[1] + 0.2
+
+
+def test_a_comparison_with_an_image_that_figures_are_measured_on_is_not_learned(tmp_path: Path) -> None:
+    config = {"steps": 5, "real_share": 0.0, **SMALL}
+    folders = [rated_folder(tmp_path / name) for name in ("without", "with")]
+    rated = load_rated(folders[0])
+    _, tune, test = split(rated, RewardConfig(out=tmp_path, **config))
+    image = codec.encode_png(cell(True, 0))
+    common = {"first": image, "second": image, "first_prompt": "monocyte", "second_prompt": "monocyte"}
+    rows = [
+        {**common, "first_digest": rated.digests[held], "second_digest": "elsewhere", "preferred": 1.0}
+        for held in (*tune, *test)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folders[1] / PAIRS_NAME)
+    for folder in folders:
+        fit(RewardConfig(out=folder / "out", **config), Session(folder))
+    weights = [(folder / "out" / "reward.safetensors").read_bytes() for folder in folders]
+    assert weights[0] == weights[1]
