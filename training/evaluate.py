@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -75,13 +76,15 @@ def fit(config: EvaluateConfig, session: Session) -> dict[str, float]:
     session's folder, so a resumed evaluation draws only what is missing.
 
     Raises:
-        InvalidInput: data without labels, or with a label that the judge does not know.
+        InvalidInput: data without labels, or with a label or attribute that the judge does not know.
     """
     torch.set_num_threads(config.threads)
     judge = Judge.load(config.judge)
     unseen = load_examples(config.data)
     train = load_examples(config.train) if config.train else None
     request = _request(unseen, config)
+    for prompt in (*request.prompts, *unseen.labels):
+        judge.plausibility.vocabulary.check(prompt)
     sides = [side for side in (config.version, config.against) if side is not None]
     drawn = [_drawn(side, request, config, session) for side in sides]
     session.report(1, 1, "measuring")
@@ -109,9 +112,13 @@ def _drawn(side: Side, request: Request, config: EvaluateConfig, session: Sessio
     generator = load_generator(side.folder, side.base)
     steps = config.steps or generator.default_steps
     guidance = generator.default_guidance if config.guidance is None else config.guidance
+    # Other prompts, seeds or settings, or another version of that name, are other images.
+    told = json.dumps([str(side.folder), request.prompts, request.seeds, steps, guidance, config.batch])
+    folder = session.folder / hashlib.sha256(told.encode()).hexdigest()[:16]
+    folder.mkdir(exist_ok=True)
     parts = []
     for start in range(0, len(request.prompts), config.batch):
-        kept = session.folder / f"{side.name}-{start}.npy"
+        kept = folder / f"{start}.npy"
         rows = slice(start, start + config.batch)
         if not kept.is_file():
             images = generator.generate(request.prompts[rows], request.seeds[rows], steps, guidance)

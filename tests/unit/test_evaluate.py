@@ -19,7 +19,7 @@ from training.evaluation.judge import Judge
 from training.plausibility import learn_plausibility
 from training.session import Progress, Session
 from vouch import images as codec
-from vouch.errors import Cancelled
+from vouch.errors import Cancelled, InvalidInput
 from vouch.networks.attributes import AttributeNet
 
 
@@ -80,7 +80,8 @@ def test_everything_is_measured_with_its_interval_and_written_down(place, tmp_pa
     assert set(told["versions"]) == {"new", "old"}
     new = told["versions"]["new"]
     wanted = {
-        "plausible", "real plausible", "recognised", "authentic", "real authentic", "copy alarms",
+        "plausible", "real plausible", "below nearly all real", "recognised", "authentic", "real authentic",
+        "copy alarms",
         "coverage, against real", "coverage, real against real", "alpha precision, against real",
         "beta recall, against real", "KID, against real", "FID, against real", "diversity within a prompt",
     }  # fmt: skip
@@ -115,7 +116,26 @@ def test_an_evaluation_that_was_stopped_draws_only_what_is_missing(place, tmp_pa
     settings = config(place, tmp_path / "out", batch=4)
     with pytest.raises(Cancelled):
         fit(settings, Session(tmp_path / "run", stop_late, every_s=0))
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("new-*.npy")}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.npy")}
     assert before
     fit(settings, Session(tmp_path / "run"))
     assert all(path.stat().st_mtime_ns == at for path, at in before.items())
+
+
+def test_images_of_other_settings_are_never_taken_for_these(place, tmp_path):
+    """The same folder, but more steps: what was drawn before is of no use."""
+    told = []
+    for out, steps in (("two", 2), ("four", 4), ("fresh", 4)):
+        run = tmp_path / ("fresh-run" if out == "fresh" else "run")
+        fit(config(place, tmp_path / out, steps=steps, train=None), Session(run))
+        told.append(json.loads((tmp_path / out / "evidence.json").read_text())["versions"])
+    assert told[1] == told[2] != told[0]
+
+
+def test_a_label_that_the_judge_does_not_know_is_refused_before_anything_is_drawn(place, tmp_path):
+    table = pq.read_table(place / "test.parquet").to_pylist()
+    foreign = [{**row, "label": "unicorn"} for row in table]
+    pq.write_table(pa.Table.from_pylist(foreign), tmp_path / "foreign.parquet")
+    with pytest.raises(InvalidInput, match="unicorn"):
+        fit(config(place, tmp_path / "out", data=tmp_path / "foreign.parquet"), Session(tmp_path / "run"))
+    assert not list((tmp_path / "run").rglob("*.npy"))

@@ -34,18 +34,27 @@ class Drawn:
 @dataclass(frozen=True)
 class RealFeatures:
     """Real images as the judge sees them. `unseen` are those that nothing was trained on: features [U, D], labels,
-    verdicts under their own label; `train` [T, D] those that the generator learned from, None where not at hand."""
+    verdicts and confidence [U] under their own label; `train` [T, D] those that the generator learned from, None where
+    not at hand."""
 
     unseen: np.ndarray
     labels: tuple[str, ...]
     assessed: Assessment
+    confidence: np.ndarray
     train: np.ndarray | None = None
 
     @classmethod
     def of(cls, judge: Judge, unseen: Examples, train: Examples | None) -> RealFeatures:
         images = _arrays(unseen)
         learned = None if train is None else judge.features(_arrays(train))
-        return cls(judge.features(images), unseen.labels, judge.assess(images, unseen.labels), learned)
+        labels = unseen.labels
+        return cls(
+            judge.features(images),
+            labels,
+            judge.assess(images, labels),
+            judge.confidence(images, labels),
+            learned,
+        )
 
 
 def evidence(judge: Judge, drawn: Drawn, real: RealFeatures) -> dict[str, Estimate]:
@@ -57,6 +66,7 @@ def evidence(judge: Judge, drawn: Drawn, real: RealFeatures) -> dict[str, Estima
         "real plausible": _share(real.assessed.plausible),
         "recognised": _share(assessed.recognised),
         "attributes asked for": _attributes(judge, drawn),
+        "below nearly all real": tail(real.confidence, judge.confidence(drawn.images, drawn.prompts)),
         **_by_class(assessed.plausible, labels),
         **_likeness(real.unseen, features, "against real"),
         **_likeness(*_apart(real.unseen, len(features)), "real against real"),
@@ -73,11 +83,6 @@ def paired_gain(judge: Judge, version: Drawn, against: Drawn) -> dict[str, Estim
         "recognised": ours.recognised.astype(float) - theirs.recognised,
     }
     return {name: bootstrapped(rows, lambda part: float(part.mean())) for name, rows in differences.items()}
-
-
-def score_tail(real_scores: np.ndarray, scores: np.ndarray) -> dict[str, Estimate]:
-    """How many score below nearly all real images."""
-    return {"tail": tail(real_scores, scores)}
 
 
 def _attributes(judge: Judge, drawn: Drawn) -> Estimate:

@@ -62,6 +62,13 @@ class Judge:
         """Features [N, D] of uint8 images [N, H, W, 3]."""
         return recognise(self.plausibility.net, _tensor(images)).features.numpy()
 
+    def confidence(self, images: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
+        """Log-probability of the declared class, [N]."""
+        vocabulary = self.plausibility.vocabulary
+        said = recognise(self.plausibility.net, _tensor(images)).labels.log_softmax(1)
+        declared = [vocabulary.labels.index(vocabulary.parse(prompt).label) for prompt in prompts]
+        return said[torch.arange(len(declared)), declared].numpy()
+
     def save(self, folder: Path) -> None:
         self.plausibility.save(folder)
         save_file({"reference": torch.from_numpy(self.reference).half()}, folder / REFERENCE_FILE)
