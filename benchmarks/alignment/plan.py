@@ -32,6 +32,11 @@ class Plan:
     methods: tuple[str, ...] = tuple(SETTINGS)
     drawing: Mapping[str, Any] = field(default_factory=lambda: {"steps": 12, "guidance": 1.0})
 
+    def same_runs(self) -> dict[str, Any]:
+        """What has to agree for runs to belong together; there may be more seeds and methods of them."""
+        own = {name: value for name, value in vars(self).items() if name not in ("seeds", "methods")}
+        return {**own, "drawing": dict(self.drawing), "settings": {k: dict(v) for k, v in SETTINGS.items()}}
+
 
 QUICK = Plan(rated=200, judged=160, reward_steps=60, seconds=20.0, seeds=(0,))
 RATED_SEED, JUDGED_SEED = 20_000, 8_000_000

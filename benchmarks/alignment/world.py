@@ -20,6 +20,8 @@ import vouch
 from benchmarks.alignment.plan import JUDGED_SEED, RATED_SEED, SETTINGS, Plan
 from training.align import AlignConfig
 from training.align import fit as fit_align
+from training.data import load_examples
+from training.evaluation.judge import Judge
 from training.inputs import FILE_NAME
 from training.plausibility import Plausibility
 from training.reward import RewardConfig
@@ -44,11 +46,13 @@ class Drawn:
 
 
 class World:
-    """One benchmark's folder."""
+    """One plan's own part of a benchmark's folder. real: folder of pbc64, or None."""
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
-        self.folder, self.plan = folder, plan
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, plan: Plan, real: Path | None) -> None:
+        self.plan, self._real = plan, real
+        told = json.dumps([plan.same_runs(), str(real)], sort_keys=True)
+        self.folder = folder / hashlib.sha256(told.encode()).hexdigest()[:12]
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     # ---- what is given
 
@@ -66,6 +70,14 @@ class World:
         found: dict[str, float] = json.loads(figures.read_text())
         return found
 
+    def real_plausible(self, judge: Judge) -> float | None:
+        """What the judge says of real images that nobody learned from."""
+        if self._real is None:
+            return None
+        unseen = load_examples(self._real / "test.parquet")
+        images = unseen.images.permute(0, 2, 3, 1).numpy()
+        return float(judge.assess(images, unseen.labels).plausible.mean())
+
     @property
     def reward(self) -> Path:
         return self.folder / "reward"
@@ -78,6 +90,8 @@ class World:
         figures = out / "figures.json"
         if not figures.is_file():
             given: dict[str, Any] = {"steps": 100_000, "minutes": self.plan.seconds / 60, "seed": seed}
+            if self._real is not None:
+                given |= {"data": self._real / "train.parquet", "half": "teach"}
             config = AlignConfig(
                 out=out / "lora", base=STARTER / "generator", reward=self.reward, method=method.split()[0],
                 **given, **SETTINGS[method],
