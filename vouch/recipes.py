@@ -102,10 +102,15 @@ class RewardTraining(Recipe):
 class Alignment(Recipe):
     """A LoRA of the generator that draws what the reward model finds plausible."""
 
-    method: Literal["reward_gradient", "reward_weighted", "kto", "dpo", "nft", "draft", "ddpo"] = Field(
-        "reward_gradient", description="reward_gradient, reward_weighted, kto, dpo, nft, draft or ddpo"
+    method: Literal["reward_gradient", "reward_weighted", "kto", "dpo", "nft", "draft", "ddpo", "real"] = (
+        Field(
+            "reward_gradient",
+            description="reward_gradient, reward_weighted, kto, dpo, nft, draft, ddpo or real",
+        )
     )
-    data: Path | None = Field(None, description="labelled real images for the anchor of reward weighting")
+    data: Path | None = Field(
+        None, description="labelled real images: the anchor of reward_weighted, all that real learns from"
+    )
     half: Literal["teach", "all"] = "all"
     rank: int = Field(16, ge=1, description="rank of the LoRA")
     steps: int = Field(100, ge=1, description="steps")
@@ -115,6 +120,18 @@ class Alignment(Recipe):
     anchor: float = Field(5.0, ge=0, description="weight of the squared distance to the parent's output")
     caution: float = Field(
         1.0, ge=0, description="standard deviations of the ensemble that are taken off its mean"
+    )
+    doubt: float = Field(
+        0.5, ge=0, description="how much dearer one logit of the ensemble's disagreement makes the anchor"
+    )
+    diversity: float = Field(1.0, ge=0, description="price of drawing less variety than the parent does")
+    watch_every: int = Field(25, ge=1, description="steps between looks at the validation reward")
+    watched: int = Field(40, ge=2, description="images that are drawn for a look")
+    patience: int = Field(4, ge=1, description="looks without a better one after which it stops")
+    drift: float = Field(
+        1.0,
+        gt=0,
+        description="standard deviations that brightness, contrast or colour may move from the parent's",
     )
     beta: float = Field(0.3, ge=0, description="weight of real images in reward weighting (paper 1)")
     earliest: int = Field(700, ge=0, description="noisiest timestep at which the reward's gradient is taken")
