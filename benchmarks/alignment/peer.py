@@ -52,14 +52,16 @@ def align(
 def options(
     base: Path, reward: Path, out: Path, seconds: float, seed: int, settings: Mapping[str, Any]
 ) -> Sequence[str]:
-    """The same generator, reward, places and rank of the LoRA as vouch's own recipe."""
+    """The same generator, reward, threads, and places and rank of the LoRA as by vouch's own recipe."""
+    recipe = AlignConfig.model_fields
     given = {
         "--base": [base.resolve()],
         "--reward": [reward.resolve()],
         "--out": [out.resolve()],
         "--seconds": [seconds],
         "--seed": [seed],
-        "--rank": [AlignConfig.model_fields["rank"].default],
+        "--threads": [recipe["threads"].default],
+        "--rank": [recipe["rank"].default],
         "--targets": TARGETS,
         "--settings": [json.dumps(dict(settings))],
     }
