@@ -1,18 +1,21 @@
 """Every method of alignment on the same simulated ratings, in the same time, before a judge that taught none of them.
 
-python -m benchmarks.alignment --json FILE [--quick] [--work FOLDER] [--methods NAME,...]
+python -m benchmarks.alignment --json FILE [--quick] [--work FOLDER] [--methods NAME,...] [--peers]
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.alignment.plan import DEFAULT, QUICK, Plan
+from benchmarks.alignment import peer
+from benchmarks.alignment.figures import Gained, add_race, points
+from benchmarks.alignment.plan import DEFAULT, PEER, QUICK, Plan
 from benchmarks.alignment.world import STARTER, Drawn, World
 from benchmarks.report import Figure, Report, screen
 from training.evaluation import support
@@ -36,11 +39,14 @@ def main() -> None:
         default=PBC64,
         help="folder of pbc64: real images that nobody learned from, and an anchor",
     )
+    parser.add_argument(
+        "--peers", action="store_true", help="make the environments of trainers that others wrote"
+    )
     parser.add_argument("--methods", help="only these, by comma")
     parser.add_argument("--seconds", type=float, help="of training for every method")
     parser.add_argument("--seeds", type=int, help="how many")
     arguments = parser.parse_args()
-    plan = _plan(arguments)
+    plan = _runnable(_plan(arguments), arguments.peers)
     with tempfile.TemporaryDirectory() as scratch:
         report = measured(World(arguments.work or Path(scratch), plan, _real(arguments.data)), plan)
     report.finish(arguments.json, console=console)
@@ -66,6 +72,14 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     return Plan(**{**vars(chosen), **changes})
 
 
+def _runnable(plan: Plan, make: bool) -> Plan:
+    """The plan with the methods that can run here; says which cannot, and why."""
+    reasons = {method: peer.why_not(method, make) for method in plan.methods}
+    for reason in filter(None, reasons.values()):
+        console.print(f"[yellow]{reason}[/yellow]")
+    return replace(plan, methods=tuple(method for method, reason in reasons.items() if not reason))
+
+
 def measured(world: World, plan: Plan) -> Report:
     judge, rater = Judge.load(STARTER / "judge"), Plausibility.load(STARTER / "rater")
     report = Report("alignment")
@@ -76,26 +90,42 @@ def measured(world: World, plan: Plan) -> Report:
     base.tell(report, "starter")
     Found(world.rejected(KEEP), judge, rater).tell(report, "rejection_sampling")
     gains: dict[str, list[np.ndarray]] = {}
+    seconds: dict[str, list[float]] = {}
     for method in plan.methods:
         for seed in plan.seeds:
-            lora, figures = world.align(method, seed)
+            run, lora, figures = world.align(method, seed)
             name = f"{method}_{seed}".replace(" ", "_")
-            found = Found(world.judged(name, lora), judge, rater)
+            found = Found(world.judged(run, lora), judge, rater)
             gains.setdefault(method, []).append(found.plausible.astype(float) - base.plausible)
+            seconds.setdefault(method, []).append(figures["train_seconds"])
             found.tell(report, name)
             report.add(f"{name}_seconds", Figure(figures["train_seconds"], "s"))
             console.print(
                 f"{name}: plausible {found.plausible.mean():.3f} (starter {base.plausible.mean():.3f})"
             )
     add_gains(report, gains, base, world.real_plausible(judge))
+    if DEFAULT in gains and PEER in gains:
+        ours, theirs = (Gained.of(seconds[method], gains[method]) for method in (DEFAULT, PEER))
+        add_race(report, ours, theirs, lambda fraction: _after(fraction, world, judge, base))
     return report
+
+
+def _after(fraction: float, world: World, judge: Judge, base: Found) -> Gained:
+    """The default method with this fraction of the plan's seconds."""
+    seconds, gains = [], []
+    for seed in world.plan.seeds:
+        run, lora, figures = world.align(DEFAULT, seed, fraction * world.plan.seconds)
+        drawn = world.judged(run, lora)
+        gains.append(judge.assess(drawn.images, drawn.prompts).plausible.astype(float) - base.plausible)
+        seconds.append(figures["train_seconds"])
+    return Gained.of(seconds, gains)
 
 
 def add_gains(report: Report, gains: dict[str, list[np.ndarray]], base: Found, real: float | None) -> None:
     """The mean over seeds, resampled by pairs of images of one prompt and seed. real: what real images reach."""
     over = {method: np.mean(rows, axis=0) for method, rows in gains.items()}
     for method, rows in over.items():
-        report.add(f"{method}_gain_points".replace(" ", "_"), _points(rows))
+        report.add(f"{method}_gain_points".replace(" ", "_"), points(rows))
     if DEFAULT not in over:
         return
     if real is not None:
@@ -105,15 +135,7 @@ def add_gains(report: Report, gains: dict[str, list[np.ndarray]], base: Found, r
         closed = float(over[DEFAULT].mean() / gap)
         report.add("gap_closed", Figure(closed, "share", low, high, ">= 0.6", ">= 0.9"))
     if "reward_weighted" in over:
-        better = _points(over[DEFAULT] - over["reward_weighted"])
-        report.add(
-            "over_rwr_points", Figure(better.value, "points", better.low, better.high, ">= 5", ">= 15")
-        )
-
-
-def _points(rows: np.ndarray) -> Figure:
-    low, high = bootstrap(rows, np.mean)
-    return Figure(100 * float(rows.mean()), "points", 100 * low, 100 * high)
+        report.add("over_rwr_points", points(over[DEFAULT] - over["reward_weighted"], ">= 5", ">= 15"))
 
 
 class Found:

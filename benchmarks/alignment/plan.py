@@ -15,9 +15,23 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "kto": {"divergence": 500.0},
     "dpo": {"divergence": 500.0},
     "ddpo": {"sample_steps": 6, "gradient_steps": 3, "batch": 16, "groups": 4, "anchor": 0.0},
+    "trl ddpo": {
+        "train_learning_rate": 1e-3,
+        "train_clip_range": 1e-3,
+        "train_timestep_fraction": 0.5,
+        "train_batch_size": 16,
+        "sample_num_steps": 6,
+        "sample_batch_size": 16,
+        "sample_num_batches_per_epoch": 2,
+        "per_prompt_stat_tracking_buffer_size": 32,
+        "per_prompt_stat_tracking_min_count": 8,
+    },
 }
-"""What differs from the recipe's defaults, by method; the name's first word is the method."""
+"""What differs from the recipe's defaults, by method; the name's first word is the method. Of `PEER`: from those of
+its own DDPOConfig."""
 DEFAULT = "reward_gradient"
+PEER = "trl ddpo"
+"""Trained by the trainer that users know, in an environment of its own."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import vouch
+from benchmarks.alignment import peer
 from benchmarks.alignment.plan import JUDGED_SEED, RATED_SEED, SETTINGS, Plan
 from training.align import AlignConfig
 from training.align import fit as fit_align
@@ -84,21 +85,35 @@ class World:
 
     # ---- what the methods make of it
 
-    def align(self, method: str, seed: int) -> tuple[Path, dict[str, float]]:
-        """A LoRA by this method after the plan's seconds, and the figures of its training."""
-        out = self.folder / f"{method}-{seed}".replace(" ", "-")
+    def align(self, method: str, seed: int, seconds: float | None = None) -> tuple[str, Path, dict[str, Any]]:
+        """The run's name, a LoRA by this method after so many seconds (default: the plan's), and the figures of its
+        training."""
+        seconds = seconds or self.plan.seconds
+        name = f"{method}-{seed}".replace(" ", "-")
+        if seconds != self.plan.seconds:
+            name += f"-{seconds:g}s"
+        out = self.folder / name
         figures = out / "figures.json"
         if not figures.is_file():
-            given: dict[str, Any] = {"steps": 100_000, "minutes": self.plan.seconds / 60, "seed": seed}
-            if self._real is not None:
-                given |= {"data": self._real / "train.parquet", "half": "teach"}
-            config = AlignConfig(
-                out=out / "lora", base=STARTER / "generator", reward=self.reward, method=method.split()[0],
-                **given, **SETTINGS[method],
-            )  # fmt: skip
-            found = fit_align(config, self._session(f"{out.name}/run"))
+            train = self._train_by_peer if method in peer.ENVIRONMENTS else self._train
+            found = train(method, seed, seconds, out)
             figures.write_text(json.dumps(found))
-        return out / "lora", json.loads(figures.read_text())
+        return name, out / "lora", json.loads(figures.read_text())
+
+    def _train(self, method: str, seed: int, seconds: float, out: Path) -> dict[str, float]:
+        given: dict[str, Any] = {"steps": 100_000, "minutes": seconds / 60, "seed": seed}
+        if self._real is not None:
+            given |= {"data": self._real / "train.parquet", "half": "teach"}
+        config = AlignConfig(
+            out=out / "lora", base=STARTER / "generator", reward=self.reward, method=method.split()[0],
+            **given, **SETTINGS[method],
+        )  # fmt: skip
+        return fit_align(config, self._session(f"{out.name}/run"))
+
+    def _train_by_peer(self, method: str, seed: int, seconds: float, out: Path) -> dict[str, Any]:
+        out.mkdir(parents=True, exist_ok=True)
+        base = STARTER / "generator"
+        return peer.align(method, base, self.reward, out / "lora", seconds, seed, SETTINGS[method])
 
     def judged(self, name: str, lora: Path | None) -> Drawn:
         """What is judged of a version: the same prompts and seeds for all."""
