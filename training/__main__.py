@@ -97,6 +97,13 @@ def evaluate(
         typer.Option(help="The images that it learned from; without them nothing is said of copies."),
     ] = None,
     judge: Annotated[Path | None, typer.Option(help="Folder of the judge. Default: the starter's.")] = None,
+    features: Annotated[
+        list[Path],
+        typer.Option(help="Folder of a vision model of transformers, such as DINOv2. Repeatable."),
+    ] = [],  # noqa: B006
+    downstream: Annotated[
+        bool, typer.Option("--downstream", help="Also train classifiers on the images: minutes.")
+    ] = False,
     state: Annotated[Path, typer.Option(help="State folder of the system.")] = Path("state"),
     setting: Annotated[list[str], typer.Option("--set", help="Any setting: --set per_class=100")] = [],  # noqa: B006
 ) -> None:
@@ -105,19 +112,25 @@ def evaluate(
     Example: python -m training evaluate generator-1 --against starter-generator --data test.parquet --out evidence
     """
     import vouch
+    from training.evaluate import attach
     from training.plans import Store
 
     store = Store.open(state.resolve())
     config = {
         "version": _side(store, version),
         "against": _side(store, against) if against else None,
+        "features": [str(folder.resolve()) for folder in features],
+        "cache": str(store.folder.root / "features"),
+        "downstream": downstream,
         "data": str(data.resolve()),
         "train": str(train.resolve()) if train else None,
         "judge": str(judge.resolve() if judge else Path(vouch.__file__).parent / "starter" / "judge"),
         "out": str(out.resolve()),
         **_settings(setting),
     }
-    print(json.dumps(_run("evaluate", config, out.resolve() / "work"), indent=1))
+    figures = _run("evaluate", config, out.resolve() / "work")
+    attach(store, version, against, out.resolve())
+    print(json.dumps(figures, indent=1))
 
 
 def _side(store: Any, ref: str) -> dict[str, Any]:

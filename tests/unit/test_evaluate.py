@@ -16,6 +16,7 @@ from training.attributes import fit as fit_attributes
 from training.data import halves, load_examples
 from training.evaluate import EvaluateConfig, fit
 from training.evaluation.judge import Judge
+from training.evaluation.report import SHOWN
 from training.plausibility import learn_plausibility
 from training.session import Progress, Session
 from vouch import images as codec
@@ -89,13 +90,21 @@ def test_everything_is_measured_with_its_interval_and_written_down(place, tmp_pa
     assert new["plausible"]["low"] <= new["plausible"]["value"] <= new["plausible"]["high"]
     assert new["real plausible"]["value"] > new["plausible"]["value"]  # what the models draw is noise
     assert new["KID, real against real"]["value"] < new["KID, against real"]["value"]
-    assert told["gain"]["plausible"]["low"] <= told["gain"]["plausible"]["high"]
+    changes = {"plausible", "recognised", "coverage", "beta recall", "authentic", "copy alarms"}
+    assert changes <= set(told["gain"])
+    for name in ("coverage", "beta recall"):
+        apart = (
+            new[f"{name}, against real"]["value"] - told["versions"]["old"][f"{name}, against real"]["value"]
+        )
+        assert told["gain"][name]["value"] == pytest.approx(apart, abs=1e-3)
+    assert told["gate"]["verdict"] == "refuse"  # noise is no gain over noise
+    assert any("plausible" in reason or "distance" in reason for reason in told["gate"]["reasons"])
 
 
 def test_the_page_is_whole_and_needs_nothing_else(place, tmp_path):
     fit(config(place, tmp_path / "out"), Session(tmp_path / "run"))
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 2 * len(VOCABULARY.labels)
+    assert page.count("data:image/png;base64,") == 2 * (len(VOCABULARY.labels) + SHOWN)
     assert "http" not in page.replace("http-equiv", "")
     assert "new against old" in page
 
