@@ -1,4 +1,4 @@
-"""`python -m training pretrain | starter`: training outside a running system, on a Ray of its own."""
+"""`python -m training pretrain | starter | evaluate`: work outside a running system; training on a Ray of its own."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def evaluate(
         "out": str(out.resolve()),
         **_settings(setting),
     }
-    figures = _run("evaluate", config, out.resolve() / "work")
+    figures = _here("evaluate", config, out.resolve() / "work")
     attach(store, version, against, out.resolve())
     print(json.dumps(figures, indent=1))
 
@@ -152,6 +152,15 @@ def _run(kind: str, config: dict[str, Any], folder: Path, workers: int = 1) -> d
     job = Work(kind, config, str(folder), tracking_uri=f"sqlite:///{folder}/mlflow.db")
     with FollowedBar(folder / "progress.json"):
         return raise_reported(run_on_ray(job, workers=workers))
+
+
+def _here(kind: str, config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """In this process, without Ray: a killed evaluation loses a batch of images and goes on at the next start."""
+    from training.worker import Work, work
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with FollowedBar(folder / "progress.json"):
+        return work(Work(kind, config, str(folder)))
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:
