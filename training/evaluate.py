@@ -205,6 +205,7 @@ def _use(seen: Seen, config: EvaluateConfig, session: Session) -> dict[str, Esti
         Labelled(seen.real.unseen.images, seen.real.unseen.labels),
         Learning(steps=steps),
         range(config.downstream_seeds),
+        session.folder / "classifiers",
         lambda arm, step: session.report(step - 1, steps, f"a classifier learns from {arm}"),
     )
     return downstream_figures(found)

@@ -74,7 +74,12 @@ def measured(source: Source, data: Path, count: int, split: str) -> Report:
     few = train.subset(share_of(train.labels, SHARE))
     synthetic = source.drawn(few, count)
     found = downstream(
-        Labelled(few.images, few.labels), synthetic, Labelled(test.images, test.labels), LEARNING, SEEDS
+        Labelled(few.images, few.labels),
+        synthetic,
+        Labelled(test.images, test.labels),
+        LEARNING,
+        SEEDS,
+        source.work / "classifiers",
     )
     told = figures(found)
     report = Report("downstream")
@@ -94,12 +99,15 @@ class Source:
     generator: Path
     work: Path
 
+    @cached_property
+    def key(self) -> str:
+        return _key([digest_of(self.generator), SAMPLER, STEPS, GUIDANCE, FIRST_SEED, BATCH])
+
     def drawn(self, few: Examples, count: int) -> Labelled:
         """`count` images of the classes of `few` in their proportions, from prompts with the attributes that were
         annotated in `few`, and in nothing else."""
         rows, prompts = asked(few, count)
-        told = json.dumps([digest_of(self.generator), SAMPLER, STEPS, GUIDANCE, FIRST_SEED, BATCH])
-        folder = self.work / hashlib.sha256(told.encode()).hexdigest()[:12]
+        folder = self.work / self.key
         folder.mkdir(parents=True, exist_ok=True)
         parts = [self._part(folder, prompts, start) for start in range(0, count, BATCH)]
         images = torch.from_numpy(np.concatenate(parts)).permute(0, 3, 1, 2).contiguous()
@@ -113,7 +121,7 @@ class Source:
 
     def _part(self, folder: Path, prompts: Sequence[str], start: int) -> np.ndarray:
         batch = prompts[start : start + BATCH]
-        kept = folder / f"{start}-{hashlib.sha256(json.dumps(batch).encode()).hexdigest()[:12]}.npy"
+        kept = folder / f"{start}-{_key(batch)}.npy"
         if not kept.is_file():
             seeds = range(FIRST_SEED + start, FIRST_SEED + start + len(batch))
             images = self._loaded.generate(batch, seeds, STEPS, GUIDANCE)
@@ -133,6 +141,10 @@ def asked(few: Examples, count: int) -> tuple[list[int], list[str]]:
         for place, row in enumerate(rows)
     ]
     return rows, prompts
+
+
+def _key(told: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
 
 
 def _points(estimate: Estimate, **limits: str) -> Figure:

@@ -6,9 +6,12 @@ Every classifier takes the same number of updates of the same size, so that more
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,6 +37,10 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.sha256(self.images.numpy().tobytes() + json.dumps(self.labels).encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Learning:
@@ -42,7 +49,7 @@ class Learning:
     steps: int = 600
     batch: int = 64
     lr: float = 3e-3
-    widths: tuple[int, ...] = (32, 64, 128, 192)
+    widths: tuple[int, ...] = (16, 32, 64, 128)
     synthetic_share: float = 0.5
     """Of a batch, where there are real images too."""
     real_only_after: float = 1.0
@@ -114,14 +121,28 @@ def downstream(
     test: Labelled,
     learning: Learning,
     seeds: Sequence[int],
+    kept: Path,
     tell: Callable[[str, int], None] = lambda arm, step: None,
 ) -> dict[str, np.ndarray]:
-    """Which test images a classifier of each arm reads rightly: bool [seeds, N] by name."""
-    found = {}
-    for arm, given in arms(real, synthetic).items():
-        nets = (train(*given, learning, seed, partial(tell, arm)) for seed in seeds)
-        found[arm] = np.stack([correct(net, test) for net in nets])
-    return found
+    """Which test images a classifier of each arm reads rightly: bool [seeds, N] by name.
+
+    What a classifier has read is kept in the folder `kept`: a measurement that was stopped goes on with the next one,
+    and the classifier of the real images alone is trained once for all versions.
+    """
+    kept.mkdir(parents=True, exist_ok=True)
+    found: dict[str, list[np.ndarray]] = {}
+    for seed in seeds:
+        for arm, given in arms(real, synthetic).items():
+            told = [part and part.digest for part in (*given, test)]
+            key = hashlib.sha256(json.dumps([told, asdict(learning), seed]).encode()).hexdigest()[:24]
+            file = kept / f"{key}.npy"
+            if not file.is_file():
+                read = correct(train(*given, learning, seed, partial(tell, arm)), test)
+                with file.with_suffix(".tmp").open("wb") as part:
+                    np.save(part, read)
+                file.with_suffix(".tmp").replace(file)
+            found.setdefault(arm, []).append(np.load(file, allow_pickle=False))
+    return {arm: np.stack(rows) for arm, rows in found.items()}
 
 
 def figures(found: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
