@@ -241,6 +241,15 @@ def test_versions_and_lineage_are_shown(system: FakeSystem) -> None:
     assert [v["name"] for v in run_json("versions", "--kind", "reward")["versions"]] == ["starter-reward"]
     assert "generator-2" in run("versions").stdout
     assert run_json("versions", "generator-2")["digest"] == CANDIDATE
+    shown = run("versions", "generator-2").stdout
+    for expected in (
+        "against starter-generator",
+        "refuse",
+        "coverage changed by -4.1 points",
+        "0.700 to 0.900",
+    ):
+        assert expected in shown
+    assert "refuse" not in run("versions", "starter-reward").stdout
     tree = run("lineage", "generator-2").stdout
     for expected in (
         "vouch train align",

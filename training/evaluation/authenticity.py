@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from training.evaluation.intervals import Estimate, rate
+
 FALSE_ALARMS = 0.01
 """How often an unseen real image may be called a copy: what the alarm's distance is calibrated on."""
 
@@ -21,12 +23,11 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Copies:
-    """Share of images nearer to a training image than `limit`, as only FALSE_ALARMS of unseen real ones are, and which
-    they are, the nearest first."""
+    """Which images are nearer to a training image than `limit`, as only FALSE_ALARMS of unseen real ones are: bool
+    [N]."""
 
-    rate: float
     limit: float
-    worst: np.ndarray
+    alarmed: np.ndarray
 
 
 def nearest(train: np.ndarray, images: np.ndarray) -> Nearest:
@@ -46,6 +47,12 @@ def authentic(train: np.ndarray, images: np.ndarray) -> np.ndarray:
 def copies(train: np.ndarray, unseen: np.ndarray, images: np.ndarray) -> Copies:
     """Alarms for images [N, D], calibrated on real ones [U, D] that are not in `train`."""
     limit = float(np.quantile(nearest(train, unseen).distance, FALSE_ALARMS))
-    distance = nearest(train, images).distance
-    alarmed = np.flatnonzero(distance < limit)
-    return Copies(len(alarmed) / len(images), limit, alarmed[np.argsort(distance[alarmed])])
+    return Copies(limit, nearest(train, images).distance < limit)
+
+
+def false_alarms(train: np.ndarray, unseen: np.ndarray) -> Estimate:
+    """How often the alarm goes off for real images that did not set its limit: each half is judged by the other's."""
+    order = np.random.default_rng(0).permutation(len(unseen))
+    halves = unseen[order[: len(order) // 2]], unseen[order[len(order) // 2 :]]
+    alarms = [copies(train, *sides).alarmed for sides in (halves, halves[::-1])]
+    return rate(int(np.concatenate(alarms).sum()), len(unseen))
