@@ -23,6 +23,7 @@ from training.inputs import Rated, frozen_kinds, load_pairs, load_rated
 from training.objectives.comparison import bradley_terry
 from training.objectives.plausibility import masked_cross_entropy
 from training.randomness import numbers
+from training.recognition import Recognisers
 from training.reward_batches import (
     Augmented,
     Batches,
@@ -192,12 +193,15 @@ def _train(
     config: RewardConfig,
     session: Session,
 ) -> float:
+    recognisers = Recognisers(model.vocabulary, model.members[0].width, len(model.members))
     optimizer = torch.optim.AdamW(_groups(model, config), weight_decay=config.weight_decay)
+    optimizer.add_param_group({"params": list(recognisers.parameters()), "lr": config.lr, "peak": config.lr})
     ema = Ema([model], 0.98)
     first, seconds = 0, 0.0
     if found := checkpoint.load_latest(session.folder / "reward"):
         first, state = found
         model.load_state_dict(state["model"], strict=False)
+        recognisers.load_state_dict(state["recognisers"])
         optimizer.load_state_dict(state["optimizer"])
         ema.load_state_dict(state["ema"])
         seconds = state["seconds"]
@@ -206,7 +210,7 @@ def _train(
     for step in range(first + 1, config.steps + 1):
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * _warm_cosine(step, config.steps)
-        loss = _step(model, batches, pairs, step)
+        loss = _step(model, recognisers, batches, pairs, step, config.recognise)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
@@ -216,6 +220,7 @@ def _train(
         if step % config.checkpoint_every == 0:
             state = {
                 "model": _learned(model, config),
+                "recognisers": recognisers.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "ema": ema.state_dict(),
             }
@@ -252,12 +257,20 @@ def _warm_cosine(step: int, steps: int) -> float:
     return min(step / 20, 1.0) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def _step(model: RewardEnsemble, batches: Batches, pairs: PairBatches | None, step: int) -> torch.Tensor:
+def _step(
+    model: RewardEnsemble,
+    recognisers: Recognisers,
+    batches: Batches,
+    pairs: PairBatches | None,
+    step: int,
+    recognise: float,
+) -> torch.Tensor:
     losses = []
     for number, member in enumerate(model.members):
         batch = batches.batch(number, step)
-        said = member(_seen(model, batch.seen), batch.prompts)
-        losses.append(masked_cross_entropy(said, batch.targets))
+        features = member.backbone(_seen(model, batch.seen))
+        losses.append(masked_cross_entropy(member.judge(features, batch.prompts), batch.targets))
+        losses.append(recognise * recognisers.loss(number, features, batch.facts))
         if pairs is not None:
             losses.append(_compared(model, member, pairs.batch(number, step)))
     return torch.stack(losses).sum()

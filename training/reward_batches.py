@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,21 +15,24 @@ from training.attributes import augment
 from training.data import Examples, random_caption
 from training.inputs import Pairs, Rated
 from training.randomness import numbers, tensors
+from training.recognition import LABEL, Facts, indices
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble
 
-Row = tuple[torch.Tensor, str, torch.Tensor]
-"""An image uint8 [3, S, S], its prompt, and targets [1 + criteria] with nan where nothing is known."""
+Row = tuple[torch.Tensor, str, torch.Tensor, Facts]
+"""An image uint8 [3, S, S], its prompt, targets [1 + criteria] with nan where nothing is known, and what is annotated
+of it."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """What members are given (images float [N, 3, S, S], or features [N, F] of a frozen backbone), encoded prompts
-    [N, P], targets [N, 1 + criteria]."""
+    [N, P], targets [N, 1 + criteria], and what is annotated, as indices [N] into each list of words."""
 
     seen: torch.Tensor
     prompts: torch.Tensor
     targets: torch.Tensor
+    facts: Mapping[str, torch.Tensor]
 
 
 class Rows(Protocol):
@@ -50,7 +53,7 @@ class RatedRows:
         return [self._row(rng.choice(self.learn)) for _ in range(count)]
 
     def _row(self, i: int) -> Row:
-        return self.images[i], self.rated.prompts[i], self.targets[i]
+        return self.images[i], self.rated.prompts[i], self.targets[i], {}
 
 
 class SwappedRows:
@@ -62,7 +65,7 @@ class SwappedRows:
     def draw(self, count: int, rng: random.Random) -> list[Row]:
         model = self.rows.model
         drawn = self.rows.draw(count, rng)
-        return [(image, other(model, prompt, rng), pseudo(model, 0.0)) for image, prompt, _ in drawn]
+        return [(image, other(model, prompt, rng), pseudo(model, 0.0), {}) for image, prompt, *_ in drawn]
 
 
 class RealRows:
@@ -77,9 +80,8 @@ class RealRows:
 
     def _row(self, i: int, own: bool, rng: random.Random) -> Row:
         label, attributes = self.real.labels[i], self.real.attributes[i]
-        if own:
-            return self.images[i], random_caption(label, attributes, rng), pseudo(self.model, 1.0)
-        return self.images[i], other(self.model, label, rng), pseudo(self.model, 0.0)
+        prompt = random_caption(label, attributes, rng) if own else other(self.model, label, rng)
+        return self.images[i], prompt, pseudo(self.model, float(own)), {LABEL: label, **attributes}
 
 
 class Show(Protocol):
@@ -138,11 +140,12 @@ class Batches:
         name = (self.seed, "reward", member, step)
         rng, random_ = numbers(*name), tensors(*name)
         rows = [row for source, count in self.parts for row in source.draw(count, rng)]
-        images, prompts, targets = zip(*rows, strict=True)
+        images, prompts, targets, facts = zip(*rows, strict=True)
         return Batch(
             self.show(torch.stack(images), random_),
             self.model.encode(prompts),
             torch.stack(targets),
+            indices(facts, self.model.vocabulary),
         )
 
 

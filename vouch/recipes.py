@@ -99,6 +99,9 @@ class RewardTraining(Recipe):
     real_share: float = Field(
         0.4, ge=0, le=1, description="share of a batch that is real or swapped when there are ratings too"
     )
+    recognise: float = Field(
+        1.0, ge=0, description="weight of naming the class and attributes of real images"
+    )
     held_out: float = Field(
         0.2,
         gt=0,

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vouch.errors import InvalidInput
+
 FILE_NAME = "reward.json"
 NAME = "plausibility-1"
 """Named anew when the meaning of a score changes."""
@@ -55,12 +57,14 @@ class Scale:
         """From the content of ``reward.json``; versions before scales state their temperature only."""
         told = config.get("scale", {})
         return cls(
-            temperature=float(config["temperature"]),
+            temperature=float(config.get("temperature", 1.0)),
             calibrated_on=int(told.get("calibrated_on", 0)),
             raters=dict(told.get("raters", {})),
         )
 
 
 def read_scale(folder: Path) -> Scale:
-    """The scale that a reward folder states."""
+    """The scale that a reward folder states. Raises InvalidInput: it is not one."""
+    if not (Path(folder) / FILE_NAME).is_file():
+        raise InvalidInput(f"{folder} holds no {FILE_NAME}: it is not the folder of a reward model.")
     return Scale.of(json.loads((Path(folder) / FILE_NAME).read_text(encoding="utf-8")))

@@ -241,6 +241,8 @@ def test_versions_and_lineage_are_shown(system: FakeSystem) -> None:
     assert [v["name"] for v in run_json("versions", "--kind", "reward")["versions"]] == ["starter-reward"]
     assert "generator-2" in run("versions").stdout
     assert run_json("versions", "generator-2")["digest"] == CANDIDATE
+    shown = run("versions", "starter-reward").stdout
+    assert "probability that an expert finds it plausible" in shown and "0.01 to 0.04" in shown
     tree = run("lineage", "generator-2").stdout
     for expected in (
         "vouch train align",

@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from tests.tiny import VOCABULARY
 from training.inputs import FILE_NAME, PAIRS_NAME, load_rated
+from training.recognition import UNKNOWN, Recognisers, indices
 from training.reward import RewardConfig, fit, split
 from training.session import Progress, Session
 from vouch import images as codec
@@ -131,3 +133,31 @@ def test_a_comparison_with_an_image_that_figures_are_measured_on_is_not_learned(
         fit(RewardConfig(out=folder / "out", **config), Session(folder))
     weights = [(folder / "out" / "reward.safetensors").read_bytes() for folder in folders]
     assert weights[0] == weights[1]
+
+
+def test_the_version_says_whose_ratings_taught_it_and_what_was_found(tmp_path: Path) -> None:
+    config = RewardConfig(out=tmp_path / "reward", steps=5, real_share=0.0, **SMALL)
+    figures = fit(config, Session(rated_folder(tmp_path / "run")))
+    scale = RewardEnsemble.load(tmp_path / "reward").scale
+    assert (scale.calibrated_on, scale.raters) == (16, {"human": 80})
+    evidence = json.loads((tmp_path / "reward" / "evidence.json").read_text())
+    assert evidence["auroc"]["value"] == figures["auroc"]
+    assert (tmp_path / "reward" / "reliability.svg").is_file()
+
+
+def test_naming_what_real_images_show_counts_only_what_is_annotated() -> None:
+    vocabulary = VOCABULARY
+    facts = [{"label": "monocyte", "cell_size": "big"}, {"label": "neutrophil"}, {}]
+    wanted = indices(facts, vocabulary)
+    assert wanted["label"].tolist() == [3, 4, UNKNOWN] and wanted["cell_size"].tolist() == [
+        0,
+        UNKNOWN,
+        UNKNOWN,
+    ]
+    heads = Recognisers(vocabulary, width=4, members=1)
+    features = torch.randn(3, 4, requires_grad=True)
+    heads.loss(0, features, wanted).backward()
+    assert features.grad is not None
+    assert (features.grad[:2] != 0).any() and (features.grad[2] == 0).all()
+    nothing = indices([{}, {}, {}], vocabulary)
+    assert float(heads.loss(0, features, nothing)) == 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -68,9 +69,29 @@ def _one(version: Version) -> Any:
             "digest": version.digest,
             "parent": version.parent_name,
             "published": version.created_at,
+            **_told(version),
             "files": render.table(("path", "#size", "sha256"), files),
         }
     )
+
+
+def _told(version: Version) -> dict[str, Any]:
+    """What its scores mean, and its figures, each with its interval where there is one."""
+    if version.lineage is None:
+        return {}
+    scale, metrics = version.lineage.notes.get("scale") or {}, version.lineage.metrics
+    rows = [
+        (name, f"{value:.4g}", _interval(metrics, name))
+        for name, value in sorted(metrics.items())
+        if not name.endswith(("_low", "_high"))
+    ]
+    figures = {"figures": render.table(("figure", "#value", "95 %"), rows)} if rows else {}
+    return {"score": scale.get("meaning", ""), **figures}
+
+
+def _interval(metrics: Mapping[str, float], name: str) -> str:
+    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+    return "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
 
 
 @command(

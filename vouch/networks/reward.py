@@ -47,12 +47,16 @@ class RewardNet(nn.Module):
 
     def __init__(self, backbone: nn.Module, width: int, prompt_width: int, outputs: int) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.width = backbone, width
         self.prompt = nn.Linear(prompt_width, width)
         self.head = nn.Sequential(nn.Linear(3 * width, width), nn.ReLU(), nn.Linear(width, outputs))
 
     def forward(self, seen: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
-        seen, said = self.backbone(seen), self.prompt(prompts)
+        return self.judge(self.backbone(seen), prompts)
+
+    def judge(self, seen: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        """Features [N, width] and the declared prompt to logits."""
+        said = self.prompt(prompts)
         # The product lets one layer ask "does what I see fit what was said?", which a sum cannot.
         return self.head(torch.cat([seen, said, seen * said], dim=1))
 
