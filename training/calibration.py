@@ -66,10 +66,14 @@ def crossed_scores(logits: torch.Tensor, wanted: torch.Tensor) -> np.ndarray:
 
 
 def reliability(score: np.ndarray, wanted: np.ndarray, bins: int = BINS) -> list[Bin]:
-    """The bins of equal width that hold images, in the order of their scores. `wanted` [N] is 0 or 1."""
+    """The bins of equal width that hold images, in the order of their scores. `wanted` [N] in [0, 1]: where raters are
+    weighed, what they say together is a probability."""
     place = np.minimum((score * bins).astype(int), bins - 1)
     rows = [place == b for b in sorted(set(place.tolist()))]
-    return [Bin(int(r.sum()), float(score[r].mean()), rate(int(wanted[r].sum()), int(r.sum()))) for r in rows]
+    return [
+        Bin(int(r.sum()), float(score[r].mean()), rate(round(float(wanted[r].sum())), int(r.sum())))
+        for r in rows
+    ]
 
 
 def expected_calibration_error(score: np.ndarray, wanted: np.ndarray, bins: int = BINS) -> float:
@@ -94,8 +98,13 @@ def error_of_perfect(score: np.ndarray, rounds: int = ROUNDS, seed: int = 0) -> 
 
 def auroc(score: np.ndarray, wanted: np.ndarray, seed: int = 0) -> Estimate | None:
     """How often a passed image scores above a failed one, with the bootstrap's interval over both kinds apart: a
-    resample that lacks one of them has no answer. None where one is missing."""
-    yes, no = score[wanted == 1], score[wanted == 0]
+    resample that lacks one of them has no answer. None where one is missing.
+
+    What raters say together counts as passed above a half; where they are even, the image is left out.
+    """
+    decided = wanted != 0.5
+    score, wanted = score[decided], wanted[decided] > 0.5
+    yes, no = score[wanted], score[~wanted]
     if not len(yes) or not len(no):
         return None
     wins = (yes[:, None] > no).astype(np.float32) + 0.5 * (yes[:, None] == no)

@@ -46,6 +46,8 @@ from vouch.recipes import RewardTraining
 from vouch.scale import Scale
 
 DEFAULT_SIZE = 64
+FEWEST = 20
+"""Rated images below which all are learned from."""
 
 
 class RewardConfig(RewardTraining):
@@ -119,13 +121,15 @@ def _vocabulary_of(rated: Rated | None) -> Vocabulary:
 
 
 def split(rated: Rated | None, config: RewardConfig) -> tuple[list[int], list[int]]:
-    """Indices that are learned, and those that calibrate and measure: by image, so none is in both."""
+    """Indices that are learned, and those that calibrate and measure.
+
+    An image's own digest decides: whatever is rated later, the parent has not learned from it either.
+    """
     if rated is None:
         return [], []
-    order = list(range(len(rated)))
-    numbers(config.seed, "split").shuffle(order)
-    held = math.ceil(config.held_out * len(order)) if len(order) >= 20 else 0
-    return order[held:], order[:held]
+    share = config.held_out if len(rated) >= FEWEST else 0.0
+    held = [i for i, digest in enumerate(rated.digests) if numbers("held out", digest).random() < share]
+    return sorted(set(range(len(rated))) - set(held)), held
 
 
 class Sources:
@@ -194,8 +198,7 @@ def _train(
     session: Session,
 ) -> float:
     recognisers = Recognisers(model.vocabulary, model.members[0].width, len(model.members))
-    optimizer = torch.optim.AdamW(_groups(model, config), weight_decay=config.weight_decay)
-    optimizer.add_param_group({"params": list(recognisers.parameters()), "lr": config.lr, "peak": config.lr})
+    optimizer = torch.optim.AdamW(_groups(model, recognisers, config), weight_decay=config.weight_decay)
     ema = Ema([model], 0.98)
     first, seconds = 0, 0.0
     if found := checkpoint.load_latest(session.folder / "reward"):
@@ -231,9 +234,10 @@ def _train(
     return seconds + time.monotonic() - started
 
 
-def _groups(model: RewardEnsemble, config: RewardConfig) -> list[dict[str, Any]]:
+def _groups(model: RewardEnsemble, recognisers: Recognisers, config: RewardConfig) -> list[dict[str, Any]]:
     """The members learn at the full rate; a foreign backbone, which knows much, at a tenth."""
-    groups = [{"params": list(model.members.parameters()), "lr": config.lr, "peak": config.lr}]
+    heads = [*model.members.parameters(), *recognisers.parameters()]
+    groups = [{"params": heads, "lr": config.lr, "peak": config.lr}]
     if model.backbone is not None and config.fine_tune:
         own = list(model.backbone.parameters())
         groups.append({"params": own, "lr": config.lr / 10, "peak": config.lr / 10})

@@ -90,6 +90,6 @@ def diagram(found: RewardEvidence, scale: Scale) -> str:
 
 
 def _known(logits: torch.Tensor, wanted: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Cross-fitted scores and answers, where these are a plain yes or no."""
-    plain = (wanted == 0) | (wanted == 1)
-    return calibration.crossed_scores(logits[:, plain], wanted[plain]), wanted[plain].numpy()
+    """Cross-fitted scores and what raters say together, where somebody answered."""
+    known = ~wanted.isnan()
+    return calibration.crossed_scores(logits[:, known], wanted[known]), wanted[known].numpy()

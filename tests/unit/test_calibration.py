@@ -57,6 +57,8 @@ def test_a_ranking_is_as_good_as_pairs_of_passed_and_failed_say() -> None:
     found = calibration.auroc(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0, 1, 0, 1]))
     assert found is not None and found.value == 0.75 and found.low <= 0.75 <= found.high
     assert calibration.auroc(np.array([0.1, 0.2]), np.array([1, 1])) is None
+    weighed = calibration.auroc(np.array([0.1, 0.2, 0.9, 0.3, 0.4]), np.array([0.1, 0.8, 0.5, 0.2, 0.97]))
+    assert weighed is not None and weighed.value == 0.75  # one is even, and left out
 
 
 def test_evidence_masks_open_questions_and_lies_beside_the_weights(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_the_version_says_whose_ratings_taught_it_and_what_was_found(tmp_path: P
     config = RewardConfig(out=tmp_path / "reward", steps=5, real_share=0.0, **SMALL)
     figures = fit(config, Session(rated_folder(tmp_path / "run")))
     scale = RewardEnsemble.load(tmp_path / "reward").scale
-    assert (scale.calibrated_on, scale.raters) == (16, {"human": 80})
+    assert (scale.calibrated_on, scale.raters) == (figures["held_out"], {"human": 80})
     evidence = json.loads((tmp_path / "reward" / "evidence.json").read_text())
     assert evidence["auroc"]["value"] == figures["auroc"]
     assert (tmp_path / "reward" / "reliability.svg").is_file()
@@ -161,3 +161,13 @@ def test_naming_what_real_images_show_counts_only_what_is_annotated() -> None:
     assert (features.grad[:2] != 0).any() and (features.grad[2] == 0).all()
     nothing = indices([{}, {}, {}], vocabulary)
     assert float(heads.loss(0, features, nothing)) == 0.0
+
+
+def test_what_is_held_out_stays_so_when_more_is_rated(tmp_path: Path) -> None:
+    """Else a version would be measured on images that its parent learned from."""
+    config = RewardConfig(out=tmp_path)
+    first = load_rated(rated_folder(tmp_path / "first", 60))
+    later = load_rated(rated_folder(tmp_path / "later", 80))
+    learned, held = split(first, config)
+    assert sorted([*learned, *held]) == list(range(60)) and 3 < len(held) < 25
+    assert set(held) <= set(split(later, config)[1]) and set(learned) <= set(split(later, config)[0])
