@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import vouch
 from vouch.catalog import Catalog
 from vouch.errors import AlreadyExists, InvalidInput
 from vouch.records import Version, VersionKind
 from vouch.registry import Registry
+from vouch.scale import read_scale
 from vouch.settings import Settings
 
 STARTER = Path(vouch.__file__).parent / "starter"
@@ -62,19 +64,24 @@ def _starter(registry: Registry, kind: VersionKind) -> Version:
             f"This installation has no starter model for the {kind} ({folder}). Name a folder in the setting "
             f"VOUCH_{'GENERATION' if kind == 'generator' else 'REWARD'}__MODEL."
         )
-    lineage = {"command": "ships with vouch", "notes": "see vouch/starter/README.md"}
+    lineage = {"command": "ships with vouch", "notes": "see vouch/starter/README.md", **_scale(kind, folder)}
     return registry.publish(folder, kind=kind, format=FORMATS[kind], name=f"starter-{kind}", lineage=lineage)
 
 
 def _foreign(registry: Registry, kind: VersionKind, folder: Path) -> Version:
     label = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")[:40] or "own"
-    lineage = {"command": f"vouch up --{kind} {folder}"}
+    lineage = {"command": f"vouch up --{kind} {folder}", **_scale(kind, folder)}
     try:
         return registry.publish(
             folder, kind=kind, format=FORMATS[kind], name=f"{kind}-{label}", lineage=lineage
         )
     except AlreadyExists:  # another folder of that name
         return registry.publish(folder, kind=kind, format=FORMATS[kind], label=label, lineage=lineage)
+
+
+def _scale(kind: VersionKind, folder: Path) -> dict[str, Any]:
+    """What the scores of a reward version mean."""
+    return {"scale": read_scale(folder).as_json()} if kind == "reward" else {}
 
 
 def _folder(model: str) -> Path:

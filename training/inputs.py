@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,11 @@ class Rated:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    def targets(self, criteria: Sequence[str]) -> torch.Tensor:
+        """[N, 1 + criteria]: the verdict, then these criteria; nan where nothing is known."""
+        nothing = torch.full((len(self),), float("nan"))
+        return torch.stack([self.overall, *(self.criteria.get(name, nothing) for name in criteria)], 1)
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,11 @@ def load_rated(folder: Path) -> Rated | None:
         torch.tensor([float("nan") if v is None else v for v in table["overall"]]),
         {name: torch.tensor([row.get(name, float("nan")) for row in answers]) for name in names},
     )
+
+
+def frozen_kinds(folder: Path) -> Mapping[str, int]:
+    """How many of a run's frozen ratings are of each kind of rater."""
+    return _describe(Path(folder) / FILE_NAME).kinds
 
 
 def load_pairs(folder: Path) -> Pairs | None:

@@ -13,6 +13,7 @@ from vouch import recipes
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
 from vouch.errors import InvalidInput, NotFound
+from vouch.networks.vision import check_folder
 from vouch.recipes import Asked
 from vouch.records import Run, Version
 from vouch.registry import Registry
@@ -75,9 +76,10 @@ def _pretrain(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> 
 def _reward(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
     parent = store.serving("reward", asked.parent)
     frozen = freeze(store.catalog, store.blobs, folder, kinds=asked.kinds, domain=asked.domain)
+    data = {"ratings": frozen.digest, **_data(own), **_backbone(own)}
     config = {**own, "parent": str(store.registry.open(parent.digest))}
     lineage = {
-        "data": {"ratings": frozen.digest, **_data(own)},
+        "data": data,
         "ratings": list(frozen.ratings),
         "raters": dict(frozen.kinds),
     }
@@ -120,3 +122,13 @@ def _data(own: dict[str, Any]) -> dict[str, str]:
         )
     own["data"] = str(path)
     return {"images": digest_of(path)}
+
+
+def _backbone(own: dict[str, Any]) -> dict[str, str]:
+    """The digest of a foreign backbone, and its path made absolute. Raises InvalidInput."""
+    if not own.get("backbone"):
+        return {}
+    path = Path(own["backbone"]).expanduser().resolve()
+    check_folder(path)
+    own["backbone"] = str(path)
+    return {"backbone": digest_of(path)}

@@ -10,37 +10,44 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
-from torch.nn import functional as F
 
 from training import checkpoint
 from training.attributes import half_of
+from training.calibration import fit_temperature
 from training.data import Examples, load_examples
 from training.ema import Ema
-from training.inputs import Rated, load_pairs, load_rated
+from training.inputs import Rated, frozen_kinds, load_pairs, load_rated
 from training.objectives.comparison import bradley_terry
 from training.objectives.plausibility import masked_cross_entropy
 from training.randomness import numbers
+from training.recognition import Recognisers
 from training.reward_batches import (
+    Augmented,
     Batches,
     Comparison,
+    FrozenFeatures,
     PairBatches,
     RatedRows,
     RealRows,
     Rows,
     SwappedRows,
 )
+from training.reward_evidence import RewardEvidence
 from training.session import Session
 from vouch.captions import Vocabulary
 from vouch.errors import FailedPrecondition
 from vouch.networks.backbone import to_input
-from vouch.networks.reward import RewardEnsemble
+from vouch.networks.reward import BACKBONE, RewardEnsemble
+from vouch.networks.vision import VisionBackbone
 from vouch.recipes import RewardTraining
+from vouch.scale import Scale
 
-PRIOR_RATINGS = 10.0
+DEFAULT_SIZE = 64
+FEWEST = 20
+"""Rated images below which all are learned from."""
 
 
 class RewardConfig(RewardTraining):
@@ -60,37 +67,52 @@ def fit(config: RewardConfig, session: Session) -> dict[str, float]:
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     rated = load_rated(session.folder)
-    real = half_of(load_examples(config.data, config.size), config.half) if config.data else None
+    real = half_of(load_examples(config.data, _load_size(config)), config.half) if config.data else None
     if rated is None and real is None:
         raise FailedPrecondition(
             "Reward training needs ratings or labelled real images; there are neither.", "NO_RATINGS"
         )
     model = _build(config, rated, real)
-    learn, tune, test = split(rated, config)
-    batches = _batches(model, rated, learn, real, config)
-    pairs = _pair_batches(model, rated, [*tune, *test], config, session.folder)
-    seconds = _train(model, batches, pairs, config, session)
+    learn, held = split(rated, config)
+    sources = Sources(model, rated, learn, real, config)
+    seconds = _train(model, sources.batches(), sources.pairs(held, session.folder), config, session)
     model.eval()
     figures = {"train_seconds": seconds, "ratings_learned": float(len(learn))}
-    if rated is not None and len(tune) and len(test):
-        model.temperature = fit_temperature(model, rated, tune)
-        figures |= {"temperature": model.temperature, **measure(model, rated, test)}
+    figures |= _calibrate(model, rated, held, config.out, session.folder)
     model.save(config.out)
     session.note("figures.json", figures)
     return figures
 
 
+def _load_size(config: RewardConfig) -> int | None:
+    """Pixels to which real images are brought when they are read; None leaves them as they are."""
+    return config.size if config.backbone else config.size or DEFAULT_SIZE
+
+
 def _build(config: RewardConfig, rated: Rated | None, real: Examples | None) -> RewardEnsemble:
-    if config.parent is not None:
-        model = RewardEnsemble.load(config.parent).requires_grad_(True)
-        model.temperature = 1.0
-        return model
-    vocabulary = real.vocabulary if real else _vocabulary_of(rated)
-    criteria = config.criteria or (tuple(rated.criteria) if rated else ())
+    parent = RewardEnsemble.load(config.parent) if config.parent else None
+    if parent is not None and config.backbone is None:
+        parent.scale = Scale()
+        return _trainable(parent, config)
+    # Upon another backbone nothing of the parent's weights can stay; what it was asked can.
+    vocabulary = parent.vocabulary if parent else real.vocabulary if real else _vocabulary_of(rated)
+    criteria = config.criteria or (parent.criteria if parent else tuple(rated.criteria) if rated else ())
     model = RewardEnsemble(
-        vocabulary, criteria, members=config.members, size=config.size, widths=config.widths
+        vocabulary,
+        criteria,
+        members=config.members,
+        size=config.size or DEFAULT_SIZE,
+        widths=config.widths,
+        backbone=VisionBackbone.open(config.backbone) if config.backbone else None,
     )
-    return model.to(memory_format=torch.channels_last)
+    return _trainable(model.to(memory_format=torch.channels_last), config)
+
+
+def _trainable(model: RewardEnsemble, config: RewardConfig) -> RewardEnsemble:
+    model.requires_grad_(True)
+    if model.backbone is not None:
+        model.backbone.requires_grad_(config.fine_tune)
+    return model
 
 
 def _vocabulary_of(rated: Rated | None) -> Vocabulary:
@@ -98,45 +120,74 @@ def _vocabulary_of(rated: Rated | None) -> Vocabulary:
     return Vocabulary.of((prompt.split(",")[0].strip() for prompt in rated.prompts), ())
 
 
-def split(rated: Rated | None, config: RewardConfig) -> tuple[list[int], list[int], list[int]]:
-    """Indices that are learned, that fit the temperature and that measure: by image, so none is in two."""
+def split(rated: Rated | None, config: RewardConfig) -> tuple[list[int], list[int]]:
+    """Indices that are learned, and those that calibrate and measure.
+
+    An image's own digest decides: whatever is rated later, the parent has not learned from it either.
+    """
     if rated is None:
-        return [], [], []
-    order = list(range(len(rated)))
-    numbers(config.seed, "split").shuffle(order)
-    held = math.ceil(config.held_out * len(order)) if len(order) >= 20 else 0
-    return order[held:], order[: held // 2], order[held // 2 : held]
+        return [], []
+    share = config.held_out if len(rated) >= FEWEST else 0.0
+    held = [i for i, digest in enumerate(rated.digests) if numbers("held out", digest).random() < share]
+    return sorted(set(range(len(rated))) - set(held)), held
 
 
-def _batches(
-    model: RewardEnsemble, rated: Rated | None, learn: list[int], real: Examples | None, config: RewardConfig
-) -> Batches:
-    """Rated images with a share of pseudo-labelled ones: real where there are some, else rated ones swapped."""
-    parts: list[tuple[Rows, int]] = []
-    count = config.batch
-    if rated is not None and learn:
-        rows = RatedRows(rated, learn, model)
-        count = round(config.batch * config.real_share)
-        parts.append((rows, config.batch - count))
-        if real is None:
-            parts.append((SwappedRows(rows), count))
-    if real is not None:
-        parts.append((RealRows(real, model), count))
-    return Batches(model, parts, symmetric=config.symmetric, seed=config.seed)
+class Sources:
+    """Where members' batches come from."""
+
+    def __init__(
+        self,
+        model: RewardEnsemble,
+        rated: Rated | None,
+        learn: list[int],
+        real: Examples | None,
+        config: RewardConfig,
+    ) -> None:
+        self.model, self.rated, self.learn, self.real, self.config = model, rated, learn, real, config
+        self.size = _picture_size(model, rated, real, config)
+        frozen = model.backbone is not None and not config.fine_tune
+        self.show = (
+            FrozenFeatures(model, config.views, config.symmetric) if frozen else Augmented(config.symmetric)
+        )
+
+    def batches(self) -> Batches:
+        """Rated images with a share of pseudo-labelled ones: real where there are some, else rated ones swapped."""
+        config, parts = self.config, list[tuple[Rows, int]]()
+        count = config.batch
+        if self.rated is not None and self.learn:
+            rows = RatedRows(self.rated, self.learn, self.model, self.size)
+            count = round(config.batch * config.real_share)
+            parts.append((rows, config.batch - count))
+            if self.real is None:
+                parts.append((SwappedRows(rows), count))
+        if self.real is not None:
+            parts.append((RealRows(self.real, self.model, self.size), count))
+        return Batches(self.model, parts, show=self.show, seed=config.seed)
+
+    def pairs(self, held: list[int], folder: Path) -> PairBatches | None:
+        """What was compared, but for images that the figures are measured on."""
+        pairs = load_pairs(folder)
+        if pairs is None:
+            return None
+        learn = pairs.without({self.rated.digests[row] for row in held} if self.rated else ())
+        if not learn:
+            return None
+        count = max(1, self.config.batch // 4)
+        return PairBatches(
+            self.model, pairs, learn, count, size=self.size, show=self.show, seed=self.config.seed
+        )
 
 
-def _pair_batches(
-    model: RewardEnsemble, rated: Rated | None, held: list[int], config: RewardConfig, folder: Path
-) -> PairBatches | None:
-    """What was compared, but for images that the figures are measured on."""
-    pairs = load_pairs(folder)
-    if pairs is None:
-        return None
-    learn = pairs.without({rated.digests[row] for row in held} if rated else ())
-    if not learn:
-        return None
-    count = max(1, config.batch // 4)
-    return PairBatches(model, pairs, learn, count, symmetric=config.symmetric, seed=config.seed)
+def _picture_size(
+    model: RewardEnsemble, rated: Rated | None, real: Examples | None, config: RewardConfig
+) -> int:
+    """Pixels square of the images in memory. A foreign backbone brings them to its own size itself, so they stay as
+    small as they came."""
+    if model.backbone is None:
+        return model.size
+    came = rated.images if rated is not None else real.images if real is not None else None
+    assert came is not None
+    return config.size or came.shape[-1]
 
 
 def _train(
@@ -146,25 +197,23 @@ def _train(
     config: RewardConfig,
     session: Session,
 ) -> float:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.05)
+    recognisers = Recognisers(model.vocabulary, model.members[0].width, len(model.members))
+    optimizer = torch.optim.AdamW(_groups(model, recognisers, config), weight_decay=config.weight_decay)
     ema = Ema([model], 0.98)
     first, seconds = 0, 0.0
     if found := checkpoint.load_latest(session.folder / "reward"):
         first, state = found
-        model.load_state_dict(state["model"])
+        model.load_state_dict(state["model"], strict=False)
+        recognisers.load_state_dict(state["recognisers"])
         optimizer.load_state_dict(state["optimizer"])
         ema.load_state_dict(state["ema"])
         seconds = state["seconds"]
     started = time.monotonic()
-    model.train()
+    _mode(model, config)
     for step in range(first + 1, config.steps + 1):
         for group in optimizer.param_groups:
-            group["lr"] = (
-                config.lr
-                * min(step / 20, 1.0)
-                * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-            )
-        loss = _step(model, batches, pairs, step)
+            group["lr"] = group["peak"] * _warm_cosine(step, config.steps)
+        loss = _step(model, recognisers, batches, pairs, step, config.recognise)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
@@ -173,7 +222,8 @@ def _train(
         session.report(step, config.steps, "reward ensemble", loss=float(loss.detach()))
         if step % config.checkpoint_every == 0:
             state = {
-                "model": model.state_dict(),
+                "model": _learned(model, config),
+                "recognisers": recognisers.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "ema": ema.state_dict(),
             }
@@ -184,71 +234,87 @@ def _train(
     return seconds + time.monotonic() - started
 
 
-def _step(model: RewardEnsemble, batches: Batches, pairs: PairBatches | None, step: int) -> torch.Tensor:
+def _groups(model: RewardEnsemble, recognisers: Recognisers, config: RewardConfig) -> list[dict[str, Any]]:
+    """The members learn at the full rate; a foreign backbone, which knows much, at a tenth."""
+    heads = [*model.members.parameters(), *recognisers.parameters()]
+    groups = [{"params": heads, "lr": config.lr, "peak": config.lr}]
+    if model.backbone is not None and config.fine_tune:
+        own = list(model.backbone.parameters())
+        groups.append({"params": own, "lr": config.lr / 10, "peak": config.lr / 10})
+    return groups
+
+
+def _mode(model: RewardEnsemble, config: RewardConfig) -> None:
+    model.train()
+    if model.backbone is not None and not config.fine_tune:
+        model.backbone.eval()
+
+
+def _learned(model: RewardEnsemble, config: RewardConfig) -> dict[str, torch.Tensor]:
+    """The state of what changes: a frozen backbone is read from its own folder again."""
+    frozen = model.backbone is not None and not config.fine_tune
+    return {k: v for k, v in model.state_dict().items() if not (frozen and k.startswith(f"{BACKBONE}."))}
+
+
+def _warm_cosine(step: int, steps: int) -> float:
+    """Share of the peak learning rate: 20 steps up, then half a cosine down to a fiftieth."""
+    return min(step / 20, 1.0) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def _step(
+    model: RewardEnsemble,
+    recognisers: Recognisers,
+    batches: Batches,
+    pairs: PairBatches | None,
+    step: int,
+    recognise: float,
+) -> torch.Tensor:
     losses = []
     for number, member in enumerate(model.members):
         batch = batches.batch(number, step)
-        losses.append(masked_cross_entropy(member(batch.images, batch.prompts), batch.targets))
+        features = member.backbone(_seen(model, batch.seen))
+        losses.append(masked_cross_entropy(member.judge(features, batch.prompts), batch.targets))
+        losses.append(recognise * recognisers.loss(number, features, batch.facts))
         if pairs is not None:
-            losses.append(_compared(member, pairs.batch(number, step)))
+            losses.append(_compared(model, member, pairs.batch(number, step)))
     return torch.stack(losses).sum()
 
 
-def _compared(member: torch.nn.Module, pair: Comparison) -> torch.Tensor:
-    first = member(pair.first, pair.first_prompts)[:, 0]
-    second = member(pair.second, pair.second_prompts)[:, 0]
+def _seen(model: RewardEnsemble, given: torch.Tensor) -> torch.Tensor:
+    """Features that are known already are [N, F]; images pass the ensemble's eye."""
+    return given if given.ndim == 2 else model.look(given)
+
+
+def _compared(model: RewardEnsemble, member: torch.nn.Module, pair: Comparison) -> torch.Tensor:
+    first = member(_seen(model, pair.first), pair.first_prompts)[:, 0]
+    second = member(_seen(model, pair.second), pair.second_prompts)[:, 0]
     return bradley_terry(first, second, pair.preferred)
 
 
-@torch.no_grad()
-def _mean_logits(model: RewardEnsemble, rated: Rated, rows: list[int]) -> torch.Tensor:
-    codes = model.encode([rated.prompts[i] for i in rows])
-    images = to_input(rated.images[rows], model.size)
-    return torch.cat(
-        [model.logits(images[i : i + 64], codes[i : i + 64]) for i in range(0, len(rows), 64)], 1
-    )
-
-
-def fit_temperature(model: RewardEnsemble, rated: Rated, rows: list[int]) -> float:
-    """The temperature that makes the ensemble's mean probability most likely on `rows` (Guo et al. 2017).
-
-    A log-normal prior about 1 weighs as much as ten ratings: a handful that all went right would otherwise claim
-    certainty, and a certain reward has no gradient left to align with.
-    """
-    known = [i for i in rows if not rated.overall[i].isnan()]
-    if not known:
-        return 1.0
-    logits, wanted = _mean_logits(model, rated, known)[:, :, 0], rated.overall[known]
-    grid = torch.logspace(-0.7, 1.0, 60)
-
-    def cost(temperature: torch.Tensor) -> torch.Tensor:
-        said = (logits / temperature).sigmoid().mean(0).clamp(1e-4, 1 - 1e-4)
-        return (
-            F.binary_cross_entropy(said, wanted, reduction="sum")
-            + PRIOR_RATINGS * temperature.log().pow(2) / 2
-        )
-
-    return float(grid[int(torch.stack([cost(t) for t in grid]).argmin())])
-
-
-def measure(model: RewardEnsemble, rated: Rated, rows: list[int]) -> dict[str, float]:
-    """AUROC, calibration error (10 equal-width bins) and size on held-out rated images."""
-    known = [i for i in rows if float(rated.overall[i]) in (0.0, 1.0)]
-    if not known:
+def _calibrate(
+    model: RewardEnsemble, rated: Rated | None, held: list[int], out: Path, folder: Path
+) -> dict[str, float]:
+    """Fits the temperature on all that was held out, and writes down what these images say of the ensemble."""
+    if rated is None or not held:
         return {}
-    score = _mean_logits(model, rated, known)[:, :, 0].sigmoid().mean(0).numpy()
-    wanted = rated.overall[known].numpy()
-    figures = {"held_out": float(len(known)), "ece": expected_calibration_error(score, wanted)}
-    if 0 < wanted.mean() < 1:
-        figures["auroc"] = float(roc_auc_score(wanted, score))
-    return figures
+    logits, targets = member_logits(model, rated, held), rated.targets(model.criteria)[held]
+    known = ~targets[:, 0].isnan()
+    temperature = fit_temperature(logits[:, known, 0], targets[known, 0])
+    model.scale = Scale(temperature=temperature, calibrated_on=int(known.sum()), raters=frozen_kinds(folder))
+    found = RewardEvidence.of(logits, targets, model.criteria)
+    if found is None:
+        return {"temperature": temperature}
+    out.mkdir(parents=True, exist_ok=True)
+    found.write(out, model.scale)
+    return {"temperature": temperature, **found.figures()}
 
 
-def expected_calibration_error(score: np.ndarray, wanted: np.ndarray, bins: int = 10) -> float:
-    """Σ_b n_b/N · |mean score − share of ones| over equal-width bins (Naeini et al. 2015)."""
-    place = np.minimum((score * bins).astype(int), bins - 1)
+@torch.no_grad()
+def member_logits(model: RewardEnsemble, rated: Rated, rows: list[int], batch: int = 64) -> torch.Tensor:
+    """What the members say of these rated images: [K, N, 1 + criteria]."""
+    codes = model.encode([rated.prompts[i] for i in rows])
     parts = [
-        (place == b).mean() * abs(score[place == b].mean() - wanted[place == b].mean())
-        for b in set(place.tolist())
+        model.logits(to_input(rated.images[rows[i : i + batch]], model.size), codes[i : i + batch])
+        for i in range(0, len(rows), batch)
     ]
-    return float(sum(parts))
+    return torch.cat(parts, 1)

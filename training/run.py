@@ -12,6 +12,7 @@ from training.plans import Plan, Store, plan
 from training.worker import Work
 from vouch.errors import Cancelled, VouchError
 from vouch.records import Run, Version
+from vouch.scale import read_scale
 
 
 def execute(state: Path, run_id: str, workers: int = 1) -> Version:
@@ -48,6 +49,7 @@ def _publish(run: Run, store: Store, workers: int) -> Version:
         "run_id": run.id,
         "command": _command(run),
         "metrics": figures,
+        **_scale(agreed, store.folder.run(run.id) / "version"),
     }
     version = store.registry.publish(
         store.folder.run(run.id) / "version",
@@ -59,6 +61,11 @@ def _publish(run: Run, store: Store, workers: int) -> Version:
     )
     store.catalog.runs.finish(run.id, "SUCCEEDED", version=version.digest, metrics=figures)
     return version
+
+
+def _scale(agreed: Plan, folder: Path) -> dict[str, Any]:
+    """What the scores of a reward version mean, so that its record says it too."""
+    return {"scale": read_scale(folder).as_json()} if agreed.kind == "reward" else {}
 
 
 def _fit(run: Run, store: Store, agreed: Plan, workers: int) -> dict[str, Any]:

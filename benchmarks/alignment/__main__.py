@@ -16,15 +16,15 @@ import torch
 from benchmarks.alignment import peer
 from benchmarks.alignment.figures import Gained, add_race, points
 from benchmarks.alignment.plan import DEFAULT, PEER, QUICK, Plan
-from benchmarks.alignment.world import STARTER, Drawn, World
+from benchmarks.alignment.world import KEEP, STARTER, Drawn, World
 from benchmarks.report import Figure, Report, screen
+from training import calibration
 from training.evaluation import support
 from training.evaluation.intervals import Estimate, bootstrap
 from training.evaluation.judge import Judge
 from training.plausibility import Plausibility
 
 PBC64 = Path("../shared/data/pbc64")
-KEEP = 0.5  # of the images that rejection sampling draws
 console = screen()
 
 
@@ -83,9 +83,7 @@ def _runnable(plan: Plan, make: bool) -> Plan:
 def measured(world: World, plan: Plan) -> Report:
     judge, rater = Judge.load(STARTER / "judge"), Plausibility.load(STARTER / "rater")
     report = Report("alignment")
-    reward = world.rate()
-    report.add("reward_auroc", Figure(reward.get("auroc"), "share", must=">= 0.90", aim=">= 0.95"))
-    report.add("reward_ece", Figure(reward.get("ece"), "share", must="<= 0.05", aim="<= 0.02"))
+    add_reward(report, world)
     base = Found(world.judged("starter", None), judge, rater)
     base.tell(report, "starter")
     Found(world.rejected(KEEP), judge, rater).tell(report, "rejection_sampling")
@@ -119,6 +117,29 @@ def _after(fraction: float, world: World, judge: Judge, base: Found) -> Gained:
         gains.append(judge.assess(drawn.images, drawn.prompts).plausible.astype(float) - base.plausible)
         seconds.append(figures["train_seconds"])
     return Gained.of(seconds, gains)
+
+
+def add_reward(report: Report, world: World) -> None:
+    """The reward on images that it never saw. The rater errs, so no reward can reach 1: what the rater itself would
+    reach without its errors stands beside."""
+    report.add("reward_seconds", Figure(world.rate()["train_seconds"], "s"))
+    unseen = world.on_unseen()
+    ece = calibration.calibration_error(unseen.scores, unseen.said)
+    perfect = calibration.error_of_perfect(unseen.scores)
+    report.add("reward_auroc", _auroc(unseen.scores, unseen.said, must=">= 0.90", aim=">= 0.95"))
+    report.add("reward_auroc_ceiling", _auroc(unseen.meant, unseen.said))
+    report.add("reward_auroc_noise_free", _auroc(unseen.scores, unseen.meant))
+    report.add("reward_ece", Figure(ece.value, "share", ece.low, ece.high, must="<= 0.05", aim="<= 0.02"))
+    report.add("reward_ece_of_perfect", Figure(perfect, "share"))
+
+
+def _auroc(scores: np.ndarray, wanted: np.ndarray, **bars: str) -> Figure:
+    found = calibration.auroc(scores, wanted)
+    return (
+        Figure(found.value, "share", found.low, found.high, **bars)
+        if found
+        else Figure(None, "share", **bars)
+    )
 
 
 def add_gains(report: Report, gains: dict[str, list[np.ndarray]], base: Found, real: float | None) -> None:

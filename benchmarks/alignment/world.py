@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 import vouch
 from benchmarks.alignment import peer
@@ -36,6 +37,8 @@ from vouch.pipelines import Generator, load_generator
 STARTER = Path(vouch.__file__).parent / "starter"
 RATER = "simulated-1"
 BATCH = 32
+KEEP = 0.5
+"""Of the images that rejection sampling draws."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,16 @@ class Drawn:
 
     images: np.ndarray
     prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Images that nobody learned from: the reward's scores, the simulated rater's verdicts, and what these would be
+    without the rater's errors; [N] each."""
+
+    scores: np.ndarray
+    said: np.ndarray
+    meant: np.ndarray
 
 
 class World:
@@ -65,11 +78,24 @@ class World:
         figures = self.folder / "reward.json"
         if not figures.is_file():
             config = RewardConfig(
-                out=self.reward, parent=STARTER / "reward", steps=self.plan.reward_steps, half="teach"
+                out=self.reward, parent=STARTER / "reward", steps=self.plan.reward_steps, **self._teaching()
             )
             figures.write_text(json.dumps(fit_reward(config, self._session("reward-run"))))
         found: dict[str, float] = json.loads(figures.read_text())
         return found
+
+    def on_unseen(self) -> Unseen:
+        """The reward on the starter's images that are judged later: it never saw them, nor did the temperature."""
+        drawn = self._many()
+        rater = SimulatedPathologist(Plausibility.load(STARTER / "rater"), RATER)
+        digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in drawn.images]
+        said = [
+            opinion.verdict == "plausible" for opinion in rater.rate(drawn.images, drawn.prompts, digests)
+        ]
+        pixels = torch.from_numpy(np.ascontiguousarray(drawn.images)).permute(0, 3, 1, 2)
+        meant = rater.plausibility.assess(pixels, drawn.prompts).plausible
+        scores = RewardEnsemble.load(self.reward).score(drawn.images, drawn.prompts).overall
+        return Unseen(scores, np.array(said, float), meant.astype(float))
 
     def real_plausible(self, judge: Judge) -> float | None:
         """What the judge says of real images that nobody learned from."""
@@ -102,8 +128,7 @@ class World:
 
     def _train(self, method: str, seed: int, seconds: float, out: Path) -> dict[str, float]:
         given: dict[str, Any] = {"steps": 100_000, "minutes": seconds / 60, "seed": seed}
-        if self._real is not None:
-            given |= {"data": self._real / "train.parquet", "half": "teach"}
+        given |= self._teaching()
         config = AlignConfig(
             out=out / "lora", base=STARTER / "generator", reward=self.reward, method=method.split()[0],
             **given, **SETTINGS[method],
@@ -123,14 +148,22 @@ class World:
     def rejected(self, keep: float) -> Drawn:
         """Rejection sampling: of the starter's images those that the reward likes best, the share `keep` of each class;
         as many as of every other version."""
-        many = round(self.plan.judged / keep)
-        drawn = self.drawn("many", load_generator(STARTER / "generator"), JUDGED_SEED, many)
+        drawn = self._many(keep)
         scores = RewardEnsemble.load(self.reward).score(drawn.images, drawn.prompts).overall
         rows = []
         for label in sorted(set(drawn.prompts)):
             own = [row for row, prompt in enumerate(drawn.prompts) if prompt == label]
             rows += sorted(own, key=lambda row: -scores[row])[: round(keep * len(own))]
         return Drawn(drawn.images[rows], tuple(drawn.prompts[row] for row in rows))
+
+    def _many(self, keep: float = KEEP) -> Drawn:
+        """More of the starter's images than are judged of a version."""
+        many = round(self.plan.judged / keep)
+        return self.drawn("many", load_generator(STARTER / "generator"), JUDGED_SEED, many)
+
+    def _teaching(self) -> dict[str, Any]:
+        """The real images that may teach: the judge learned from the other half."""
+        return {"data": self._real / "train.parquet", "half": "teach"} if self._real is not None else {}
 
     def drawn(self, name: str, generator: Generator, first_seed: int, count: int) -> Drawn:
         """Images of all classes in turn; those of an earlier start are read."""

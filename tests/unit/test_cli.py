@@ -250,6 +250,8 @@ def test_versions_and_lineage_are_shown(system: FakeSystem) -> None:
     ):
         assert expected in shown
     assert "refuse" not in run("versions", "starter-reward").stdout
+    shown = run("versions", "starter-reward").stdout
+    assert "probability that an expert finds it plausible" in shown and "0.01 to 0.04" in shown
     tree = run("lineage", "generator-2").stdout
     for expected in (
         "vouch train align",

@@ -81,6 +81,13 @@ class Images:
             get_image(connection, digest)
             return tuple(Score(**row._mapping) for row in connection.execute(query))
 
+    def scored_by(self, version: str) -> dict[str, float]:
+        """The overall score of every image that this reward version scored, by digest."""
+        table = tables.scores
+        query = sa.select(table.c.image, table.c.overall).where(table.c.version == version)
+        with self._database.read() as connection:
+            return {row.image: row.overall for row in connection.execute(query)}
+
     def latest_scores(self, digests: Collection[str]) -> dict[str, Score]:
         """The newest score of each of these images that has one."""
         table = tables.scores

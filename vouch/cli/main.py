@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from vouch import __version__
-from vouch.cli import evaluate, generate, rate, ratings, rollout, runs, score, status, train, up, versions
+from vouch.cli import (
+    evaluate,
+    generate,
+    rate,
+    ratings,
+    reward,
+    rollout,
+    runs,
+    score,
+    status,
+    train,
+    up,
+    versions,
+)
 from vouch.cli import filter as filter_
 from vouch.cli.session import EXIT_CODES
 
@@ -45,4 +58,5 @@ root.add_typer(train.app, name="train")
 root.add_typer(runs.app, name="runs")
 root.add_typer(versions.app)
 root.add_typer(evaluate.app)
+root.add_typer(reward.app, name="reward")
 root.add_typer(rollout.app, name="rollout")

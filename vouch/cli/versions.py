@@ -70,6 +70,7 @@ def _one(version: Version) -> Any:
             "parent": version.parent_name,
             "published": version.created_at,
             **_evidence(version.evidence),
+            **_told(version),
             "files": render.table(("path", "#size", "sha256"), files),
         }
     )
@@ -91,6 +92,25 @@ def _percent(figure: Mapping[str, Any]) -> tuple[str, str]:
     value, low, high = (figure.get(part) for part in ("value", "low", "high"))
     interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
     return "" if value is None else f"{value:.3f}", interval
+
+
+def _told(version: Version) -> dict[str, Any]:
+    """What its scores mean, and its figures, each with its interval where there is one."""
+    if version.lineage is None:
+        return {}
+    scale, metrics = version.lineage.notes.get("scale") or {}, version.lineage.metrics
+    rows = [
+        (name, f"{value:.4g}", _interval(metrics, name))
+        for name, value in sorted(metrics.items())
+        if not name.endswith(("_low", "_high"))
+    ]
+    figures = {"figures": render.table(("figure", "#value", "95 %"), rows)} if rows else {}
+    return {"score": scale.get("meaning", ""), **figures}
+
+
+def _interval(metrics: Mapping[str, float], name: str) -> str:
+    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+    return "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
 
 
 @command(

@@ -16,9 +16,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vouch.captions import Vocabulary
+from vouch.errors import CorruptVersion
 from vouch.networks.backbone import Backbone, fit_size, to_input
+from vouch.networks.vision import Looks, VisionBackbone, looks_as_json
+from vouch.scale import Scale
 
 FORMAT = "reward-ensemble"
+BACKBONE = "backbone"
+"""The folder of a foreign backbone inside a version's."""
+HEAD_WIDTH = 128
 
 
 @dataclass(frozen=True)
@@ -34,23 +40,33 @@ class Scores:
 
 
 class RewardNet(nn.Module):
-    """One member: image features and the declared prompt to logits [N, 1 + criteria], the overall verdict first."""
+    """One member: what the ensemble sees and the declared prompt to logits [N, 1 + criteria], the verdict first.
 
-    def __init__(self, prompt_width: int, outputs: int, widths: tuple[int, ...]) -> None:
+    `backbone` turns what is seen into features [N, width]: a whole network for images, one layer for features.
+    """
+
+    def __init__(self, backbone: nn.Module, width: int, prompt_width: int, outputs: int) -> None:
         super().__init__()
-        self.backbone = Backbone(widths)
-        width = widths[-1]
+        self.backbone, self.width = backbone, width
         self.prompt = nn.Linear(prompt_width, width)
         self.head = nn.Sequential(nn.Linear(3 * width, width), nn.ReLU(), nn.Linear(width, outputs))
 
-    def forward(self, images: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
-        seen, said = self.backbone(images), self.prompt(prompts)
+    def forward(self, seen: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        return self.judge(self.backbone(seen), prompts)
+
+    def judge(self, seen: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        """Features [N, width] and the declared prompt to logits."""
+        said = self.prompt(prompts)
         # The product lets one layer ask "does what I see fit what was said?", which a sum cannot.
         return self.head(torch.cat([seen, said, seen * said], dim=1))
 
 
 class RewardEnsemble(nn.Module):
-    """K members with one temperature; the temperature is fitted on ratings that none of them learned from."""
+    """K members with one temperature; the temperature is fitted on ratings that none of them learned from.
+
+    Each member has a small network of its own, or they share one foreign `backbone` and are heads upon its features:
+    then an image passes it once, however many members there are.
+    """
 
     def __init__(
         self,
@@ -60,15 +76,24 @@ class RewardEnsemble(nn.Module):
         members: int = 3,
         size: int = 64,
         widths: tuple[int, ...] = (24, 48, 96, 128),
-        temperature: float = 1.0,
+        backbone: VisionBackbone | None = None,
+        scale: Scale | None = None,
     ) -> None:
         super().__init__()
         self.vocabulary, self.criteria = vocabulary, tuple(criteria)
-        self.size, self.widths, self.temperature = size, tuple(widths), temperature
-        width = len(vocabulary.labels) + sum(len(v) for v in vocabulary.attributes.values())
-        self.members = nn.ModuleList(
-            RewardNet(width, 1 + len(self.criteria), self.widths) for _ in range(members)
-        )
+        self.size = backbone.looks.size if backbone else size
+        self.widths, self.scale = tuple(widths), scale or Scale()
+        self.backbone = backbone
+        prompt = len(vocabulary.labels) + sum(len(v) for v in vocabulary.attributes.values())
+        self.members = nn.ModuleList(self._member(prompt) for _ in range(members))
+
+    def _member(self, prompt_width: int) -> RewardNet:
+        outputs = 1 + len(self.criteria)
+        if self.backbone is None:
+            return RewardNet(Backbone(self.widths), self.widths[-1], prompt_width, outputs)
+        wide = self.backbone.width
+        layer = nn.Sequential(nn.LayerNorm(wide), nn.Linear(wide, HEAD_WIDTH), nn.GELU())
+        return RewardNet(layer, HEAD_WIDTH, prompt_width, outputs)
 
     def encode(self, prompts: Sequence[str]) -> torch.Tensor:
         """Prompts to multi-hot rows [N, P] of the declared label and attribute values.
@@ -89,8 +114,13 @@ class RewardEnsemble(nn.Module):
 
     def logits(self, images: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         """Images float [N, 3, H, W] in [-1, 1] and encoded prompts to logits [K, N, 1 + criteria]; differentiable."""
-        images = fit_size(images, self.size)
-        return torch.stack([member(images, prompts) for member in self.members]) / self.temperature
+        seen = self.look(images)
+        return torch.stack([member(seen, prompts) for member in self.members]) / self.scale.temperature
+
+    def look(self, images: torch.Tensor) -> torch.Tensor:
+        """What members are given of images float [N, 3, H, W] in [-1, 1]: the images at their size, or the features
+        [N, F] of the backbone that they share; differentiable."""
+        return fit_size(images, self.size) if self.backbone is None else self.backbone(images)
 
     @torch.inference_mode()
     def score(self, images: np.ndarray, prompts: Sequence[str], batch: int = 64) -> Scores:
@@ -112,10 +142,13 @@ class RewardEnsemble(nn.Module):
         return Scores(mean[:, 0], std, {name: mean[:, 1 + i] for i, name in enumerate(self.criteria)})
 
     def save(self, folder: Path) -> None:
-        """Writes ``reward.safetensors`` (half precision), ``reward.json`` and the vocabulary."""
+        """Writes ``reward.safetensors`` (half precision), ``reward.json``, the vocabulary, and a foreign backbone whole
+        into ``backbone/``: the folder needs no other."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = {
-            k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in self.state_dict().items()
+            k: (v.half() if v.is_floating_point() else v).contiguous()
+            for k, v in self.state_dict().items()
+            if not k.startswith(f"{BACKBONE}.")
         }
         save_file(weights, folder / "reward.safetensors")
         config = {
@@ -124,24 +157,41 @@ class RewardEnsemble(nn.Module):
             "criteria": self.criteria,
             "size": self.size,
             "widths": self.widths,
-            "temperature": self.temperature,
+            "temperature": self.scale.temperature,
+            "scale": self.scale.as_json(),
         }
+        if self.backbone is not None:
+            config[BACKBONE] = looks_as_json(self.backbone.looks)
+            self.backbone.save(folder / BACKBONE)
         (folder / "reward.json").write_text(json.dumps(config, indent=1))
         self.vocabulary.save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> RewardEnsemble:
         """The ensemble in single precision and evaluation mode."""
-        config = json.loads((Path(folder) / "reward.json").read_text())
-        vocabulary = Vocabulary.load(Path(folder))
+        folder = Path(folder)
+        config = json.loads((folder / "reward.json").read_text())
+        vocabulary = Vocabulary.load(folder)
         assert vocabulary is not None
+        looks = config.get(BACKBONE)
         model = cls(
             vocabulary,
             config["criteria"],
             members=config["members"],
             size=config["size"],
             widths=tuple(config["widths"]),
-            temperature=config["temperature"],
+            backbone=VisionBackbone.load(folder / BACKBONE, Looks.of(looks)) if looks else None,
+            scale=Scale.of(config),
         )
-        model.load_state_dict(load_file(Path(folder) / "reward.safetensors"))
+        _fill(model, load_file(folder / "reward.safetensors"))
         return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _fill(model: RewardEnsemble, weights: Mapping[str, torch.Tensor]) -> None:
+    """Gives the members their weights; a foreign backbone has its own already."""
+    found = model.load_state_dict(weights, strict=False)
+    missing = [name for name in found.missing_keys if not name.startswith(f"{BACKBONE}.")]
+    if missing or found.unexpected_keys:
+        raise CorruptVersion(
+            f"The reward's weights do not fit its reward.json: {(*missing, *found.unexpected_keys)[0]}."
+        )

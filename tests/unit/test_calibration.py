@@ -1,0 +1,99 @@
+"""What is said of a reward's scores: whether they rank, whether they are true, and how sure that is."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training import calibration
+from training.reward_evidence import RewardEvidence
+from vouch.errors import InvalidInput
+from vouch.networks.reward import RewardEnsemble
+from vouch.scale import Scale, read_scale
+
+CRITERIA = ("cell_size", "granules")
+
+
+def rated(count: int, sharpness: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits [2, N, 3] of two members that agree, and ratings drawn from `sharpness` times them; nobody answered the
+    second criterion."""
+    random = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(count, generator=random)
+    drawn = torch.rand(count, 2, generator=random) < (sharpness * logits).sigmoid()[:, None]
+    targets = torch.cat([drawn.float(), torch.full((count, 1), torch.nan)], 1)
+    return logits[None, :, None].expand(2, count, 3).clone(), targets
+
+
+def test_the_temperature_takes_back_what_is_overconfident() -> None:
+    logits, targets = rated(4000, sharpness=0.5)
+    assert calibration.fit_temperature(logits[:, :, 0], targets[:, 0]) == pytest.approx(2.0, rel=0.1)
+    assert calibration.fit_temperature(logits[:, :0, 0], targets[:0, 0]) == 1.0
+
+
+def test_no_score_is_made_with_a_temperature_that_its_own_rating_fitted() -> None:
+    logits, targets = rated(400)
+    before = calibration.crossed_scores(logits[:, :, 0], targets[:, 0])
+    changed = targets[:, 0].clone()
+    changed[:200] = 1 - changed[:200]
+    after = calibration.crossed_scores(logits[:, :, 0], changed)
+    assert np.array_equal(before[:200], after[:200]) and not np.allclose(before[200:], after[200:])
+
+
+def test_true_scores_have_the_calibration_error_that_chance_gives_them() -> None:
+    logits, targets = rated(1000)
+    score = calibration.scores(logits[:, :, 0], 1.0)
+    found = calibration.calibration_error(score, targets[:, 0].numpy())
+    assert found.value == pytest.approx(calibration.error_of_perfect(score), abs=0.012)
+    assert found.low <= found.high
+    assert calibration.calibration_error(1 - score, targets[:, 0].numpy()).low > 0.3
+
+
+def test_a_ranking_is_as_good_as_pairs_of_passed_and_failed_say() -> None:
+    found = calibration.auroc(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0, 1, 0, 1]))
+    assert found is not None and found.value == 0.75 and found.low <= 0.75 <= found.high
+    assert calibration.auroc(np.array([0.1, 0.2]), np.array([1, 1])) is None
+    weighed = calibration.auroc(np.array([0.1, 0.2, 0.9, 0.3, 0.4]), np.array([0.1, 0.8, 0.5, 0.2, 0.97]))
+    assert weighed is not None and weighed.value == 0.75  # one is even, and left out
+
+
+def test_evidence_masks_open_questions_and_lies_beside_the_weights(tmp_path: Path) -> None:
+    found = RewardEvidence.of(*rated(300), CRITERIA)
+    assert found is not None and found.images == 300 and set(found.criteria) == {"cell_size"}
+    found.write(tmp_path, Scale(temperature=1.0, calibrated_on=300, raters={"simulated": 1500}))
+    told = json.loads((tmp_path / "evidence.json").read_text())
+    assert told["auroc"]["low"] < told["auroc"]["value"] < told["auroc"]["high"]
+    assert sum(one["images"] for one in told["bins"]) == 300
+    assert told["scale"]["meaning"].startswith("probability that a simulated rater finds")
+    picture = ET.parse(tmp_path / "reliability.svg").getroot()
+    circles = picture.findall("{http://www.w3.org/2000/svg}circle")
+    assert len(circles) == len(found.bins)
+    figures = found.figures()
+    assert figures["ece_low"] <= figures["ece_high"] and "auroc_cell_size" in figures
+
+
+def test_without_a_known_verdict_there_is_no_evidence() -> None:
+    logits, targets = rated(30)
+    assert RewardEvidence.of(logits, targets * torch.nan, CRITERIA) is None
+
+
+def test_a_version_states_its_scale_and_an_older_one_only_its_temperature(tmp_path: Path) -> None:
+    from tests import tiny
+
+    folder = tiny.save_reward(tmp_path / "reward", 0)
+    reward = RewardEnsemble.load(folder)
+    reward.scale = Scale(temperature=1.5, calibrated_on=200, raters={"human": 900})
+    reward.save(folder)
+    assert read_scale(folder) == RewardEnsemble.load(folder).scale == reward.scale
+    assert "expert" in reward.scale.meaning and "200 held-out" in reward.scale.meaning
+    config = json.loads((folder / "reward.json").read_text())
+    del config["scale"]
+    (folder / "reward.json").write_text(json.dumps(config))
+    assert read_scale(folder) == Scale(temperature=1.5)
+    assert "not calibrated" in read_scale(folder).meaning
+    with pytest.raises(InvalidInput, match="no reward.json"):
+        read_scale(tmp_path)

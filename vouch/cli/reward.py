@@ -1,0 +1,126 @@
+"""``vouch reward``: what changes when another reward version takes over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vouch.cli import render
+from vouch.cli.session import Session, command
+from vouch.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vouch.records import Version
+    from vouch.registry import Registry
+    from vouch.rescoring import Comparison
+    from vouch.settings import Settings
+
+app = typer.Typer(help="Reward versions: where a threshold went.", no_args_is_help=True)
+
+
+@app.callback()
+def main() -> None:
+    """Keeps `compare` a sub-command."""
+
+
+@command(
+    app,
+    "compare",
+    """
+    vouch reward compare starter-reward reward-1
+    vouch reward compare reward-1 reward-2 --threshold 0.8 --threshold 0.95
+    """,
+)
+def compare(
+    session: Session,
+    old: Annotated[str, typer.Argument(help="The version that the threshold was chosen for.")],
+    new: Annotated[str, typer.Argument(help="The version that takes its place.")],
+    threshold: Annotated[list[float], typer.Option(help="A score, 0 to 1; may be given again.")] = [  # noqa: B006
+        0.5,
+        0.8,
+        0.9,
+    ],
+) -> None:
+    """Say which threshold under NEW keeps what a threshold under OLD kept.
+
+    Images that vouch stores with a score of OLD and none of NEW are scored by NEW first; both scores stay. Reads the
+    state folder: the system need not run.
+    """
+    from vouch import rescoring
+    from vouch.blobs import BlobStore
+    from vouch.catalog import Catalog
+    from vouch.networks.reward import RewardEnsemble
+    from vouch.registry import Registry
+    from vouch.settings import load_settings
+
+    settings = load_settings(state=session.state)
+    with Catalog(_catalog_url(settings)) as catalog:
+        registry = Registry(catalog, settings.folder.models)
+        before, after = _reward(registry, old), _reward(registry, new)
+        model = RewardEnsemble.load(registry.open(after.digest))
+        with render.progress() as bar:
+            task = bar.add_task(f"scoring with {after.name}", total=None)
+            rescored = rescoring.rescore(
+                catalog,
+                BlobStore(settings.resolved_blobs_url),
+                before.digest,
+                after.digest,
+                model.score,
+                lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        found = rescoring.compare(*rescoring.both(catalog, before.digest, after.digest), threshold)
+        folders = [registry.folder(version.digest) for version in (before, after)]
+    told = {"old": before.name, "new": after.name, "rescored": rescored, **vars(found)}
+    session.emit(told, lambda: _view(before, after, folders, rescored, found))
+
+
+def _catalog_url(settings: Settings) -> str:
+    file = settings.folder.root / "catalog.db"
+    if not settings.catalog_url and not file.is_file():
+        raise NotFound(f"There is no {file}: name the state folder of a system with --state.", "NO_STATE")
+    return settings.resolved_catalog_url
+
+
+def _reward(registry: Registry, ref: str) -> Version:
+    version = registry.get(ref)
+    if version.kind != "reward":
+        raise InvalidInput(f"{version.name} is a {version.kind}, not a reward model: name one of that kind.")
+    return version
+
+
+def _view(before: Version, after: Version, folders: list[Path], rescored: Any, found: Comparison) -> Any:
+    from vouch.scale import read_scale
+
+    rows = [
+        (
+            f"{one.threshold:g}",
+            render.percent(one.kept_before),
+            render.percent(one.kept_after),
+            f"{one.same_share:.3f}",
+            f"{one.same_share_low:.3f} to {one.same_share_high:.3f}",
+            render.percent(one.same_images),
+        )
+        for one in found.thresholds
+    ]
+    columns = (
+        "threshold",
+        f"#{before.name} keeps",
+        f"#{after.name} keeps",
+        "#same share at",
+        "95 %",
+        "#of the same images",
+    )
+    failed = f", {rescored.failed} could not be" if rescored.failed else ""
+    return render.facts(
+        {
+            before.name: read_scale(folders[0]).meaning,
+            after.name: read_scale(folders[1]).meaning,
+            "images": f"{found.images} with both scores; {rescored.scored} scored now{failed}",
+            "mean score": f"{found.mean_before:.3f}, now {found.mean_after:.3f}",
+            "same order": f"{found.rank_agreement:.3f} (Spearman)",
+            "thresholds": render.table(columns, rows),
+        }
+    )
