@@ -23,6 +23,7 @@ from vouch import images as codec
 from vouch.atomic import write_whole
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
+from vouch.criteria import SUB_LABEL
 from vouch.errors import FailedPrecondition
 from vouch.records import RaterKind, Rating
 
@@ -85,7 +86,7 @@ def freeze(
     path = folder / FILE_NAME
     if not path.is_file():
         asked = tuple(kinds)
-        ratings, _ = catalog.ratings.freeze(kinds=asked, domain=domain)
+        ratings = [r for r in catalog.ratings.freeze(kinds=asked, domain=domain)[0] if not _sub_labels(r)]
         if not ratings:
             raise FailedPrecondition(
                 f"There is no {' or '.join(asked)} rating to learn from. Rate images first (`vouch rate`), "
@@ -108,7 +109,7 @@ def load_rated(folder: Path) -> Rated | None:
     names = sorted({name for text in table["criteria"] for name in json.loads(text)})
     answers = [json.loads(text) for text in table["criteria"]]
     return Rated(
-        _images(table["image"]),
+        decoded(table["image"]),
         tuple(table["prompt"]),
         tuple(table["digest"]),
         torch.tensor([float("nan") if v is None else v for v in table["overall"]]),
@@ -123,8 +124,8 @@ def load_pairs(folder: Path) -> Pairs | None:
         return None
     table = pq.read_table(path).to_pydict()
     return Pairs(
-        first=_images(table["first"]),
-        second=_images(table["second"]),
+        first=decoded(table["first"]),
+        second=decoded(table["second"]),
         first_prompts=tuple(table["first_prompt"]),
         second_prompts=tuple(table["second_prompt"]),
         digests=tuple(zip(table["first_digest"], table["second_digest"], strict=True)),
@@ -132,7 +133,7 @@ def load_pairs(folder: Path) -> Pairs | None:
     )
 
 
-def _images(encoded: list[bytes]) -> torch.Tensor:
+def decoded(encoded: list[bytes]) -> torch.Tensor:
     """uint8 [N, 3, H, W]."""
     arrays = np.stack([codec.decode(data) for data in encoded])
     return torch.from_numpy(arrays).permute(0, 3, 1, 2).contiguous()
@@ -147,8 +148,8 @@ def _rows(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> list
     gold = {digest: True for digest, record in records.items() if record.source == "real"}
     every = [rating for given in by_image.values() for rating in given]
     overall = consensus(_answers(every, lambda rating: _VERDICTS.get(rating.verdict)), gold)
-    names = sorted({name for rating in every for name in rating.answers})
-    criteria = {name: consensus(_answers(every, _answered(name)), gold) for name in names}
+    names = sorted({name for r in every for name in r.answers if not name.startswith(SUB_LABEL)})
+    criteria = {name: consensus(answered(every, name), gold) for name in names}
     return [
         {
             "image": blobs.get(digest),
@@ -177,8 +178,15 @@ def _answers(ratings: Iterable[Rating], read: Callable[[Rating], bool | None]) -
     ]
 
 
-def _answered(name: str) -> Callable[[Rating], bool | None]:
-    return lambda rating: _ANSWERS.get(rating.answers.get(name, ""))
+def answered(ratings: Iterable[Rating], name: str) -> list[Answer]:
+    """What was answered to the question `name`; open ones are no answers."""
+    return _answers(ratings, lambda rating: _ANSWERS.get(rating.answers.get(name, "")))
+
+
+def _sub_labels(rating: Rating) -> bool:
+    """Whether a rating sub-labels its image and says nothing of how plausible it is."""
+    names = [name.startswith(SUB_LABEL) for name in rating.answers]
+    return bool(names) and all(names) and rating.verdict == "unsure" and rating.preference is None
 
 
 def _pairs(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> list[dict]:
