@@ -22,6 +22,7 @@ from training.raters import Answer, consensus
 from vouch import images as codec
 from vouch.atomic import write_whole
 from vouch.blobs import BlobStore
+from vouch.captions import general
 from vouch.catalog import Catalog
 from vouch.criteria import SUB_LABEL
 from vouch.errors import FailedPrecondition
@@ -144,6 +145,7 @@ def _rows(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> list
     by_image: dict[str, list[Rating]] = defaultdict(list)
     for rating in ratings:
         by_image[rating.image].append(rating)
+    concepts = learned_concepts(catalog)
     records = {digest: catalog.images.get(digest) for digest in sorted(by_image)}
     gold = {digest: True for digest, record in records.items() if record.source == "real"}
     every = [rating for given in by_image.values() for rating in given]
@@ -153,7 +155,7 @@ def _rows(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> list
     return [
         {
             "image": blobs.get(digest),
-            "prompt": record.prompt,
+            "prompt": general(record.prompt, concepts),
             "digest": digest,
             "overall": overall.get(digest),
             "criteria": json.dumps(
@@ -164,6 +166,20 @@ def _rows(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> list
         }
         for digest, record in records.items()
     ]
+
+
+def learned_concepts(catalog: Catalog) -> dict[str, str]:
+    """The sub-types that generators here have learned, each with what it is a kind of. A reward model knows none of
+    them: it learns of such an image as one of the class."""
+    found: dict[str, str] = {}
+    token = ""
+    while True:
+        page = catalog.versions.list("generator", page_size=1000, page_token=token)
+        for version in page.items:
+            found |= version.lineage.get("concept", {})
+        token = page.next_token
+        if not token:
+            return found
 
 
 _VERDICTS = {"plausible": True, "implausible": False}
@@ -196,14 +212,15 @@ def _pairs(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> lis
         if rating.preference:
             first, second = sorted((rating.image, rating.preference.other))
             votes[first, second].append(float(rating.preference.preferred == first))
+    concepts = learned_concepts(catalog)
     return [
         {
             "first": blobs.get(first),
             "second": blobs.get(second),
             "first_digest": first,
             "second_digest": second,
-            "first_prompt": catalog.images.get(first).prompt,
-            "second_prompt": catalog.images.get(second).prompt,
+            "first_prompt": general(catalog.images.get(first).prompt, concepts),
+            "second_prompt": general(catalog.images.get(second).prompt, concepts),
             "preferred": sum(given) / len(given),
         }
         for (first, second), given in sorted(votes.items())

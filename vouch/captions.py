@@ -25,6 +25,17 @@ def caption(label: str, attributes: Mapping[str, str] | None = None) -> str:
     return ", ".join([label, *phrases])
 
 
+def general(prompt: str, concepts: Mapping[str, str]) -> str:
+    """The prompt in the words of before `concepts` (each a kind of another label) were learned.
+
+    Example: ``general("band neutrophil, cell size big", {"band neutrophil": "neutrophil"})`` names a neutrophil.
+    """
+    label, comma, rest = prompt.partition(",")
+    while (found := label.strip().lower()) in concepts:
+        label = concepts[found]
+    return label + comma + rest
+
+
 @dataclass(frozen=True)
 class Declared:
     """What a prompt declares. Example: ``Declared("neutrophil", {"cell_size": "big"})``."""

@@ -15,6 +15,7 @@ from vouch.catalog import Catalog
 from vouch.criteria import Domain
 from vouch.errors import FailedPrecondition
 from vouch.records import NewRating, Preference
+from vouch.registry import Registry
 
 
 @pytest.fixture
@@ -147,6 +148,27 @@ def test_a_sub_label_says_nothing_of_how_plausible_an_image_is(
         freeze(catalog, blobs, tmp_path / "none", kinds=("human",), domain=None)
     told = say(catalog, domain, drawn, "b", "plausible")
     assert freeze(catalog, blobs, tmp_path / "run", kinds=("human",), domain=None).ratings == (told,)
+
+
+def test_an_image_of_a_concept_teaches_a_reward_as_one_of_its_class(
+    catalog: Catalog, blobs: BlobStore, domain: Domain, make_image, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights.json").write_text("{}")
+    Registry(catalog, tmp_path / "models").publish(
+        tmp_path / "model", kind="generator", format="diffusers",
+        lineage={"concept": {"band neutrophil": "neutrophil"}},
+    )  # fmt: skip
+    data = codec.encode_png(np.full((64, 64, 3), 90, np.uint8))
+    image = make_image(
+        0, digest=blobs.put(data), size_bytes=len(data), prompt="band neutrophil, cell size big"
+    )
+    catalog.images.add([image])
+    say(catalog, domain, image.digest, "a", "plausible")
+    freeze(catalog, blobs, tmp_path / "run", kinds=("human",), domain=None)
+    rated = load_rated(tmp_path / "run")
+    assert rated is not None
+    assert rated.prompts == ("neutrophil, cell size big",)
 
 
 def test_without_images_of_the_class_there_are_no_sub_labels(

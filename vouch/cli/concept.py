@@ -110,7 +110,7 @@ def add(
         config["kinds"] = ["human", "simulated"]
     config |= parse_settings(context.args)
     with session.connect() as client:
-        known = client.describe_generator(str(config.get("generator") or config.get("parent") or ""))
+        known = client.describe_generator(str(config.get("generator", "")))
     words = {one.name.replace(" ", "_"): tuple(one.values) for one in known.attributes}
     Vocabulary(tuple(known.labels), words).with_concept(name, parent)
     start(session, "concept", config, detach)
