@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from training import checkpoint
-from training.concept_batches import Kept, NewImages, draw_kept, real_kept
+from training.concept_batches import Kept, SubTyped, draw_kept, known, real_kept
 from training.concept_student import ConceptStudent
 from training.data import Examples, load_examples
 from training.methods.method import Chance
@@ -45,9 +45,11 @@ class ConceptConfig(ConceptLearning):
 
 @dataclass(frozen=True)
 class Belonging:
-    """Which images are the concept, as indices; those of them that only the head says so of, with its probability."""
+    """Which images are the concept and which are not, as indices; those of them that only the head says so of, with the
+    probability that it gives them of being the concept."""
 
-    rows: torch.Tensor
+    yes: tuple[int, ...]
+    no: tuple[int, ...]
     pseudo_labelled: dict[int, float]
     figures: dict[str, float]
 
@@ -71,7 +73,8 @@ def fit(config: ConceptConfig, session: Session) -> dict[str, float]:
     session.report(0, config.steps, "telling sub-types apart")
     members = belonging(student, found, config)
     session.note(SUB_TYPES_FILE, {"pseudo_labelled": members.pseudo_labelled})
-    new = NewImages.of(found, members.rows, grown)
+    attributes = tuple(known(grown, row) for row in found.attributes)
+    new = SubTyped(found.images, attributes, members.yes, members.no)
     kept = real_kept(data, grown) if data else _draw_kept(config, session)
     seconds, losses = _train(student, new, kept, config, session)
     _save(student, grown, config)
@@ -101,22 +104,29 @@ def belonging(student: ConceptStudent, found: SubLabelled, config: ConceptConfig
     head = learn_head(features[told], (found.said[told] > 0.5).numpy(), config.seed)
     likely = torch.from_numpy(head.probability(features)).float()
     untold = found.said.isnan()
-    pseudo = untold & (likely > config.sure)
+    sides = (untold & (likely > config.sure), untold & (likely < 1 - config.sure))
+    pseudo = sides[0] | sides[1]
     yes, no = found.counts()
     figures = {
         "sub_labels_yes": float(yes),
         "sub_labels_no": float(no),
         "head_accuracy": head.accuracy,
         "head_auroc": head.auroc,
-        "pseudo_labelled": float(pseudo.sum()),
+        "pseudo_labelled_yes": float(sides[0].sum()),
+        "pseudo_labelled_no": float(sides[1].sum()),
         "pseudo_of": float(untold.sum()),
-        "pseudo_confidence": float(likely[pseudo].mean()) if pseudo.any() else 0.0,
+        "pseudo_confidence": float((likely[pseudo] - 0.5).abs().mean() + 0.5) if pseudo.any() else 0.0,
     }
     return Belonging(
-        (pseudo | (found.said > 0.5)).nonzero().flatten(),
-        {row: round(float(likely[row]), 4) for row in pseudo.nonzero().flatten().tolist()},
+        _rows(sides[0] | (found.said > 0.5)),
+        _rows(sides[1] | (found.said <= 0.5)),
+        {row: round(float(likely[row]), 4) for row in _rows(pseudo)},
         figures,
     )
+
+
+def _rows(chosen: torch.Tensor) -> tuple[int, ...]:
+    return tuple(chosen.nonzero().flatten().tolist())
 
 
 def _vocabulary(config: ConceptConfig) -> Vocabulary:
@@ -135,7 +145,7 @@ def _draw_kept(config: ConceptConfig, session: Session) -> Kept:
 
 
 def _train(
-    student: ConceptStudent, new: NewImages, kept: Kept, config: ConceptConfig, session: Session
+    student: ConceptStudent, new: SubTyped, kept: Kept, config: ConceptConfig, session: Session
 ) -> tuple[float, dict[str, float]]:
     optimizer = torch.optim.AdamW(
         [
@@ -170,25 +180,25 @@ def _train(
 
 def _step(
     student: ConceptStudent,
-    new: NewImages,
+    new: SubTyped,
     kept: Kept,
     config: ConceptConfig,
     optimizer: torch.optim.Optimizer,
     step: int,
 ) -> dict[str, float]:
-    """Denoising of the concept's images, and the distance to what the parent says of all others."""
+    """The concept's loss, and the distance to what the parent says of everything else."""
     chance = Chance.of(config.seed, step)
     keeping = max(1, round(config.batch * config.prior_share))
-    images, prompts = new.draw(config.batch - keeping, config.concept, config.symmetric, chance)
-    learned = student.learning(images, prompts, chance)
+    told = new.draw(config.batch - keeping, config.concept, config.kind_of, config.symmetric, chance)
+    learned = student.learning(told, config.sharpness, chance)
     images, prompts = kept.draw(keeping, config.symmetric, chance)
     held = student.keeping(images, prompts, chance)
-    loss = learned.mean() + config.prior * held.mean()
+    loss = learned + config.prior * held.mean()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(student.trained, 1.0)
     optimizer.step()
-    return {"loss": float(learned.detach().mean()), "forgetting": float(held.detach().mean())}
+    return {"loss": float(learned.detach()), "forgetting": float(held.detach().mean())}
 
 
 def _checkpoint(

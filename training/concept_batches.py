@@ -11,7 +11,6 @@ import torch
 from training.data import Examples, dihedral, random_caption
 from training.methods.method import Chance
 from training.session import Session
-from training.sublabels import SubLabelled
 from vouch.captions import Vocabulary
 from vouch.pipelines import Generator
 
@@ -26,24 +25,33 @@ BARE = 0.6
 
 
 @dataclass(frozen=True)
-class NewImages:
-    """Images uint8 [N, 3, H, W] of the concept, with the attributes that the generator knows."""
+class Told:
+    """Some images uint8 [N, 3, H, W] of the class, each with its caption as the concept and as the class, and whether
+    it is the concept, bool [N]."""
+
+    images: torch.Tensor
+    as_concept: list[str]
+    as_class: list[str]
+    yes: torch.Tensor
+
+
+@dataclass(frozen=True)
+class SubTyped:
+    """Images uint8 [N, 3, H, W] of the class with the attributes that the generator knows; the rows that are the
+    concept, and those that are not."""
 
     images: torch.Tensor
     attributes: tuple[dict[str, str], ...]
+    yes: tuple[int, ...]
+    no: tuple[int, ...]
 
-    @classmethod
-    def of(cls, found: SubLabelled, rows: torch.Tensor, vocabulary: Vocabulary) -> NewImages:
-        attributes = tuple(known(vocabulary, found.attributes[row]) for row in rows.tolist())
-        return cls(found.images[rows], attributes)
-
-    def draw(
-        self, count: int, concept: str, symmetric: bool, chance: Chance
-    ) -> tuple[torch.Tensor, list[str]]:
-        """Images and their captions."""
-        rows = [chance.rng.randrange(len(self.images)) for _ in range(count)]
-        captions = [random_caption(concept, self.attributes[row], chance.rng, BARE) for row in rows]
-        return _turned(self.images[rows], symmetric, chance), captions
+    def draw(self, count: int, concept: str, kind_of: str, symmetric: bool, chance: Chance) -> Told:
+        """As many of either side."""
+        yes = torch.arange(count) % 2 == 0
+        rows = [chance.rng.choice(self.yes if side else self.no) for side in yes.tolist()]
+        said = [random_caption("", self.attributes[row], chance.rng, BARE) for row in rows]
+        images = _turned(self.images[rows], symmetric, chance)
+        return Told(images, [concept + rest for rest in said], [kind_of + rest for rest in said], yes)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from training.concept_batches import Told
 from training.methods.method import Chance
 from training.objectives import denoising
+from training.objectives.concept import concept_loss
 from training.student import ADAPTER, Noised, Student
 from training.words import NewWord
 
@@ -22,10 +25,11 @@ class ConceptStudent(Student):
         super().__init__(base, parent, reward, rank)
         self.word = NewWord(self.pipe.tokenizer, self.pipe.text_encoder, concept, kind_of)
 
-    def learning(self, images: torch.Tensor, prompts: Sequence[str], chance: Chance) -> torch.Tensor:
-        """The denoising error of images uint8 [N, 3, H, W] of the concept, [N], with gradients."""
-        noised = self._noised(images, prompts, chance)
-        return denoising.per_sample_error(self.says(noised), noised.wanted)
+    def learning(self, told: Told, sharpness: float, chance: Chance) -> torch.Tensor:
+        """The loss of the concept, with gradients."""
+        noised = self._noised(told.images, told.as_concept, chance)
+        old = self.parent_says(replace(noised, embedded=self.embed(told.as_class)))
+        return concept_loss(self.says(noised), old, noised.wanted, told.yes, sharpness=sharpness)
 
     def keeping(self, images: torch.Tensor, prompts: Sequence[str], chance: Chance) -> torch.Tensor:
         """How far it has moved from what its parent says of images of other concepts, [N], with gradients.

@@ -152,7 +152,10 @@ class ConceptLearning(Recipe):
     )
     least: int = Field(10, ge=2, description="sub-labels of yes, and of no, below which nothing is learned")
     sure: float = Field(
-        0.8, gt=0.5, lt=1, description="probability above which an image without a sub-label counts as one"
+        0.8, gt=0.5, lt=1, description="how sure the head must be of an image that has no sub-label"
+    )
+    sharpness: float = Field(
+        1.5, gt=0, description="how far it goes from the class to the concept; 1: as far as the images"
     )
     rank: int = Field(16, ge=1, description="rank of the LoRA that is merged in the end")
     steps: int = Field(300, ge=1, description="steps")

@@ -204,11 +204,11 @@ def _head(taught: dict[str, float], out: Path, real: Path) -> dict[str, Figure]:
     cells = [
         row.get(COLUMN) for row, label in zip(train.hidden, train.labels, strict=True) if label == KIND_OF
     ]
-    right = np.array([cells[int(row)] == VALUE for row in told])
+    right = np.array([(cells[int(row)] == VALUE) == (likely > 0.5) for row, likely in told.items()])
     return {
         "sub_labels": Figure(taught["sub_labels_yes"] + taught["sub_labels_no"], "images"),
         "head_accuracy": Figure(taught["head_accuracy"], "share"),
-        "pseudo_labelled": Figure(taught["pseudo_labelled"], "images"),
+        "pseudo_labelled": Figure(float(len(told)), "images"),
         "pseudo_labelled_right": _share(right),
         "train_seconds": Figure(taught["train_seconds"], "s"),
     }

@@ -16,6 +16,7 @@ from training.concept_batches import Kept
 from training.concept_student import ConceptStudent
 from training.data import load_examples
 from training.methods.method import Chance
+from training.objectives.concept import concept_loss
 from training.session import Progress, Session
 from training.sublabels import read_sub_labels
 from training.subtype import features_of, learn_head
@@ -95,6 +96,18 @@ def test_a_head_learns_from_few_sub_labels_and_says_how_good_it_is(world: Path) 
     assert ((head.probability(features) > 0.5) == truth).all()
     guess = learn_head(np.random.default_rng(0).normal(size=(40, 8)), np.arange(40) % 2 == 0, seed=0)
     assert guess.accuracy < 0.8
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 2.5])
+def test_the_loss_goes_as_far_from_class_to_concept_as_it_is_told(sharpness: float) -> None:
+    """The class's mean is 3, the concept's 4, the others' 2: the optimum is 3 + s."""
+    yes = torch.tensor([True, False])
+    wanted = torch.tensor([4.0, 2.0]).view(2, 1, 1, 1)
+    for output, at_rest in ((3.0 + sharpness, True), (3.0, False)):
+        said = torch.full((2, 1, 1, 1), output, requires_grad=True)
+        concept_loss(said, torch.full_like(said, 3.0).detach(), wanted, yes, sharpness=sharpness).backward()
+        assert said.grad is not None
+        assert (float(said.grad.sum().abs()) < 1e-5) == at_rest
 
 
 def test_keeping_costs_nothing_at_first_and_something_once_it_has_moved(world: Path) -> None:
