@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from training import checkpoint
@@ -21,9 +22,10 @@ from training.data import Examples, load_examples
 from training.methods.method import Chance
 from training.session import Session
 from training.sublabels import SubLabelled, check_enough, joined, load_sub_labels, read_sub_labels
-from training.subtype import features_of, learn_head
+from training.subtype import best_head, features_of
 from vouch.captions import Vocabulary
 from vouch.errors import FailedPrecondition
+from vouch.networks.attributes import AttributeNet
 from vouch.pipelines import DEFAULTS_FILE, load_generator
 from vouch.recipes import ConceptLearning
 
@@ -40,7 +42,9 @@ class ConceptConfig(ConceptLearning):
     parent: Path | None = None
     """A LoRA folder upon `base` to go on from."""
     reward: Path
-    """The ensemble whose features the head reads."""
+    """The ensemble whose features the head may read."""
+    rater: Path | None = None
+    """An attribute network whose features it may read instead, if they tell the sub-types better."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +103,9 @@ def gather(config: ConceptConfig, data: Examples | None, folder: Path) -> SubLab
 
 def belonging(student: ConceptStudent, found: SubLabelled, config: ConceptConfig) -> Belonging:
     """Sub-labelled images by their sub-label; of the others those that the head is sure of."""
-    features = features_of(student.reward, found.images, config.symmetric)
-    told = found.told
-    head = learn_head(features[told], (found.said[told] > 0.5).numpy(), config.seed)
-    likely = torch.from_numpy(head.probability(features)).float()
+    seen = _seen(student, found, config)
+    name, head = best_head(seen, found.told, (found.said[found.told] > 0.5).numpy(), config.seed)
+    likely = torch.from_numpy(head.probability(seen[name])).float()
     untold = found.said.isnan()
     sides = (untold & (likely > config.sure), untold & (likely < 1 - config.sure))
     pseudo = sides[0] | sides[1]
@@ -123,6 +126,15 @@ def belonging(student: ConceptStudent, found: SubLabelled, config: ConceptConfig
         {row: round(float(likely[row]), 4) for row in _rows(pseudo)},
         figures,
     )
+
+
+def _seen(student: ConceptStudent, found: SubLabelled, config: ConceptConfig) -> dict[str, np.ndarray]:
+    """The images as each network at hand sees them."""
+    networks = {"reward": ([member.backbone for member in student.reward.members], student.reward.size)}
+    if config.rater is not None:
+        rater = AttributeNet.load(config.rater)
+        networks["rater"] = ([rater.backbone], rater.size)
+    return {name: features_of(*network, found.images) for name, network in networks.items()}
 
 
 def _rows(chosen: torch.Tensor) -> tuple[int, ...]:

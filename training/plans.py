@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import vouch
 from training.data import digest_of
 from training.inputs import freeze
 from training.sublabels import freeze_sub_labels
@@ -18,6 +19,9 @@ from vouch.recipes import Asked
 from vouch.records import Run, Version
 from vouch.registry import Registry
 from vouch.state import StateFolder
+
+RATER = Path(vouch.__file__).parent / "starter" / "rater"
+"""The attribute network that ships."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,7 @@ def _concept(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> P
         "base": str(store.registry.open(store.base(parent).digest)),
         "parent": str(store.registry.open(parent.digest)) if parent.format == "lora" else None,
         "reward": str(store.registry.open(reward.digest)),
+        "rater": str(RATER) if RATER.is_dir() else None,
     }
     lineage = {
         "base": store.base(parent).digest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vouch.networks.backbone import to_input
-from vouch.networks.reward import RewardEnsemble
+from vouch.networks.backbone import Backbone, to_input
 
 FOLDS = 5
 STRENGTH = 0.01
@@ -52,18 +52,30 @@ def _classifier() -> Any:
     )
 
 
+def best_head(
+    seen: Mapping[str, np.ndarray], told: torch.Tensor, concept: np.ndarray, seed: int
+) -> tuple[str, Head]:
+    """The head upon the one of several networks' features [N, D] that tells held-out sub-labels apart best, with the
+    network's name; `concept` is of the rows `told`."""
+    heads = {name: learn_head(features[told], concept, seed) for name, features in seen.items()}
+    return max(heads.items(), key=lambda named: named[1].auroc)
+
+
 @torch.no_grad()
 def features_of(
-    reward: RewardEnsemble, images: torch.Tensor, symmetric: bool, batch: int = 128
+    networks: Sequence[Backbone], size: int, images: torch.Tensor, batch: int = 128
 ) -> np.ndarray:
-    """What the backbones of the reward's members see in uint8 images [N, 3, H, W]: [N, D]. Of symmetric images the mean
-    over flips and turns, which no expert would tell apart."""
-    parts = [_seen(reward, images[i : i + batch], symmetric) for i in range(0, len(images), batch)]
+    """What networks see in uint8 images [N, 3, H, W]: mean and deviation of every channel of every block, [N, D]. The
+    blocks before the last know more of a sub-type than the last, which has learned to forget all but its own labels."""
+    parts = [_seen(networks, to_input(images[i : i + batch], size)) for i in range(0, len(images), batch)]
     return torch.cat(parts).numpy()
 
 
-def _seen(reward: RewardEnsemble, images: torch.Tensor, symmetric: bool) -> torch.Tensor:
-    turned = [torch.rot90(images, turn, (2, 3)) for turn in range(4)] if symmetric else [images]
-    views = [*turned, *(view.flip(3) for view in turned)] if symmetric else turned
-    inputs = [to_input(view, reward.size) for view in views]
-    return torch.stack([torch.cat([m.backbone(x) for m in reward.members], 1) for x in inputs]).mean(0)
+def _seen(networks: Sequence[Backbone], inputs: torch.Tensor) -> torch.Tensor:
+    found = []
+    for network in networks:
+        level = inputs
+        for block in (network.stem, *network.blocks):
+            level = block(level)
+            found += [level.mean((2, 3)), level.flatten(2).std(2)]
+    return torch.cat(found, 1)

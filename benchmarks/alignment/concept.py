@@ -80,7 +80,8 @@ def measured(folder: Path, seconds: float, seed: int, real: Path) -> dict[str, F
 def teach(out: Path, seconds: float, seed: int, real: Path) -> dict[str, float]:
     """The generator that learned the concept, in `out`, and the figures of its training."""
     config = ConceptConfig(
-        out=out / "generator", base=STARTER / "generator", reward=STARTER / "reward", concept=CONCEPT,
+        out=out / "generator", base=STARTER / "generator", reward=STARTER / "reward",
+        rater=STARTER / "rater", concept=CONCEPT,
         kind_of=KIND_OF, data=real / "train.parquet", column=COLUMN, value=VALUE, others=(OTHER,),
         most=SUB_LABELS, steps=100_000, minutes=seconds / 60, seed=seed, threads=torch.get_num_threads(),
     )  # fmt: skip

@@ -19,7 +19,7 @@ from training.methods.method import Chance
 from training.objectives.concept import concept_loss
 from training.session import Progress, Session
 from training.sublabels import read_sub_labels
-from training.subtype import features_of, learn_head
+from training.subtype import best_head, features_of, learn_head
 from training.words import NewWord
 from vouch import images as codec
 from vouch.captions import Vocabulary
@@ -89,8 +89,12 @@ def test_a_word_begins_as_the_word_that_it_is_a_kind_of(world: Path) -> None:
 def test_a_head_learns_from_few_sub_labels_and_says_how_good_it_is(world: Path) -> None:
     examples = load_examples(world / "cells.parquet")
     found = read_sub_labels(examples, "neutrophil", "subtype", "bright").limited(16, seed=0)
-    features = features_of(RewardEnsemble.load(world / "reward"), found.images, symmetric=True)
-    head = learn_head(features[found.told], (found.said[found.told] > 0.5).numpy(), seed=0)
+    reward = RewardEnsemble.load(world / "reward")
+    features = features_of([member.backbone for member in reward.members], reward.size, found.images)
+    noise = np.random.default_rng(0).normal(size=features.shape)
+    concept = (found.said[found.told] > 0.5).numpy()
+    name, head = best_head({"noise": noise, "reward": features}, found.told, concept, seed=0)
+    assert name == "reward"
     truth = read_sub_labels(examples, "neutrophil", "subtype", "bright").said.numpy()
     assert (head.accuracy, head.auroc) == (1.0, 1.0)
     assert ((head.probability(features) > 0.5) == truth).all()
