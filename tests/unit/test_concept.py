@@ -18,6 +18,7 @@ from training.data import load_examples
 from training.methods.method import Chance
 from training.objectives.concept import concept_loss
 from training.session import Progress, Session
+from training.student import Student
 from training.sublabels import read_sub_labels
 from training.subtype import best_head, features_of, learn_head
 from training.words import NewWord
@@ -100,6 +101,21 @@ def test_a_head_learns_from_few_sub_labels_and_says_how_good_it_is(world: Path) 
     assert ((head.probability(features) > 0.5) == truth).all()
     guess = learn_head(np.random.default_rng(0).normal(size=(40, 8)), np.arange(40) % 2 == 0, seed=0)
     assert guess.accuracy < 0.8
+
+
+def test_an_aligned_generator_learns_on_from_where_it_was(world: Path, tmp_path: Path) -> None:
+    aligned = Student(world / "base", None, world / "reward", 2)
+    with torch.no_grad():
+        for parameter in aligned.trained:
+            parameter.add_(0.1)
+    aligned.save(tmp_path / "lora")
+    config = ask(world, tmp_path, parent=tmp_path / "lora", lr=0.0, word_lr=0.0, steps=1)
+    fit(config, Session(tmp_path / "run"))
+    base, lora, concept = (
+        load_generator(*folders).generate(["neutrophil"], [0], 2, 2.0).astype(int)
+        for folders in ((world / "base",), (tmp_path / "lora", world / "base"), (config.out,))
+    )
+    assert np.abs(lora - concept).max() <= 2 < np.abs(lora - base).max()
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 2.5])
