@@ -163,10 +163,47 @@ class Alignment(Recipe):
     checkpoint_every: int = Field(20, ge=1)
 
 
+class ConceptLearning(Recipe):
+    """A sub-type of one of the generator's classes, from experts' sub-labels (arXiv 2306.12438, algorithm 4)."""
+
+    concept: str = Field(min_length=1, description="the new word, such as 'band neutrophil'")
+    kind_of: str = Field(min_length=1, description="the class that it is a sub-type of, such as 'neutrophil'")
+    data: Path | None = Field(
+        None, description="labelled real images: of the class, to learn from, and of the others, to keep them"
+    )
+    column: str | None = Field(None, description="column of data with the sub-labels; else they are ratings")
+    value: str | None = Field(None, description="what the column says of the new concept")
+    others: tuple[str, ...] = Field(
+        (), description="what it says of images that are not; default: anything else but the value"
+    )
+    most: int | None = Field(
+        None, ge=1, description="learn from so many of the sub-labels at the most, drawn at random"
+    )
+    least: int = Field(10, ge=2, description="sub-labels of yes, and of no, below which nothing is learned")
+    sure: float = Field(
+        0.8, gt=0.5, lt=1, description="how sure the head must be of an image that has no sub-label"
+    )
+    sharpness: float = Field(
+        1.5, gt=0, description="how far it goes from the class to the concept; 1: as far as the images"
+    )
+    rank: int = Field(16, ge=1, description="rank of the LoRA that is merged in the end")
+    steps: int = Field(300, ge=1, description="steps")
+    minutes: float | None = Field(None, gt=0, description="time budget over all attempts")
+    batch: int = Field(24, ge=2, description="images a step")
+    lr: float = Field(4e-4, ge=0, description="learning rate of the U-Net")
+    word_lr: float = Field(5e-3, ge=0, description="learning rate of the new word")
+    prior_share: float = Field(
+        0.33, ge=0, lt=1, description="share of a batch that keeps the other concepts as they were"
+    )
+    prior: float = Field(1.0, ge=0, description="weight of keeping the other concepts")
+    checkpoint_every: int = Field(20, ge=1)
+
+
 RECIPES: dict[str, type[Recipe]] = {
     "pretrain": Pretraining,
     "reward": RewardTraining,
     "align": Alignment,
+    "concept": ConceptLearning,
 }
 
 

@@ -308,7 +308,7 @@ class AsyncClient:
     async def start_training(
         self, kind: str, config: Mapping[str, Any] | None = None, *, request_id: str = ""
     ) -> values.Run:
-        """Queues a run: "pretrain", "reward", "align" or "evaluate"."""
+        """Queues a run: "pretrain", "reward", "align", "concept" or "evaluate"."""
         return await self._value("StartTraining", kind=kind, config=config or {}, request_id=request_id)
 
     async def get_run(self, run_id: str) -> values.Run:
