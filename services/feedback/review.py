@@ -53,16 +53,23 @@ class Review:
         scores = self._catalog.images.latest_scores([image.digest for image in fresh])
         threshold = self._settings.threshold
         chosen = choose(fresh, scores, count, threshold=threshold, chance=self._chance)
-        records = self._with_gold(chosen, rater, kind, label)
+        records = self._with_gold(chosen, rater, kind, label, generator)
         return [(record, self._blobs.get(record.digest)) for record in records]
 
     def _with_gold(
-        self, chosen: list[ImageRecord], rater: str, kind: RaterKind, label: str | None
+        self,
+        chosen: list[ImageRecord],
+        rater: str,
+        kind: RaterKind,
+        label: str | None,
+        generator: str | None,
     ) -> list[ImageRecord]:
         """Some of the chosen give way to images that show how reliable the rater is."""
         images = self._catalog.images
         real = list(images.next_for_review(rater, count=MAX_GOLD, kind=kind, label=label, sources=("real",)))
-        seen = list(images.rated_by(rater, kind=kind, label=label, count=MAX_GOLD))
+        seen = list(
+            images.rated_by(rater, kind=kind, label=label, generator_version=generator, count=MAX_GOLD)
+        )
         shares = self._settings.real_share, self._settings.repeat_share
         records = []
         for image in chosen:
