@@ -42,20 +42,36 @@ class Walker:
         self, prompts: Sequence[str], random: torch.Generator, last: int = 0, steer: Steer | None = None
     ) -> Walk:
         """From noise to clean latents; gradients pass the last `last` steps."""
+        noise = torch.randn((len(prompts), *self.shape), generator=random)
+        return self.walk_from(noise, prompts, random, last, steer)
+
+    def walk_from(
+        self,
+        noise: torch.Tensor,
+        prompts: Sequence[str],
+        random: torch.Generator,
+        last: int = 0,
+        steer: Steer | None = None,
+    ) -> Walk:
+        """As `walk`, from standard normal noise [N, C, h, w]; `random` is for steps that add some."""
         embedded = self._student.embed(prompts)
-        config = self._student.unet.config
-        shape = (len(prompts), config.in_channels, config.sample_size, config.sample_size)
-        x = torch.randn(shape, generator=random) * self.path.start
+        x = noise * self.path.start
         before, taken = torch.zeros_like(x), []
         for step in range(len(self.path)):
             with torch.set_grad_enabled(step >= len(self.path) - last):
                 clean = self.clean(x, step, embedded)
                 clean = steer(clean, self._noisiness(step)) if steer else clean
-                noise = torch.randn(shape, generator=random)
+                noise = torch.randn(x.shape, generator=random)
                 after = advance(self._rows(step, len(prompts)), x, clean, before, noise)
             taken.append(Taken(step, x.detach(), after.detach()))
             x, before = after, clean
         return Walk(x, tuple(taken))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image's latents."""
+        config = self._student.unet.config
+        return config.in_channels, config.sample_size, config.sample_size
 
     def clean(
         self, x: torch.Tensor, step: int, embedded: torch.Tensor, of_parent: bool = False

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+PBC64 = Path("../shared/data/pbc64")
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "reward_weighted": {"lr": 4e-4, "beta": 0.3},
     "reward_gradient": {},
+    "reward_weighted": {"lr": 4e-4, "beta": 0.3, "caution": 0.0},
+    "real": {"lr": 4e-4},
     "draft": {"sample_steps": 6, "gradient_steps": 2, "batch": 12},
     "draft lv": {"sample_steps": 6, "views": 2, "batch": 12},
     "nft": {"strength": 0.5, "anchor": 0.0},
@@ -29,6 +32,8 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 }
 """What differs from the recipe's defaults, by method; the name's first word is the method. Of `PEER`: from those of
 its own DDPOConfig."""
+GUIDED = {"strength": 20.0, "caution": 1.0}
+"""Of ensemble guidance."""
 DEFAULT = "reward_gradient"
 PEER = "trl ddpo"
 """Trained by the trainer that users know, in an environment of its own."""
