@@ -28,6 +28,7 @@ PIXELS_S = 0.012  # of one image: decoding and PNG, on the step's cores
 IN_TIME = 3  # times its alone-time, as in `benchmarks.serving`
 SEEDS, SECONDS = (1, 2, 3, 4, 5), 300.0
 LOADS = (0.6, 0.9)  # of what the bare eager network does
+MOST_ROWS = 2 * GenerationSettings().max_batch  # every image of a step guided
 MANY = 288  # images in the line whose order is timed
 console = screen()
 
@@ -116,15 +117,18 @@ LINES: Mapping[str, Callable[[int, int], Any]] = {
 
 
 def step_seconds(kernels: Path, kind: str) -> np.ndarray:
-    """Seconds of a step by its rows, from 0 to the most that were measured. kind: "eager" or "compiled"."""
+    """Seconds of a step by its rows, up to `MOST_ROWS`. kind: "eager" or "compiled". Beyond the most rows that were
+    measured a row costs what it costs there."""
     figures = json.loads(kernels.read_text())["figures"]
     known = {
         int(name.removeprefix(f"{kind}_")): figure["value"] / 1000
         for name, figure in figures.items()
         if name.startswith(f"{kind}_") and name.removeprefix(f"{kind}_").isdigit()
     }
+    most = max(known)
+    known |= {0: 0.0, MOST_ROWS: known[most] * MOST_ROWS / most}
     rows = sorted(known)
-    return np.interp(np.arange(rows[-1] + 1), rows, [known[row] for row in rows])
+    return np.interp(np.arange(MOST_ROWS + 1), rows, [known[row] for row in rows])
 
 
 def jobs(load: float, seed: int, alone: np.ndarray) -> list[Job]:
@@ -156,7 +160,7 @@ def run(line: Any, coming: Sequence[Job], seconds: np.ndarray) -> None:
         steps += 1
         done = line.drop_done()
         line.worked(rows)
-        now += seconds[min(rows, len(seconds) - 1)] + PIXELS_S * len(done)
+        now += seconds[rows] + PIXELS_S * len(done)
         for slot in done:
             job = by_ticket[slot.ticket]
             job.left -= 1
