@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.alignment.downstream import asked
+from training.data import Examples
 from training.evaluation.downstream import Labelled, Learning, _batch, accuracy, downstream, figures, share_of
 
 LABELS = ("dark", "bright")
-SHORT = Learning(steps=20, batch=16, widths=(8, 8))
+SHORT = Learning(steps=30, batch=16, widths=(8, 8))
 
 
 def shades(count: int, seed: int, *, swapped: bool = False) -> Labelled:
@@ -61,3 +63,14 @@ def test_the_gain_is_paired_and_its_interval_covers_seeds_and_images() -> None:
     assert 0 < gain.low < gain.value < gain.high
     apart = accuracy(np.repeat([[0.0], [1.0]], 50, axis=1))
     assert (apart.low, apart.high) == (0.0, 1.0)
+
+
+def test_prompts_lend_labels_and_attributes_from_the_few_real_images_and_from_nothing_else() -> None:
+    labels = ("neutrophil", "neutrophil", "platelet")
+    attributes: tuple[dict[str, str], ...] = ({"cell_size": "big"}, {"cell_size": "small"}, {})
+    few = Examples(torch.zeros(3, 3, 2, 2), labels, attributes, ({}, {}, {}), "digest")
+    rows, prompts = asked(few, 30)
+    assert Counter(labels[row] for row in rows) == {"neutrophil": 20, "platelet": 10}
+    known = {"neutrophil", "neutrophil, cell size big", "neutrophil, cell size small", "platelet"}
+    assert set(prompts) == known
+    assert prompts[:6] == asked(few, 6)[1]  # more images are the same ones and others

@@ -22,6 +22,14 @@ def test_the_nearest_training_image_is_found() -> None:
     assert found.distance.tolist() == [1.0, 0.5]
 
 
+def test_near_is_told_against_how_near_training_images_lie_there() -> None:
+    """A copy is 0 wherever it lies; in the midst of training images that all lie close, near is nothing special."""
+    train = np.concatenate([normal(200, 0, scale=1e-3), normal(200, 1, shift=50.0)])
+    found = nearest(train, np.stack([train[0], train[300], normal(1, 2, scale=1e-3)[0]]))
+    assert found.relative[:2].tolist() == [0.0, 0.0]
+    assert found.distance[2] < 0.01 and found.relative[2] > 0.3
+
+
 def test_an_image_is_authentic_when_it_is_further_than_the_training_images_neighbour() -> None:
     train = np.array([[0.0], [1.0], [10.0]])
     assert authentic(train, np.array([[0.4], [11.0], [-2.0], [20.0]])).tolist() == [False, False, True, True]

@@ -38,6 +38,9 @@ RATES = (
 """What begins with these is a share, and has a bar."""
 
 
+GENERATED, REAL = "against real", "real against real"
+
+
 @dataclass(frozen=True)
 class Column:
     """A version's figures."""
@@ -53,7 +56,7 @@ class Pair:
 
     picture: str
     prompt: str
-    distance: float
+    relative: float
     alarmed: bool
 
 
@@ -64,11 +67,12 @@ def write_report(
     same prompts and seeds side by side."""
     source = (resources.files("training") / "evaluation" / "report.html").read_text(encoding="utf-8")
     page = Environment(autoescape=select_autoescape(default=True)).from_string(source)
-    names = list(dict.fromkeys(name for column in columns for name in column.figures))
-    rows = [(name, [_cell(name, column.figures.get(name)) for column in columns]) for name in names]
+    rows = [
+        _row(name, columns) for name in dict.fromkeys(name for column in columns for name in column.figures)
+    ]
     text = page.render(
         columns=[column.name for column in columns],
-        rows=rows,
+        rows=[row for row in rows if row is not None],
         gain=[(name, _text(name, estimate, "+")) for name, estimate in gain.items()],
         gate=gate,
         checks=[(check, _change(check)) for check in gate.checks] if gate else [],
@@ -78,6 +82,15 @@ def write_report(
         ],
     )
     write_whole(path, text.encode())
+
+
+def _row(name: str, columns: Sequence[Column]) -> tuple[str, list[dict[str, object]]] | None:
+    """A figure of every version and of real images; None for what is shown as that of real images elsewhere."""
+    if name.startswith("real ") or REAL in name:
+        return None
+    real = name.replace(GENERATED, REAL) if GENERATED in name else f"real {name}"
+    cells = [_cell(name, column.figures.get(name)) for column in columns]
+    return name.replace(f", {GENERATED}", ""), [*cells, _cell(name, columns[0].figures.get(real))]
 
 
 def _cell(name: str, estimate: Estimate | None) -> dict[str, object]:
@@ -93,15 +106,12 @@ def _cell(name: str, estimate: Estimate | None) -> dict[str, object]:
 
 def _text(name: str, estimate: Estimate, sign: str = "") -> str:
     def told(value: float) -> str:
-        return (
-            f"{100 * value:{sign}.1f}{' points' if sign else ' %'}"
-            if _is_rate(name)
-            else f"{value:{sign}.3g}"
-        )
+        return f"{100 * value:{sign}.1f}" if _is_rate(name) else f"{value:{sign}.2f}"
 
+    unit = "" if not _is_rate(name) else " points" if sign else " %"
     if estimate.low != estimate.low:
-        return told(estimate.value)
-    return f"{told(estimate.value)} ({told(estimate.low)} to {told(estimate.high)})"
+        return told(estimate.value) + unit
+    return f"{told(estimate.value)}{unit} ({told(estimate.low)} to {told(estimate.high)})"
 
 
 def _is_rate(name: str) -> bool:
@@ -118,11 +128,11 @@ def _pairs(seen: Seen) -> list[Pair]:
     found, train = seen.nearest, seen.real.train
     assert found is not None and train is not None
     pairs = []
-    for row in np.argsort(found.distance, kind="stable")[:SHOWN]:
+    for row in np.argsort(found.relative, kind="stable")[:SHOWN]:
         next_to = train.images[int(found.index[row])].permute(1, 2, 0).numpy()
         both = contact_sheet(np.stack([seen.drawn.images[row], _like(next_to, seen.drawn.images[row])]), 2)
         pairs.append(
-            Pair(_url(both), seen.drawn.prompts[row], float(found.distance[row]), bool(seen.alarmed[row]))
+            Pair(_url(both), seen.drawn.prompts[row], float(found.relative[row]), bool(seen.alarmed[row]))
         )
     return pairs
 

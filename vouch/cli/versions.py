@@ -84,7 +84,7 @@ def _evidence(found: Mapping[str, Any]) -> dict[str, Any]:
     gate = found.get("gate")
     if gate:
         told[f"against {found.get('against_name')}"] = "\n".join([gate["verdict"], *gate["reasons"]])
-    rows = [(name, *_percent(figure)) for name, figure in dict(found.get("figures", {})).items()]
+    rows = [(name, *_percent(figure)) for name, figure in sorted(dict(found.get("figures", {})).items())]
     return told | {"evidence": render.table(("figure", "#found", "95 % interval"), rows)}
 
 
