@@ -14,6 +14,7 @@ from vouch.registry import Registry
 from vouch.settings import ReviewSettings
 
 POOL = 400  # images that one call chooses from
+RECENT = 64  # images rated last: what is like them waits until the reward has learned from them
 MAX_GOLD = 50
 
 
@@ -50,9 +51,11 @@ class Review:
         fresh = self._catalog.images.next_for_review(
             rater, count=POOL, kind=kind, label=label, generator_version=generator
         )
-        scores = self._catalog.images.latest_scores([image.digest for image in fresh])
-        threshold = self._settings.threshold
-        chosen = choose(fresh, scores, count, threshold=threshold, chance=self._chance)
+        recent = self._catalog.images.rated_last(kind=kind, count=RECENT)
+        scores = self._catalog.images.latest_scores([image.digest for image in (*fresh, *recent)])
+        chosen = choose(
+            fresh, scores, count, threshold=self._settings.threshold, chance=self._chance, beside=recent
+        )
         records = self._with_gold(chosen, rater, kind, label, generator)
         return [(record, self._blobs.get(record.digest)) for record in records]
 

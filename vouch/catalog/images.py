@@ -122,6 +122,19 @@ class Images:
         with self._database.read() as connection:
             return tuple(_image(row) for row in connection.execute(query))
 
+    def rated_last(self, *, kind: RaterKind = "human", count: int = 1) -> tuple[ImageRecord, ...]:
+        """The generated images that the last `count` ratings of this kind are about, each once."""
+        ratings, images = tables.ratings, tables.images
+        last = (
+            sa.select(ratings.c.image)
+            .where(ratings.c.kind == kind)
+            .order_by(ratings.c.seq.desc())
+            .limit(count)
+        )
+        query = sa.select(images).where(images.c.digest.in_(last), images.c.source == "generated")
+        with self._database.read() as connection:
+            return tuple(_image(row) for row in connection.execute(query))
+
     def next_for_review(
         self,
         rater: str,
