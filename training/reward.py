@@ -235,13 +235,14 @@ def _train(
 
 
 def _groups(model: RewardEnsemble, recognisers: Recognisers, config: RewardConfig) -> list[dict[str, Any]]:
-    """The members learn at the full rate; a foreign backbone, which knows much, at a tenth."""
-    heads = [*model.members.parameters(), *recognisers.parameters()]
+    """Heads learn at the full rate; eyes that see well already, a parent's or a foreign backbone, at a tenth."""
+    eyes = [] if model.backbone is None else [p for p in model.backbone.parameters() if p.requires_grad]
+    if config.parent is not None and config.backbone is None:
+        eyes += [p for member in model.members for p in member.backbone.parameters()]
+    seen = set(map(id, eyes))
+    heads = [p for p in (*model.members.parameters(), *recognisers.parameters()) if id(p) not in seen]
     groups = [{"params": heads, "lr": config.lr, "peak": config.lr}]
-    if model.backbone is not None and config.fine_tune:
-        own = list(model.backbone.parameters())
-        groups.append({"params": own, "lr": config.lr / 10, "peak": config.lr / 10})
-    return groups
+    return [*groups, {"params": eyes, "lr": config.lr / 10, "peak": config.lr / 10}] if eyes else groups
 
 
 def _mode(model: RewardEnsemble, config: RewardConfig) -> None:
