@@ -1,4 +1,4 @@
-"""How far scores can be taken at their word: temperature, calibration error, reliability, discrimination."""
+"""How far scores can be taken at their word: calibration, its error, reliability, discrimination."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
 from training.evaluation.intervals import Estimate, bootstrapped, rate
+from vouch.scale import Calibration
 
 BINS = 10
 PRIOR_RATINGS = 10.0
@@ -25,43 +26,48 @@ class Bin:
     passed: Estimate
 
 
-def scores(logits: torch.Tensor, temperature: float) -> np.ndarray:
+def scores(logits: torch.Tensor, calibration: Calibration) -> np.ndarray:
     """The ensemble's probability [N] of logits [K, N]: the mean over the members."""
-    return (logits / temperature).sigmoid().mean(0).numpy()
+    return (logits / calibration.temperature + calibration.offset).sigmoid().mean(0).numpy()
 
 
-def fit_temperature(logits: torch.Tensor, wanted: torch.Tensor) -> float:
-    """The temperature that makes the ensemble's mean probability most likely (Guo et al. 2017).
+def fit_calibration(logits: torch.Tensor, wanted: torch.Tensor) -> Calibration:
+    """The temperature and offset that make the ensemble's mean probability most likely (Platt 1999).
 
-    A log-normal prior about 1 weighs as much as ten ratings: a handful that all went right would otherwise claim
-    certainty, and a certain reward has no gradient left to align with.
+    The offset takes back what pseudo-labels do to the share of passed images. Priors (log-normal about 1 that weighs
+    as much as ten ratings, standard normal) hold a handful that all went right from claiming certainty: a certain
+    reward has no gradient left to align with.
 
     Args:
         logits: [K, N] of the members.
-        wanted: [N] in [0, 1], what raters said of images that no member learned from. None give 1.
+        wanted: [N] in [0, 1], what raters said of images that no member learned from. None change nothing.
     """
     if not len(wanted):
-        return 1.0
-    grid = torch.logspace(-0.7, 1.0, 60)
+        return Calibration()
+    log_temperature, offset = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+    solver = torch.optim.LBFGS([log_temperature, offset], max_iter=100, line_search_fn="strong_wolfe")
 
-    def cost(temperature: torch.Tensor) -> torch.Tensor:
-        said = (logits / temperature).sigmoid().mean(0).clamp(1e-4, 1 - 1e-4)
-        return (
-            F.binary_cross_entropy(said, wanted, reduction="sum")
-            + PRIOR_RATINGS * temperature.log().pow(2) / 2
-        )
+    def cost() -> torch.Tensor:
+        solver.zero_grad()
+        said = (logits / log_temperature.exp() + offset).sigmoid().mean(0).clamp(1e-4, 1 - 1e-4)
+        fit = F.binary_cross_entropy(said, wanted, reduction="sum")
+        prior = PRIOR_RATINGS * log_temperature.pow(2) / 2 + offset.pow(2) / 2
+        total = fit + prior.sum()
+        total.backward()
+        return total
 
-    return float(grid[int(torch.stack([cost(t) for t in grid]).argmin())])
+    solver.step(cost)
+    return Calibration(temperature=float(log_temperature.detach().exp()), offset=float(offset.detach()))
 
 
 def crossed_scores(logits: torch.Tensor, wanted: torch.Tensor) -> np.ndarray:
-    """Scores [N] of which none was made with a temperature that its own rating helped to fit.
+    """Scores [N] of which none was made with a calibration that its own rating helped to fit.
 
-    Each half of the images lends its temperature to the other, so that all of them can measure.
+    Each half of the images lends its calibration to the other, so that all of them can measure.
     """
     middle = len(wanted) // 2
-    first = scores(logits[:, :middle], fit_temperature(logits[:, middle:], wanted[middle:]))
-    second = scores(logits[:, middle:], fit_temperature(logits[:, :middle], wanted[:middle]))
+    first = scores(logits[:, :middle], fit_calibration(logits[:, middle:], wanted[middle:]))
+    second = scores(logits[:, middle:], fit_calibration(logits[:, :middle], wanted[:middle]))
     return np.concatenate([first, second])
 
 

@@ -16,7 +16,7 @@ import torch
 
 from training import checkpoint
 from training.attributes import half_of
-from training.calibration import fit_temperature
+from training.calibration import fit_calibration
 from training.data import Examples, load_examples
 from training.ema import Ema
 from training.inputs import Rated, frozen_kinds, load_pairs, load_rated
@@ -235,13 +235,14 @@ def _train(
 
 
 def _groups(model: RewardEnsemble, recognisers: Recognisers, config: RewardConfig) -> list[dict[str, Any]]:
-    """The members learn at the full rate; a foreign backbone, which knows much, at a tenth."""
-    heads = [*model.members.parameters(), *recognisers.parameters()]
+    """Heads learn at the full rate; eyes that see well already, a parent's or a foreign backbone, at a tenth."""
+    eyes = [] if model.backbone is None else [p for p in model.backbone.parameters() if p.requires_grad]
+    if config.parent is not None and config.backbone is None:
+        eyes += [p for member in model.members for p in member.backbone.parameters()]
+    seen = set(map(id, eyes))
+    heads = [p for p in (*model.members.parameters(), *recognisers.parameters()) if id(p) not in seen]
     groups = [{"params": heads, "lr": config.lr, "peak": config.lr}]
-    if model.backbone is not None and config.fine_tune:
-        own = list(model.backbone.parameters())
-        groups.append({"params": own, "lr": config.lr / 10, "peak": config.lr / 10})
-    return groups
+    return [*groups, {"params": eyes, "lr": config.lr / 10, "peak": config.lr / 10}] if eyes else groups
 
 
 def _mode(model: RewardEnsemble, config: RewardConfig) -> None:
@@ -294,19 +295,27 @@ def _compared(model: RewardEnsemble, member: torch.nn.Module, pair: Comparison) 
 def _calibrate(
     model: RewardEnsemble, rated: Rated | None, held: list[int], out: Path, folder: Path
 ) -> dict[str, float]:
-    """Fits the temperature on all that was held out, and writes down what these images say of the ensemble."""
+    """Fits the scale on all that was held out, and writes down what these images say of the ensemble."""
     if rated is None or not held:
         return {}
     logits, targets = member_logits(model, rated, held), rated.targets(model.criteria)[held]
-    known = ~targets[:, 0].isnan()
-    temperature = fit_temperature(logits[:, known, 0], targets[known, 0])
-    model.scale = Scale(temperature=temperature, calibrated_on=int(known.sum()), raters=frozen_kinds(folder))
+    known = ~targets.isnan()
+    fitted = [
+        fit_calibration(logits[:, known[:, c], c], targets[known[:, c], c]) for c in range(targets.shape[1])
+    ]
+    model.scale = Scale(
+        verdict=fitted[0],
+        criteria=dict(zip(model.criteria, fitted[1:], strict=True)),
+        calibrated_on=int(known[:, 0].sum()),
+        raters=frozen_kinds(folder),
+    )
+    figures = {"temperature": fitted[0].temperature, "offset": fitted[0].offset}
     found = RewardEvidence.of(logits, targets, model.criteria)
     if found is None:
-        return {"temperature": temperature}
+        return figures
     out.mkdir(parents=True, exist_ok=True)
     found.write(out, model.scale)
-    return {"temperature": temperature, **found.figures()}
+    return {**figures, **found.figures()}
 
 
 @torch.no_grad()

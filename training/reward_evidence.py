@@ -25,7 +25,7 @@ FORMAT = "reward-evidence-1"
 class RewardEvidence:
     """Figures on rated images that no member learned from.
 
-    Each score was made with a temperature fitted without its own rating. `perfect_ece` is the calibration error that
+    Each score was made with a calibration fitted without its own rating. `perfect_ece` is the calibration error that
     exactly true scores would show on so few images; criteria whose answers are all alike have no AUROC.
     """
 
@@ -43,7 +43,7 @@ class RewardEvidence:
         """None where no verdict is known.
 
         Args:
-            logits: [K, N, 1 + C] of the members at temperature 1, the verdict first.
+            logits: [K, N, 1 + C] of the members, not calibrated, the verdict first.
             targets: [N, 1 + C] what raters said, in [0, 1], nan where open.
         """
         score, wanted = _known(logits[:, :, 0], targets[:, 0])

@@ -22,7 +22,7 @@ REAL_PASS_RATE = 0.93
 PER_CLASS = 100
 RATER = {"half": "teach", "seed": 5, "widths": (24, 48, 96, 128), "steps": 700}
 JUDGE = {"half": "judge", "seed": 11, "widths": (32, 64, 128, 192), "steps": 800}
-REWARD = {"half": "teach", "seed": 1, "steps": 260}
+REWARD = {"half": "teach", "seed": 1, "steps": 600, "lr": 3e-3}
 
 Job = Callable[[str, dict[str, Any], Path], dict[str, Any]]
 """Runs a loop by the name of its kind, with its config, in a folder; returns its figures."""

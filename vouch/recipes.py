@@ -86,7 +86,7 @@ class RewardTraining(Recipe):
         None,
         description="folder of a transformers vision model (DINOv2, RAD-DINO, …) in place of small networks of its own",
     )
-    fine_tune: bool = Field(False, description="let the backbone learn too, at a tenth of the rate")
+    fine_tune: bool = Field(False, description="let the backbone learn too")
     views: int = Field(4, ge=1, description="augmented copies of an image that a frozen backbone sees")
     size: int | None = Field(
         None, ge=16, description="resize to so many pixels square; default: 64, a backbone's own size"
@@ -94,7 +94,9 @@ class RewardTraining(Recipe):
     widths: tuple[int, ...] = (24, 48, 96, 128)
     steps: int = Field(200, ge=1, description="steps")
     batch: int = Field(64, ge=4, description="images a step")
-    lr: float = Field(2e-3, gt=0, description="learning rate")
+    lr: float = Field(
+        2e-3, gt=0, description="learning rate of heads; what was learned before goes on at a tenth"
+    )
     weight_decay: float = Field(0.05, ge=0)
     real_share: float = Field(
         0.4, ge=0, le=1, description="share of a batch that is real or swapped when there are ratings too"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +20,55 @@ NAME = "plausibility-1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale:
-    """Example: ``Scale(temperature=1.3, calibrated_on=400, raters={"human": 2000})``."""
+class Calibration:
+    """What a logit becomes before it is a probability: logit / temperature + offset (Platt 1999; Guo et al. 2017)."""
 
     temperature: float = 1.0
-    """What every logit is divided by (Guo et al. 2017)."""
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Example: ``Scale(verdict=Calibration(temperature=1.3), calibrated_on=400, raters={"human": 2000})``."""
+
+    verdict: Calibration = Calibration()
+    criteria: Mapping[str, Calibration] = field(default_factory=dict)
+    """A criterion that is not named is calibrated by the verdict's temperature alone."""
     calibrated_on: int = 0
-    """Rated images, held out of training, on which the temperature was fitted; 0: never."""
+    """Rated images, held out of training, on which all this was fitted; 0: never."""
     raters: Mapping[str, int] = field(default_factory=dict)
     """Whose ratings taught it, with their number: human, simulated."""
 
     @property
     def meaning(self) -> str:
         """One sentence for people."""
-        simulated = set(self.raters) == {"simulated"}
-        who = "a simulated rater" if simulated else "an expert"
+        who = "a simulated rater" if set(self.raters) == {"simulated"} else "an expert"
         known = (
-            f"calibrated on {self.calibrated_on} held-out rated images at temperature {self.temperature:.2f}"
+            f"calibrated on {self.calibrated_on} held-out rated images (temperature {self.verdict.temperature:.2f}, "
+            f"offset {self.verdict.offset:+.2f})"
         )
         return (
             f"probability that {who} finds the image plausible for its prompt; "
             f"{known if self.calibrated_on else 'not calibrated: no rating was held out'}"
         )
 
+    def of_criterion(self, name: str) -> Calibration:
+        return self.criteria.get(name, Calibration(temperature=self.verdict.temperature))
+
     def as_json(self) -> dict[str, Any]:
-        return {
-            "name": NAME,
-            "meaning": self.meaning,
-            "temperature": self.temperature,
-            "calibrated_on": self.calibrated_on,
-            "raters": dict(self.raters),
-        }
+        return {"name": NAME, "meaning": self.meaning, **asdict(self)}
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Scale:
         """From the content of ``reward.json``; versions before scales state their temperature only."""
-        told = config.get("scale", {})
+        told = config.get("scale")
+        if told is None:
+            return cls(verdict=Calibration(temperature=float(config.get("temperature", 1.0))))
         return cls(
-            temperature=float(config.get("temperature", 1.0)),
-            calibrated_on=int(told.get("calibrated_on", 0)),
-            raters=dict(told.get("raters", {})),
+            verdict=Calibration(**told["verdict"]),
+            criteria={name: Calibration(**one) for name, one in told["criteria"].items()},
+            calibrated_on=int(told["calibrated_on"]),
+            raters=dict(told["raters"]),
         )
 
 

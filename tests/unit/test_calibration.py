@@ -14,7 +14,7 @@ from training import calibration
 from training.reward_evidence import RewardEvidence
 from vouch.errors import InvalidInput
 from vouch.networks.reward import RewardEnsemble
-from vouch.scale import Scale, read_scale
+from vouch.scale import Calibration, Scale, read_scale
 
 CRITERIA = ("cell_size", "granules")
 
@@ -29,13 +29,19 @@ def rated(count: int, sharpness: float = 1.0) -> tuple[torch.Tensor, torch.Tenso
     return logits[None, :, None].expand(2, count, 3).clone(), targets
 
 
-def test_the_temperature_takes_back_what_is_overconfident() -> None:
+def test_calibration_takes_back_what_is_overconfident_and_shifted() -> None:
     logits, targets = rated(4000, sharpness=0.5)
-    assert calibration.fit_temperature(logits[:, :, 0], targets[:, 0]) == pytest.approx(2.0, rel=0.1)
-    assert calibration.fit_temperature(logits[:, :0, 0], targets[:0, 0]) == 1.0
+    found = calibration.fit_calibration(logits[:, :, 0] + 1.0, targets[:, 0])
+    assert found.temperature == pytest.approx(2.0, rel=0.1) and found.offset == pytest.approx(-0.5, abs=0.15)
+    assert calibration.fit_calibration(logits[:, :0, 0], targets[:0, 0]) == Calibration()
 
 
-def test_no_score_is_made_with_a_temperature_that_its_own_rating_fitted() -> None:
+def test_a_handful_that_all_went_right_does_not_make_it_certain() -> None:
+    found = calibration.fit_calibration(torch.full((2, 5), 2.0), torch.ones(5))
+    assert found.temperature > 0.7 and found.offset < 1.0
+
+
+def test_no_score_is_made_with_a_calibration_that_its_own_rating_fitted() -> None:
     logits, targets = rated(400)
     before = calibration.crossed_scores(logits[:, :, 0], targets[:, 0])
     changed = targets[:, 0].clone()
@@ -46,7 +52,7 @@ def test_no_score_is_made_with_a_temperature_that_its_own_rating_fitted() -> Non
 
 def test_true_scores_have_the_calibration_error_that_chance_gives_them() -> None:
     logits, targets = rated(1000)
-    score = calibration.scores(logits[:, :, 0], 1.0)
+    score = calibration.scores(logits[:, :, 0], Calibration())
     found = calibration.calibration_error(score, targets[:, 0].numpy())
     assert found.value == pytest.approx(calibration.error_of_perfect(score), abs=0.012)
     assert found.low <= found.high
@@ -64,7 +70,7 @@ def test_a_ranking_is_as_good_as_pairs_of_passed_and_failed_say() -> None:
 def test_evidence_masks_open_questions_and_lies_beside_the_weights(tmp_path: Path) -> None:
     found = RewardEvidence.of(*rated(300), CRITERIA)
     assert found is not None and found.images == 300 and set(found.criteria) == {"cell_size"}
-    found.write(tmp_path, Scale(temperature=1.0, calibrated_on=300, raters={"simulated": 1500}))
+    found.write(tmp_path, Scale(calibrated_on=300, raters={"simulated": 1500}))
     told = json.loads((tmp_path / "evidence.json").read_text())
     assert told["auroc"]["low"] < told["auroc"]["value"] < told["auroc"]["high"]
     assert sum(one["images"] for one in told["bins"]) == 300
@@ -86,14 +92,35 @@ def test_a_version_states_its_scale_and_an_older_one_only_its_temperature(tmp_pa
 
     folder = tiny.save_reward(tmp_path / "reward", 0)
     reward = RewardEnsemble.load(folder)
-    reward.scale = Scale(temperature=1.5, calibrated_on=200, raters={"human": 900})
+    reward.scale = Scale(
+        verdict=Calibration(temperature=1.5, offset=0.3),
+        criteria={"cell_size": Calibration(offset=-1.0)},
+        calibrated_on=200,
+        raters={"human": 900},
+    )
     reward.save(folder)
     assert read_scale(folder) == RewardEnsemble.load(folder).scale == reward.scale
     assert "expert" in reward.scale.meaning and "200 held-out" in reward.scale.meaning
     config = json.loads((folder / "reward.json").read_text())
     del config["scale"]
+    config["temperature"] = 1.5
     (folder / "reward.json").write_text(json.dumps(config))
-    assert read_scale(folder) == Scale(temperature=1.5)
+    assert read_scale(folder) == Scale(verdict=Calibration(temperature=1.5))
     assert "not calibrated" in read_scale(folder).meaning
     with pytest.raises(InvalidInput, match="no reward.json"):
         read_scale(tmp_path)
+
+
+def test_logits_are_calibrated_each_by_its_own(tmp_path: Path) -> None:
+    from tests import tiny
+
+    reward = RewardEnsemble.load(tiny.save_reward(tmp_path / "reward", 0))
+    images, prompts = torch.zeros(1, 3, 32, 32), reward.encode(["monocyte"])
+    plain = reward.logits(images, prompts)
+    reward.scale = Scale(
+        verdict=Calibration(temperature=2.0), criteria={"nucleus_shape": Calibration(offset=1.0)}
+    )
+    found = reward.logits(images, prompts)
+    assert torch.allclose(found[..., 0], plain[..., 0] / 2)
+    assert torch.allclose(found[..., 1], plain[..., 1] / 2)  # cell size: the verdict's temperature alone
+    assert torch.allclose(found[..., 2], plain[..., 2] + 1)
