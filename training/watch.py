@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
+from training.evaluation.pixels import STATISTICS, statistics
 from training.pool import Pool
 from training.randomness import tensors
 from training.student import Student
 from training.walk import Walker
 from vouch.recipes import Alignment
 
-GREY = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601
 SLACK = 1e-4  # smaller gains of the validation reward are none
 
 
@@ -33,8 +34,8 @@ class Watch:
     """Keeps the best weights, and says when to stop.
 
     A higher reward is no proof of better images: one public run's reward rose while its images turned dark. So
-    brightness, contrast and colourfulness are compared with the parent's, and a step where one has gone too far does
-    not count.
+    brightness, contrast, saturation and the share of dark pixels are compared with the parent's, and a step where one
+    has gone too far does not count.
     """
 
     def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
@@ -63,7 +64,8 @@ class Watch:
     def look(self, step: int) -> Look:
         """Draws, judges, and keeps the weights if they are the best so far."""
         images, reward = self._drawn()
-        found = statistics(images)
+        seen = statistics(((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
+        found = torch.from_numpy(np.stack([seen[name] for name in STATISTICS], 1))
         self._usual = found if self._usual is None else self._usual
         shift = (found.mean(0) - self._usual.mean(0)).abs() / self._usual.std(0).clamp(min=1e-3)
         look = Look(step, reward, float(shift.max()))
@@ -95,10 +97,3 @@ class Watch:
     def resume(self, state: Mapping[str, Any]) -> None:
         self.looks = [Look(int(step), reward, drift) for step, reward, drift in state["looks"]]
         self._best, self._usual = list(state["best"]), state["usual"]
-
-
-def statistics(images: torch.Tensor) -> torch.Tensor:
-    """Brightness, contrast and colourfulness of images [N, 3, H, W] in [-1, 1]: [N, 3]."""
-    grey = (images * GREY).sum(1).flatten(1)
-    colour = (images.amax(1) - images.amin(1)).flatten(1)
-    return torch.stack([grey.mean(1), grey.std(1), colour.mean(1)], 1)

@@ -14,7 +14,7 @@ from training.pool import Pool
 from training.randomness import tensors
 from training.student import Student
 from training.walk import Walker
-from training.watch import Watch, statistics
+from training.watch import Watch
 from vouch.networks.reward import RewardEnsemble
 from vouch.recipes import Alignment
 
@@ -51,15 +51,6 @@ def move(student: Student, by: float) -> None:
     with torch.no_grad():
         for weight in student.trained:
             weight.add_(by)
-
-
-def test_a_grey_image_has_no_contrast_and_no_colour() -> None:
-    grey, red = (
-        torch.full((1, 3, 4, 4), 0.5),
-        torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4),
-    )
-    assert statistics(grey)[0].tolist() == pytest.approx([0.5, 0.0, 0.0], abs=1e-6)
-    assert statistics(red)[0].tolist() == pytest.approx([0.299 - 0.587 - 0.114, 0.0, 2.0], abs=1e-6)
 
 
 def test_the_last_member_examines_and_does_not_teach(student: Student) -> None:
