@@ -1,6 +1,9 @@
-"""Every method of alignment on the same simulated ratings, in the same time, before a judge that taught none of them.
+"""Learning from experts, measured: every method of alignment on the same simulated ratings and in the same time, before
+a judge that taught none of them; the review queue; a new concept; what a classifier gains; a planted error of the reward.
 
-python -m benchmarks.alignment --json FILE [--quick] [--work FOLDER] [--methods NAME,...] [--peers]
+    python -m benchmarks.alignment --json FILE [--quick] [--work FOLDER] [--parts A,B] [--methods A,B] [--peers]
+
+Every part also runs on its own: `python -m benchmarks.alignment.queue` and so on.
 """
 
 from __future__ import annotations
@@ -10,13 +13,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.alignment import peer
-from benchmarks.alignment.methods import measure
+from benchmarks.alignment import concept, downstream, hacked, methods, peer, queue
 from benchmarks.alignment.plan import PBC64, QUICK, Plan
-from benchmarks.alignment.world import World
+from benchmarks.alignment.world import STARTER, World
 from benchmarks.report import Report, screen
 
 console = screen()
+WITHOUT_REAL = ("methods", "queue")
+PARTS = (*WITHOUT_REAL, "hacked", "concept", "downstream")
 
 
 def main() -> None:
@@ -33,15 +37,45 @@ def main() -> None:
     parser.add_argument(
         "--peers", action="store_true", help="make the environments of trainers that others wrote"
     )
+    parser.add_argument(
+        "--parts", help=f"only these, by comma: {', '.join(PARTS)}; --quick runs methods alone"
+    )
     parser.add_argument("--methods", help="only these, by comma")
     parser.add_argument("--seconds", type=float, help="of training for every method")
     parser.add_argument("--seeds", type=int, help="how many")
     arguments = parser.parse_args()
     plan = _runnable(_plan(arguments), arguments.peers)
+    parts = arguments.parts.split(",") if arguments.parts else ["methods"] if arguments.quick else PARTS
+    if unknown := sorted(set(parts) - set(PARTS)):
+        parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     report = Report("alignment")
     with tempfile.TemporaryDirectory() as scratch:
-        measure(report, World(arguments.work or Path(scratch), plan, _real(arguments.data)))
+        for part in parts:
+            report.include(measured(part, arguments.work or Path(scratch), plan, _real(arguments.data)))
     report.finish(arguments.json, console=console)
+
+
+def measured(part: str, work: Path, plan: Plan, real: Path | None) -> Report:
+    """One part on its own. Nothing, where it needs real images and there are none."""
+    report = Report(part)
+    if real is None and part not in WITHOUT_REAL:
+        console.print(f"[yellow]{part} is left out: it needs real images.[/yellow]")
+    elif part == "methods":
+        methods.measure(report, World(work, plan, real))
+    elif part == "queue":
+        study = queue.Study(work / part, STARTER / "reward", queue.Plan())
+        return queue.measured(study, ["random", "queue"])
+    elif part == "hacked":
+        hacked.measure(report, hacked.Hacked(work / part, hacked.PLAN, real))
+    elif part == "concept":
+        assert real is not None
+        for name, figure in concept.measured(work / part, plan.seconds, 0, real).items():
+            report.add(name, figure)
+    else:
+        assert real is not None
+        source = downstream.Source(downstream.STARTER, work / part)
+        return downstream.measured(source, real, downstream.COUNT, "test")
+    return report
 
 
 def _real(folder: Path) -> Path | None:

@@ -30,6 +30,7 @@ UNGUARDED: dict[str, Any] = {
     "anchor": 0.0, "doubt": 0.0, "diversity": 0.0, "caution": 0.0, "drift": 1e9, "patience": 10_000,
 }  # fmt: skip
 REWARD_STEPS = 60
+PLAN = Plan(rated=400, judged=256, seconds=90.0)
 
 
 class Hacked(World):
@@ -96,8 +97,10 @@ def main() -> None:
     given = parser.parse_args()
     report = Report("hacked")
     with tempfile.TemporaryDirectory() as scratch:
-        plan = QUICK if given.quick else Plan(rated=400, judged=256, seconds=90.0)
-        measure(report, Hacked((given.work or Path(scratch)) / "hacked", plan, given.data))
+        measure(
+            report,
+            Hacked((given.work or Path(scratch)) / "hacked", QUICK if given.quick else PLAN, given.data),
+        )
     report.finish(given.json)
 
 
