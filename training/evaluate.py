@@ -91,7 +91,7 @@ class EvaluateConfig(BaseModel):
     """Whether classifiers are trained on the images: minutes, and it needs `train`."""
     downstream_share: float = Field(0.1, gt=0, le=1)
     """Of the real training images that the classifiers learn from."""
-    downstream_steps: int = Field(600, ge=10)
+    downstream_steps: int = Field(400, ge=10)
     downstream_seeds: int = Field(3, ge=1)
 
     @model_validator(mode="after")

@@ -42,8 +42,9 @@ SAMPLER, STEPS, GUIDANCE = "dpm++2m", 12, 2.0
 BARE = 0.3
 """Of the prompts, those without attributes."""
 FIRST_SEED, BATCH = 700_000_000, 30
-LEARNING = Learning(steps=600, synthetic_share=1.0, real_only_after=0.5)
-"""First generated images alone, then real ones alone (RoentGen-v2); the real ones alone learn as long in all."""
+LEARNING = Learning(steps=400, synthetic_share=0.5)
+"""Half of every batch is generated. Learning from generated images alone first, as RoentGen-v2 does, read 6 points
+fewer of the validation split rightly than real images alone did (300 steps, images drawn without guidance)."""
 SEEDS = (0, 1, 2)
 
 

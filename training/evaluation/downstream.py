@@ -44,9 +44,9 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Learning:
-    """How every classifier learns; chosen where the real images alone did best, on images that measure nothing."""
+    """How every classifier learns."""
 
-    steps: int = 600
+    steps: int = 400
     batch: int = 64
     lr: float = 3e-3
     widths: tuple[int, ...] = (16, 32, 64, 128)
