@@ -1,5 +1,5 @@
 """Learning from experts, measured: every method of alignment on the same simulated ratings and in the same time, before
-a judge that taught none of them; the review queue; a new concept; what a classifier gains; a planted error of the reward.
+a judge that taught none of them; the review queue; a new concept; what a classifier gains; a reward's planted error.
 
     python -m benchmarks.alignment --json FILE [--quick] [--work FOLDER] [--parts A,B] [--methods A,B] [--peers]
 

@@ -87,6 +87,16 @@ class Heads:
         mean, std = found.mean(0).numpy(), found[:, :, 0].std(0, unbiased=False).numpy()
         return Scores(mean[:, 0], std, {name: mean[:, 1 + i] for i, name in enumerate(self.model.criteria)})
 
+    @torch.inference_mode()
+    def hidden(self, seen: Seen) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the parent's last layer sees [K, N, H], and the logits that it makes of it [K, N, 1 + criteria]."""
+        hidden, logits = [], []
+        for member, features in zip(self.model.members, seen.features, strict=True):
+            said = member.prompt(seen.prompts)
+            hidden.append(member.head[:-1](torch.cat([features, said, features * said], dim=1)))
+            logits.append(member.head[-1](hidden[-1]))
+        return torch.stack(hidden), torch.stack(logits)
+
     def _logits(self, features: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         """Features [K, N, D] and encoded prompts [K, N, P] to [K, N, 1 + criteria]: all members at once."""
 

@@ -1,7 +1,8 @@
 """How many ratings the review queue needs for what random choice reaches.
 
-Both choose from one pool of the starter's images; one simulated pathologist answers, with errors; the heads of the
-reward learn from the answers by one recipe; one held-out set measures. The queue is the code that the service runs.
+Both choose from one pool of the starter's images; one simulated pathologist answers, with errors;
+upon the reward's frozen features its last layers learn from the answers, each round anew from their parent's; one
+held-out set measures. The queue is the code that the service runs.
 
 python -m benchmarks.alignment.queue --json FILE [--quick] [--work FOLDER] [--reward FOLDER] [--strategies NAME,...]
 """
@@ -15,12 +16,14 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from sklearn.isotonic import isotonic_regression
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.alignment.heads import Heads
+from benchmarks.alignment.last_layer import LastLayer
 from benchmarks.alignment.rated import Rated, rated
 from benchmarks.alignment.world import STARTER
 from benchmarks.report import Figure, Report, arguments, screen
@@ -47,6 +50,7 @@ class Offer:
 
 
 Strategy = Callable[[Offer, int, random.Random], list[ImageRecord]]
+Learner = Heads | LastLayer
 Curve = np.ndarray
 """Rows of (ratings, AUROC against noisy verdicts, against true ones)."""
 
@@ -54,7 +58,7 @@ Curve = np.ndarray
 @dataclass(frozen=True)
 class Plan:
     """Images to choose from and to measure on; ratings at the start, of a round and at the end; how many a rater asks
-    for at once; steps of each training; repeats, each with another start."""
+    for at once; who learns, and the steps of heads; repeats, each with another start."""
 
     pool: int = 2880
     held: int = 960
@@ -63,7 +67,8 @@ class Plan:
     last: int = 768
     asked: int = 16
     steps: int = 80
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    learner: Literal["last_layer", "heads"] = "last_layer"
+    seeds: tuple[int, ...] = tuple(range(20))
 
 
 QUICK = Plan(pool=480, held=160, last=192, seeds=(0, 1))
@@ -76,10 +81,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two minutes; the figures mean little")
     parser.add_argument("--work", type=Path, help="keep what is drawn and measured here, and go on from it")
     parser.add_argument("--reward", type=Path, default=STARTER / "reward", help="the reward that learns on")
+    parser.add_argument("--learner", choices=("last_layer", "heads"), default="last_layer")
+    parser.add_argument("--seeds", type=int, help="how many")
     parser.add_argument("--strategies", default=",".join(STRATEGIES), help="by comma")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        study = Study(chosen.work or Path(scratch), chosen.reward, QUICK if chosen.quick else Plan())
+        plan = replace(QUICK if chosen.quick else Plan(), learner=chosen.learner)
+        plan = replace(plan, seeds=tuple(range(chosen.seeds))) if chosen.seeds else plan
+        study = Study(chosen.work or Path(scratch), chosen.reward, plan)
         report = measured(study, ["random", *(n for n in chosen.strategies.split(",") if n != "random")])
     report.finish(chosen.json, console=console)
 
@@ -137,12 +146,13 @@ class Study:
     """One pool, one held-out set, one reward to begin with. What was measured stays in the folder."""
 
     def __init__(self, folder: Path, reward: Path, plan: Plan) -> None:
-        self.plan, self._heads = plan, Heads.load(reward)
-        told = json.dumps([{**vars(plan), "seeds": None}, self._heads.digest], sort_keys=True)
+        self.plan, heads = plan, Heads.load(reward)
+        told = json.dumps([{**vars(plan), "seeds": None}, heads.digest], sort_keys=True)
         self._folder = folder / hashlib.sha256(told.encode()).hexdigest()[:12]
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.pool = rated(folder / "drawn", self._heads, POOL_SEED, plan.pool)
-        self.held = rated(folder / "drawn", self._heads, HELD_SEED, plan.held)
+        self.pool = rated(folder / "drawn", heads, POOL_SEED, plan.pool)
+        self.held = rated(folder / "drawn", heads, HELD_SEED, plan.held)
+        self._parent: Learner = heads if plan.learner == "heads" else LastLayer(heads, self.pool.seen)
         self._records = [_record(self.pool, row) for row in range(len(self.pool))]
 
     def curve(self, strategy: str, seed: int) -> Curve:
@@ -157,21 +167,22 @@ class Study:
         rows = chance.sample(range(len(self.pool)), self.plan.start)
         found = []
         while True:
-            heads = self._heads.fitted(
-                self.pool.seen.part(rows), self.pool.targets[rows], steps=self.plan.steps, seed=seed
-            )
-            found.append((len(rows), *self._measure(heads)))
+            seen, targets = self.pool.seen.part(rows), self.pool.targets[rows]
+            reward = self._parent.fitted(seen, targets, steps=self.plan.steps, seed=seed)
+            found.append((len(rows), *self._measure(reward)))
             if len(rows) >= self.plan.last:
                 return found
-            rows += self._asked(strategy, heads, rows, chance)
+            rows += self._asked(strategy, reward, rows, chance)
 
-    def _measure(self, heads: Heads) -> tuple[float, float]:
-        said = heads.score(self.held.seen).overall
+    def _measure(self, reward: Learner) -> tuple[float, float]:
+        said = reward.score(self.held.seen).overall
         verdicts = self.held.targets[:, 0].numpy(), self.held.truth
         noisy, true = (float(roc_auc_score(wanted, said)) for wanted in verdicts)
         return noisy, true
 
-    def _asked(self, strategy: Strategy, heads: Heads, rated_: list[int], chance: random.Random) -> list[int]:
+    def _asked(
+        self, strategy: Strategy, reward: Learner, rated_: list[int], chance: random.Random
+    ) -> list[int]:
         """A round's images, in as many calls as a rater makes: each looks at so many that nobody has rated."""
         rows: list[int] = []
         while len(rows) < self.plan.batch:
@@ -180,14 +191,14 @@ class Study:
             offer = Offer(
                 [self._records[row] for row in some],
                 [self._records[row] for row in recent],
-                self._scores(heads, [*some, *recent]),
+                self._scores(reward, [*some, *recent]),
             )
             place = {self._records[row].digest: row for row in some}
             rows += [place[image.digest] for image in strategy(offer, self.plan.asked, chance)]
         return rows
 
-    def _scores(self, heads: Heads, rows: list[int]) -> dict[str, Score]:
-        found = heads.score(self.pool.seen.part(rows))
+    def _scores(self, reward: Learner, rows: list[int]) -> dict[str, Score]:
+        found = reward.score(self.pool.seen.part(rows))
         return {
             self._records[row].digest: Score(
                 image=self._records[row].digest,

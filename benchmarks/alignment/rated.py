@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def _looked_at(folder: Path, heads: Heads, first_seed: int, count: int) -> Rated
     )
 
 
-def _answers(answers: dict[str, str], criteria: tuple[str, ...]) -> list[float]:
+def _answers(answers: Mapping[str, str], criteria: tuple[str, ...]) -> list[float]:
     return [KNOWN.get(answers.get(name, ""), float("nan")) for name in criteria]
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks.alignment.heads import Heads
+from benchmarks.alignment.last_layer import LastLayer
 from benchmarks.alignment.queue import ratio
 from vouch.captions import Vocabulary
 from vouch.networks.reward import RewardEnsemble
@@ -67,3 +68,16 @@ def test_heads_learn_what_was_rated_and_leave_their_parent_as_it_was(model: Rewa
     learned = heads.fitted(seen, targets, steps=60, seed=0).score(seen).overall
     assert learned[bright].min() > learned[~bright].max()
     np.testing.assert_array_equal(heads.score(seen).overall, before)
+
+
+def test_a_last_layer_begins_as_its_parent_and_learns_what_was_rated(model: RewardEnsemble):
+    chance = np.random.default_rng(0)
+    bright = chance.random(64) < 0.5
+    images = (chance.integers(0, 60, (64, 16, 16, 3)) + 150 * bright[:, None, None, None]).astype(np.uint8)
+    prompts = ["monocyte"] * 64
+    seen = Heads(model).see(images, prompts)
+    parent = LastLayer(Heads(model), seen)
+    np.testing.assert_allclose(parent.score(seen).overall, model.score(images, prompts).overall, atol=1e-5)
+    targets = torch.tensor(np.stack([bright, np.full(64, np.nan)], 1), dtype=torch.float32)
+    learned = parent.fitted(seen, targets, steps=0, seed=0).score(seen).overall
+    assert learned[bright].min() > learned[~bright].max()
