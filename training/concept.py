@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from training import checkpoint
-from training.concept_batches import Kept, SubTyped, draw_kept, known, real_kept
+from training.concept_batches import Kept, Side, SubTyped, draw_kept, known, real_kept
 from training.concept_student import ConceptStudent
 from training.data import Examples, load_examples
 from training.methods.method import Chance
@@ -49,11 +49,11 @@ class ConceptConfig(ConceptLearning):
 
 @dataclass(frozen=True)
 class Belonging:
-    """Which images are the concept and which are not, as indices; those of them that only the head says so of, with the
-    probability that it gives them of being the concept."""
+    """Which images are the concept and which are not; those that only the head says so of, with the probability that it
+    gives them of being the concept."""
 
-    yes: tuple[int, ...]
-    no: tuple[int, ...]
+    yes: Side
+    no: Side
     pseudo_labelled: dict[int, float]
     figures: dict[str, float]
 
@@ -121,8 +121,8 @@ def belonging(student: ConceptStudent, found: SubLabelled, config: ConceptConfig
         "pseudo_confidence": float((likely[pseudo] - 0.5).abs().mean() + 0.5) if pseudo.any() else 0.0,
     }
     return Belonging(
-        _rows(sides[0] | (found.said > 0.5)),
-        _rows(sides[1] | (found.said <= 0.5)),
+        Side(_rows(found.said > 0.5), _rows(sides[0])),
+        Side(_rows(found.said <= 0.5), _rows(sides[1])),
         {row: round(float(likely[row]), 4) for row in _rows(pseudo)},
         figures,
     )

@@ -20,6 +20,8 @@ DRAWN_BATCH = 32
 FIRST_SEED = 60_000
 DROP_CAPTION = 0.1
 """How often what is kept is kept without a caption: guidance starts from there."""
+TOLD = 0.5
+"""How often an image that experts told of is drawn rather than one that only the head did, which errs more."""
 BARE = 0.6
 """How often the concept's caption is its word alone, which is what most requests say."""
 
@@ -36,19 +38,30 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Side:
+    """Rows of images that experts told of, and of those that the head did."""
+
+    told: tuple[int, ...]
+    pseudo: tuple[int, ...]
+
+    def draw(self, rng: random.Random) -> int:
+        return rng.choice(self.told if not self.pseudo or rng.random() < TOLD else self.pseudo)
+
+
+@dataclass(frozen=True)
 class SubTyped:
     """Images uint8 [N, 3, H, W] of the class with the attributes that the generator knows; the rows that are the
-    concept, and those that are not."""
+    concept, and those that are not, each as experts told and as the head did."""
 
     images: torch.Tensor
     attributes: tuple[dict[str, str], ...]
-    yes: tuple[int, ...]
-    no: tuple[int, ...]
+    yes: Side
+    no: Side
 
     def draw(self, count: int, concept: str, kind_of: str, symmetric: bool, chance: Chance) -> Told:
         """As many of either side."""
         yes = torch.arange(count) % 2 == 0
-        rows = [chance.rng.choice(self.yes if side else self.no) for side in yes.tolist()]
+        rows = [(self.yes if side else self.no).draw(chance.rng) for side in yes.tolist()]
         said = [random_caption("", self.attributes[row], chance.rng, BARE) for row in rows]
         images = _turned(self.images[rows], symmetric, chance)
         return Told(images, [concept + rest for rest in said], [kind_of + rest for rest in said], yes)

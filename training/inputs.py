@@ -103,7 +103,7 @@ def freeze(
         if pairs := _pairs(ratings, catalog, blobs):
             write_whole(folder / PAIRS_NAME, _parquet(pairs))
         write_whole(path, _parquet(_rows(ratings, catalog, blobs)))  # last: it says that all is there
-    return _describe(path)
+    return described(path)
 
 
 def load_rated(folder: Path) -> Rated | None:
@@ -243,7 +243,8 @@ def _parquet(rows: list[dict]) -> bytes:
     return sink.getvalue()
 
 
-def _describe(path: Path) -> Frozen:
+def described(path: Path) -> Frozen:
+    """What a file of frozen ratings holds."""
     table = pq.read_table(path, columns=["ratings", "kinds"]).to_pydict()
     ids = [i for text in table["ratings"] for i in json.loads(text)]
     kinds = [k for text in table["kinds"] for k in json.loads(text)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from training.data import Examples, digest_of
-from training.inputs import Frozen, answered, decoded
+from training.data import Examples
+from training.inputs import Frozen, answered, decoded, described
 from training.randomness import numbers
 from training.raters import consensus
 from vouch.atomic import write_whole
@@ -24,7 +25,7 @@ from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
 from vouch.criteria import sub_label
 from vouch.errors import FailedPrecondition, InvalidInput
-from vouch.records import ImageRecord, RaterKind
+from vouch.records import ImageRecord, RaterKind, Rating
 
 FILE_NAME = "sublabels.parquet"
 MOST_UNTOLD = 2000
@@ -88,21 +89,21 @@ def freeze_sub_labels(
     if not path.is_file():
         key, asked = sub_label(concept), tuple(kinds)
         ratings = [one for one in catalog.ratings.freeze(kinds=asked)[0] if key in one.answers]
-        said = consensus(answered(ratings, key))
+        said, by_image = consensus(answered(ratings, key)), _by_image(ratings)
         records = [catalog.images.get(digest) for digest in sorted(said)]
         records += [one for one in _images_of(catalog, kind_of) if one.digest not in said]
         rows = [
             {
                 "image": blobs.get(record.digest),
                 "said": said.get(record.digest),
-                "ratings": json.dumps(sorted(r.id for r in ratings if r.image == record.digest)),
-                "kinds": json.dumps([r.kind for r in ratings if r.image == record.digest]),
+                "ratings": json.dumps(sorted(rating.id for rating in by_image[record.digest])),
+                "kinds": json.dumps([rating.kind for rating in by_image[record.digest]]),
             }
             for record in records
         ]
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, _parquet(rows))
-    return _describe(path)
+    return described(path)
 
 
 def load_sub_labels(folder: Path) -> SubLabelled | None:
@@ -113,6 +114,13 @@ def load_sub_labels(folder: Path) -> SubLabelled | None:
         return None
     said = torch.tensor([float("nan") if value is None else value for value in table["said"]])
     return SubLabelled(decoded(table["image"]), ({},) * len(said), said)
+
+
+def _by_image(ratings: Iterable[Rating]) -> dict[str, list[Rating]]:
+    found: dict[str, list[Rating]] = defaultdict(list)
+    for rating in ratings:
+        found[rating.image].append(rating)
+    return found
 
 
 def _images_of(catalog: Catalog, label: str) -> list[ImageRecord]:
@@ -135,15 +143,6 @@ def _parquet(rows: Sequence[dict]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink)
     return sink.getvalue()
-
-
-def _describe(path: Path) -> Frozen:
-    table = pq.read_table(path, columns=["ratings", "kinds"]).to_pydict()
-    ids = [i for text in table["ratings"] for i in json.loads(text)]
-    kinds = [k for text in table["kinds"] for k in json.loads(text)]
-    return Frozen(
-        digest_of(path), tuple(ids), len(table["ratings"]), {k: kinds.count(k) for k in sorted(set(kinds))}
-    )
 
 
 # --- from a labelled image set -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from vouch.networks.backbone import Backbone, to_input
 
 FOLDS = 5
-STRENGTH = 0.01
+STRENGTH = 0.003
 """Of the regularisation, as scikit-learn's C: there are more features than sub-labels."""
 
 

@@ -36,7 +36,7 @@ PBC64 = Path("../shared/data/pbc64")
 CONCEPT, KIND_OF, COLUMN, VALUE, OTHER = "band neutrophil", "neutrophil", "subtype", "BNE", "SNE"
 SAME_BY_WORDS = "neutrophil, nucleus shape unsegmented-band"
 """What the generator could be asked for before: the same thing in the words of other annotators."""
-SUB_LABELS, IMAGES, PER_CLASS = 200, 256, 64
+SUB_LABELS, IMAGES, BASELINE, PER_CLASS = 200, 256, 128, 64
 FIRST_SEED = 70_000_000
 DRAWING = {"steps": 12, "guidance": 2.0}
 
@@ -134,15 +134,15 @@ class Jury:
 
 def _asked_for(jury: Jury, before: Generator, after: Generator, folder: Path, out: Path) -> dict[str, Figure]:
     drawn = _drawn(out / "concept.npy", after, [CONCEPT] * IMAGES)
-    by_class = _drawn(folder / "before-class.npy", before, [KIND_OF] * IMAGES)
-    by_words = _drawn(folder / "before-words.npy", before, [SAME_BY_WORDS] * IMAGES)
+    by_class = _drawn(folder / "before-class.npy", before, [KIND_OF] * BASELINE)
+    by_words = _drawn(folder / "before-words.npy", before, [SAME_BY_WORDS] * BASELINE)
     plausible = jury.judge.assess(drawn, [KIND_OF] * IMAGES).plausible
     return {
         "concept_rate": _share(jury.sees(drawn), ">= 0.80", ">= 0.90"),
         "concept_rate_of_class_before": _share(jury.sees(by_class)),
         "concept_rate_by_other_words_before": _share(jury.sees(by_words)),
         "concept_plausible": _share(plausible),
-        "class_plausible_before": _share(jury.judge.assess(by_class, [KIND_OF] * IMAGES).plausible),
+        "class_plausible_before": _share(jury.judge.assess(by_class, [KIND_OF] * BASELINE).plausible),
     }
 
 
