@@ -125,7 +125,7 @@ def load_rated(folder: Path) -> Rated | None:
 
 def frozen_kinds(folder: Path) -> Mapping[str, int]:
     """How many of a run's frozen ratings are of each kind of rater."""
-    return _describe(Path(folder) / FILE_NAME).kinds
+    return described(Path(folder) / FILE_NAME).kinds
 
 
 def load_pairs(folder: Path) -> Pairs | None:
