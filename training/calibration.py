@@ -14,6 +14,8 @@ from vouch.scale import Calibration
 
 BINS = 10
 PRIOR_RATINGS = 10.0
+SLIP = -3.0
+"""Where the lapse begins: sigmoid(-3) / 2 is one answer in forty."""
 ROUNDS = 500
 
 
@@ -28,15 +30,16 @@ class Bin:
 
 def scores(logits: torch.Tensor, calibration: Calibration) -> np.ndarray:
     """The ensemble's probability [N] of logits [K, N]: the mean over the members."""
-    return (logits / calibration.temperature + calibration.offset).sigmoid().mean(0).numpy()
+    said = (logits / calibration.temperature + calibration.offset).sigmoid().mean(0)
+    return (calibration.lapse + (1 - 2 * calibration.lapse) * said).numpy()
 
 
 def fit_calibration(logits: torch.Tensor, wanted: torch.Tensor) -> Calibration:
-    """The temperature and offset that make the ensemble's mean probability most likely (Platt 1999).
+    """The temperature, offset and lapse that make the ensemble's mean probability most likely.
 
-    The offset takes back what pseudo-labels do to the share of passed images. Priors (log-normal about 1 that weighs
-    as much as ten ratings, standard normal) hold a handful that all went right from claiming certainty: a certain
-    reward has no gradient left to align with.
+    The offset takes back what pseudo-labels do to the share of passed images, the lapse what raters get wrong. Priors
+    hold a handful that all went right from claiming certainty, for a certain reward has no gradient left to align
+    with: log-normal about 1 that weighs as much as ten ratings, standard normal, and about 2 % in the logit.
 
     Args:
         logits: [K, N] of the members.
@@ -44,20 +47,25 @@ def fit_calibration(logits: torch.Tensor, wanted: torch.Tensor) -> Calibration:
     """
     if not len(wanted):
         return Calibration()
-    log_temperature, offset = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
-    solver = torch.optim.LBFGS([log_temperature, offset], max_iter=100, line_search_fn="strong_wolfe")
+    log_temperature, offset, slip = (torch.zeros(1, requires_grad=True) for _ in range(3))
+    solver = torch.optim.LBFGS([log_temperature, offset, slip], max_iter=200, line_search_fn="strong_wolfe")
 
     def cost() -> torch.Tensor:
         solver.zero_grad()
-        said = (logits / log_temperature.exp() + offset).sigmoid().mean(0).clamp(1e-4, 1 - 1e-4)
-        fit = F.binary_cross_entropy(said, wanted, reduction="sum")
-        prior = PRIOR_RATINGS * log_temperature.pow(2) / 2 + offset.pow(2) / 2
-        total = fit + prior.sum()
+        said = (logits / log_temperature.exp() + offset).sigmoid().mean(0)
+        lapse = (slip + SLIP).sigmoid() / 2
+        said = (lapse + (1 - 2 * lapse) * said).clamp(1e-4, 1 - 1e-4)
+        prior = PRIOR_RATINGS * log_temperature.pow(2) + offset.pow(2) + slip.pow(2)
+        total = F.binary_cross_entropy(said, wanted, reduction="sum") + prior.sum() / 2
         total.backward()
         return total
 
     solver.step(cost)
-    return Calibration(temperature=float(log_temperature.detach().exp()), offset=float(offset.detach()))
+    return Calibration(
+        temperature=float(log_temperature.detach().exp()),
+        offset=float(offset.detach()),
+        lapse=float((slip.detach() + SLIP).sigmoid() / 2),
+    )
 
 
 def crossed_scores(logits: torch.Tensor, wanted: torch.Tensor) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -309,7 +310,7 @@ def _calibrate(
         calibrated_on=int(known[:, 0].sum()),
         raters=frozen_kinds(folder),
     )
-    figures = {"temperature": fitted[0].temperature, "offset": fitted[0].offset}
+    figures = asdict(fitted[0])
     found = RewardEvidence.of(logits, targets, model.criteria)
     if found is None:
         return figures

@@ -21,10 +21,15 @@ NAME = "plausibility-1"
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What a logit becomes before it is a probability: logit / temperature + offset (Platt 1999; Guo et al. 2017)."""
+    """How a logit becomes a probability: lapse + (1 - 2 · lapse) · σ(logit / temperature + offset).
+
+    Temperature after Guo et al. 2017, offset after Platt 1999. The lapse is how often a rater answers otherwise however
+    clear the image is (Wichmann & Hill 2001): without it a score near 0 or 1 promises what no rater keeps.
+    """
 
     temperature: float = 1.0
     offset: float = 0.0
+    lapse: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +50,7 @@ class Scale:
         who = "a simulated rater" if set(self.raters) == {"simulated"} else "an expert"
         known = (
             f"calibrated on {self.calibrated_on} held-out rated images (temperature {self.verdict.temperature:.2f}, "
-            f"offset {self.verdict.offset:+.2f})"
+            f"offset {self.verdict.offset:+.2f}, lapse {self.verdict.lapse:.3f})"
         )
         return (
             f"probability that {who} finds the image plausible for its prompt; "

@@ -32,8 +32,20 @@ def rated(count: int, sharpness: float = 1.0) -> tuple[torch.Tensor, torch.Tenso
 def test_calibration_takes_back_what_is_overconfident_and_shifted() -> None:
     logits, targets = rated(4000, sharpness=0.5)
     found = calibration.fit_calibration(logits[:, :, 0] + 1.0, targets[:, 0])
-    assert found.temperature == pytest.approx(2.0, rel=0.1) and found.offset == pytest.approx(-0.5, abs=0.15)
+    assert found.temperature == pytest.approx(2.0, rel=0.15) and found.offset == pytest.approx(-0.5, abs=0.15)
+    assert found.lapse < 0.03
     assert calibration.fit_calibration(logits[:, :0, 0], targets[:0, 0]) == Calibration()
+
+
+def test_raters_who_err_are_not_promised_to_be_certain() -> None:
+    logits, targets = rated(4000)
+    flipped = torch.rand(4000, generator=torch.Generator().manual_seed(1)) < 0.1
+    said = torch.where(flipped, 1 - targets[:, 0], targets[:, 0])
+    found = calibration.fit_calibration(logits[:, :, 0], said)
+    assert found.lapse == pytest.approx(0.1, abs=0.025) and found.temperature == pytest.approx(1.0, rel=0.2)
+    score = calibration.scores(logits[:, :, 0], found)
+    ece = calibration.expected_calibration_error(score, said.numpy())
+    assert ece < calibration.error_of_perfect(score) + 0.01
 
 
 def test_a_handful_that_all_went_right_does_not_make_it_certain() -> None:
@@ -93,7 +105,7 @@ def test_a_version_states_its_scale_and_an_older_one_only_its_temperature(tmp_pa
     folder = tiny.save_reward(tmp_path / "reward", 0)
     reward = RewardEnsemble.load(folder)
     reward.scale = Scale(
-        verdict=Calibration(temperature=1.5, offset=0.3),
+        verdict=Calibration(temperature=1.5, offset=0.3, lapse=0.04),
         criteria={"cell_size": Calibration(offset=-1.0)},
         calibrated_on=200,
         raters={"human": 900},
@@ -124,3 +136,8 @@ def test_logits_are_calibrated_each_by_its_own(tmp_path: Path) -> None:
     assert torch.allclose(found[..., 0], plain[..., 0] / 2)
     assert torch.allclose(found[..., 1], plain[..., 1] / 2)  # cell size: the verdict's temperature alone
     assert torch.allclose(found[..., 2], plain[..., 2] + 1)
+    reward.scale = Scale(verdict=Calibration(lapse=0.05))
+    sure = reward.probabilities(torch.full((2, 1, 3), 30.0))
+    assert torch.allclose(sure[..., 0], torch.tensor(0.95)) and torch.allclose(
+        sure[..., 1], torch.tensor(1.0)
+    )

@@ -19,7 +19,7 @@ from vouch.captions import Vocabulary
 from vouch.errors import CorruptVersion
 from vouch.networks.backbone import Backbone, fit_size, to_input
 from vouch.networks.vision import Looks, VisionBackbone, looks_as_json
-from vouch.scale import Scale
+from vouch.scale import Calibration, Scale
 
 FORMAT = "reward-ensemble"
 BACKBONE = "backbone"
@@ -117,10 +117,17 @@ class RewardEnsemble(nn.Module):
         seen = self.look(images)
         # One after the other: as one network with K groups they take half as long again on a CPU.
         said = torch.stack([member(seen, prompts) for member in self.members])
-        parts = [self.scale.verdict, *map(self.scale.of_criterion, self.criteria)]
-        return said / said.new_tensor([p.temperature for p in parts]) + said.new_tensor(
-            [p.offset for p in parts]
-        )
+        parts = self._calibrations()
+        temperature = said.new_tensor([part.temperature for part in parts])
+        return said / temperature + said.new_tensor([part.offset for part in parts])
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Of logits [K, N, 1 + criteria], as raters answer: they lapse now and then, whatever they see."""
+        lapse = logits.new_tensor([part.lapse for part in self._calibrations()])
+        return lapse + (1 - 2 * lapse) * logits.sigmoid()
+
+    def _calibrations(self) -> list[Calibration]:
+        return [self.scale.verdict, *map(self.scale.of_criterion, self.criteria)]
 
     def look(self, images: torch.Tensor) -> torch.Tensor:
         """What members are given of images float [N, 3, H, W] in [-1, 1]: the images at their size, or the features
@@ -136,7 +143,7 @@ class RewardEnsemble(nn.Module):
         """
         codes = self.encode(prompts)
         parts = [
-            self.logits(to_input(images[i : i + batch], self.size), codes[i : i + batch]).sigmoid()
+            self.probabilities(self.logits(to_input(images[i : i + batch], self.size), codes[i : i + batch]))
             for i in range(0, len(prompts), batch)
         ]
         found = (
