@@ -251,28 +251,27 @@ def _compare(report: Report, name: str, measure: str, own: np.ndarray, random_: 
     value, low, high = ratio(own, random_)
     title = "ratings_vs_random" if main_figure else f"{name}_ratings_vs_random_{measure}"
     report.add(title, Figure(value, "ratio", low, high, **limits))
-    middle = random_.shape[1] // 2 + 1
-    value, low, high = ratio(own, random_[:, :middle])
+    value, low, high = ratio(own, random_, at=random_.shape[1] // 2 - 1)
     report.add(f"{title}_at_half", Figure(value, "ratio", low, high))
 
 
 def ratio(
-    own: np.ndarray, random_: np.ndarray, rounds: int = 1000
+    own: np.ndarray, random_: np.ndarray, *, at: int = -1, rounds: int = 1000
 ) -> tuple[float | None, float | None, float | None]:
-    """Ratings that `own` needs for the AUROC that `random_` ends with, by those that it needed itself, and the interval
-    over seeds. None where that many are not reached.
+    """Ratings that `own` needs for the AUROC that `random_` has after round `at`, by those that it needed itself, and
+    the interval over seeds. None where that many are not reached.
 
     own, random_: [seeds, rounds, (ratings, AUROC)], seed by seed from the same start.
     """
     chance = np.random.default_rng(0)
     picks = chance.integers(0, len(own), (rounds, len(own)))
-    found = [_ratio(own[pick].mean(0), random_[pick].mean(0)) for pick in picks]
+    found = [_ratio(own[pick].mean(0), random_[pick].mean(0), at) for pick in picks]
     low, high = np.quantile(found, (0.025, 0.975), method="nearest")
-    return _finite(_ratio(own.mean(0), random_.mean(0))), _finite(low), _finite(high)
+    return _finite(_ratio(own.mean(0), random_.mean(0), at)), _finite(low), _finite(high)
 
 
-def _ratio(own: np.ndarray, random_: np.ndarray) -> float:
-    target = _rising(random_)[-1]
+def _ratio(own: np.ndarray, random_: np.ndarray, at: int) -> float:
+    target = _rising(random_)[at]
     return _reached(own, target) / _reached(random_, target)
 
 

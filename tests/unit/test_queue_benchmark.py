@@ -27,6 +27,11 @@ def test_who_learns_twice_as_fast_needs_half_the_ratings():
     assert (low, high) == (value, value)  # seeds that agree leave nothing open
 
 
+def test_random_choice_needs_as_many_as_itself_at_any_round():
+    noisy = curves(1.0) + np.random.default_rng(0).normal(0, 0.01, (3, len(RATINGS), 2)) * [0, 1]
+    assert ratio(noisy, noisy) == ratio(noisy, noisy, at=7) == (1.0, 1.0, 1.0)
+
+
 def test_what_is_never_reached_has_no_ratio():
     assert ratio(curves(1.0, ceiling=0.8), curves(1.0)) == (None, None, None)
 
