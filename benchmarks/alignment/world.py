@@ -105,9 +105,10 @@ class World:
         """The run's name, a LoRA by this method after so many seconds (default: the plan's), and the figures of its
         training."""
         seconds = seconds or self.plan.seconds
-        name = f"{method}-{seed}".replace(" ", "-")
-        if seconds != self.plan.seconds:
-            name += f"-{seconds:g}s"
+        told = json.dumps(SETTINGS[method], sort_keys=True)
+        name = f"{method}-{seed}-{seconds:g}s-{hashlib.sha256(told.encode()).hexdigest()[:6]}".replace(
+            " ", "-"
+        )
         out = self.folder / name
         figures = out / "figures.json"
         if not figures.is_file():
