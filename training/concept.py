@@ -22,7 +22,7 @@ from training.data import Examples, load_examples
 from training.methods.method import Chance
 from training.session import Session
 from training.sublabels import SubLabelled, check_enough, joined, load_sub_labels, read_sub_labels
-from training.subtype import best_head, features_of
+from training.subtype import best_head, features_of, features_of_reward
 from vouch.captions import Vocabulary
 from vouch.errors import FailedPrecondition
 from vouch.networks.attributes import AttributeNet
@@ -130,11 +130,11 @@ def belonging(student: ConceptStudent, found: SubLabelled, config: ConceptConfig
 
 def _seen(student: ConceptStudent, found: SubLabelled, config: ConceptConfig) -> dict[str, np.ndarray]:
     """The images as each network at hand sees them."""
-    networks = {"reward": ([member.backbone for member in student.reward.members], student.reward.size)}
+    seen = {"reward": features_of_reward(student.reward, found.images)}
     if config.rater is not None:
         rater = AttributeNet.load(config.rater)
-        networks["rater"] = ([rater.backbone], rater.size)
-    return {name: features_of(*network, found.images) for name, network in networks.items()}
+        seen["rater"] = features_of([rater.backbone], rater.size, found.images)
+    return seen
 
 
 def _rows(chosen: torch.Tensor) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from vouch.networks.backbone import Backbone, to_input
+from vouch.networks.reward import RewardEnsemble
 
 FOLDS = 5
 STRENGTH = 0.003
@@ -68,6 +69,15 @@ def features_of(
     """What networks see in uint8 images [N, 3, H, W]: mean and deviation of every channel of every block, [N, D]. The
     blocks before the last know more of a sub-type than the last, which has learned to forget all but its own labels."""
     parts = [_seen(networks, to_input(images[i : i + batch], size)) for i in range(0, len(images), batch)]
+    return torch.cat(parts).numpy()
+
+
+@torch.no_grad()
+def features_of_reward(reward: RewardEnsemble, images: torch.Tensor, batch: int = 128) -> np.ndarray:
+    """What a reward's members see, [N, D]: of a backbone that they share its own features."""
+    if reward.backbone is None:
+        return features_of([member.backbone for member in reward.members], reward.size, images, batch)
+    parts = [reward.look(to_input(images[i : i + batch], reward.size)) for i in range(0, len(images), batch)]
     return torch.cat(parts).numpy()
 
 

@@ -14,7 +14,9 @@ from tests.tiny import VOCABULARY
 from tests.unit.test_reward_training import cell, rated_folder
 from training.reward import RewardConfig, fit
 from training.session import Progress, Session
+from training.subtype import features_of_reward
 from vouch.errors import Cancelled, InvalidInput
+from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble
 from vouch.networks.vision import VisionBackbone
 
@@ -75,6 +77,14 @@ def test_an_alignment_has_a_gradient_through_the_backbone(dinov2: Path) -> None:
     images = torch.zeros(1, 3, 32, 32, requires_grad=True)
     reward.logits(images, reward.encode(["monocyte"])).sum().backward()
     assert images.grad is not None and images.grad.abs().sum() > 0
+
+
+def test_a_concepts_head_reads_the_features_that_the_members_share(dinov2: Path) -> None:
+    reward = RewardEnsemble(VOCABULARY, (), members=2, backbone=VisionBackbone.open(dinov2)).eval()
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        looked = reward.look(to_input(images, reward.size))
+    assert np.allclose(features_of_reward(reward, images, batch=2), looked.numpy(), atol=1e-5)
 
 
 def test_a_backbone_that_may_learn_changes(dinov2: Path, tmp_path: Path) -> None:
