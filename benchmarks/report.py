@@ -92,6 +92,11 @@ class Report:
             raise ValueError(f"figure {name} is already reported")
         self.figures[name] = figure
 
+    def include(self, other: Report) -> None:
+        """Adds the figures of a part that was measured on its own."""
+        for name, figure in other.figures.items():
+            self.add(name, figure)
+
     def as_json(self) -> dict[str, Any]:
         return {
             "benchmark": self.benchmark,

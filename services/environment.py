@@ -65,6 +65,7 @@ def _patient() -> dict[str, str]:
     """A small machine that also trains answers late; Serve must not take that for death."""
     return {
         "RAY_agent_register_timeout_ms": "180000",
+        "RAY_gcs_server_port_wait_time_s": "120",
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "120",

@@ -21,6 +21,15 @@ NAMES = {GENERATOR: "starter-generator", CANDIDATE: "generator-2", REWARD: "star
 Call = edge.Identity
 
 
+EVIDENCE = {
+    "measured_at": "2026-01-01T00:00:00+00:00",
+    "against": GENERATOR,
+    "against_name": "starter-generator",
+    "figures": {"plausible": {"value": 0.8, "low": 0.7, "high": 0.9}},
+    "gate": {"verdict": "refuse", "reasons": ["coverage changed by -4.1 points"], "checks": []},
+}
+
+
 class FakeOperations:
     """Versions that are always the same, rollouts without replicas, runs that end when they are watched."""
 
@@ -197,6 +206,7 @@ def _version(digest: str) -> m.Version:
                 metrics={"plausible": 0.9},
             )
         )
+        version.evidence.update(EVIDENCE)
     return version
 
 

@@ -1,4 +1,4 @@
-"""`python -m training pretrain | starter`: training outside a running system, on a Ray of its own."""
+"""`python -m training pretrain | starter | evaluate`: work outside a running system; training on a Ray of its own."""
 
 from __future__ import annotations
 
@@ -97,6 +97,13 @@ def evaluate(
         typer.Option(help="The images that it learned from; without them nothing is said of copies."),
     ] = None,
     judge: Annotated[Path | None, typer.Option(help="Folder of the judge. Default: the starter's.")] = None,
+    features: Annotated[
+        list[Path],
+        typer.Option(help="Folder of a vision model of transformers, such as DINOv2. Repeatable."),
+    ] = [],  # noqa: B006
+    downstream: Annotated[
+        bool, typer.Option("--downstream", help="Also train classifiers on the images: minutes.")
+    ] = False,
     state: Annotated[Path, typer.Option(help="State folder of the system.")] = Path("state"),
     setting: Annotated[list[str], typer.Option("--set", help="Any setting: --set per_class=100")] = [],  # noqa: B006
 ) -> None:
@@ -105,19 +112,25 @@ def evaluate(
     Example: python -m training evaluate generator-1 --against starter-generator --data test.parquet --out evidence
     """
     import vouch
+    from training.evaluate import attach
     from training.plans import Store
 
     store = Store.open(state.resolve())
     config = {
         "version": _side(store, version),
         "against": _side(store, against) if against else None,
+        "features": [str(folder.resolve()) for folder in features],
+        "cache": str(store.folder.root / "features"),
+        "downstream": downstream,
         "data": str(data.resolve()),
         "train": str(train.resolve()) if train else None,
         "judge": str(judge.resolve() if judge else Path(vouch.__file__).parent / "starter" / "judge"),
         "out": str(out.resolve()),
         **_settings(setting),
     }
-    print(json.dumps(_run("evaluate", config, out.resolve() / "work"), indent=1))
+    figures = _here("evaluate", config, out.resolve() / "work")
+    attach(store, version, against, out.resolve())
+    print(json.dumps(figures, indent=1))
 
 
 def _side(store: Any, ref: str) -> dict[str, Any]:
@@ -139,6 +152,15 @@ def _run(kind: str, config: dict[str, Any], folder: Path, workers: int = 1) -> d
     job = Work(kind, config, str(folder), tracking_uri=f"sqlite:///{folder}/mlflow.db")
     with FollowedBar(folder / "progress.json"):
         return raise_reported(run_on_ray(job, workers=workers))
+
+
+def _here(kind: str, config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """In this process, without Ray: a killed evaluation loses a batch of images and goes on at the next start."""
+    from training.worker import Work, work
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with FollowedBar(folder / "progress.json"):
+        return work(Work(kind, config, str(folder)))
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:

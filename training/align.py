@@ -1,6 +1,6 @@
 """Alignment: a LoRA that draws what the experts find plausible, without forgetting what its parent knew.
 
-One loop for all methods: each makes one step's loss (`training/methods`).
+One loop for all methods: each makes one step's loss (`training/methods`), and all are watched alike.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from pathlib import Path
 import torch
 
 from training import checkpoint
-from training.attributes import half_of
-from training.data import load_examples
 from training.inputs import load_rated
 from training.methods.ddpo import Ddpo
 from training.methods.dpo import Dpo
@@ -21,16 +19,26 @@ from training.methods.draft import Draft
 from training.methods.kto import Kto
 from training.methods.method import Chance, Method
 from training.methods.nft import Nft
-from training.methods.reward_gradient import Guard, RewardGradient
+from training.methods.real import Real
+from training.methods.reward_gradient import RewardGradient
 from training.methods.reward_weighted import RewardWeighted
-from training.pool import Pool, rated_pool, real_pool
-from training.randomness import numbers
+from training.pool import Pool, rated_pool
 from training.session import Session
 from training.student import Student
+from training.watch import Watch
 from vouch.errors import FailedPrecondition
 from vouch.recipes import Alignment
 
-ANCHOR_IMAGES = 2048
+METHODS: dict[str, Callable[[Student, Pool, Alignment], Method]] = {
+    "reward_gradient": RewardGradient,
+    "reward_weighted": RewardWeighted,
+    "kto": Kto,
+    "dpo": Dpo,
+    "nft": Nft,
+    "draft": Draft,
+    "ddpo": Ddpo,
+    "real": Real,
+}
 
 
 class AlignConfig(Alignment):
@@ -45,7 +53,8 @@ class AlignConfig(Alignment):
 
 
 def fit(config: AlignConfig, session: Session) -> dict[str, float]:
-    """Trains the LoRA and saves it in `config.out` in diffusers' own layout.
+    """Trains the LoRA and saves it, as it was when the validation reward was best, in `config.out` in diffusers' own
+    layout.
 
     Raises:
         FailedPrecondition: no rated images.
@@ -57,120 +66,87 @@ def fit(config: AlignConfig, session: Session) -> dict[str, float]:
     if rated is None:
         raise FailedPrecondition("Alignment learns from rated images, and there are none.", "NO_RATINGS")
     student = Student(config.base, config.parent, config.reward, config.rank)
-    pool = rated_pool(student, rated)
-    method = METHODS[config.method](student, pool, config)
-    seconds, last = _train(student, method, config, session)
+    pool = rated_pool(student, rated, config.caution)
+    method, watch = METHODS[config.method](student, pool, config), Watch(student, pool, config)
+    seconds, last = _train(student, method, watch, config, session)
+    watch.restore()
     student.save(config.out)
     figures = {
         "train_seconds": seconds,
+        "forward_passes": float(student.passes.forward),
+        "backward_passes": float(student.passes.backward),
         "loss": last,
         "rated_images": float(len(rated)),
         "reward_of_pool": float(pool.rewards.mean()),
+        "steps": float(watch.looks[-1].step),
+        "best_step": float(watch.best.step),
+        "validation_reward_before": watch.looks[0].reward,
+        "validation_reward": watch.best.reward,
+        "drift": watch.best.drift,
     }
     session.note("figures.json", figures)
     return figures
 
 
-def _reward_weighted(student: Student, pool: Pool, config: AlignConfig) -> Method:
-    real = None
-    if config.data is not None:
-        examples = half_of(load_examples(config.data), config.half)
-        real = real_pool(student, examples, ANCHOR_IMAGES, numbers(config.seed, "anchor"))
-    return RewardWeighted(student, pool, real, batch=config.batch, beta=config.beta)
-
-
-def _kto(student: Student, pool: Pool, config: AlignConfig) -> Method:
-    return Kto(student, pool, batch=config.batch, beta=config.divergence)
-
-
-def _dpo(student: Student, pool: Pool, config: AlignConfig) -> Method:
-    return Dpo(student, pool, batch=config.batch, beta=config.divergence)
-
-
-def _nft(student: Student, pool: Pool, config: AlignConfig) -> Method:
-    return Nft(student, pool, batch=config.batch, strength=config.strength, anchor=config.anchor)
-
-
-def _reward_gradient(student: Student, pool: Pool, config: AlignConfig) -> Method:
-    return RewardGradient(
-        student,
-        pool,
-        _guard(config),
-        batch=config.batch,
-        latest=config.latest,
-        earliest=config.earliest,
-        steps=config.gradient_steps,
-        stride=config.stride,
-    )
-
-
-def _draft(student: Student, pool: Pool, config: AlignConfig) -> Method:
-    return Draft(
-        student,
-        pool,
-        _guard(config),
-        batch=config.batch,
-        steps=config.sample_steps,
-        last=config.gradient_steps,
-        views=config.views,
-    )
-
-
-def _ddpo(student: Student, pool: Pool, config: AlignConfig) -> Method:
-    return Ddpo(
-        student,
-        pool,
-        batch=config.batch,
-        steps=config.sample_steps,
-        passes=config.gradient_steps,
-        groups=config.groups,
-        clip=config.clip,
-        anchor=config.anchor,
-    )
-
-
-METHODS: dict[str, Callable[[Student, Pool, AlignConfig], Method]] = {
-    "reward_weighted": _reward_weighted,
-    "kto": _kto,
-    "dpo": _dpo,
-    "nft": _nft,
-    "reward_gradient": _reward_gradient,
-    "draft": _draft,
-    "ddpo": _ddpo,
-}
-
-
-def _guard(config: AlignConfig) -> Guard:
-    return Guard(config.caution, config.anchor, config.symmetric)
-
-
-def _train(student: Student, method: Method, config: AlignConfig, session: Session) -> tuple[float, float]:
+def _train(
+    student: Student, method: Method, watch: Watch, config: AlignConfig, session: Session
+) -> tuple[float, float]:
+    """Seconds over all attempts, and the last loss."""
     optimizer = torch.optim.AdamW(student.trained, lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0)
-    step, seconds = _resume(student, optimizer, session.folder / "lora")
+    step, seconds = _resume(student, optimizer, watch, session.folder / "lora")
     started, loss = time.monotonic(), 0.0
 
     def spent() -> float:
         return seconds + time.monotonic() - started
 
-    while step < config.steps and (config.minutes is None or spent() < 60 * config.minutes):
+    def over() -> bool:
+        return step >= config.steps or (config.minutes is not None and spent() >= 60 * config.minutes)
+
+    if not watch.looks:
+        watch.look(0)
+    while not over() and not watch.stop:
         step += 1
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * min(1.0, step / 10)
-        current = method.loss(Chance.of(config.seed, step))
-        optimizer.zero_grad(set_to_none=True)
-        current.backward()
-        torch.nn.utils.clip_grad_norm_(student.trained, 1.0)
-        optimizer.step()
-        loss = float(current.detach())
+        loss = _step(student, method, optimizer, config, step)
         session.report(step, config.steps, config.method.replace("_", " "), loss=loss)
+        if step % config.watch_every == 0:
+            watch.look(step)
         if step % config.checkpoint_every == 0:
-            state = {"lora": list(student.trained), "optimizer": optimizer.state_dict(), "seconds": spent()}
-            checkpoint.save(session.folder / "lora", step, state)
+            _save(student, optimizer, watch, session.folder / "lora", step, spent())
+    if watch.looks[-1].step < step:
+        watch.look(step)
     session.report(config.steps, config.steps, "done", loss=loss)
     return spent(), loss
 
 
-def _resume(student: Student, optimizer: torch.optim.Optimizer, folder: Path) -> tuple[int, float]:
+def _step(
+    student: Student, method: Method, optimizer: torch.optim.Optimizer, config: AlignConfig, step: int
+) -> float:
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr * min(1.0, step / 10)
+    loss = method.loss(Chance.of(config.seed, step))
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(student.trained, 1.0)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _save(
+    student: Student, optimizer: torch.optim.Optimizer, watch: Watch, folder: Path, step: int, seconds: float
+) -> None:
+    state = {
+        "lora": list(student.trained),
+        "optimizer": optimizer.state_dict(),
+        "watch": watch.state(),
+        "passes": [student.passes.forward, student.passes.backward],
+        "seconds": seconds,
+    }
+    checkpoint.save(folder, step, state)
+
+
+def _resume(
+    student: Student, optimizer: torch.optim.Optimizer, watch: Watch, folder: Path
+) -> tuple[int, float]:
     found = checkpoint.load_latest(folder)
     if found is None:
         return 0, 0.0
@@ -179,4 +155,6 @@ def _resume(student: Student, optimizer: torch.optim.Optimizer, folder: Path) ->
         for parameter, saved in zip(student.trained, state["lora"], strict=True):
             parameter.copy_(saved)
     optimizer.load_state_dict(state["optimizer"])
+    watch.resume(state["watch"])
+    student.passes.forward, student.passes.backward = state["passes"]
     return step, state["seconds"]

@@ -12,21 +12,43 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.data import Examples, load_examples, random_caption
-from training.evaluation.evidence import Drawn, RealFeatures, evidence, paired_gain
+from training.evaluation.downstream import Labelled, Learning, downstream, share_of
+from training.evaluation.downstream import figures as downstream_figures
+from training.evaluation.evidence import Drawn, RealImages, Seen, paired_changes
+from training.evaluation.features import local_model
+from training.evaluation.gate import Gate, decide
 from training.evaluation.intervals import Estimate
 from training.evaluation.judge import Judge
 from training.evaluation.report import Column, write_report
+from training.plans import Store
 from training.randomness import numbers
 from training.session import Session
 from vouch.atomic import write_whole
 from vouch.pipelines import load_generator
+from vouch.records import now
 
+MAIN = (
+    "plausible",
+    "real plausible",
+    "recognised",
+    "attributes asked for",
+    "below nearly all real",
+    "coverage, against real",
+    "coverage, real against real",
+    "beta recall, against real",
+    "authentic",
+    "real authentic",
+    "copy alarms",
+    "downstream gain",
+)
+"""What is kept with the version itself."""
 FIRST_SEED = 900_000
 """Far from the seeds that anything was trained or rated on."""
 
@@ -54,6 +76,10 @@ class EvaluateConfig(BaseModel):
     train: Path | None = None
     """Those that the version learned from: without them nothing is said of copies."""
     judge: Path
+    features: tuple[Path, ...] = ()
+    """Local vision models of transformers, such as DINOv2, whose features are measured in beside the judge's."""
+    cache: Path | None = None
+    """Where features of real images are kept; the session's folder without it."""
     out: Path
     per_class: int = Field(50, ge=2)
     steps: int | None = Field(None, ge=1)
@@ -61,6 +87,20 @@ class EvaluateConfig(BaseModel):
     batch: int = Field(32, ge=1)
     seed: int = 0
     threads: int = Field(2, ge=1)
+    downstream: bool = False
+    """Whether classifiers are trained on the images: minutes, and it needs `train`."""
+    downstream_share: float = Field(0.1, gt=0, le=1)
+    """Of the real training images that the classifiers learn from."""
+    downstream_steps: int = Field(400, ge=10)
+    downstream_seeds: int = Field(3, ge=1)
+
+    @model_validator(mode="after")
+    def _downstream_needs_real_images(self) -> EvaluateConfig:
+        if self.downstream and self.train is None:
+            raise ValueError(
+                "downstream needs the real images of `train` to learn from beside the generated ones"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -79,7 +119,7 @@ def fit(config: EvaluateConfig, session: Session) -> dict[str, float]:
         InvalidInput: data without labels, or with a label or attribute that the judge does not know.
     """
     torch.set_num_threads(config.threads)
-    judge = Judge.load(config.judge)
+    judge, more = Judge.load(config.judge), [local_model(folder) for folder in config.features]
     unseen = load_examples(config.data)
     train = load_examples(config.train) if config.train else None
     request = _request(unseen, config)
@@ -88,12 +128,15 @@ def fit(config: EvaluateConfig, session: Session) -> dict[str, float]:
     sides = [side for side in (config.version, config.against) if side is not None]
     drawn = [_drawn(side, request, config, session) for side in sides]
     session.report(1, 1, "measuring")
-    real = RealFeatures.of(judge, unseen, train)
-    figures = [evidence(judge, one, real) for one in drawn]
-    gain = paired_gain(judge, *drawn) if len(drawn) > 1 else {}
-    columns = [Column(side.name, one, found) for side, one, found in zip(sides, drawn, figures, strict=True)]
-    _write(config, request, columns, gain)
-    told = figures[0] | {f"gain, {name}": estimate for name, estimate in gain.items()}
+    real = RealImages.of(judge, unseen, train, config.cache or session.folder / "features", more)
+    seen = [Seen(one, judge, real) for one in drawn]
+    columns = [
+        Column(side.name, one, one.evidence() | _use(one, config, session))
+        for side, one in zip(sides, seen, strict=True)
+    ]
+    gain = paired_changes(*seen) if len(seen) > 1 else {}
+    _write(config, request, columns, gain, decide(gain) if gain else None)
+    told = dict(columns[0].figures) | {f"gain, {name}": estimate for name, estimate in gain.items()}
     return {name: estimate.value for name, estimate in told.items()}
 
 
@@ -130,8 +173,50 @@ def _drawn(side: Side, request: Request, config: EvaluateConfig, session: Sessio
     return Drawn(np.concatenate(parts), request.prompts)
 
 
+def attach(store: Store, version: str, against: str, out: Path) -> None:
+    """Keeps with the version what `out` says of it, in short; the whole of it stays in `out`."""
+    data = (out / "evidence.json").read_bytes()
+    told, found = json.loads(data), store.registry.get(version)
+    figures, other = told["versions"][found.name], store.registry.get(against) if against else None
+    summary = {
+        "measured_at": now().isoformat(timespec="seconds"),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "report": str(out / "report.html"),
+        "images": told["images"],
+        "against": other.digest if other else "",
+        "against_name": other.name if other else "",
+        "figures": {name: figures[name] for name in MAIN if name in figures},
+        "gain": told["gain"],
+        "gate": told["gate"],
+    }
+    store.registry.attach_evidence(found.digest, summary)
+
+
+def _use(seen: Seen, config: EvaluateConfig, session: Session) -> dict[str, Estimate]:
+    """What a classifier learns from these images, where that is asked for."""
+    real, steps = seen.real.train, config.downstream_steps
+    if not config.downstream or real is None:
+        return {}
+    few = real.subset(share_of(real.labels, config.downstream_share, config.seed))
+    made = torch.from_numpy(seen.drawn.images).permute(0, 3, 1, 2).contiguous()
+    found = downstream(
+        Labelled(few.images, few.labels),
+        Labelled(made, seen.drawn.labels),
+        Labelled(seen.real.unseen.images, seen.real.unseen.labels),
+        Learning(steps=steps),
+        range(config.downstream_seeds),
+        session.folder / "classifiers",
+        lambda arm, step: session.report(step - 1, steps, f"a classifier learns from {arm}"),
+    )
+    return downstream_figures(found)
+
+
 def _write(
-    config: EvaluateConfig, request: Request, columns: list[Column], gain: dict[str, Estimate]
+    config: EvaluateConfig,
+    request: Request,
+    columns: list[Column],
+    gain: dict[str, Estimate],
+    gate: Gate | None,
 ) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     told = {
@@ -141,9 +226,18 @@ def _write(
         "settings": config.model_dump(mode="json", exclude={"out", "threads"}),
         "versions": {column.name: _plain(column.figures) for column in columns},
         "gain": _plain(gain),
+        "gate": None if gate is None else _gate(gate),
     }
     write_whole(config.out / "evidence.json", json.dumps(told, indent=1).encode())
-    write_report(config.out / "report.html", columns, gain)
+    write_report(config.out / "report.html", columns, gain, gate)
+
+
+def _gate(gate: Gate) -> dict[str, Any]:
+    return {
+        "verdict": "pass" if gate.passed else "refuse",
+        "reasons": list(gate.reasons),
+        "checks": [asdict(check) for check in gate.checks],
+    }
 
 
 def _plain(figures: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:

@@ -22,7 +22,9 @@ from training.raters import Answer, consensus
 from vouch import images as codec
 from vouch.atomic import write_whole
 from vouch.blobs import BlobStore
+from vouch.captions import general
 from vouch.catalog import Catalog
+from vouch.criteria import SUB_LABEL
 from vouch.errors import FailedPrecondition
 from vouch.records import RaterKind, Rating
 
@@ -90,7 +92,7 @@ def freeze(
     path = folder / FILE_NAME
     if not path.is_file():
         asked = tuple(kinds)
-        ratings, _ = catalog.ratings.freeze(kinds=asked, domain=domain)
+        ratings = [r for r in catalog.ratings.freeze(kinds=asked, domain=domain)[0] if not _sub_labels(r)]
         if not ratings:
             raise FailedPrecondition(
                 f"There is no {' or '.join(asked)} rating to learn from. Rate images first (`vouch rate`), "
@@ -101,7 +103,7 @@ def freeze(
         if pairs := _pairs(ratings, catalog, blobs):
             write_whole(folder / PAIRS_NAME, _parquet(pairs))
         write_whole(path, _parquet(_rows(ratings, catalog, blobs)))  # last: it says that all is there
-    return _describe(path)
+    return described(path)
 
 
 def load_rated(folder: Path) -> Rated | None:
@@ -113,7 +115,7 @@ def load_rated(folder: Path) -> Rated | None:
     names = sorted({name for text in table["criteria"] for name in json.loads(text)})
     answers = [json.loads(text) for text in table["criteria"]]
     return Rated(
-        _images(table["image"]),
+        decoded(table["image"]),
         tuple(table["prompt"]),
         tuple(table["digest"]),
         torch.tensor([float("nan") if v is None else v for v in table["overall"]]),
@@ -123,7 +125,7 @@ def load_rated(folder: Path) -> Rated | None:
 
 def frozen_kinds(folder: Path) -> Mapping[str, int]:
     """How many of a run's frozen ratings are of each kind of rater."""
-    return _describe(Path(folder) / FILE_NAME).kinds
+    return described(Path(folder) / FILE_NAME).kinds
 
 
 def load_pairs(folder: Path) -> Pairs | None:
@@ -133,8 +135,8 @@ def load_pairs(folder: Path) -> Pairs | None:
         return None
     table = pq.read_table(path).to_pydict()
     return Pairs(
-        first=_images(table["first"]),
-        second=_images(table["second"]),
+        first=decoded(table["first"]),
+        second=decoded(table["second"]),
         first_prompts=tuple(table["first_prompt"]),
         second_prompts=tuple(table["second_prompt"]),
         digests=tuple(zip(table["first_digest"], table["second_digest"], strict=True)),
@@ -142,7 +144,7 @@ def load_pairs(folder: Path) -> Pairs | None:
     )
 
 
-def _images(encoded: list[bytes]) -> torch.Tensor:
+def decoded(encoded: list[bytes]) -> torch.Tensor:
     """uint8 [N, 3, H, W]."""
     arrays = np.stack([codec.decode(data) for data in encoded])
     return torch.from_numpy(arrays).permute(0, 3, 1, 2).contiguous()
@@ -153,16 +155,17 @@ def _rows(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> list
     by_image: dict[str, list[Rating]] = defaultdict(list)
     for rating in ratings:
         by_image[rating.image].append(rating)
+    concepts = learned_concepts(catalog)
     records = {digest: catalog.images.get(digest) for digest in sorted(by_image)}
     gold = {digest: True for digest, record in records.items() if record.source == "real"}
     every = [rating for given in by_image.values() for rating in given]
     overall = consensus(_answers(every, lambda rating: _VERDICTS.get(rating.verdict)), gold)
-    names = sorted({name for rating in every for name in rating.answers})
-    criteria = {name: consensus(_answers(every, _answered(name)), gold) for name in names}
+    names = sorted({name for r in every for name in r.answers if not name.startswith(SUB_LABEL)})
+    criteria = {name: consensus(answered(every, name), gold) for name in names}
     return [
         {
             "image": blobs.get(digest),
-            "prompt": record.prompt,
+            "prompt": general(record.prompt, concepts),
             "digest": digest,
             "overall": overall.get(digest),
             "criteria": json.dumps(
@@ -173,6 +176,20 @@ def _rows(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> list
         }
         for digest, record in records.items()
     ]
+
+
+def learned_concepts(catalog: Catalog) -> dict[str, str]:
+    """The sub-types that generators here have learned, each with what it is a kind of. A reward model knows none of
+    them: it learns of such an image as one of the class."""
+    found: dict[str, str] = {}
+    token = ""
+    while True:
+        page = catalog.versions.list("generator", page_size=1000, page_token=token)
+        for version in page.items:
+            found |= version.lineage.get("concept", {})
+        token = page.next_token
+        if not token:
+            return found
 
 
 _VERDICTS = {"plausible": True, "implausible": False}
@@ -187,8 +204,15 @@ def _answers(ratings: Iterable[Rating], read: Callable[[Rating], bool | None]) -
     ]
 
 
-def _answered(name: str) -> Callable[[Rating], bool | None]:
-    return lambda rating: _ANSWERS.get(rating.answers.get(name, ""))
+def answered(ratings: Iterable[Rating], name: str) -> list[Answer]:
+    """What was answered to the question `name`; open ones are no answers."""
+    return _answers(ratings, lambda rating: _ANSWERS.get(rating.answers.get(name, "")))
+
+
+def _sub_labels(rating: Rating) -> bool:
+    """Whether a rating sub-labels its image and says nothing of how plausible it is."""
+    names = [name.startswith(SUB_LABEL) for name in rating.answers]
+    return bool(names) and all(names) and rating.verdict == "unsure" and rating.preference is None
 
 
 def _pairs(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> list[dict]:
@@ -198,14 +222,15 @@ def _pairs(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> lis
         if rating.preference:
             first, second = sorted((rating.image, rating.preference.other))
             votes[first, second].append(float(rating.preference.preferred == first))
+    concepts = learned_concepts(catalog)
     return [
         {
             "first": blobs.get(first),
             "second": blobs.get(second),
             "first_digest": first,
             "second_digest": second,
-            "first_prompt": catalog.images.get(first).prompt,
-            "second_prompt": catalog.images.get(second).prompt,
+            "first_prompt": general(catalog.images.get(first).prompt, concepts),
+            "second_prompt": general(catalog.images.get(second).prompt, concepts),
             "preferred": sum(given) / len(given),
         }
         for (first, second), given in sorted(votes.items())
@@ -218,7 +243,8 @@ def _parquet(rows: list[dict]) -> bytes:
     return sink.getvalue()
 
 
-def _describe(path: Path) -> Frozen:
+def described(path: Path) -> Frozen:
+    """What a file of frozen ratings holds."""
     table = pq.read_table(path, columns=["ratings", "kinds"]).to_pydict()
     ids = [i for text in table["ratings"] for i in json.loads(text)]
     kinds = [k for text in table["kinds"] for k in json.loads(text)]

@@ -77,6 +77,7 @@ class _cluster:
 
     def __enter__(self) -> None:
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")  # a busy machine takes longer than 30
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
         if address := os.environ.get("VOUCH_RAY_ADDRESS"):
             ray.init(address=address, **options)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from training import align, attributes, decoder, evaluate, pretrain, reward
+from training import align, attributes, concept, decoder, evaluate, pretrain, reward
 
 LOOPS: dict[str, tuple[type[BaseModel], Callable[..., dict[str, Any]]]] = {
     "pretrain": (pretrain.PretrainConfig, pretrain.fit),
@@ -15,5 +15,6 @@ LOOPS: dict[str, tuple[type[BaseModel], Callable[..., dict[str, Any]]]] = {
     "decoder": (decoder.DecoderConfig, decoder.fit),
     "reward": (reward.RewardConfig, reward.fit),
     "align": (align.AlignConfig, align.fit),
+    "concept": (concept.ConceptConfig, concept.fit),
     "evaluate": (evaluate.EvaluateConfig, evaluate.fit),
 }

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import vouch
 from training.data import digest_of
 from training.inputs import freeze
+from training.sublabels import freeze_sub_labels
 from vouch import recipes
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
@@ -18,6 +20,9 @@ from vouch.recipes import Asked
 from vouch.records import Run, Version
 from vouch.registry import Registry
 from vouch.state import StateFolder
+
+RATER = Path(vouch.__file__).parent / "starter" / "rater"
+"""The attribute network that ships."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,15 @@ class Store:
         """The version named, or the slot's champion."""
         return self.registry.get(ref or self.catalog.serving.get(slot).champion)
 
+    def base(self, version: Version) -> Version:
+        """The diffusers model that a generator version is or builds upon. Raises NotFound."""
+        for ancestor in self.registry.lineage(version.digest):
+            if ancestor.format == "diffusers":
+                return ancestor
+        raise NotFound(
+            f"The diffusers model that {version.name} builds upon is not in the registry.", "UNKNOWN_VERSION"
+        )
+
 
 def plan(run: Run, store: Store) -> Plan:
     """Freezes the inputs of `run` and says what its loop is to do.
@@ -63,7 +77,7 @@ def plan(run: Run, store: Store) -> Plan:
     asked, recipe = recipes.parse(run.kind, run.config)
     folder = store.folder.run(run.id)
     folder.mkdir(parents=True, exist_ok=True)
-    planner = {"pretrain": _pretrain, "reward": _reward, "align": _align}[run.kind]
+    planner = {"pretrain": _pretrain, "reward": _reward, "align": _align, "concept": _concept}[run.kind]
     own = recipe.model_dump(mode="json", exclude_unset=True)
     return planner(asked, {**own, "out": str(folder / "version")}, store, folder)
 
@@ -89,11 +103,7 @@ def _reward(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Pl
 def _align(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
     parent = store.serving("generator", asked.parent or asked.generator)
     reward = store.serving("reward", asked.reward)
-    base = next((v for v in store.registry.lineage(parent.digest) if v.format == "diffusers"), None)
-    if base is None:
-        raise NotFound(
-            f"The diffusers model that {parent.name} builds upon is not in the registry.", "UNKNOWN_VERSION"
-        )
+    base = store.base(parent)
     frozen = freeze(store.catalog, store.blobs, folder, kinds=asked.kinds, domain=asked.domain)
     config = {
         **own,
@@ -109,6 +119,31 @@ def _align(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Pla
         "raters": dict(frozen.kinds),
     }
     return Plan(config, "generator", "lora", parent.digest, asked.name, lineage)
+
+
+def _concept(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
+    parent = store.serving("generator", asked.parent or asked.generator)
+    reward = store.serving("reward", asked.reward)
+    data = _data(own)
+    frozen = freeze_sub_labels(
+        store.catalog, store.blobs, folder, concept=own["concept"], kind_of=own["kind_of"], kinds=asked.kinds
+    )
+    config = {
+        **own,
+        "base": str(store.registry.open(store.base(parent).digest)),
+        "parent": str(store.registry.open(parent.digest)) if parent.format == "lora" else None,
+        "reward": str(store.registry.open(reward.digest)),
+        "rater": str(RATER) if RATER.is_dir() else None,
+    }
+    lineage = {
+        "base": store.base(parent).digest,
+        "reward": reward.digest,
+        "data": {"sub_labels": frozen.digest, **data},
+        "ratings": list(frozen.ratings),
+        "raters": dict(frozen.kinds),
+        "concept": {own["concept"]: own["kind_of"]},
+    }
+    return Plan(config, "generator", "diffusers", parent.digest, asked.name, lineage)
 
 
 def _data(own: dict[str, Any]) -> dict[str, str]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from training.data import Examples, random_caption
+from training.attributes import half_of
+from training.data import load_examples, random_caption, to_unit
 from training.inputs import Rated
+from training.objectives.reward_gradient import conservative
+from training.randomness import numbers
 from training.student import Student
+from vouch.recipes import Alignment
+
+REAL_IMAGES = 2048
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -35,16 +41,24 @@ class Pool:
         return [self.prompts[row] for row in rows]
 
 
-def rated_pool(student: Student, rated: Rated) -> Pool:
-    """Rewards are what the reward model says now."""
-    images = rated.images.permute(0, 2, 3, 1).numpy()
-    rewards = torch.from_numpy(student.reward.score(images, rated.prompts).overall)
+@torch.no_grad()
+def rated_pool(student: Student, rated: Rated, caution: float) -> Pool:
+    """Rewards are what the members of the reward model that teach say now, cautiously."""
+    images = to_unit(rated.images)
+    said = [
+        student.verdicts(images[first : first + BATCH], rated.prompts[first : first + BATCH])
+        for first in range(0, len(rated), BATCH)
+    ]
+    rewards = conservative(torch.cat(said, 1), caution).sigmoid()
     return Pool(student.encode(rated.images), rated.prompts, rewards, rated.overall)
 
 
-def real_pool(student: Student, examples: Examples, most: int, rng: random.Random) -> Pool:
-    """Real images count 1."""
-    chosen = rng.sample(range(len(examples)), min(most, len(examples)))
+def real_pool(student: Student, config: Alignment) -> Pool | None:
+    """Some of the labelled real images that the settings name, None where they name none. They count 1."""
+    if config.data is None:
+        return None
+    examples, rng = half_of(load_examples(config.data), config.half), numbers(config.seed, "anchor")
+    chosen = rng.sample(range(len(examples)), min(REAL_IMAGES, len(examples)))
     part = examples.subset(chosen)
     prompts = tuple(random_caption(a, b, rng) for a, b in zip(part.labels, part.attributes, strict=True))
     ones = torch.ones(len(prompts))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -76,8 +78,20 @@ def _fit(run: Run, store: Store, agreed: Plan, workers: int) -> dict[str, Any]:
 
 def _command(run: Run) -> str:
     """The command line that would ask for the same again."""
-    words = [f"--{name.replace('_', '-')} {value}" for name, value in dict(run.config).items()]
-    return " ".join(["vouch train", run.kind, *words])
+    config = dict(run.config)
+    asked = ["vouch", "train", run.kind]
+    if run.kind == "concept":
+        asked = [
+            "vouch",
+            "concept",
+            "add",
+            str(config.pop("concept")),
+            "--parent",
+            str(config.pop("kind_of")),
+        ]
+    for name, value in config.items():
+        asked += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else json.dumps(value)]
+    return shlex.join(asked)
 
 
 def main() -> int:

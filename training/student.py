@@ -12,6 +12,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 from training.objectives import denoising
+from training.passes import Passes
 from vouch.errors import InvalidInput
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble
@@ -46,6 +47,8 @@ class Noised:
 class Student:
     """What is trained, and what it is measured with. `parent` None: the LoRA begins upon the base itself.
 
+    Of an ensemble of three or more, the last member teaches nothing: it is the validation reward.
+
     Raises:
         InvalidInput: a base whose prediction is not understood.
     """
@@ -67,7 +70,9 @@ class Student:
         self.trained = [p for n, p in self.unet.named_parameters() if "lora_" in n]
         for p in self.trained:
             p.requires_grad_(True)
+        self.passes = Passes(self.unet, self.parent)
         self.reward = RewardEnsemble.load(reward)
+        self._teachers = slice(None, -1) if len(self.reward.members) > 2 else slice(None)
         self.alphas: torch.Tensor = self.pipe.scheduler.alphas_cumprod
         self._embedded: dict[str, torch.Tensor] = {}
 
@@ -94,6 +99,13 @@ class Student:
     def parent_says(self, noised: Noised) -> torch.Tensor:
         said: torch.Tensor = self.parent(noised.x, noised.timesteps, noised.embedded).sample
         return said
+
+    def denoising_error(
+        self, clean: torch.Tensor, prompts: Sequence[str], random: torch.Generator
+    ) -> torch.Tensor:
+        """Of clean latents noised at random, [N]."""
+        noised = self.noised(clean, prompts, *self.noise(clean, random))
+        return denoising.per_sample_error(self.says(noised), noised.wanted)
 
     def errors(self, noised: Noised) -> tuple[torch.Tensor, torch.Tensor]:
         """Denoising errors of student and parent, [N] each."""
@@ -138,8 +150,13 @@ class Student:
         return images
 
     def verdicts(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
-        """What each member of the reward says of images [N, 3, H, W] in [-1, 1]: logits [K, N]; differentiable."""
-        return self.reward.logits(images, self.reward.encode(prompts))[:, :, 0]
+        """What each member that teaches says of images [N, 3, H, W] in [-1, 1]: logits [K, N]; differentiable."""
+        return self.reward.logits(images, self.reward.encode(prompts))[self._teachers, :, 0]
+
+    @torch.no_grad()
+    def examined(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """The validation reward of images in [-1, 1], [N] in [0, 1]: of the member that nothing is trained against."""
+        return self.reward.logits(images, self.reward.encode(prompts))[-1, :, 0].sigmoid()
 
     def save(self, out: Path) -> None:
         """Writes the LoRA in diffusers' own layout."""

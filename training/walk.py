@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from training.student import Student
 from vouch.sampling import Rows, Trajectory, advance, clean_of, trajectory, with_sampler
+
+Steer = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Clean latents [N, C, h, w] that a step predicted, and how noisy it was, to those that are wanted."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +38,40 @@ class Walker:
         self._student = student
         self.path: Trajectory = trajectory(with_sampler(student.pipe.scheduler, "ddim"), steps, eta)
 
-    def walk(self, prompts: Sequence[str], random: torch.Generator, last: int = 0) -> Walk:
+    def walk(
+        self, prompts: Sequence[str], random: torch.Generator, last: int = 0, steer: Steer | None = None
+    ) -> Walk:
         """From noise to clean latents; gradients pass the last `last` steps."""
+        noise = torch.randn((len(prompts), *self.shape), generator=random)
+        return self.walk_from(noise, prompts, random, last, steer)
+
+    def walk_from(
+        self,
+        noise: torch.Tensor,
+        prompts: Sequence[str],
+        random: torch.Generator,
+        last: int = 0,
+        steer: Steer | None = None,
+    ) -> Walk:
+        """As `walk`, from standard normal noise [N, C, h, w]; `random` is for steps that add some."""
         embedded = self._student.embed(prompts)
-        config = self._student.unet.config
-        shape = (len(prompts), config.in_channels, config.sample_size, config.sample_size)
-        x = torch.randn(shape, generator=random) * self.path.start
+        x = noise * self.path.start
         before, taken = torch.zeros_like(x), []
         for step in range(len(self.path)):
             with torch.set_grad_enabled(step >= len(self.path) - last):
                 clean = self.clean(x, step, embedded)
-                noise = torch.randn(shape, generator=random)
+                clean = steer(clean, self._noisiness(step)) if steer else clean
+                noise = torch.randn(x.shape, generator=random)
                 after = advance(self._rows(step, len(prompts)), x, clean, before, noise)
             taken.append(Taken(step, x.detach(), after.detach()))
             x, before = after, clean
         return Walk(x, tuple(taken))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image's latents."""
+        config = self._student.unet.config
+        return config.in_channels, config.sample_size, config.sample_size
 
     def clean(
         self, x: torch.Tensor, step: int, embedded: torch.Tensor, of_parent: bool = False
@@ -66,6 +88,10 @@ class Walker:
         rows, nothing = self._rows(taken.step, len(taken.x)), torch.zeros_like(taken.x)
         clean = self.clean(taken.x, taken.step, embedded, of_parent)
         return advance(rows, taken.x, clean, nothing, nothing), rows.noise_weight.flatten()
+
+    def _noisiness(self, step: int) -> torch.Tensor:
+        """1 - ᾱ, the share of noise in the variance of x_t."""
+        return 1 - self._student.alphas[int(self.path.timestep[step])]
 
     def _rows(self, step: int, count: int) -> Rows:
         return Rows.of([(self.path, step)] * count)

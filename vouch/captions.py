@@ -8,19 +8,32 @@ A `Vocabulary` lists the words that one generator learned; it lies beside the mo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from vouch.errors import InvalidInput
+from vouch.errors import AlreadyExists, InvalidInput
 
 FILE_NAME = "vocabulary.json"
+_CONCEPT = re.compile(r"[a-z0-9]+([ -][a-z0-9]+)*")
 
 
 def caption(label: str, attributes: Mapping[str, str] | None = None) -> str:
     """The prompt for `label` with `attributes` (column name to value), in the order given."""
     phrases = [f"{name.replace('_', ' ')} {value}" for name, value in (attributes or {}).items() if value]
     return ", ".join([label, *phrases])
+
+
+def general(prompt: str, concepts: Mapping[str, str]) -> str:
+    """The prompt in the words of before `concepts` (each a kind of another label) were learned.
+
+    Example: ``general("band neutrophil, cell size big", {"band neutrophil": "neutrophil"})`` names a neutrophil.
+    """
+    label, comma, rest = prompt.partition(",")
+    while (found := label.strip().lower()) in concepts:
+        label = concepts[found]
+    return label + comma + rest
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,8 @@ class Vocabulary:
 
     labels: tuple[str, ...]
     attributes: Mapping[str, tuple[str, ...]]
+    concepts: Mapping[str, str] = field(default_factory=dict)
+    """Labels that were learned later, as sub-types: each with the label that it is a kind of."""
 
     @classmethod
     def of(cls, labels: Iterable[str], attributes: Iterable[Mapping[str, str]]) -> Vocabulary:
@@ -54,12 +69,51 @@ class Vocabulary:
         if not path.is_file():
             return None
         found = json.loads(path.read_text(encoding="utf-8"))
-        return cls(tuple(found["labels"]), {name: tuple(v) for name, v in found["attributes"].items()})
+        attributes = {name: tuple(v) for name, v in found["attributes"].items()}
+        return cls(tuple(found["labels"]), attributes, found.get("concepts", {}))
 
     def save(self, folder: Path) -> None:
         """Writes ``vocabulary.json`` into `folder`."""
-        text = json.dumps({"labels": self.labels, "attributes": self.attributes}, indent=1, sort_keys=True)
+        told: dict[str, object] = {"labels": self.labels, "attributes": self.attributes}
+        told |= {"concepts": self.concepts} if self.concepts else {}
+        text = json.dumps(told, indent=1, sort_keys=True)
         (Path(folder) / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+
+    def with_concept(self, name: str, parent: str) -> Vocabulary:
+        """The vocabulary that also knows `name`, a kind of `parent`. Example: "band neutrophil", "neutrophil".
+
+        Raises:
+            InvalidInput: a name that no prompt could say or that is part of known words, or a parent that is no label.
+            AlreadyExists: the name is a label already.
+        """
+        if not _CONCEPT.fullmatch(name) or len(name) > 56:
+            raise InvalidInput(
+                f"{name!r} cannot name a concept: use lower-case words such as 'band neutrophil', at most 56 letters.",
+                "BAD_CONCEPT",
+            )
+        if parent not in self.labels:
+            raise InvalidInput(
+                f"The generator knows no {parent!r} that {name!r} could be a kind of. It knows: "
+                f"{', '.join(self.labels)}.",
+                "UNKNOWN_LABEL",
+            )
+        if name in self.labels:
+            raise AlreadyExists(
+                f"The generator knows {name!r} already: ask for it as it is, or choose another name.",
+                "KNOWN_LABEL",
+            )
+        if said := next((p for p in self._phrases() if re.search(rf"\b{re.escape(name)}\b", p)), None):
+            raise InvalidInput(
+                f"{name!r} is said in {said!r} already, which would change: choose another name.",
+                "BAD_CONCEPT",
+            )
+        return Vocabulary((*self.labels, name), self.attributes, {**self.concepts, name: parent})
+
+    def _phrases(self) -> Iterator[str]:
+        """Everything that a prompt is made of."""
+        yield from self.labels
+        for name, values in self.attributes.items():
+            yield from (f"{name.replace('_', ' ')} {value}" for value in values)
 
     def parse(self, prompt: str) -> Declared:
         """The label and attributes that `prompt` declares.

@@ -18,7 +18,15 @@ from vouch.errors import InvalidInput, NotFound
 from vouch.records import ANSWERS, Answer, Verdict
 
 _NAME = r"^[a-z][a-z0-9_]{0,63}$"
+SUB_LABEL = "concept_"
+"""How the answers begin that say whether an image of a class is of one of its sub-types: no matter of plausibility, so
+no question of the checklist, and no part of its verdict."""
 _SHIPPED = Path(__file__).parent / "domains"
+
+
+def sub_label(concept: str) -> str:
+    """The key in `Rating.answers` of "is this one a CONCEPT?": "concept_band_neutrophil" for "band neutrophil"."""
+    return SUB_LABEL + re.sub(r"[ -]", "_", concept)
 
 
 class Criterion(BaseModel):
@@ -55,7 +63,8 @@ class Domain(BaseModel):
     def check(self, answers: Mapping[str, str]) -> None:
         """Raises InvalidInput for a criterion that this domain does not ask, or an answer that does not exist."""
         for criterion, answer in answers.items():
-            if criterion not in self.ids:
+            named = criterion.startswith(SUB_LABEL) and re.fullmatch(_NAME, criterion)
+            if criterion not in self.ids and not named:
                 raise InvalidInput(
                     f"Unknown criterion {criterion!r}. Domain {self.name} asks: {', '.join(self.ids)}.",
                     "UNKNOWN_CRITERION",

@@ -49,9 +49,10 @@ class _Graph:
 
     def __init__(self, network: Eager, inputs: list[torch.Tensor]) -> None:
         self._inputs, self._graph = inputs, torch.cuda.CUDAGraph()
-        with torch.cuda.stream(
-            torch.cuda.Stream()
-        ):  # libraries choose their algorithms before, not within, a capture
+        # Libraries choose their algorithms before a capture, not within it.
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
             for _ in range(WARM_UP_CALLS):
                 network.on_device(*inputs)
         torch.cuda.synchronize()

@@ -116,10 +116,15 @@ class RewardTraining(Recipe):
 class Alignment(Recipe):
     """A LoRA of the generator that draws what the reward model finds plausible."""
 
-    method: Literal["reward_gradient", "reward_weighted", "kto", "dpo", "nft", "draft", "ddpo"] = Field(
-        "reward_gradient", description="reward_gradient, reward_weighted, kto, dpo, nft, draft or ddpo"
+    method: Literal["reward_gradient", "reward_weighted", "kto", "dpo", "nft", "draft", "ddpo", "real"] = (
+        Field(
+            "reward_gradient",
+            description="reward_gradient, reward_weighted, kto, dpo, nft, draft, ddpo or real",
+        )
     )
-    data: Path | None = Field(None, description="labelled real images for the anchor of reward weighting")
+    data: Path | None = Field(
+        None, description="labelled real images: the anchor of reward_weighted, all that real learns from"
+    )
     half: Literal["teach", "all"] = "all"
     rank: int = Field(16, ge=1, description="rank of the LoRA")
     steps: int = Field(100, ge=1, description="steps")
@@ -129,6 +134,18 @@ class Alignment(Recipe):
     anchor: float = Field(5.0, ge=0, description="weight of the squared distance to the parent's output")
     caution: float = Field(
         1.0, ge=0, description="standard deviations of the ensemble that are taken off its mean"
+    )
+    doubt: float = Field(
+        0.5, ge=0, description="how much dearer one logit of the ensemble's disagreement makes the anchor"
+    )
+    diversity: float = Field(1.0, ge=0, description="price of drawing less variety than the parent does")
+    watch_every: int = Field(25, ge=1, description="steps between looks at the validation reward")
+    watched: int = Field(40, ge=2, description="images that are drawn for a look")
+    patience: int = Field(4, ge=1, description="looks without a better one after which it stops")
+    drift: float = Field(
+        1.0,
+        gt=0,
+        description="standard deviations that brightness, contrast or colour may move from the parent's",
     )
     beta: float = Field(0.3, ge=0, description="weight of real images in reward weighting (paper 1)")
     earliest: int = Field(700, ge=0, description="noisiest timestep at which the reward's gradient is taken")
@@ -148,10 +165,47 @@ class Alignment(Recipe):
     checkpoint_every: int = Field(20, ge=1)
 
 
+class ConceptLearning(Recipe):
+    """A sub-type of one of the generator's classes, from experts' sub-labels (arXiv 2306.12438, algorithm 4)."""
+
+    concept: str = Field(min_length=1, description="the new word, such as 'band neutrophil'")
+    kind_of: str = Field(min_length=1, description="the class that it is a sub-type of, such as 'neutrophil'")
+    data: Path | None = Field(
+        None, description="labelled real images: of the class, to learn from, and of the others, to keep them"
+    )
+    column: str | None = Field(None, description="column of data with the sub-labels; else they are ratings")
+    value: str | None = Field(None, description="what the column says of the new concept")
+    others: tuple[str, ...] = Field(
+        (), description="what it says of images that are not; default: anything else but the value"
+    )
+    most: int | None = Field(
+        None, ge=1, description="learn from so many of the sub-labels at the most, drawn at random"
+    )
+    least: int = Field(10, ge=2, description="sub-labels of yes, and of no, below which nothing is learned")
+    sure: float = Field(
+        0.9, gt=0.5, lt=1, description="how sure the head must be of an image that has no sub-label"
+    )
+    sharpness: float = Field(
+        2.0, gt=0, description="how far it goes from the class to the concept; 1: as far as the images"
+    )
+    rank: int = Field(16, ge=1, description="rank of the LoRA that is merged in the end")
+    steps: int = Field(300, ge=1, description="steps")
+    minutes: float | None = Field(None, gt=0, description="time budget over all attempts")
+    batch: int = Field(24, ge=2, description="images a step")
+    lr: float = Field(6e-4, ge=0, description="learning rate of the U-Net")
+    word_lr: float = Field(5e-3, ge=0, description="learning rate of the new word")
+    prior_share: float = Field(
+        0.33, ge=0, lt=1, description="share of a batch that keeps the other concepts as they were"
+    )
+    prior: float = Field(1.0, ge=0, description="weight of keeping the other concepts")
+    checkpoint_every: int = Field(20, ge=1)
+
+
 RECIPES: dict[str, type[Recipe]] = {
     "pretrain": Pretraining,
     "reward": RewardTraining,
     "align": Alignment,
+    "concept": ConceptLearning,
 }
 
 

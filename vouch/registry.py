@@ -113,6 +113,32 @@ class Registry:
         _verify(folder, version)
         return folder
 
+    def attach_evidence(self, ref: str, evidence: Mapping[str, Any]) -> None:
+        """Keep what an evaluation found of a version beside its files, which stay as they are. The last one counts.
+
+        Raises:
+            NotFound: no such version.
+            StorageFull: no room; what was there stays.
+        """
+        text = json.dumps(json_ready(evidence), sort_keys=True, ensure_ascii=False, indent=1)
+        write_whole(self._evidence(self.get(ref)), text.encode())
+
+    def evidence(self, ref: str) -> dict[str, Any]:
+        """What the last evaluation of a version found; empty before the first.
+
+        Raises:
+            NotFound: no such version.
+            CorruptVersion: it cannot be read.
+        """
+        path = self._evidence(self.get(ref))
+        try:
+            return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+        except (OSError, ValueError, TypeError) as error:
+            raise CorruptVersion(f"{path} is damaged: run `vouch evaluate` again.") from error
+
+    def _evidence(self, version: Version) -> Path:
+        return self._models / f"{version.digest}.evidence.json"
+
     def lineage(self, ref: str) -> VersionList:
         """The version, its parent, and so on to the root."""
         chain = [self.get(ref)]

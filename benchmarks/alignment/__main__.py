@@ -1,28 +1,26 @@
-"""Every method of alignment on the same simulated ratings, in the same time, before a judge that taught none of them.
+"""Learning from experts, measured: every method of alignment on the same simulated ratings and in the same time, before
+a judge that taught none of them; the review queue; a new concept; what a classifier gains; a reward's planted error.
 
-python -m benchmarks.alignment --json FILE [--quick] [--work FOLDER] [--methods NAME,...]
+    python -m benchmarks.alignment --json FILE [--quick] [--work FOLDER] [--parts A,B] [--methods A,B] [--peers]
+
+Every part also runs on its own: `python -m benchmarks.alignment.queue` and so on.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
+from benchmarks.alignment import concept, downstream, hacked, methods, peer, queue
+from benchmarks.alignment.plan import PBC64, QUICK, Plan
+from benchmarks.alignment.world import STARTER, World
+from benchmarks.report import Report, screen
 
-from benchmarks.alignment.plan import DEFAULT, QUICK, Plan
-from benchmarks.alignment.world import KEEP, STARTER, Drawn, World
-from benchmarks.report import Figure, Report, screen
-from training import calibration
-from training.evaluation import support
-from training.evaluation.intervals import Estimate, bootstrap
-from training.evaluation.judge import Judge
-from training.plausibility import Plausibility
-
-PBC64 = Path("../shared/data/pbc64")
 console = screen()
+WITHOUT_REAL = ("methods", "queue")
+PARTS = (*WITHOUT_REAL, "hacked", "concept", "downstream")
 
 
 def main() -> None:
@@ -36,14 +34,48 @@ def main() -> None:
         default=PBC64,
         help="folder of pbc64: real images that nobody learned from, and an anchor",
     )
+    parser.add_argument(
+        "--peers", action="store_true", help="make the environments of trainers that others wrote"
+    )
+    parser.add_argument(
+        "--parts", help=f"only these, by comma: {', '.join(PARTS)}; --quick runs methods alone"
+    )
     parser.add_argument("--methods", help="only these, by comma")
     parser.add_argument("--seconds", type=float, help="of training for every method")
     parser.add_argument("--seeds", type=int, help="how many")
     arguments = parser.parse_args()
-    plan = _plan(arguments)
+    plan = _runnable(_plan(arguments), arguments.peers)
+    parts = arguments.parts.split(",") if arguments.parts else ["methods"] if arguments.quick else PARTS
+    if unknown := sorted(set(parts) - set(PARTS)):
+        parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    report = Report("alignment")
     with tempfile.TemporaryDirectory() as scratch:
-        report = measured(World(arguments.work or Path(scratch), plan, _real(arguments.data)), plan)
+        for part in parts:
+            report.include(measured(part, arguments.work or Path(scratch), plan, _real(arguments.data)))
     report.finish(arguments.json, console=console)
+
+
+def measured(part: str, work: Path, plan: Plan, real: Path | None) -> Report:
+    """One part on its own. Nothing, where it needs real images and there are none."""
+    report = Report(part)
+    if real is None and part not in WITHOUT_REAL:
+        console.print(f"[yellow]{part} is left out: it needs real images.[/yellow]")
+    elif part == "methods":
+        methods.measure(report, World(work, plan, real))
+    elif part == "queue":
+        study = queue.Study(work / part, STARTER / "reward", queue.Plan())
+        return queue.measured(study, ["random", "queue"])
+    elif part == "hacked":
+        hacked.measure(report, hacked.Hacked(work / part, hacked.PLAN, real))
+    elif part == "concept":
+        assert real is not None
+        for name, figure in concept.measured(work / part, plan.seconds, 0, real).items():
+            report.add(name, figure)
+    else:
+        assert real is not None
+        source = downstream.Source(downstream.STARTER, work / part)
+        return downstream.measured(source, real, downstream.COUNT, "test")
+    return report
 
 
 def _real(folder: Path) -> Path | None:
@@ -66,98 +98,12 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     return Plan(**{**vars(chosen), **changes})
 
 
-def measured(world: World, plan: Plan) -> Report:
-    judge, rater = Judge.load(STARTER / "judge"), Plausibility.load(STARTER / "rater")
-    report = Report("alignment")
-    add_reward(report, world)
-    base = Found(world.judged("starter", None), judge, rater)
-    base.tell(report, "starter")
-    Found(world.rejected(KEEP), judge, rater).tell(report, "rejection_sampling")
-    gains: dict[str, list[np.ndarray]] = {}
-    for method in plan.methods:
-        for seed in plan.seeds:
-            lora, figures = world.align(method, seed)
-            name = f"{method}_{seed}".replace(" ", "_")
-            found = Found(world.judged(name, lora), judge, rater)
-            gains.setdefault(method, []).append(found.plausible.astype(float) - base.plausible)
-            found.tell(report, name)
-            report.add(f"{name}_seconds", Figure(figures["train_seconds"], "s"))
-            console.print(
-                f"{name}: plausible {found.plausible.mean():.3f} (starter {base.plausible.mean():.3f})"
-            )
-    add_gains(report, gains, base, world.real_plausible(judge))
-    return report
-
-
-def add_reward(report: Report, world: World) -> None:
-    """The reward on images that it never saw. The rater errs, so no reward can reach 1: what the rater itself would
-    reach without its errors stands beside."""
-    report.add("reward_seconds", Figure(world.rate()["train_seconds"], "s"))
-    unseen = world.on_unseen()
-    ece = calibration.calibration_error(unseen.scores, unseen.said)
-    perfect = calibration.error_of_perfect(unseen.scores)
-    report.add("reward_auroc", _auroc(unseen.scores, unseen.said, must=">= 0.90", aim=">= 0.95"))
-    report.add("reward_auroc_ceiling", _auroc(unseen.meant, unseen.said))
-    report.add("reward_auroc_noise_free", _auroc(unseen.scores, unseen.meant))
-    report.add("reward_ece", Figure(ece.value, "share", ece.low, ece.high, must="<= 0.05", aim="<= 0.02"))
-    report.add("reward_ece_of_perfect", Figure(perfect, "share"))
-
-
-def _auroc(scores: np.ndarray, wanted: np.ndarray, **bars: str) -> Figure:
-    found = calibration.auroc(scores, wanted)
-    return (
-        Figure(found.value, "share", found.low, found.high, **bars)
-        if found
-        else Figure(None, "share", **bars)
-    )
-
-
-def add_gains(report: Report, gains: dict[str, list[np.ndarray]], base: Found, real: float | None) -> None:
-    """The mean over seeds, resampled by pairs of images of one prompt and seed. real: what real images reach."""
-    over = {method: np.mean(rows, axis=0) for method, rows in gains.items()}
-    for method, rows in over.items():
-        report.add(f"{method}_gain_points".replace(" ", "_"), _points(rows))
-    if DEFAULT not in over:
-        return
-    if real is not None:
-        report.add("real_plausible", Figure(real, "share"))
-        gap = real - base.plausible.mean()
-        low, high = (bound / gap for bound in bootstrap(over[DEFAULT], np.mean))
-        closed = float(over[DEFAULT].mean() / gap)
-        report.add("gap_closed", Figure(closed, "share", low, high, ">= 0.6", ">= 0.9"))
-    if "reward_weighted" in over:
-        better = _points(over[DEFAULT] - over["reward_weighted"])
-        report.add(
-            "over_rwr_points", Figure(better.value, "points", better.low, better.high, ">= 5", ">= 15")
-        )
-
-
-def _points(rows: np.ndarray) -> Figure:
-    low, high = bootstrap(rows, np.mean)
-    return Figure(100 * float(rows.mean()), "points", 100 * low, 100 * high)
-
-
-class Found:
-    """What the judge, and the rater that taught, say of a version's images."""
-
-    def __init__(self, drawn: Drawn, judge: Judge, rater: Plausibility) -> None:
-        self._judge, self._drawn = judge, drawn
-        self.plausible = judge.assess(drawn.images, drawn.prompts).plausible
-        self.verdict = judge.measure(drawn.images, drawn.prompts)
-        pixels = torch.from_numpy(np.ascontiguousarray(drawn.images)).permute(0, 3, 1, 2)
-        self.by_rater = rater.assess(pixels, drawn.prompts).plausible
-
-    def tell(self, report: Report, name: str) -> None:
-        report.add(f"{name}_plausible", _share(self.verdict.plausible))
-        report.add(f"{name}_plausible_by_rater", Figure(float(self.by_rater.mean()), "share"))
-        report.add(f"{name}_recognised", _share(self.verdict.recognised))
-        report.add(f"{name}_coverage", _share(self.verdict.coverage))
-        levels = support.recall_levels(self._judge.reference, self._judge.features(self._drawn.images))
-        report.add(f"{name}_beta_recall", Figure(support.integrated(levels), "share"))
-
-
-def _share(estimate: Estimate) -> Figure:
-    return Figure(estimate.value, "share", estimate.low, estimate.high)
+def _runnable(plan: Plan, make: bool) -> Plan:
+    """The plan with the methods that can run here; says which cannot, and why."""
+    reasons = {method: peer.why_not(method, make) for method in plan.methods}
+    for reason in filter(None, reasons.values()):
+        console.print(f"[yellow]{reason}[/yellow]")
+    return replace(plan, methods=tuple(method for method, reason in reasons.items() if not reason))
 
 
 if __name__ == "__main__":

@@ -4,38 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+PBC64 = Path("../shared/data/pbc64")
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "reward_weighted": {"lr": 4e-4, "beta": 0.3},
     "reward_gradient": {},
+    "reward_weighted": {"lr": 4e-4, "beta": 0.3, "caution": 0.0},
+    "real": {"lr": 4e-4},
     "draft": {"sample_steps": 6, "gradient_steps": 2, "batch": 12},
     "draft lv": {"sample_steps": 6, "views": 2, "batch": 12},
     "nft": {"strength": 0.5, "anchor": 0.0},
     "kto": {"divergence": 500.0},
     "dpo": {"divergence": 500.0},
     "ddpo": {"sample_steps": 6, "gradient_steps": 3, "batch": 16, "groups": 4, "anchor": 0.0},
+    "trl ddpo": {
+        "train_learning_rate": 1e-3,
+        "train_clip_range": 1e-3,
+        "train_timestep_fraction": 0.5,
+        "train_batch_size": 16,
+        "sample_num_steps": 6,
+        "sample_batch_size": 16,
+        "sample_num_batches_per_epoch": 2,
+        "per_prompt_stat_tracking_buffer_size": 32,
+        "per_prompt_stat_tracking_min_count": 8,
+    },
 }
-"""What differs from the recipe's defaults, by method; the name's first word is the method."""
+"""What differs from the recipe's defaults, by method; the name's first word is the method. Of `PEER`: from those of
+its own DDPOConfig."""
+GUIDED = {"strength": 20.0, "caution": 1.0}
+"""Of ensemble guidance."""
 DEFAULT = "reward_gradient"
+PEER = "trl ddpo"
+"""Trained by the trainer that users know, in an environment of its own."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """Rated and judged images, seconds of training for every method, repeats with another seed each."""
 
-    rated: int = 800
+    rated: int = 2000
     judged: int = 512
-    reward_steps: int = 160
-    seconds: float = 240.0
+    reward_steps: int = 150
+    seconds: float = 90.0
     seeds: tuple[int, ...] = (0, 1, 2)
     methods: tuple[str, ...] = tuple(SETTINGS)
     drawing: Mapping[str, Any] = field(default_factory=lambda: {"steps": 12, "guidance": 1.0})
 
     def same_runs(self) -> dict[str, Any]:
-        """What has to agree for runs to belong together; there may be more seeds and methods of them."""
-        own = {name: value for name, value in vars(self).items() if name not in ("seeds", "methods")}
-        return {**own, "drawing": dict(self.drawing), "settings": {k: dict(v) for k, v in SETTINGS.items()}}
+        """What has to agree for runs to belong together; a run's own method, settings, seed and seconds name it."""
+        own = {k: v for k, v in vars(self).items() if k not in ("seeds", "methods", "seconds")}
+        return {**own, "drawing": dict(self.drawing)}
 
 
 QUICK = Plan(rated=200, judged=160, reward_steps=60, seconds=20.0, seeds=(0,))

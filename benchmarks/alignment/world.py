@@ -18,17 +18,20 @@ import pyarrow.parquet as pq
 import torch
 
 import vouch
-from benchmarks.alignment.plan import JUDGED_SEED, RATED_SEED, SETTINGS, Plan
+from benchmarks.alignment import peer
+from benchmarks.alignment.plan import GUIDED, JUDGED_SEED, RATED_SEED, SETTINGS, Plan
 from training.align import AlignConfig
 from training.align import fit as fit_align
-from training.data import load_examples
-from training.evaluation.judge import Judge
+from training.evaluation.evidence import Drawn
+from training.guidance import guide
 from training.inputs import FILE_NAME
 from training.plausibility import Plausibility
 from training.reward import RewardConfig
 from training.reward import fit as fit_reward
 from training.session import Session
 from training.simulated import SimulatedPathologist
+from training.student import Student
+from training.walk import Walker
 from vouch import images as codec
 from vouch.networks.reward import RewardEnsemble
 from vouch.pipelines import Generator, load_generator
@@ -38,14 +41,6 @@ RATER = "simulated-1"
 BATCH = 32
 KEEP = 0.5
 """Of the images that rejection sampling draws."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Images uint8 [N, H, W, 3] with their prompts."""
-
-    images: np.ndarray
-    prompts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ class World:
     """One plan's own part of a benchmark's folder. real: folder of pbc64, or None."""
 
     def __init__(self, folder: Path, plan: Plan, real: Path | None) -> None:
-        self.plan, self._real = plan, real
+        self.plan, self.real = plan, real
         told = json.dumps([plan.same_runs(), str(real)], sort_keys=True)
         self.folder = folder / hashlib.sha256(told.encode()).hexdigest()[:12]
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -72,16 +67,20 @@ class World:
     def rate(self) -> dict[str, float]:
         """The starter draws, a simulated pathologist rates; the figures of the reward that learns from it."""
         if not (self.folder / FILE_NAME).is_file():
-            drawn = self.drawn("rated", load_generator(STARTER / "generator"), RATED_SEED, self.plan.rated)
-            pq.write_table(pa.Table.from_pylist(_rated(drawn)), self.folder / FILE_NAME)
+            rows = _rated(self.starters_own())
+            pq.write_table(pa.Table.from_pylist(rows), self.folder / FILE_NAME)
         figures = self.folder / "reward.json"
         if not figures.is_file():
             config = RewardConfig(
                 out=self.reward, parent=STARTER / "reward", steps=self.plan.reward_steps, **self._teaching()
             )
-            figures.write_text(json.dumps(fit_reward(config, self._session("reward-run"))))
+            figures.write_text(json.dumps(fit_reward(config, self.session("reward-run"))))
         found: dict[str, float] = json.loads(figures.read_text())
         return found
+
+    def starters_own(self) -> Drawn:
+        """The images that are rated."""
+        return self.drawn("rated", load_generator(STARTER / "generator"), RATED_SEED, self.plan.rated)
 
     def on_unseen(self) -> Unseen:
         """The reward on the starter's images that are judged later: it never saw them, nor did the temperature."""
@@ -96,39 +95,69 @@ class World:
         scores = RewardEnsemble.load(self.reward).score(drawn.images, drawn.prompts).overall
         return Unseen(scores, np.array(said, float), meant.astype(float))
 
-    def real_plausible(self, judge: Judge) -> float | None:
-        """What the judge says of real images that nobody learned from."""
-        if self._real is None:
-            return None
-        unseen = load_examples(self._real / "test.parquet")
-        images = unseen.images.permute(0, 2, 3, 1).numpy()
-        return float(judge.assess(images, unseen.labels).plausible.mean())
-
     @property
     def reward(self) -> Path:
         return self.folder / "reward"
 
     # ---- what the methods make of it
 
-    def align(self, method: str, seed: int) -> tuple[Path, dict[str, float]]:
-        """A LoRA by this method after the plan's seconds, and the figures of its training."""
-        out = self.folder / f"{method}-{seed}".replace(" ", "-")
+    def align(self, method: str, seed: int, seconds: float | None = None) -> tuple[str, Path, dict[str, Any]]:
+        """The run's name, a LoRA by this method after so many seconds (default: the plan's), and the figures of its
+        training."""
+        seconds = seconds or self.plan.seconds
+        told = json.dumps(SETTINGS[method], sort_keys=True)
+        name = f"{method}-{seed}-{seconds:g}s-{hashlib.sha256(told.encode()).hexdigest()[:6]}".replace(
+            " ", "-"
+        )
+        out = self.folder / name
         figures = out / "figures.json"
         if not figures.is_file():
-            given: dict[str, Any] = {"steps": 100_000, "minutes": self.plan.seconds / 60, "seed": seed}
-            given |= self._teaching()
-            config = AlignConfig(
-                out=out / "lora", base=STARTER / "generator", reward=self.reward, method=method.split()[0],
-                **given, **SETTINGS[method],
-            )  # fmt: skip
-            found = fit_align(config, self._session(f"{out.name}/run"))
+            train = self._train_by_peer if method in peer.ENVIRONMENTS else self._train
+            found = train(method, seed, seconds, out)
             figures.write_text(json.dumps(found))
-        return out / "lora", json.loads(figures.read_text())
+        return name, out / "lora", json.loads(figures.read_text())
+
+    def _train(self, method: str, seed: int, seconds: float, out: Path) -> dict[str, float]:
+        given: dict[str, Any] = {"steps": 100_000, "minutes": seconds / 60, "seed": seed}
+        given |= self._teaching()
+        config = AlignConfig(
+            out=out / "lora", base=STARTER / "generator", reward=self.reward, method=method.split()[0],
+            **given, **SETTINGS[method],
+        )  # fmt: skip
+        return fit_align(config, self.session(f"{out.name}/run"))
+
+    def _train_by_peer(self, method: str, seed: int, seconds: float, out: Path) -> dict[str, Any]:
+        out.mkdir(parents=True, exist_ok=True)
+        base = STARTER / "generator"
+        return peer.align(method, base, self.reward, out / "lora", seconds, seed, SETTINGS[method])
 
     def judged(self, name: str, lora: Path | None) -> Drawn:
         """What is judged of a version: the same prompts and seeds for all."""
         base = STARTER / "generator"
         return self.drawn(name, load_generator(lora or base, base), JUDGED_SEED, self.plan.judged)
+
+    def guided(self) -> Drawn:
+        """Ensemble guidance: the starter draws from the same noise, and the reward steers."""
+        labels = self.drawn(
+            "starter", load_generator(STARTER / "generator"), JUDGED_SEED, self.plan.judged
+        ).prompts
+        kept = self.folder / "guided.npy"
+        if not kept.is_file():
+            student = Student(STARTER / "generator", None, self.reward, rank=1)
+            walker = Walker(student, self.plan.drawing["steps"])
+            parts = [self._steered(student, walker, labels, first) for first in range(0, len(labels), BATCH)]
+            np.save(kept, np.concatenate(parts))
+        return Drawn(np.load(kept, allow_pickle=False), labels)
+
+    def _steered(self, student: Student, walker: Walker, labels: Sequence[str], first: int) -> np.ndarray:
+        prompts = labels[first : first + BATCH]
+        seeded = [torch.Generator().manual_seed(JUDGED_SEED + first + row) for row in range(len(prompts))]
+        noise = torch.stack([torch.randn(walker.shape, generator=one) for one in seeded])
+        steer = guide(student, prompts, **GUIDED)
+        latents = walker.walk_from(noise, prompts, torch.Generator(), steer=steer).clean
+        with torch.no_grad():
+            pixels = student.decode(latents).clamp(-1, 1)
+        return ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
     def rejected(self, keep: float) -> Drawn:
         """Rejection sampling: of the starter's images those that the reward likes best, the share `keep` of each class;
@@ -148,7 +177,7 @@ class World:
 
     def _teaching(self) -> dict[str, Any]:
         """The real images that may teach: the judge learned from the other half."""
-        return {"data": self._real / "train.parquet", "half": "teach"} if self._real is not None else {}
+        return {"data": self.real / "train.parquet", "half": "teach"} if self.real is not None else {}
 
     def drawn(self, name: str, generator: Generator, first_seed: int, count: int) -> Drawn:
         """Images of all classes in turn; those of an earlier start are read."""
@@ -167,7 +196,7 @@ class World:
             np.save(kept, np.concatenate(parts))
         return Drawn(np.load(kept, allow_pickle=False), prompts)
 
-    def _session(self, name: str) -> Session:
+    def session(self, name: str) -> Session:
         """A run's folder with the same ratings in it."""
         folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -177,21 +206,34 @@ class World:
 
 
 def _rated(drawn: Drawn) -> Sequence[dict[str, Any]]:
-    """Frozen ratings, as `training.inputs` writes them."""
-    data = [codec.encode_png(image) for image in drawn.images]
-    digests = [hashlib.sha256(one).hexdigest() for one in data]
+    """As a simulated pathologist rates them."""
     rater = SimulatedPathologist(Plausibility.load(STARTER / "rater"), RATER)
+    digests = [hashlib.sha256(codec.encode_png(image)).hexdigest() for image in drawn.images]
     opinions = rater.rate(drawn.images, drawn.prompts, digests)
     known = {"pass": 1.0, "fail": 0.0}
+    criteria = [{k: known[v] for k, v in opinion.answers.items() if v in known} for opinion in opinions]
+    verdicts = np.array([opinion.verdict == "plausible" for opinion in opinions])
     return [
-        {
-            "image": one,
-            "prompt": prompt,
-            "digest": digest,
-            "overall": float(opinion.verdict == "plausible"),
-            "criteria": json.dumps({k: known[v] for k, v in opinion.answers.items() if v in known}),
-            "ratings": json.dumps([digest]),
-            "kinds": '["simulated"]',
-        }
-        for one, prompt, digest, opinion in zip(data, drawn.prompts, digests, opinions, strict=True)
+        {**row, "criteria": json.dumps(answers)}
+        for row, answers in zip(rated_rows(drawn, verdicts), criteria, strict=True)
     ]
+
+
+def rated_rows(drawn: Drawn, verdicts: np.ndarray) -> list[dict[str, Any]]:
+    """Frozen ratings, as `training.inputs` writes them, with nothing said of the criteria. verdicts: bool [N]."""
+    rows = []
+    for image, prompt, verdict in zip(drawn.images, drawn.prompts, verdicts, strict=True):
+        data = codec.encode_png(image)
+        digest = hashlib.sha256(data).hexdigest()
+        rows.append(
+            {
+                "image": data,
+                "prompt": prompt,
+                "digest": digest,
+                "overall": float(verdict),
+                "criteria": "{}",
+                "ratings": json.dumps([digest]),
+                "kinds": '["simulated"]',
+            }
+        )
+    return rows

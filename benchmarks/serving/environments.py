@@ -13,7 +13,9 @@ from benchmarks.serving.process import ROOT
 FOLDER = ROOT / ".venv-peers"
 CONSTRAINTS = ROOT / "constraints.txt"
 PIPELINE = ("diffusers", "transformers", "accelerate", "safetensors", "tokenizers", "pillow")
-PINNED = {"litserve": "0.2.19", "bentoml": "1.4.39"}
+PINNED = {"litserve": "0.2.19", "bentoml": "1.4.39", "trl": "0.19.1"}
+EARLIER = {"trl": ("transformers==4.57.6", "diffusers==0.35.2", "peft")}
+"""What a peer needs that does not go together with our constraints, instead of `PIPELINE`."""
 
 
 class NoEnvironment(Exception):
@@ -32,6 +34,11 @@ def python_of(peer: str) -> Path:
     return python
 
 
+def is_made(peer: str) -> bool:
+    """Whether `python_of` would have nothing to make."""
+    return peer not in PINNED or _is_ready(FOLDER / peer / "bin" / "python", peer)
+
+
 def complaints(peer: str) -> str:
     """What pip finds wrong with the peer's own requirements; "" is nothing."""
     if peer not in PINNED:
@@ -42,11 +49,11 @@ def complaints(peer: str) -> str:
 
 def _make(python: Path, peer: str) -> None:
     # torch alone and exactly: anything looser could bring a build for another device, gigabytes of it.
-    steps = [
-        (f"torch=={_pinned('torch')}",),
-        ("-c", str(CONSTRAINTS), *PIPELINE),
-        (f"{peer}=={PINNED[peer]}",),
-    ]
+    torch = f"torch=={_pinned('torch')}"
+    if peer in EARLIER:
+        steps = [(torch,), (torch, *EARLIER[peer], f"{peer}=={PINNED[peer]}")]
+    else:
+        steps = [(torch,), ("-c", str(CONSTRAINTS), *PIPELINE), (f"{peer}=={PINNED[peer]}",)]
     made = _run(Path(sys.executable), "-m", "venv", str(python.parents[1]))
     if made.returncode:
         raise NoEnvironment(made.stderr.strip() or made.stdout.strip())

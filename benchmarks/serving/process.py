@@ -22,10 +22,10 @@ ROOT = Path(benchmarks.__file__).resolve().parents[1]
 INTERPRETER = Path(sys.executable)
 
 
-def asked(module: str, *options: object) -> Any:
+def asked(module: str, *options: object, python: Path = INTERPRETER) -> Any:
     """What `python -m module` prints as JSON. RuntimeError with what it complained of when it fails."""
     done = subprocess.run(
-        _command(INTERPRETER, module, options), env=_environment(), capture_output=True, text=True
+        _command(python, module, options), env=_environment(), capture_output=True, text=True
     )
     if done.returncode:
         raise RuntimeError(f"{module} ended with {done.returncode}:\n{done.stderr[-2000:]}")

@@ -14,6 +14,7 @@ from vouch.registry import Registry
 from vouch.settings import ReviewSettings
 
 POOL = 400  # images that one call chooses from
+RECENT = 64  # images rated last: what is like them waits until the reward has learned from them
 MAX_GOLD = 50
 
 
@@ -50,19 +51,28 @@ class Review:
         fresh = self._catalog.images.next_for_review(
             rater, count=POOL, kind=kind, label=label, generator_version=generator
         )
-        scores = self._catalog.images.latest_scores([image.digest for image in fresh])
-        threshold = self._settings.threshold
-        chosen = choose(fresh, scores, count, threshold=threshold, chance=self._chance)
-        records = self._with_gold(chosen, rater, kind, label)
+        recent = self._catalog.images.rated_last(kind=kind, count=RECENT)
+        scores = self._catalog.images.latest_scores([image.digest for image in (*fresh, *recent)])
+        chosen = choose(
+            fresh, scores, count, threshold=self._settings.threshold, chance=self._chance, beside=recent
+        )
+        records = self._with_gold(chosen, rater, kind, label, generator)
         return [(record, self._blobs.get(record.digest)) for record in records]
 
     def _with_gold(
-        self, chosen: list[ImageRecord], rater: str, kind: RaterKind, label: str | None
+        self,
+        chosen: list[ImageRecord],
+        rater: str,
+        kind: RaterKind,
+        label: str | None,
+        generator: str | None,
     ) -> list[ImageRecord]:
         """Some of the chosen give way to images that show how reliable the rater is."""
         images = self._catalog.images
         real = list(images.next_for_review(rater, count=MAX_GOLD, kind=kind, label=label, sources=("real",)))
-        seen = list(images.rated_by(rater, kind=kind, label=label, count=MAX_GOLD))
+        seen = list(
+            images.rated_by(rater, kind=kind, label=label, generator_version=generator, count=MAX_GOLD)
+        )
         shares = self._settings.real_share, self._settings.repeat_share
         records = []
         for image in chosen:

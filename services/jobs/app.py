@@ -43,7 +43,7 @@ class Training:
     def start(self, request: Any, actor: str) -> Any:
         kind = lower(training_pb2.RunKind, request.kind)
         if not kind:
-            raise InvalidInput("kind is missing: say what to train: pretrain, reward or align.")
+            raise InvalidInput("kind is missing: say what to train: pretrain, reward, align or concept.")
         config = _whole(MessageToDict(request.config))
         recipes.parse(kind, config)
         if len(self._catalog.runs.list(state="QUEUED", page_size=MAX_QUEUED).items) >= MAX_QUEUED:

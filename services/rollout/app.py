@@ -84,6 +84,7 @@ class Models:
         )
 
     def _version(self, version: Version, *, full: bool = True, files: bool = True) -> Any:
+        evidence = self._registry.evidence(version.digest) if full else {}
         return models_pb2.Version(
             digest=version.digest,
             name=version.name,
@@ -95,6 +96,7 @@ class Models:
             size_bytes=sum(entry.bytes for entry in version.files.values()),
             files=_files(version) if full and files else [],
             lineage=_lineage(version, ratings=full),
+            evidence=struct(evidence) if evidence else None,
         )
 
 

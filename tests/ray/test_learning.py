@@ -52,6 +52,34 @@ def test_a_reward_and_an_aligned_generator_know_what_they_learned_from(client, r
     assert drawn.generator_version == aligned.version
 
 
+def test_a_concept_is_learned_from_sub_labels_and_drawn_on_request(client, rated) -> None:
+    images = list(client.list_images(label="neutrophil", limit=24))
+    answer = client.import_ratings(
+        NewRating(
+            request_id=f"concept-{image.digest}",
+            image=image.digest,
+            rater="ada",
+            kind="human",
+            verdict="unsure",
+            answers={"concept_pale_neutrophil": "pass" if number % 2 else "fail"},
+        )
+        for number, image in enumerate(images)
+    )
+    assert answer.recorded == len(images)
+    asked = {"concept": "pale neutrophil", "kind_of": "neutrophil"}
+    taught = finished(client, "concept", {**SMALL, **asked, "steps": 1, "rank": 2})
+    version = client.get_version(taught.version)
+    assert version.format == "diffusers"
+    assert len(version.lineage.rating_ids) == len(images)
+    assert version.lineage.command.startswith("vouch concept add 'pale neutrophil' --parent neutrophil")
+    drawn = client.generate_images("pale neutrophil", seed=3, version=taught.version)
+    assert drawn.images[0].prompt == "pale neutrophil"
+    again = list(
+        client.watch_run(client.start_training("concept", {**asked, "generator": taught.version}).run_id)
+    )
+    assert "knows 'pale neutrophil' already" in again[-1].error
+
+
 def test_a_missing_data_set_is_named(client, rated) -> None:
     config = {**SMALL, "kinds": ["simulated"], "data": "/nowhere/cells.parquet"}
     run = list(client.watch_run(client.start_training("reward", config).run_id))[-1]

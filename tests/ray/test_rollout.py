@@ -204,3 +204,14 @@ def test_lineage_and_serving_are_told(client, first):
     assert [slot.slot for slot in slots] == ["generator", "reward"]
     assert slots[0].replicas[0].ok
     assert {version.name for version in client.list_versions(kind="reward")} >= {"reward-judge"}
+
+
+def test_what_an_evaluation_found_is_told_with_the_version(client, registry, second):
+    assert client.get_version(second.digest).evidence == {}
+    found = {
+        "gate": {"verdict": "refuse", "reasons": ["coverage fell"]},
+        "figures": {"plausible": {"low": None}},
+    }
+    registry.attach_evidence(second.digest, found)
+    assert client.get_version(second.digest).evidence == found
+    assert all(version.evidence == {} for version in client.list_versions())

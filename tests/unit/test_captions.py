@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vouch.captions import Vocabulary, caption
+from vouch.captions import Vocabulary, caption, general
 from vouch.errors import InvalidInput
 
 VOCABULARY = Vocabulary.of(
@@ -49,3 +49,16 @@ def test_a_vocabulary_survives_its_file_and_a_foreign_model_has_none(tmp_path: P
     VOCABULARY.save(tmp_path)
     assert Vocabulary.load(tmp_path) == VOCABULARY
     assert Vocabulary.load(tmp_path / "elsewhere") is None
+
+
+def test_a_concept_is_named_by_what_it_is_a_kind_of_where_nobody_knows_it() -> None:
+    concepts = {"band neutrophil": "neutrophil", "giant band neutrophil": "band neutrophil"}
+    assert general("Giant band neutrophil, cell size big", concepts) == "neutrophil, cell size big"
+    assert general("monocyte, cell size big", concepts) == "monocyte, cell size big"
+
+
+def test_a_concept_of_a_concept_keeps_both() -> None:
+    grown = VOCABULARY.with_concept("band neutrophil", "neutrophil")
+    grown = grown.with_concept("giant band neutrophil", "band neutrophil")
+    assert grown.parse("giant band neutrophil, cell size big").label == "giant band neutrophil"
+    assert set(grown.concepts) == {"band neutrophil", "giant band neutrophil"}

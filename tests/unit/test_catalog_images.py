@@ -169,3 +169,13 @@ def test_review_can_be_narrowed_and_ends_when_nothing_is_left(catalog, domain, m
 def test_review_of_none_or_too_many_is_refused(count, catalog):
     with pytest.raises(InvalidInput):
         catalog.images.next_for_review("me", count=count)
+
+
+def test_the_images_rated_last_are_those_of_the_newest_ratings(catalog, domain, make_image, make_rating):
+    catalog.images.add([*map(make_image, range(4)), make_image(4, source="real")])
+    digests = [make_image(number).digest for number in range(5)]
+    for number in (0, 1, 2, 4, 1):
+        catalog.ratings.record(make_rating(digests[number], rater=f"rater-{number}"), domain)
+    catalog.ratings.record(make_rating(digests[3], kind="simulated"), domain)
+    assert {image.digest for image in catalog.images.rated_last(count=4)} == {digests[1], digests[2]}
+    assert [image.digest for image in catalog.images.rated_last(kind="simulated", count=4)] == [digests[3]]

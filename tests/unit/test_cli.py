@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -241,6 +242,15 @@ def test_versions_and_lineage_are_shown(system: FakeSystem) -> None:
     assert [v["name"] for v in run_json("versions", "--kind", "reward")["versions"]] == ["starter-reward"]
     assert "generator-2" in run("versions").stdout
     assert run_json("versions", "generator-2")["digest"] == CANDIDATE
+    shown = run("versions", "generator-2").stdout
+    for expected in (
+        "against starter-generator",
+        "refuse",
+        "coverage changed by -4.1 points",
+        "0.700 to 0.900",
+    ):
+        assert expected in shown
+    assert "refuse" not in run("versions", "starter-reward").stdout
     shown = run("versions", "starter-reward").stdout
     assert "probability that an expert finds it plausible" in shown and "0.01 to 0.04" in shown
     tree = run("lineage", "generator-2").stdout
@@ -275,6 +285,47 @@ def test_training_is_followed_to_its_end(system: FakeSystem) -> None:
     assert (run_["state"], run_["version_name"]) == ("SUCCEEDED", "reward-2")
     assert run_["config"] == {"steps": 500, "lr": 1e-4, "members": 5, "kinds": ["human", "simulated"]}
     assert "vouch rollout start reward-2" in run("runs", "show", "run-1").stdout
+
+
+def test_a_concept_is_sub_labelled_and_taught(system: FakeSystem, tmp_path: Path) -> None:
+    run("generate", "neutrophil", "--count", 3)
+    name = ("band neutrophil", "--parent", "neutrophil")
+    answer = run_json("concept", "label", *name, "--rater", "ada", "--limit", 2, keys="y" + "b" + "n" + "u")
+    assert (answer["rated"], answer["corrected"]) == (2, 1)
+    said = [dict(rating.answers) for rating in system.ratings]
+    assert [list(one) for one in said] == [["concept_band_neutrophil"]] * 3
+    assert {rating.verdict for rating in system.ratings} == {3}  # unsure: nothing was said of it
+    assert run_json("concept", "label", *name, "--rater", "ada", keys="yyy")["rated"] == 1
+    (tmp_path / "cells.parquet").touch()
+    columns = ("--column", "subtype", "--value", "BNE", "--other", "SNE")
+    taught = run_json("concept", "add", *name, "--data", tmp_path / "cells.parquet", *columns, "--steps", 3)
+    assert taught["state"] == "SUCCEEDED"
+    assert taught["config"] == {
+        "concept": "band neutrophil", "kind_of": "neutrophil", "data": str(tmp_path / "cells.parquet"),
+        "column": "subtype", "value": "BNE", "others": ["SNE"], "steps": 3,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (
+            ("band neutrophil", "--parent", "unicorn"),
+            2,
+            "knows no 'unicorn'.*lymphocyte, neutrophil, platelet",
+        ),
+        (("platelet", "--parent", "neutrophil"), 5, "knows 'platelet' already"),
+        (("Band", "--parent", "neutrophil"), 2, "use lower-case words"),
+        (("band", "--parent", "neutrophil", "--column", "subtype"), 2, "give them with --data"),
+        (("band", "--parent", "neutrophil", "--data", __file__, "--column", "a"), 2, "belong together"),
+        (("band", "--parent", "neutrophil", "--speed", "1"), 2, "no setting speed"),
+    ],
+)
+def test_a_concept_that_cannot_be_taught_is_refused_before_it_is_queued(
+    system: FakeSystem, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    assert re.search(says, run("concept", "add", *arguments, code=code).stderr)
+    assert not system.runs
 
 
 def test_help_names_the_settings_of_a_run() -> None:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
 
 from tests.tiny import VOCABULARY, save_generator
 from training.attributes import AttributesConfig
 from training.attributes import fit as fit_attributes
 from training.data import halves, load_examples
 from training.evaluate import EvaluateConfig, fit
+from training.evaluation.features import Extractor, local_model, remembered
 from training.evaluation.judge import Judge
+from training.evaluation.report import SHOWN
+from training.plans import Store
 from training.plausibility import learn_plausibility
 from training.session import Progress, Session
 from vouch import images as codec
 from vouch.errors import Cancelled, InvalidInput
 from vouch.networks.attributes import AttributeNet
+from vouch.state import StateFolder
 
 
 def picture(label: int, number: int) -> np.ndarray:
@@ -74,8 +83,21 @@ def config(place: Path, out: Path, **settings: object) -> EvaluateConfig:
     )
 
 
+def save_dinov2(folder: Path) -> Path:
+    """A vision model of transformers with random weights, as `save_pretrained` leaves one."""
+    torch.manual_seed(0)
+    shape = Dinov2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
+    )
+    Dinov2Model(shape).save_pretrained(str(folder))
+    size = {"height": 28, "width": 28}
+    BitImageProcessorPil(size=size, crop_size=size).save_pretrained(str(folder))
+    return folder
+
+
 def test_everything_is_measured_with_its_interval_and_written_down(place, tmp_path):
-    fit(config(place, tmp_path / "out"), Session(tmp_path / "run"))
+    more = {"features": [save_dinov2(tmp_path / "dinov2")], "cache": tmp_path / "cache"}
+    fit(config(place, tmp_path / "out", **more), Session(tmp_path / "run"))
     told = json.loads((tmp_path / "out" / "evidence.json").read_text())
     assert set(told["versions"]) == {"new", "old"}
     new = told["versions"]["new"]
@@ -84,20 +106,57 @@ def test_everything_is_measured_with_its_interval_and_written_down(place, tmp_pa
         "copy alarms",
         "coverage, against real", "coverage, real against real", "alpha precision, against real",
         "beta recall, against real", "KID, against real", "FID, against real", "diversity within a prompt",
+        "KID, against real, by dinov2", "coverage, real against real, by dinov2", "authentic, by dinov2",
+        "distance to the nearest training image", "real copy alarms", "brightness, distance from real",
     }  # fmt: skip
     assert wanted <= set(new)
+    known = {
+        name: figure for name, figure in new.items() if name != "attributes asked for"
+    }  # no prompt has one
+    assert all(None not in figure.values() for figure in known.values())
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 4  # unseen and train, in two spaces
     assert new["plausible"]["low"] <= new["plausible"]["value"] <= new["plausible"]["high"]
     assert new["real plausible"]["value"] > new["plausible"]["value"]  # what the models draw is noise
     assert new["KID, real against real"]["value"] < new["KID, against real"]["value"]
-    assert told["gain"]["plausible"]["low"] <= told["gain"]["plausible"]["high"]
+    changes = {"plausible", "recognised", "coverage", "beta recall", "authentic", "copy alarms"}
+    assert changes <= set(told["gain"])
+    for name in ("coverage", "beta recall"):
+        apart = (
+            new[f"{name}, against real"]["value"] - told["versions"]["old"][f"{name}, against real"]["value"]
+        )
+        assert told["gain"][name]["value"] == pytest.approx(apart, abs=1e-3)
+    assert told["gate"]["verdict"] == "refuse"  # noise is no gain over noise
+    assert any("plausible" in reason or "distance" in reason for reason in told["gate"]["reasons"])
 
 
 def test_the_page_is_whole_and_needs_nothing_else(place, tmp_path):
     fit(config(place, tmp_path / "out"), Session(tmp_path / "run"))
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 2 * len(VOCABULARY.labels)
+    assert page.count("data:image/png;base64,") == 2 * (len(VOCABULARY.labels) + SHOWN)
     assert "http" not in page.replace("http-equiv", "")
     assert "new against old" in page
+
+
+def test_the_command_measures_published_versions_and_keeps_what_it_found_with_them(place, tmp_path):
+    store = Store.open(StateFolder(tmp_path / "state").create().root)
+    for seed, name in ((0, "old"), (1, "new")):
+        store.registry.publish(place / f"generator-{seed}", kind="generator", format="diffusers", name=name)
+    command = [
+        *(sys.executable, "-m", "vouch", "evaluate", "new", "--against", "old", "--per-class", "4"),
+        *("--data", place / "test.parquet", "--train", place / "train.parquet", "--judge", place / "judge"),
+        *("--out", tmp_path / "out", "--state", tmp_path / "state"),
+    ]
+    done = subprocess.run([str(one) for one in command], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["plausible"] < 0.5
+    told = json.loads((tmp_path / "out" / "evidence.json").read_text())
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "No: it is refused." in page and page.count("<td class=refused>") == len(told["gate"]["reasons"])
+    kept = store.registry.evidence("new")
+    assert kept["gate"] == told["gate"] and kept["against_name"] == "old"
+    assert kept["sha256"] == hashlib.sha256((tmp_path / "out" / "evidence.json").read_bytes()).hexdigest()
+    assert kept["figures"]["plausible"] == told["versions"]["new"]["plausible"]
+    assert store.registry.evidence("old") == {}
 
 
 def test_one_version_alone_is_measured_too_and_without_training_images_nothing_is_said_of_copies(
@@ -139,3 +198,40 @@ def test_a_label_that_the_judge_does_not_know_is_refused_before_anything_is_draw
     with pytest.raises(InvalidInput, match="unicorn"):
         fit(config(place, tmp_path / "out", data=tmp_path / "foreign.parquet"), Session(tmp_path / "run"))
     assert not list((tmp_path / "run").rglob("*.npy"))
+
+
+def test_classifiers_learn_from_what_was_drawn_where_that_is_asked_for(place, tmp_path):
+    short = {"downstream": True, "downstream_steps": 10, "downstream_seeds": 1, "downstream_share": 0.5}
+    fit(config(place, tmp_path / "out", against=None, **short), Session(tmp_path / "run"))
+    new = json.loads((tmp_path / "out" / "evidence.json").read_text())["versions"]["new"]
+    arms = [
+        new[f"downstream accuracy, {arm}"]["value"] for arm in ("real", "real and synthetic", "synthetic")
+    ]
+    assert all(0 <= accuracy <= 1 for accuracy in arms)
+    assert new["downstream gain"]["value"] == pytest.approx(arms[1] - arms[0])
+
+
+def test_downstream_without_real_images_to_learn_from_is_refused(place, tmp_path):
+    with pytest.raises(ValueError, match="train"):
+        config(place, tmp_path / "out", train=None, downstream=True)
+
+
+@pytest.mark.parametrize("left_out", ["preprocessor_config.json", "model.safetensors", "config.json"])
+def test_a_folder_that_is_no_vision_model_is_refused_with_what_it_needs(tmp_path, left_out):
+    (save_dinov2(tmp_path / "dinov2") / left_out).unlink()
+    with pytest.raises(InvalidInput, match="preprocessor_config.json"):
+        local_model(tmp_path / "dinov2")
+
+
+def test_features_of_real_images_are_computed_once_for_each_data_set_and_network(tmp_path):
+    asked = []
+
+    def features(images: np.ndarray) -> np.ndarray:
+        asked.append(len(images))
+        return images.reshape(len(images), -1).astype(np.float32)
+
+    images = np.zeros((3, 2, 2, 3), np.uint8)
+    for network, data in (("a", "one"), ("a", "one"), ("b", "one"), ("a", "two")):
+        found = remembered(Extractor("any", network, features), images, data, tmp_path)
+        assert found.shape == (3, 12)
+    assert asked == [3, 3, 3]

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from training.inputs import freeze, load_pairs, load_rated
+from training.sublabels import freeze_sub_labels, load_sub_labels
 from vouch import images as codec
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
 from vouch.criteria import Domain
 from vouch.errors import FailedPrecondition
 from vouch.records import NewRating, Preference
+from vouch.registry import Registry
 
 
 @pytest.fixture
@@ -101,3 +103,79 @@ def test_comparisons_are_frozen_with_both_images_however_often_they_were_compare
 
 def test_a_run_without_comparisons_has_none(tmp_path: Path) -> None:
     assert load_pairs(tmp_path) is None
+
+
+def sub_label(catalog: Catalog, domain: Domain, image: str, rater: str, answer: str) -> str:
+    rating = NewRating(
+        request_id=f"{rater}/{image}", image=image, rater=rater, kind="human", verdict="unsure",
+        answers={"concept_band_neutrophil": answer},  # type: ignore[dict-item]
+    )  # fmt: skip
+    return catalog.ratings.record(rating, domain).id
+
+
+def test_sub_labels_are_frozen_with_the_images_of_the_class_that_nobody_told_of(
+    catalog: Catalog, blobs: BlobStore, domain: Domain, make_image, tmp_path: Path
+) -> None:
+    for number in range(4):
+        data = codec.encode_png(np.full((64, 64, 3), 40 + number, np.uint8))
+        label = "monocyte" if number == 3 else "neutrophil"
+        record = make_image(number, digest=blobs.put(data), size_bytes=len(data), prompt=label, label=label)
+        catalog.images.add([record])
+    images = [image.digest for image in catalog.images.list().items][::-1]
+    ids = [
+        sub_label(catalog, domain, images[number], "ada", answer)
+        for number, answer in enumerate(("pass", "fail"))
+    ]
+    asked = {"concept": "band neutrophil", "kind_of": "neutrophil", "kinds": ("human",)}
+    frozen = freeze_sub_labels(catalog, blobs, tmp_path / "run", **asked)  # type: ignore[arg-type]
+    sub_label(catalog, domain, images[2], "ada", "pass")
+    assert freeze_sub_labels(catalog, blobs, tmp_path / "run", **asked) == frozen  # type: ignore[arg-type]
+    assert sorted(frozen.ratings) == sorted(ids)
+    found = load_sub_labels(tmp_path / "run")
+    assert found is not None
+    said = dict(zip(found.images[:, 0, 0, 0].tolist(), found.said.tolist(), strict=True))
+    assert (said[40], said[41], len(said)) == (1.0, 0.0, 3)
+    assert said[42] != said[42]
+    assert found.counts() == (1, 1)
+    assert len(found.only_told()) == 2
+
+
+def test_a_sub_label_says_nothing_of_how_plausible_an_image_is(
+    catalog: Catalog, blobs: BlobStore, domain: Domain, drawn: str, tmp_path: Path
+) -> None:
+    sub_label(catalog, domain, drawn, "a", "pass")
+    with pytest.raises(FailedPrecondition, match="no human rating to learn from"):
+        freeze(catalog, blobs, tmp_path / "none", kinds=("human",), domain=None)
+    told = say(catalog, domain, drawn, "b", "plausible")
+    assert freeze(catalog, blobs, tmp_path / "run", kinds=("human",), domain=None).ratings == (told,)
+
+
+def test_an_image_of_a_concept_teaches_a_reward_as_one_of_its_class(
+    catalog: Catalog, blobs: BlobStore, domain: Domain, make_image, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights.json").write_text("{}")
+    Registry(catalog, tmp_path / "models").publish(
+        tmp_path / "model", kind="generator", format="diffusers",
+        lineage={"concept": {"band neutrophil": "neutrophil"}},
+    )  # fmt: skip
+    data = codec.encode_png(np.full((64, 64, 3), 90, np.uint8))
+    image = make_image(
+        0, digest=blobs.put(data), size_bytes=len(data), prompt="band neutrophil, cell size big"
+    )
+    catalog.images.add([image])
+    say(catalog, domain, image.digest, "a", "plausible")
+    freeze(catalog, blobs, tmp_path / "run", kinds=("human",), domain=None)
+    rated = load_rated(tmp_path / "run")
+    assert rated is not None
+    assert rated.prompts == ("neutrophil, cell size big",)
+
+
+def test_without_images_of_the_class_there_are_no_sub_labels(
+    catalog: Catalog, blobs: BlobStore, tmp_path: Path
+) -> None:
+    freeze_sub_labels(
+        catalog, blobs, tmp_path, concept="band neutrophil", kind_of="neutrophil", kinds=("human",)
+    )
+    assert load_sub_labels(tmp_path) is None
+    assert load_sub_labels(tmp_path / "elsewhere") is None

@@ -38,7 +38,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory, generators: list[Generato
     workshop = Workshop(folder)
     workshop.equip(generators[0])
     assert "being made" in generators[0].kernel
-    workshop.wait(280)
+    workshop.wait(560)
     workshop.stop()
     assert "being made" not in generators[0].kernel
     return folder

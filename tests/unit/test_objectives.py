@@ -11,10 +11,11 @@ from training.objectives import denoising
 from training.objectives.comparison import bradley_terry
 from training.objectives.ddpo import advantages, ddpo_loss, log_probability
 from training.objectives.dpo import dpo_loss
+from training.objectives.guards import anchor_loss, narrowing
 from training.objectives.kto import kto_loss
 from training.objectives.nft import nft_loss, normalised
 from training.objectives.plausibility import masked_cross_entropy
-from training.objectives.reward_gradient import conservative, ddim_step, reward_gradient_loss
+from training.objectives.reward_gradient import conservative, ddim_step, reward_loss
 from training.objectives.reward_weighted import reward_weighted_loss
 
 ALPHAS = torch.tensor([0.99, 0.5, 0.0])
@@ -79,20 +80,48 @@ def test_a_cautious_reward_is_lower_where_the_members_disagree() -> None:
 
 
 def test_the_reward_gradient_loss_of_hand_worked_numbers() -> None:
-    logits = torch.zeros(2, 1)
-    loss = reward_gradient_loss(logits, column(1.0), column(0.5), caution=0.5, anchor=2.0)
-    assert loss.item() == pytest.approx(math.log(2) + 2.0 * 0.25)
+    logits = torch.tensor([[3.0], [1.0]])  # mean 2, deviation 1
+    assert reward_loss(logits, caution=2.0).item() == pytest.approx(math.log(2))
 
 
 def test_the_reward_gradient_agrees_with_finite_differences() -> None:
     torch.manual_seed(0)
     logits = torch.randn(3, 4, dtype=torch.double, requires_grad=True)
-    output = torch.randn(4, 1, 2, 2, dtype=torch.double)
+    assert torch.autograd.gradcheck(lambda values: reward_loss(values, caution=0.5), (logits,))
 
-    def loss(values: torch.Tensor) -> torch.Tensor:
-        return reward_gradient_loss(values, output, output, caution=0.5, anchor=1.0)
 
-    assert torch.autograd.gradcheck(loss, (logits,))
+def test_the_anchor_is_dearer_where_the_ensemble_disagrees() -> None:
+    loss = anchor_loss(column(1.0, 1.0), column(0.5, 0.5), torch.tensor([0.0, 2.0]), doubt=0.5)
+    assert loss.item() == pytest.approx(0.25 * (1 + 2) / 2)
+
+
+def test_disagreement_is_no_way_to_make_the_anchor_cheap() -> None:
+    """Its gradient ends at what the student says: the ensemble is not to be talked into agreement."""
+    doubted = torch.ones(1, requires_grad=True)
+    output = column(1.0).requires_grad_()
+    anchor_loss(output, column(0.5), doubted, doubt=1.0).backward()
+    assert doubted.grad is None and output.grad is not None
+
+
+def test_variety_costs_by_the_share_of_it_that_is_lost_within_a_group() -> None:
+    theirs = column(0.0, 2.0, 10.0, 12.0)  # two groups, each 1 from its mean
+    ours = column(0.5, 1.5, 0.0, 1.0)
+    groups = torch.tensor([0, 0, 1, 1])
+    assert narrowing(ours, theirs, groups).item() == pytest.approx(0.5)
+    assert narrowing(2 * theirs, theirs, groups).item() == 0.0
+
+
+def test_images_that_are_each_alone_in_their_group_have_no_variety_to_lose() -> None:
+    assert narrowing(column(1.0, 5.0), column(2.0, 3.0), torch.tensor([0, 1])).item() == 0.0
+
+
+def test_the_guards_agree_with_finite_differences() -> None:
+    torch.manual_seed(0)
+    ours, theirs = torch.randn(2, 6, 1, 2, 2, dtype=torch.double)
+    ours = (0.4 * ours).requires_grad_()
+    groups, doubted = torch.tensor([0, 0, 0, 1, 1, 1]), torch.rand(6, dtype=torch.double)
+    assert torch.autograd.gradcheck(lambda x: narrowing(x, theirs, groups), (ours,))
+    assert torch.autograd.gradcheck(lambda x: anchor_loss(x, theirs, doubted, doubt=0.7), (ours,))
 
 
 def test_a_question_left_open_is_not_guessed() -> None:

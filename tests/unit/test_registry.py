@@ -226,3 +226,20 @@ except StorageFull as error:
 
     assert (done.stdout, done.stderr) == ("STORAGE_FULL []\n", "")
     assert not list((tmp_path / "models").iterdir())
+
+
+def test_evidence_lies_beside_a_version_and_the_last_counts(registry, folder):
+    version = publish(registry, folder)
+    assert registry.evidence(version.name) == {}
+    registry.attach_evidence(version.name, {"gate": {"verdict": "refuse"}, "lost": float("nan")})
+    registry.attach_evidence(version.digest, {"gate": {"verdict": "pass"}})
+    assert registry.evidence(version.digest[:8]) == {"gate": {"verdict": "pass"}}
+    registry.open(version.name)  # the files are as they were
+
+
+def test_damaged_evidence_is_told(registry, folder, tmp_path):
+    version = publish(registry, folder)
+    registry.attach_evidence(version.name, {"gate": None})
+    (tmp_path / "models" / f"{version.digest}.evidence.json").write_text("{")
+    with pytest.raises(CorruptVersion, match="vouch evaluate"):
+        registry.evidence(version.name)

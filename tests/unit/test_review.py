@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from services.feedback.review import Review
+from training.inputs import FILE_NAME, freeze
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
 from vouch.registry import Registry
@@ -56,3 +60,40 @@ def test_when_nothing_new_is_left_nobody_is_asked_again(place, tmp_path, make_ra
     for image in catalog.images.next_for_review("me", count=100):
         catalog.ratings.record(make_rating(image.digest, rater="me"), domain)
     assert sources(place, tmp_path, real_share=0.5, repeat_share=0.5) == []
+
+
+def test_repeats_come_from_the_generator_that_was_asked_for(place, tmp_path, make_rating, make_image, domain):
+    catalog, blobs, _ = place
+    for number, generator in enumerate(("a" * 64,) * 8 + ("b" * 64,) * 8):
+        data = f"drawn {number}".encode()
+        drawn = make_image(100 + number, digest=blobs.put(data), generator_version=generator)
+        catalog.images.add([drawn])
+        if number % 8 < 4:
+            catalog.ratings.record(make_rating(drawn.digest, rater="me"), domain)
+    settings = ReviewSettings(real_share=0.0, repeat_share=0.5)
+    review = Review(catalog, blobs, Registry(catalog, tmp_path / "models"), settings, random.Random(0))
+    asked = [review.next("me", 4, kind="human", label=None, generator="a" * 64) for _ in range(10)]
+    records = [record for found in asked for record, _ in found]
+    assert {record.generator_version for record in records} == {"a" * 64}
+    assert any(
+        record.digest in {r.digest for r in catalog.images.rated_by("me", count=50)} for record in records
+    )
+
+
+def test_a_repeat_is_rated_again_and_both_ratings_count(place, tmp_path, make_rating, domain):
+    """Only so can it show how often a rater says the same of the same image; it is asked no third time."""
+    catalog, blobs, seen = place
+    (image,) = catalog.images.rated_by("me", count=1)
+    assert image.digest in seen
+    catalog.ratings.record(make_rating(image.digest, rater="me", verdict="implausible"), domain)
+    kept = catalog.ratings.list(image=image.digest, rater="me", current_only=True).items
+    assert sorted(rating.verdict for rating in kept) == ["implausible", "plausible"]
+    assert image.digest not in {again.digest for again in catalog.images.rated_by("me", count=50)}
+    freeze(catalog, blobs, tmp_path / "run", kinds=("human",), domain=None)
+    assert json.loads(_row(tmp_path / "run", image.digest)["ratings"]) == sorted(r.id for r in kept)
+    assert _row(tmp_path / "run", image.digest)["overall"] == 0.5
+
+
+def _row(folder: Path, digest: str) -> dict[str, Any]:
+    rows = pq.read_table(folder / FILE_NAME).to_pylist()
+    return next(row for row in rows if row["digest"] == digest)

@@ -87,3 +87,15 @@ def test_it_is_never_empty_while_there_is_something(images):
     sure = scored(images, std=0.0, overall=1.0)
     assert len(choose(images, sure, 100, threshold=0.5, chance=random.Random(0))) == 40
     assert choose([], {}, 5, threshold=0.5, chance=random.Random(0)) == []
+
+
+def test_what_is_like_the_images_rated_last_waits(images):
+    """Also who asks for one image at a time is asked about different ones."""
+    scores = scored(images, granules=lambda place: 0.1 if place < 20 else 0.9)
+    left = images[1:]
+    chosen = [
+        choose(left, scores, 1, threshold=0.5, chance=random.Random(seed), beside=images[:1])[0]
+        for seed in range(100)
+    ]
+    like = {image.digest for image in images[1:20]}
+    assert sum(image.digest in like for image in chosen) < 30  # by chance alone about 49

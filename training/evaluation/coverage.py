@@ -7,6 +7,10 @@ import io
 
 import numpy as np
 from prdc import compute_prdc
+from sklearn.metrics import pairwise_distances
+from sklearn.neighbors import NearestNeighbors
+
+from training.evaluation.intervals import Estimate, bootstrapped
 
 NEAREST = 5
 
@@ -20,3 +24,11 @@ def coverage(real: np.ndarray, generated: np.ndarray, nearest: int = NEAREST) ->
     with contextlib.redirect_stdout(io.StringIO()):  # the package prints its sizes
         found = compute_prdc(real.astype(np.float32), generated.astype(np.float32), nearest_k=nearest)
     return {name: float(value) for name, value in found.items()}
+
+
+def density(real: np.ndarray, generated: np.ndarray, nearest: int = NEAREST) -> Estimate:
+    """Density with the interval of resampled generated images: each counts the real ones, ÷ `nearest`, whose
+    neighbourhood it lies in."""
+    radius = NearestNeighbors(n_neighbors=nearest + 1).fit(real).kneighbors(real)[0][:, -1]
+    within = (pairwise_distances(real, generated) < radius[:, None]).sum(0)
+    return bootstrapped(within / nearest, lambda rows: float(rows.mean()))

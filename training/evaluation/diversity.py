@@ -6,6 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from training.evaluation.intervals import Estimate, percentiles
+
+ROUNDS = 200
+
 
 def within_prompt(features: np.ndarray, prompts: Sequence[str]) -> dict[str, float]:
     """Mean distance between two images of a prompt, by features [N, D]; prompts with one image have none."""
@@ -22,6 +26,29 @@ def relative(generated: dict[str, float], real: dict[str, float]) -> float:
     """The mean over common prompts of generated diversity ÷ that of as many real images; nan without any."""
     common = [prompt for prompt in generated if real.get(prompt)]
     return float(np.mean([generated[prompt] / real[prompt] for prompt in common])) if common else float("nan")
+
+
+def relative_diversity(
+    features: np.ndarray, prompts: Sequence[str], real: np.ndarray, real_prompts: Sequence[str]
+) -> Estimate:
+    """Of the images of a prompt, against real ones of it; images of every prompt are resampled, and an image is no pair
+    with itself."""
+    theirs, names = within_prompt(real, real_prompts), np.array(prompts)
+    value = relative(within_prompt(features, prompts), theirs)
+    pairs = {prompt: _pairwise(features[names == prompt]) for prompt in sorted(set(prompts))}
+    random = np.random.default_rng(0)
+    found = [relative(_resampled(pairs, random), theirs) for _ in range(ROUNDS)]
+    return Estimate(value, *percentiles(found))
+
+
+def _resampled(pairs: dict[str, np.ndarray], random: np.random.Generator) -> dict[str, float]:
+    found = {}
+    for prompt, distances in pairs.items():
+        chosen = random.integers(0, len(distances), len(distances))
+        others = chosen[:, None] != chosen
+        if others.any():
+            found[prompt] = float(distances[np.ix_(chosen, chosen)][others].mean())
+    return found
 
 
 def _pairwise(rows: np.ndarray) -> np.ndarray:

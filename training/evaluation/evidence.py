@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from training.attributes import recognise
 from training.data import Examples
-from training.evaluation import support
-from training.evaluation.authenticity import authentic, copies
-from training.evaluation.coverage import coverage
+from training.evaluation import pixels, support
+from training.evaluation.authenticity import Nearest, authentic, copies, false_alarms, nearest
+from training.evaluation.coverage import coverage, density
 from training.evaluation.distance import frechet, kid
-from training.evaluation.diversity import relative, within_prompt
+from training.evaluation.diversity import relative_diversity
+from training.evaluation.features import Extractor, remembered
 from training.evaluation.intervals import Estimate, bootstrapped, rate
 from training.evaluation.judge import Judge
+from training.evaluation.reach import changes_of_reach
 from training.evaluation.tail import tail
 from training.plausibility import Assessment
-
-UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 @dataclass(frozen=True)
@@ -30,75 +32,158 @@ class Drawn:
     images: np.ndarray
     prompts: tuple[str, ...]
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(prompt.partition(",")[0].strip() for prompt in self.prompts)
+
 
 @dataclass(frozen=True)
-class RealFeatures:
-    """Real images as the judge sees them. `unseen` are those that nothing was trained on: features [U, D], labels,
-    verdicts and confidence [U] under their own label; `train` [T, D] those that the generator learned from, None where
-    not at hand."""
+class Space:
+    """Real images in the features of one network: `unseen` [U, D] that nothing was trained on, and `train` [T, D] that
+    the generator learned from, None where not at hand. `told` ends the name of every figure in it."""
 
+    extractor: Extractor
     unseen: np.ndarray
-    labels: tuple[str, ...]
+    train: np.ndarray | None
+    told: str = ""
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """Real images as the judge sees them, verdict and confidence under their own label [U], and in every network's
+    features, the judge's first."""
+
+    unseen: Examples
+    train: Examples | None
+    spaces: tuple[Space, ...]
     assessed: Assessment
     confidence: np.ndarray
-    train: np.ndarray | None = None
+    pixels: pixels.Pixels
 
     @classmethod
-    def of(cls, judge: Judge, unseen: Examples, train: Examples | None) -> RealFeatures:
+    def of(
+        cls,
+        judge: Judge,
+        unseen: Examples,
+        train: Examples | None,
+        cache: Path,
+        more: Sequence[Extractor] = (),
+    ) -> RealImages:
         images = _arrays(unseen)
-        learned = None if train is None else judge.features(_arrays(train))
-        labels = unseen.labels
-        return cls(
-            judge.features(images),
-            labels,
-            judge.assess(images, labels),
-            judge.confidence(images, labels),
-            learned,
-        )
+        spaces: list[Space] = []
+        for extractor in (judge.extractor, *more):
+            known = remembered(extractor, images, unseen.digest, cache)
+            learned = None if train is None else remembered(extractor, _arrays(train), train.digest, cache)
+            spaces.append(Space(extractor, known, learned, f", by {extractor.name}" if spaces else ""))
+        assessed, confidence = judge.assess(images, unseen.labels), judge.confidence(images, unseen.labels)
+        look = pixels.Pixels.of(images, unseen.labels)
+        return cls(unseen, train, tuple(spaces), assessed, confidence, look)
 
 
-def evidence(judge: Judge, drawn: Drawn, real: RealFeatures) -> dict[str, Estimate]:
-    """Every figure with its 95 % interval; "real …" are the same figures of real images, the best one can ask for."""
-    features, assessed = judge.features(drawn.images), judge.assess(drawn.images, drawn.prompts)
-    labels = [prompt.partition(",")[0].strip() for prompt in drawn.prompts]
-    figures = {
-        "plausible": _share(assessed.plausible),
-        "real plausible": _share(real.assessed.plausible),
-        "recognised": _share(assessed.recognised),
-        "attributes asked for": _attributes(judge, drawn),
-        "below nearly all real": tail(real.confidence, judge.confidence(drawn.images, drawn.prompts)),
-        **_by_class(assessed.plausible, labels),
-        **_likeness(real.unseen, features, "against real"),
-        **_likeness(*_apart(real.unseen, len(features)), "real against real"),
-        "diversity within a prompt": _diversity(features, labels, real),
+@dataclass(frozen=True)
+class Seen:
+    """One version's images as they were found."""
+
+    drawn: Drawn
+    judge: Judge
+    real: RealImages
+
+    @cached_property
+    def assessed(self) -> Assessment:
+        return self.judge.assess(self.drawn.images, self.drawn.prompts)
+
+    @cached_property
+    def features(self) -> tuple[np.ndarray, ...]:
+        """[N, D] in each space."""
+        return tuple(space.extractor.features(self.drawn.images) for space in self.real.spaces)
+
+    @cached_property
+    def pixels(self) -> dict[str, np.ndarray]:
+        return self.real.pixels.standard(self.drawn.images, self.drawn.labels)
+
+    @cached_property
+    def nearest(self) -> Nearest | None:
+        """In the judge's features, where there are training images."""
+        train = self.real.spaces[0].train
+        return None if train is None else nearest(train, self.features[0])
+
+    @cached_property
+    def alarmed(self) -> np.ndarray:
+        """Whether each image is nearer to a training image than all but a few unseen real ones: bool [N]."""
+        space = self.real.spaces[0]
+        assert space.train is not None
+        return copies(space.train, space.unseen, self.features[0]).alarmed
+
+    @cached_property
+    def authentic(self) -> np.ndarray:
+        train = self.real.spaces[0].train
+        assert train is not None
+        return authentic(train, self.features[0])
+
+    def evidence(self) -> dict[str, Estimate]:
+        """Every figure with its 95 % interval; "real …" are the same figures of real images, the best one can ask
+        for."""
+        real, drawn = self.real, self.drawn
+        told = {
+            "plausible": _share(self.assessed.plausible),
+            "real plausible": _share(real.assessed.plausible),
+            "recognised": _share(self.assessed.recognised),
+            "attributes asked for": _share(_attributes(self.judge, drawn)),
+            "below nearly all real": tail(
+                real.confidence, self.judge.confidence(drawn.images, drawn.prompts)
+            ),
+            **_by_class(self.assessed.plausible, drawn.labels, "plausible"),
+            **_by_class(real.assessed.plausible, real.unseen.labels, "real plausible"),
+        }
+        for space, features in zip(real.spaces, self.features, strict=True):
+            found = {
+                **_likeness(space.unseen, features, "against real"),
+                **_likeness(*_apart(space.unseen, len(features)), "real against real"),
+                "diversity within a prompt": relative_diversity(
+                    features, drawn.labels, space.unseen, real.unseen.labels
+                ),
+                **(_novelty(features, space) if space.train is not None else {}),
+            }
+            told |= {name + space.told: estimate for name, estimate in found.items()}
+        away = pixels.distances(real.pixels, self.pixels)
+        return told | {f"{name}, distance from real": estimate for name, estimate in away.items()}
+
+
+def paired_changes(ours: Seen, theirs: Seen) -> dict[str, Estimate]:
+    """What changed from `theirs` to `ours` on the same prompts and seeds; pairs are resampled."""
+    rows = {
+        "plausible": (ours.assessed.plausible, theirs.assessed.plausible),
+        "recognised": (ours.assessed.recognised, theirs.assessed.recognised),
+        "attributes asked for": tuple(_attributes(side.judge, side.drawn) for side in (ours, theirs)),
     }
-    return figures | (_novelty(features, real) if real.train is not None else {})
-
-
-def paired_gain(judge: Judge, version: Drawn, against: Drawn) -> dict[str, Estimate]:
-    """What changed from `against` to `version` on the same prompts and seeds: mean differences, resampled by pairs."""
-    ours, theirs = (judge.assess(one.images, one.prompts) for one in (version, against))
-    differences = {
-        "plausible": ours.plausible.astype(float) - theirs.plausible,
-        "recognised": ours.recognised.astype(float) - theirs.recognised,
+    if ours.nearest is not None:
+        rows["authentic"] = ours.authentic, theirs.authentic
+        rows["copy alarms"] = ours.alarmed, theirs.alarmed
+    told = {
+        name: bootstrapped(one.astype(float) - other, lambda part: float(part.mean()))
+        for name, (one, other) in rows.items()
+        if len(one)
     }
-    return {name: bootstrapped(rows, lambda part: float(part.mean())) for name, rows in differences.items()}
+    told |= changes_of_reach(ours.real.spaces[0].unseen, ours.features[0], theirs.features[0])
+    away = pixels.changes(ours.real.pixels, ours.pixels, theirs.pixels)
+    return told | {f"{name}, distance from real": estimate for name, estimate in away.items()}
 
 
-def _attributes(judge: Judge, drawn: Drawn) -> Estimate:
-    """Of all attributes that prompts ask for, those that the judge's network sees."""
+def _attributes(judge: Judge, drawn: Drawn) -> np.ndarray:
+    """Of all attributes that prompts ask for, in order, whether the judge's network, which learned from real images,
+    sees them: bool [K]."""
     net = judge.plausibility.net
     said = recognise(net, torch.from_numpy(drawn.images).permute(0, 3, 1, 2))
     seen = []
     for row, prompt in enumerate(drawn.prompts):
         for name, value in net.vocabulary.parse(prompt).attributes.items():
             seen.append(net.vocabulary.attributes[name][int(said.attributes[name][row].argmax())] == value)
-    return _share(np.array(seen, dtype=bool))
+    return np.array(seen, dtype=bool)
 
 
-def _by_class(passed: np.ndarray, labels: Sequence[str]) -> dict[str, Estimate]:
+def _by_class(passed: np.ndarray, labels: Sequence[str], name: str) -> dict[str, Estimate]:
     names = np.array(labels)
-    return {f"plausible, {label}": _share(passed[names == label]) for label in sorted(set(labels))}
+    return {f"{name}, {label}": _share(passed[names == label]) for label in sorted(set(labels))}
 
 
 def _likeness(real: np.ndarray, features: np.ndarray, name: str) -> dict[str, Estimate]:
@@ -107,37 +192,33 @@ def _likeness(real: np.ndarray, features: np.ndarray, name: str) -> dict[str, Es
     figures = {key: rate(round(found[key] * count), count) for key, count in counted.items()}
     levels = support.precision_levels(real, features), support.recall_levels(real, features)
     figures |= {
-        "density": _bare(found["density"]),
+        "density": density(real, features),
         "alpha precision": bootstrapped(levels[0], support.integrated),
         "beta recall": bootstrapped(levels[1], support.integrated),
         "KID": kid(real, features),
-        "FID": _bare(frechet(real, features)),
+        "FID": frechet(real, features),
     }
     return {f"{key}, {name}": value for key, value in figures.items()}
 
 
-def _novelty(features: np.ndarray, real: RealFeatures) -> dict[str, Estimate]:
-    assert real.train is not None
-    alarms = copies(real.train, real.unseen, features)
+def _novelty(features: np.ndarray, space: Space) -> dict[str, Estimate]:
+    assert space.train is not None
     return {
-        "authentic": _share(authentic(real.train, features)),
-        "real authentic": _share(authentic(real.train, real.unseen)),
-        "copy alarms": rate(round(alarms.rate * len(features)), len(features)),
+        "authentic": _share(authentic(space.train, features)),
+        "real authentic": _share(authentic(space.train, space.unseen)),
+        "copy alarms": _share(copies(space.train, space.unseen, features).alarmed),
+        "real copy alarms": false_alarms(space.train, space.unseen),
+        "distance to the nearest training image": bootstrapped(
+            nearest(space.train, features).distance, lambda rows: float(np.median(rows))
+        ),
+        "real distance to the nearest training image": bootstrapped(
+            nearest(space.train, space.unseen).distance, lambda rows: float(np.median(rows))
+        ),
     }
-
-
-def _diversity(features: np.ndarray, labels: Sequence[str], real: RealFeatures) -> Estimate:
-    """Of the images of a class, against real ones of it."""
-    ours, theirs = within_prompt(features, labels), within_prompt(real.unseen, real.labels)
-    return _bare(relative(ours, theirs))
 
 
 def _share(passed: np.ndarray) -> Estimate:
     return rate(int(passed.sum()), len(passed))
-
-
-def _bare(value: float) -> Estimate:
-    return Estimate(value, UNKNOWN.low, UNKNOWN.high)
 
 
 def _apart(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -39,7 +39,7 @@ def bootstrap(
     if len(rows) == 0:
         raise ValueError("an interval needs at least one sample")
     pick = np.random.default_rng(seed).integers(0, len(rows), (rounds, len(rows)))
-    return _middle_95([float(statistic(rows[chosen])) for chosen in pick])
+    return percentiles([float(statistic(rows[chosen])) for chosen in pick])
 
 
 def bootstrap_ratio(
@@ -65,11 +65,12 @@ def bootstrap_ratio(
         chosen = random.integers(0, len(windows), len(windows))
         return float(statistic(np.concatenate([windows[i] for i in chosen])))
 
-    return _middle_95([resampled(upper) / resampled(lower) for _ in range(rounds)])
+    return percentiles([resampled(upper) / resampled(lower) for _ in range(rounds)])
 
 
-def _middle_95(values: Sequence[float]) -> tuple[float, float]:
-    low, high = np.percentile(values, [2.5, 97.5])
+def percentiles(values: ArrayLike) -> tuple[float, float]:
+    """The bounds that 95 % of `values` lie between."""
+    low, high = np.percentile(np.asarray(values), [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from training.attributes import recognise
-from training.data import Examples
+from training.data import Examples, digest_of
 from training.evaluation.coverage import coverage
+from training.evaluation.features import Extractor
 from training.evaluation.intervals import Estimate, rate
 from training.plausibility import Assessment, Plausibility
 
@@ -33,8 +34,11 @@ class Verdict:
 class Judge:
     """A calibrated plausibility with the features [R, D] of real images that coverage is measured against."""
 
-    def __init__(self, plausibility: Plausibility, reference: np.ndarray, floor: float) -> None:
+    def __init__(
+        self, plausibility: Plausibility, reference: np.ndarray, floor: float, digest: str = ""
+    ) -> None:
         self.plausibility, self.reference, self.floor = plausibility, reference, floor
+        self.extractor = Extractor("judge", digest, self.features)
 
     def assess(self, images: np.ndarray, prompts: Sequence[str]) -> Assessment:
         """The verdict of each image, uint8 [N, H, W, 3]."""
@@ -79,7 +83,7 @@ class Judge:
         folder = Path(folder)
         reference = load_file(folder / REFERENCE_FILE)["reference"].float().numpy()
         floor = json.loads((folder / "judge.json").read_text())["coverage_floor"]
-        return cls(Plausibility.load(folder), reference, floor)
+        return cls(Plausibility.load(folder), reference, floor, digest_of(folder))
 
 
 def coverage_floor(judge: Judge, real: Examples, per_class: int) -> float:

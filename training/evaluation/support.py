@@ -25,14 +25,18 @@ def precision_levels(real: np.ndarray, generated: np.ndarray) -> np.ndarray:
 def recall_levels(real: np.ndarray, generated: np.ndarray, nearest: int = NEAREST) -> np.ndarray:
     """Of each real image the smallest β so that one of the β most typical generated images is nearer than its own
     `nearest`-th real neighbour (eq. 5); 1.01 where none is. [N]"""
-    from_centre = _distance(generated, generated.mean(0))
-    level = np.argsort(np.argsort(from_centre)) / len(generated)
+    level = typicality(generated)
     reach = NearestNeighbors(n_neighbors=nearest + 1).fit(real).kneighbors(real)[0][:, -1]
     near = NearestNeighbors().fit(generated)
     found = (
         near.radius_neighbors(real[i : i + 1], reach[i], return_distance=False)[0] for i in range(len(real))
     )
     return np.array([level[rows].min() if len(rows) else 1.01 for rows in found])
+
+
+def typicality(points: np.ndarray) -> np.ndarray:
+    """The share of `points` [N, D] that are nearer to their mean than each of them: [N]."""
+    return np.argsort(np.argsort(_distance(points, points.mean(0)))) / len(points)
 
 
 def curve(levels: np.ndarray, at: np.ndarray = LEVELS) -> np.ndarray:

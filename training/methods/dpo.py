@@ -11,13 +11,14 @@ from training.objectives.dpo import dpo_loss
 from training.pool import Pool
 from training.student import Student
 from vouch.errors import FailedPrecondition
+from vouch.recipes import Alignment
 
 
 class Dpo:
     """A pair is a plausible and an implausible image of the same declared class."""
 
-    def __init__(self, student: Student, pool: Pool, *, batch: int, beta: float) -> None:
-        self._student, self._pool, self._batch, self._beta = student, pool, batch, beta
+    def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
+        self._student, self._pool, self._config = student, pool, config
         sides: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
         for row, (label, verdict) in enumerate(zip(pool.labels, pool.verdicts.tolist(), strict=True)):
             if verdict == verdict and verdict != 0.5:  # neither open nor undecided
@@ -30,12 +31,12 @@ class Dpo:
             )
 
     def loss(self, chance: Chance) -> torch.Tensor:
-        pairs = [self._pair(chance) for _ in range(max(1, self._batch // 2))]
+        pairs = [self._pair(chance) for _ in range(max(1, self._config.batch // 2))]
         worse, better = [list(rows) for rows in zip(*pairs, strict=True)]
         # The same noise for both: what differs is then the images, not their luck.
         timesteps, noise = self._student.noise(self._pool.latents[better], chance.random)
         errors = [self._errors(rows, timesteps, noise) for rows in (better, worse)]
-        return dpo_loss(*errors[0], *errors[1], beta=self._beta)
+        return dpo_loss(*errors[0], *errors[1], beta=self._config.divergence)
 
     def _pair(self, chance: Chance) -> tuple[int, int]:
         worse, better = chance.rng.choice(self._sides)

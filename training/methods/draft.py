@@ -4,60 +4,43 @@ from __future__ import annotations
 
 import torch
 
-from training.data import dihedral
+from training.methods.guarded import GuardedReward
 from training.methods.method import Chance
-from training.methods.reward_gradient import Guard
-from training.objectives.reward_gradient import reward_gradient_loss
 from training.pool import Pool
 from training.student import Student
 from training.walk import Walker
+from vouch.recipes import Alignment
 
 
 class Draft:
-    """DRaFT-K passes the gradient through the last `last` steps. With views > 0 it is DRaFT-LV (section 3.3): through
-    the last step alone, from so many noised copies of each clean image, for less variance at the cost of one sampling.
+    """DRaFT-K passes the gradient through the last `gradient_steps`. With views > 0 it is DRaFT-LV (section 3.3):
+    through the last step alone, from so many noised copies of each clean image, for less variance at the cost of one
+    sampling.
 
     Prompts are those of the rated images.
     """
 
-    def __init__(
-        self, student: Student, pool: Pool, guard: Guard, *, batch: int, steps: int, last: int, views: int
-    ) -> None:
-        self._student, self._pool, self._guard = student, pool, guard
-        self._batch, self._last, self._views = batch, last, views
-        self._walker = Walker(student, steps)
+    def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
+        self._student, self._pool, self._config = student, pool, config
+        self._reward = GuardedReward(student, config)
+        self._walker = Walker(student, config.sample_steps)
 
     def loss(self, chance: Chance) -> torch.Tensor:
-        prompts = self._pool.prompts_of(chance.rows(self._pool, self._batch))
-        if self._views:
-            clean = self._walker.walk(prompts, chance.random).clean
-            losses = [self._again(clean, prompts, chance) for _ in range(self._views)]
-            return torch.stack(losses).mean()
-        walk = self._walker.walk(prompts, chance.random, self._last)
-        return self._rewarded(walk.clean, prompts, chance) + self._guard.anchor * self._distance(
-            walk.clean.detach(), prompts, chance
-        )
+        prompts = self._pool.prompts_of(chance.rows(self._pool, self._config.batch))
+        last = 0 if self._config.views else self._config.gradient_steps
+        drawn = self._walker.walk(prompts, chance.random, last).clean
+        found = [self._again(drawn, prompts, chance) for _ in range(self._config.views)] or [drawn]
+        return torch.stack([self._guarded(one, prompts, chance) for one in found]).mean()
 
-    def _again(self, clean: torch.Tensor, prompts: list[str], chance: Chance) -> torch.Tensor:
+    def _again(self, drawn: torch.Tensor, prompts: list[str], chance: Chance) -> torch.Tensor:
         """One view: noised to where the last step begins, and predicted clean again."""
-        timestep = int(self._walker.path.timestep[-1])
-        timesteps = torch.full((len(clean),), max(timestep, 1))
-        noise = torch.randn(clean.shape, generator=chance.random)
-        noised = self._student.noised(clean, prompts, timesteps, noise)
-        found = self._student.clean(self._student.says(noised), noised.x, timesteps)
-        return self._rewarded(found, prompts, chance) + self._guard.anchor * self._distance(
-            clean, prompts, chance
-        )
+        timesteps = torch.full((len(drawn),), max(int(self._walker.path.timestep[-1]), 1))
+        noise = torch.randn(drawn.shape, generator=chance.random)
+        noised = self._student.noised(drawn, prompts, timesteps, noise)
+        return self._student.clean(self._student.says(noised), noised.x, timesteps)
 
-    def _rewarded(self, latents: torch.Tensor, prompts: list[str], chance: Chance) -> torch.Tensor:
-        images = self._student.decode(latents)
-        images = dihedral(images, chance.random) if self._guard.symmetric else images
-        verdicts = self._student.verdicts(images, prompts)
-        return reward_gradient_loss(
-            verdicts, latents, latents.detach(), caution=self._guard.caution, anchor=0.0
-        )
-
-    def _distance(self, clean: torch.Tensor, prompts: list[str], chance: Chance) -> torch.Tensor:
-        """Of the student's output from the parent's, on the images noised to any timestep."""
+    def _guarded(self, found: torch.Tensor, prompts: list[str], chance: Chance) -> torch.Tensor:
+        """With the guards on the image noised to any timestep, for all of them share the weights."""
+        clean = found.detach()
         noised = self._student.noised(clean, prompts, *self._student.noise(clean, chance.random))
-        return torch.nn.functional.mse_loss(self._student.says(noised), self._student.parent_says(noised))
+        return self._reward.loss(found, prompts, noised, self._student.says(noised), chance)

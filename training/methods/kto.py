@@ -9,13 +9,14 @@ from training.objectives.kto import kto_loss
 from training.pool import Pool
 from training.student import Student
 from vouch.errors import FailedPrecondition
+from vouch.recipes import Alignment
 
 
 class Kto:
     """Both kinds of verdict count the same in sum, however many of each there are."""
 
-    def __init__(self, student: Student, pool: Pool, *, batch: int, beta: float) -> None:
-        self._student, self._pool, self._batch, self._beta = student, pool, batch, beta
+    def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
+        self._student, self._pool, self._config = student, pool, config
         self._good = [row for row, verdict in enumerate(pool.verdicts.tolist()) if verdict > 0.5]
         self._bad = [row for row, verdict in enumerate(pool.verdicts.tolist()) if verdict < 0.5]
         if not self._good or not self._bad:
@@ -25,11 +26,11 @@ class Kto:
             )
 
     def loss(self, chance: Chance) -> torch.Tensor:
-        half = max(1, self._batch // 2)
+        half = max(1, self._config.batch // 2)
         rows = [*chance.rng.choices(self._good, k=half), *chance.rng.choices(self._bad, k=half)]
         clean = self._pool.latents[rows]
         noised = self._student.noised(
             clean, self._pool.prompts_of(rows), *self._student.noise(clean, chance.random)
         )
         desirable = torch.arange(len(rows)) < half
-        return kto_loss(*self._student.errors(noised), desirable, beta=self._beta)
+        return kto_loss(*self._student.errors(noised), desirable, beta=self._config.divergence)

@@ -29,8 +29,8 @@ class Chance:
 
 
 class Method(Protocol):
-    """Made of a student, the rated images and the settings. Raises FailedPrecondition when there is too little to learn
-    from."""
+    """Made of a student, the rated images and the settings (`vouch.recipes.Alignment`). Raises FailedPrecondition when
+    there is too little to learn from."""
 
     def loss(self, chance: Chance) -> torch.Tensor:
         """What one step costs; its gradient is the method's."""

@@ -8,25 +8,25 @@ from training.methods.method import Chance
 from training.objectives.nft import nft_loss, normalised
 from training.pool import Pool
 from training.student import Student
+from vouch.recipes import Alignment
 
 
 class Nft:
     """A reward counts from the mean of its class; a standard deviation of all rewards away is all good, or all bad."""
 
-    def __init__(self, student: Student, pool: Pool, *, batch: int, strength: float, anchor: float) -> None:
-        self._student, self._pool = student, pool
-        self._batch, self._strength, self._anchor = batch, strength, anchor
+    def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
+        self._student, self._pool, self._config = student, pool, config
         labels = sorted(set(pool.labels))
         groups = torch.tensor([labels.index(label) for label in pool.labels])
         spread = float(pool.rewards.std(unbiased=False)) or 1.0
         self._rewards = normalised(pool.rewards, groups, spread)
 
     def loss(self, chance: Chance) -> torch.Tensor:
-        rows = chance.rows(self._pool, self._batch)
+        rows = chance.rows(self._pool, self._config.batch)
         clean = self._pool.latents[rows]
         noised = self._student.noised(
             clean, self._pool.prompts_of(rows), *self._student.noise(clean, chance.random)
         )
         output, old = self._student.says(noised), self._student.parent_says(noised)
-        learned = nft_loss(output, old, noised.wanted, self._rewards[rows], strength=self._strength)
-        return learned + self._anchor * torch.nn.functional.mse_loss(output, old)
+        learned = nft_loss(output, old, noised.wanted, self._rewards[rows], strength=self._config.strength)
+        return learned + self._config.anchor * torch.nn.functional.mse_loss(output, old)

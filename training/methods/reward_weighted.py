@@ -5,30 +5,26 @@ from __future__ import annotations
 import torch
 
 from training.methods.method import Chance
-from training.objectives import denoising
 from training.objectives.reward_weighted import reward_weighted_loss
-from training.pool import Pool
+from training.pool import Pool, real_pool
 from training.student import Student
+from vouch.recipes import Alignment
 
 
 class RewardWeighted:
-    """real: the anchor, or None."""
+    """Real images are the anchor, where the settings name some."""
 
-    def __init__(self, student: Student, pool: Pool, real: Pool | None, *, batch: int, beta: float) -> None:
-        self._student, self._pool, self._real = student, pool, real
-        self._batch, self._beta = batch, beta
+    def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
+        self._student, self._pool, self._config = student, pool, config
+        self._real = real_pool(student, config)
 
     def loss(self, chance: Chance) -> torch.Tensor:
-        rows = chance.rows(self._pool, self._batch)
+        rows = chance.rows(self._pool, self._config.batch)
         error, real = self._error(self._pool, rows, chance), None
         if self._real is not None:
-            chosen = chance.rows(self._real, max(1, self._batch // 2))
+            chosen = chance.rows(self._real, max(1, self._config.batch // 2))
             real = self._error(self._real, chosen, chance)
-        return reward_weighted_loss(error, self._pool.rewards[rows], real, self._beta)
+        return reward_weighted_loss(error, self._pool.rewards[rows], real, self._config.beta)
 
     def _error(self, pool: Pool, rows: list[int], chance: Chance) -> torch.Tensor:
-        clean = pool.latents[rows]
-        noised = self._student.noised(
-            clean, pool.prompts_of(rows), *self._student.noise(clean, chance.random)
-        )
-        return denoising.per_sample_error(self._student.says(noised), noised.wanted)
+        return self._student.denoising_error(pool.latents[rows], pool.prompts_of(rows), chance.random)

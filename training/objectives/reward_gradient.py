@@ -15,26 +15,13 @@ def conservative(logits: torch.Tensor, caution: float) -> torch.Tensor:
     return logits.mean(0) - caution * logits.std(0, unbiased=False)
 
 
-def reward_gradient_loss(
-    reward_logits: torch.Tensor,
-    output: torch.Tensor,
-    reference: torch.Tensor,
-    *,
-    caution: float,
-    anchor: float,
-) -> torch.Tensor:
-    """-log σ(cautious reward) + anchor · ‖v − v_parent‖².
+def reward_loss(logits: torch.Tensor, caution: float) -> torch.Tensor:
+    """-log σ(cautious reward) of the members' verdicts [K, N].
 
-    Direct reward fine-tuning through one predicted clean image (Clark et al. 2023, arXiv 2309.17400, DRaFT-1; Xu et
-    al. 2023, arXiv 2304.05977, ReFL), with an anchor in the space of the network's output. The log-sigmoid lets go of
-    images that are good already.
-
-    Args:
-        reward_logits: the members' verdicts of the predicted clean images, [K, N].
-        output, reference: what model and parent say of the same noisy latents, [N, C, h, w].
+    Direct reward fine-tuning (Clark et al. 2023, arXiv 2309.17400; Xu et al. 2023, arXiv 2304.05977). The log-sigmoid
+    lets go of images that are good already.
     """
-    wanted = -F.logsigmoid(conservative(reward_logits, caution)).mean()
-    return wanted + anchor * F.mse_loss(output.float(), reference.float())
+    return -F.logsigmoid(conservative(logits, caution)).mean()
 
 
 def ddim_step(

@@ -98,7 +98,13 @@ class Images:
             return {row.image: Score(**row._mapping) for row in connection.execute(query)}
 
     def rated_by(
-        self, rater: str, *, kind: RaterKind = "human", label: str | None = None, count: int = 1
+        self,
+        rater: str,
+        *,
+        kind: RaterKind = "human",
+        label: str | None = None,
+        generator_version: str | None = None,
+        count: int = 1,
     ) -> tuple[ImageRecord, ...]:
         """Images that this rater has rated once, at random: to ask again."""
         ratings, images = tables.ratings, tables.images
@@ -111,6 +117,21 @@ class Images:
         query = sa.select(images).where(images.c.digest.in_(once)).order_by(sa.func.random()).limit(count)
         if label is not None:
             query = query.where(images.c.label == label)
+        if generator_version is not None:
+            query = query.where(images.c.generator_version == generator_version)
+        with self._database.read() as connection:
+            return tuple(_image(row) for row in connection.execute(query))
+
+    def rated_last(self, *, kind: RaterKind = "human", count: int = 1) -> tuple[ImageRecord, ...]:
+        """The generated images that the last `count` ratings of this kind are about, each once."""
+        ratings, images = tables.ratings, tables.images
+        last = (
+            sa.select(ratings.c.image)
+            .where(ratings.c.kind == kind)
+            .order_by(ratings.c.seq.desc())
+            .limit(count)
+        )
+        query = sa.select(images).where(images.c.digest.in_(last), images.c.source == "generated")
         with self._database.read() as connection:
             return tuple(_image(row) for row in connection.execute(query))
 

@@ -82,7 +82,8 @@ class Desk:
     """Shows images one after another and records a verdict for each.
 
     `record` stores a verdict durably and returns the id of the rating; going back from the first question of an
-    image reopens the one before, and its new verdict supersedes the old.
+    image reopens the one before, and its new verdict supersedes the old. overall: the last question, about the image as
+    a whole; None leaves it open.
     """
 
     def __init__(
@@ -92,8 +93,10 @@ class Desk:
         screen: Screen,
         record: Callable[[Verdict], str],
         clock: Callable[[], float] = time.monotonic,
+        overall: str | None = "All in all, is the image plausible?",
     ) -> None:
-        self._questions = questions
+        self._questions, self._overall = questions, overall
+        self._asked = len(questions) + (overall is not None)
         self._keys = keys
         self._screen = screen
         self._record = record
@@ -146,7 +149,7 @@ class Desk:
         started = self._clock()
         answers: list[str] = []
         text = ""
-        while len(answers) <= len(self._questions):
+        while len(answers) < self._asked:
             key = self._ask(len(answers))
             if key == "b":
                 if not answers:
@@ -157,11 +160,11 @@ class Desk:
                 text = self._keys.line()
             else:
                 answers.append(key)
-        *given, overall = answers
+        given = answers[: len(self._questions)]
         return Verdict(
             image=exhibit.digest,
             answers={q.id: ANSWER_KEYS[key] for q, key in zip(self._questions, given, strict=True)},
-            verdict=VERDICT_KEYS[overall],
+            verdict="unsure" if self._overall is None else VERDICT_KEYS[answers[-1]],
             text=text,
             duration_ms=round(1000 * (self._clock() - started)),
             supersedes=supersedes,
@@ -169,10 +172,8 @@ class Desk:
 
     def _ask(self, number: int) -> str:
         """One key that means something here."""
-        last = number == len(self._questions)
-        question = None if last else self._questions[number]
-        prefix = f"{number + 1}/{len(self._questions) + 1} "
-        self._screen.ask(prefix + (question.text if question else "All in all, is the image plausible?"))
+        question = self._questions[number] if number < len(self._questions) else None
+        self._screen.ask(f"{number + 1}/{self._asked} " + (question.text if question else str(self._overall)))
         while True:
             key = self._keys.press()
             if key in ("", "q"):

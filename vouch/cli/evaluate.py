@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from vouch.cli.session import Session, command
+from vouch.errors import InvalidInput
 
 OFFLINE = "training"
 
@@ -22,6 +23,7 @@ app = typer.Typer()
     """
     vouch evaluate generator-1 --against starter-generator --data cells/test.parquet
     vouch evaluate generator-1 --data cells/test.parquet --train cells/train.parquet --out evidence/generator-1
+    vouch evaluate generator-1 --against starter-generator --data cells/test.parquet --features models/dinov2-small
     """,
 )
 def evaluate(
@@ -46,17 +48,37 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder of the judge. Default: the starter's, for blood cells.", exists=True),
     ] = None,
+    features: Annotated[
+        list[Path],
+        typer.Option(
+            help="Folder of a vision model of transformers, such as DINOv2: figures in its features too. Repeatable.",
+            exists=True,
+        ),
+    ] = [],  # noqa: B006
+    downstream: Annotated[
+        bool,
+        typer.Option(
+            "--downstream",
+            help="Also train classifiers on the images: minutes, and it needs --train.",
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for evidence.json and report.html.")] = Path("evidence"),
     per_class: Annotated[int, typer.Option(help="Images of each class.", min=2)] = 50,
 ) -> None:
     """Measure what a generator draws, alone or against another, and write a page with pictures.
 
     Draws from the versions in the state folder; the system need not run. The same command again goes on where it was
-    interrupted.
+    interrupted. With --against it also says whether the version may take that one's place. What was found is kept
+    with the version: `vouch versions VERSION` shows it.
     """
+    if downstream and train is None:
+        raise InvalidInput("--downstream needs the real images to learn from: name them with --train.")
     options = {"--data": data, "--against": against, "--train": train, "--judge": judge, "--out": out}
     state = session.state or Path(os.environ.get("VOUCH_STATE", "state"))
     arguments = ["evaluate", version, "--state", str(state), "--set", f"per_class={per_class}"]
     for name, value in options.items():
         arguments += [name, str(value)] if value else []
+    for folder in features:
+        arguments += ["--features", str(folder)]
+    arguments += ["--downstream"] if downstream else []
     os.execv(sys.executable, [sys.executable, "-m", OFFLINE, *arguments])  # noqa: S606 - no shell

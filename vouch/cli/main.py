@@ -8,6 +8,7 @@ import typer
 
 from vouch import __version__
 from vouch.cli import (
+    concept,
     evaluate,
     generate,
     rate,
@@ -55,6 +56,7 @@ for single in (up, status, generate, score, filter_, rate):
     root.add_typer(single.app)
 root.add_typer(ratings.app, name="ratings")
 root.add_typer(train.app, name="train")
+root.add_typer(concept.app, name="concept")
 root.add_typer(runs.app, name="runs")
 root.add_typer(versions.app)
 root.add_typer(evaluate.app)

@@ -48,7 +48,7 @@ def rate(
         questions = tuple(Question(id=c.criterion_id, text=c.question, help=c.help) for c in criteria)
         desk = Desk(questions, keys, TerminalScreen(), recorder(client, rater))
         tally = desk.rate(queue(client, rater, limit, generator))
-    session.emit({"rater": rater, **vars(tally)}, lambda: _view(tally))
+    session.emit({"rater": rater, **vars(tally)}, lambda: tallied(tally))
 
 
 def queue(client: Client, rater: str, limit: int, generator: str) -> Iterator[Exhibit]:
@@ -114,7 +114,8 @@ class TerminalScreen:
         self._console.print(text, style="yellow", markup=False, highlight=False)
 
 
-def _view(tally: Tally) -> str:
+def tallied(tally: Tally) -> str:
+    """A sitting in a sentence."""
     extra = f", {tally.corrected} corrected" if tally.corrected else ""
     extra += f", {tally.skipped} skipped" if tally.skipped else ""
     return f"{tally.rated} images rated{extra}. Thank you."

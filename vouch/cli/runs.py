@@ -31,7 +31,7 @@ FAILED = 1
 )
 def list_runs(
     session: Session,
-    kind: Annotated[str, typer.Option(help="pretrain, reward, align or evaluate.")] = "",
+    kind: Annotated[str, typer.Option(help="pretrain, reward, align, concept or evaluate.")] = "",
     status: Annotated[str, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 20,
 ) -> None:

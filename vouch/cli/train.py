@@ -30,7 +30,7 @@ DetachOption = Annotated[bool, typer.Option("--detach", help="Queue the run and 
 SimulatedOption = Annotated[bool, typer.Option("--simulated", help="Learn from simulated ratings too.")]
 
 
-def _settings_help(kind: str) -> str:
+def settings_help(kind: str) -> str:
     listed = "\n".join(
         f"  --{name.replace('_', '-'):<17} {text}" for name, text in recipes.described(kind).items()
     )
@@ -45,7 +45,7 @@ def _settings_help(kind: str) -> str:
     vouch train pretrain --data cells/train.parquet --offline --out my-model --minutes 60
     """,
     any_options=True,
-    more_help=_settings_help("pretrain"),
+    more_help=settings_help("pretrain"),
 )
 def pretrain(
     session: Session,
@@ -67,7 +67,7 @@ def pretrain(
     settings = parse_settings(context.args)
     if not offline:
         try:
-            _start(session, "pretrain", {"data": str(data.resolve()), **settings}, detach)
+            start(session, "pretrain", {"data": str(data.resolve()), **settings}, detach)
             return
         except Unavailable as error:
             if session.address is not None or detach:
@@ -97,7 +97,7 @@ def _train_here(session: Session, data: Path, out: Path | None, settings: dict[s
     vouch train reward --steps 500 --detach
     """,
     any_options=True,
-    more_help=_settings_help("reward"),
+    more_help=settings_help("reward"),
 )
 def reward(
     session: Session,
@@ -107,7 +107,7 @@ def reward(
     detach: DetachOption = False,
 ) -> None:
     """Learn a reward model from the ratings so far, and from real images where --data gives some."""
-    _start(session, "reward", _config(context.args, data, simulated), detach)
+    start(session, "reward", _config(context.args, data, simulated), detach)
 
 
 @command(
@@ -119,7 +119,7 @@ def reward(
     vouch train align --generator generator-2 --reward reward-3 --minutes 10 --detach
     """,
     any_options=True,
-    more_help=_settings_help("align"),
+    more_help=settings_help("align"),
 )
 def align(
     session: Session,
@@ -129,10 +129,10 @@ def align(
     detach: DetachOption = False,
 ) -> None:
     """Fine-tune the generator against the reward model; publishes a LoRA version."""
-    _start(session, "align", _config(context.args, data, simulated), detach)
+    start(session, "align", _config(context.args, data, simulated), detach)
 
 
-def _start(session: Session, kind: str, config: dict[str, Any], detach: bool) -> None:
+def start(session: Session, kind: str, config: dict[str, Any], detach: bool) -> None:
     with session.connect() as client:
         run = client.start_training(kind, config)
         last: Any = run

@@ -69,10 +69,29 @@ def _one(version: Version) -> Any:
             "digest": version.digest,
             "parent": version.parent_name,
             "published": version.created_at,
+            **_evidence(version.evidence),
             **_told(version),
             "files": render.table(("path", "#size", "sha256"), files),
         }
     )
+
+
+def _evidence(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What its last evaluation says, in a few lines."""
+    if not found:
+        return {}
+    told: dict[str, Any] = {"evaluated": f"{found.get('measured_at', '')}: {found.get('report', '')}"}
+    gate = found.get("gate")
+    if gate:
+        told[f"against {found.get('against_name')}"] = "\n".join([gate["verdict"], *gate["reasons"]])
+    rows = [(name, *_percent(figure)) for name, figure in sorted(dict(found.get("figures", {})).items())]
+    return told | {"evidence": render.table(("figure", "#found", "95 % interval"), rows)}
+
+
+def _percent(figure: Mapping[str, Any]) -> tuple[str, str]:
+    value, low, high = (figure.get(part) for part in ("value", "low", "high"))
+    interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    return "" if value is None else f"{value:.3f}", interval
 
 
 def _told(version: Version) -> dict[str, Any]:

@@ -218,7 +218,11 @@ class AsyncClient:
     async def next_for_review(
         self, rater: str, *, count: int = 1, generator_version: str = "", label: str = "", kind: str = ""
     ) -> tuple[values.ReviewItem, ...]:
-        """Images that this rater has not rated, at most `count`; none when nothing is left."""
+        """Images for this rater, at most `count`; none when nothing new is left.
+
+        Most are new to them. Hidden between these are some real ones and some that they have rated once: a second
+        rating of an image is welcome, both are kept.
+        """
         answer = await self._ask(
             "NextForReview",
             rater=rater,
@@ -308,7 +312,7 @@ class AsyncClient:
     async def start_training(
         self, kind: str, config: Mapping[str, Any] | None = None, *, request_id: str = ""
     ) -> values.Run:
-        """Queues a run: "pretrain", "reward", "align" or "evaluate"."""
+        """Queues a run: "pretrain", "reward", "align", "concept" or "evaluate"."""
         return await self._value("StartTraining", kind=kind, config=config or {}, request_id=request_id)
 
     async def get_run(self, run_id: str) -> values.Run:

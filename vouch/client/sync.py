@@ -202,7 +202,11 @@ class Client:
     def next_for_review(
         self, rater: str, *, count: int = 1, generator_version: str = "", label: str = "", kind: str = ""
     ) -> tuple[values.ReviewItem, ...]:
-        """Images that this rater has not rated, at most `count`; none when nothing is left."""
+        """Images for this rater, at most `count`; none when nothing new is left.
+
+        Most are new to them. Hidden between these are some real ones and some that they have rated once: a second
+        rating of an image is welcome, both are kept.
+        """
         answer = self._ask(
             "NextForReview",
             rater=rater,
@@ -287,7 +291,7 @@ class Client:
     def start_training(
         self, kind: str, config: Mapping[str, Any] | None = None, *, request_id: str = ""
     ) -> values.Run:
-        """Queues a run: "pretrain", "reward", "align" or "evaluate"."""
+        """Queues a run: "pretrain", "reward", "align", "concept" or "evaluate"."""
         return self._value("StartTraining", kind=kind, config=config or {}, request_id=request_id)
 
     def get_run(self, run_id: str) -> values.Run:

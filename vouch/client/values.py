@@ -247,6 +247,7 @@ class Version:
     size_bytes: int
     files: tuple[VersionFile, ...]
     lineage: VersionLineage | None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

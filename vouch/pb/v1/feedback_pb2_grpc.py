@@ -101,8 +101,9 @@ class FeedbackServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def NextForReview(self, request, context):
-        """Picks images that this rater has not rated, the least rated first, at random among equals.
-        Blinded: neither score nor version is told. Reserves nothing. Roles: rater and above.
+        """Picks images for this rater: of the least rated ones that they have not rated those whose verdict would teach the
+        most, and hidden between them some real images and some that they have rated once, which show how reliable they are.
+        Blinded: neither score, version nor source is told. Reserves nothing. Roles: rater and above.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18vouch/pb/v1/models.proto\x12\x08vouch.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x02\n\x07Version\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12#\n\x04kind\x18\x03 \x01(\x0e\x32\x15.vouch.v1.VersionKind\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12\x0e\n\x06parent\x18\x05 \x01(\t\x12\x13\n\x0bparent_name\x18\x06 \x01(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12$\n\x05\x66iles\x18\t \x03(\x0b\x32\x15.vouch.v1.VersionFile\x12)\n\x07lineage\x18\n \x01(\x0b\x32\x18.vouch.v1.VersionLineage\"?\n\x0bVersionFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\xca\x02\n\x0eVersionLineage\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x30\n\x04\x64\x61ta\x18\x03 \x03(\x0b\x32\".vouch.v1.VersionLineage.DataEntry\x12\x14\n\x0crating_count\x18\x04 \x01(\x03\x12\x12\n\nrating_ids\x18\x05 \x03(\t\x12\x36\n\x07metrics\x18\x06 \x03(\x0b\x32%.vouch.v1.VersionLineage.MetricsEntry\x12&\n\x05notes\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x1a+\n\tDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"a\n\x13ListVersionsRequest\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.vouch.v1.VersionKind\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x14ListVersionsResponse\x12#\n\x08versions\x18\x01 \x03(\x0b\x32\x11.vouch.v1.Version\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11GetVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"$\n\x11GetLineageRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"9\n\x12GetLineageResponse\x12#\n\x08versions\x18\x01 \x03(\x0b\x32\x11.vouch.v1.Version\"!\n\x11GetServingRequest\x12\x0c\n\x04slot\x18\x01 \x01(\t\"\x81\x01\n\x12GetServingResponse\x12$\n\x05slots\x18\x01 \x03(\x0b\x32\x15.vouch.v1.ServingSlot\x12\x15\n\rvouch_version\x18\x02 \x01(\t\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xea\x01\n\x0bServingSlot\x12\x0c\n\x04slot\x18\x01 \x01(\t\x12\x18\n\x10\x63hampion_version\x18\x02 \x01(\t\x12\x15\n\rchampion_name\x18\x03 \x01(\t\x12\x19\n\x11\x63\x61ndidate_version\x18\x04 \x01(\t\x12\x16\n\x0e\x63\x61ndidate_name\x18\x05 \x01(\t\x12\x19\n\x11\x63\x61ndidate_percent\x18\x06 \x01(\x05\x12\x10\n\x08revision\x18\x07 \x01(\x03\x12\x11\n\tconverged\x18\x08 \x01(\x08\x12)\n\x08replicas\x18\t \x03(\x0b\x32\x17.vouch.v1.ReplicaReport\"\xb7\x01\n\rReplicaReport\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x18\n\x10\x63hampion_version\x18\x03 \x01(\t\x12\x19\n\x11\x63\x61ndidate_version\x18\x04 \x01(\t\x12\n\n\x02ok\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12/\n\x0breported_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x90\x01\n\x0bVersionKind\x12\x1c\n\x18VERSION_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16VERSION_KIND_GENERATOR\x10\x01\x12\x17\n\x13VERSION_KIND_REWARD\x10\x02\x12\x16\n\x12VERSION_KIND_RATER\x10\x03\x12\x16\n\x12VERSION_KIND_JUDGE\x10\x04\x32\xae\x02\n\rModelsService\x12M\n\x0cListVersions\x12\x1d.vouch.v1.ListVersionsRequest\x1a\x1e.vouch.v1.ListVersionsResponse\x12<\n\nGetVersion\x12\x1b.vouch.v1.GetVersionRequest\x1a\x11.vouch.v1.Version\x12G\n\nGetServing\x12\x1b.vouch.v1.GetServingRequest\x1a\x1c.vouch.v1.GetServingResponse\x12G\n\nGetLineage\x12\x1b.vouch.v1.GetLineageRequest\x1a\x1c.vouch.v1.GetLineageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18vouch/pb/v1/models.proto\x12\x08vouch.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x02\n\x07Version\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12#\n\x04kind\x18\x03 \x01(\x0e\x32\x15.vouch.v1.VersionKind\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12\x0e\n\x06parent\x18\x05 \x01(\t\x12\x13\n\x0bparent_name\x18\x06 \x01(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12$\n\x05\x66iles\x18\t \x03(\x0b\x32\x15.vouch.v1.VersionFile\x12)\n\x07lineage\x18\n \x01(\x0b\x32\x18.vouch.v1.VersionLineage\x12)\n\x08\x65vidence\x18\x0b \x01(\x0b\x32\x17.google.protobuf.Struct\"?\n\x0bVersionFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\xca\x02\n\x0eVersionLineage\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x30\n\x04\x64\x61ta\x18\x03 \x03(\x0b\x32\".vouch.v1.VersionLineage.DataEntry\x12\x14\n\x0crating_count\x18\x04 \x01(\x03\x12\x12\n\nrating_ids\x18\x05 \x03(\t\x12\x36\n\x07metrics\x18\x06 \x03(\x0b\x32%.vouch.v1.VersionLineage.MetricsEntry\x12&\n\x05notes\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x1a+\n\tDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"a\n\x13ListVersionsRequest\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.vouch.v1.VersionKind\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x14ListVersionsResponse\x12#\n\x08versions\x18\x01 \x03(\x0b\x32\x11.vouch.v1.Version\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11GetVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"$\n\x11GetLineageRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"9\n\x12GetLineageResponse\x12#\n\x08versions\x18\x01 \x03(\x0b\x32\x11.vouch.v1.Version\"!\n\x11GetServingRequest\x12\x0c\n\x04slot\x18\x01 \x01(\t\"\x81\x01\n\x12GetServingResponse\x12$\n\x05slots\x18\x01 \x03(\x0b\x32\x15.vouch.v1.ServingSlot\x12\x15\n\rvouch_version\x18\x02 \x01(\t\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xea\x01\n\x0bServingSlot\x12\x0c\n\x04slot\x18\x01 \x01(\t\x12\x18\n\x10\x63hampion_version\x18\x02 \x01(\t\x12\x15\n\rchampion_name\x18\x03 \x01(\t\x12\x19\n\x11\x63\x61ndidate_version\x18\x04 \x01(\t\x12\x16\n\x0e\x63\x61ndidate_name\x18\x05 \x01(\t\x12\x19\n\x11\x63\x61ndidate_percent\x18\x06 \x01(\x05\x12\x10\n\x08revision\x18\x07 \x01(\x03\x12\x11\n\tconverged\x18\x08 \x01(\x08\x12)\n\x08replicas\x18\t \x03(\x0b\x32\x17.vouch.v1.ReplicaReport\"\xb7\x01\n\rReplicaReport\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x18\n\x10\x63hampion_version\x18\x03 \x01(\t\x12\x19\n\x11\x63\x61ndidate_version\x18\x04 \x01(\t\x12\n\n\x02ok\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12/\n\x0breported_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x90\x01\n\x0bVersionKind\x12\x1c\n\x18VERSION_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16VERSION_KIND_GENERATOR\x10\x01\x12\x17\n\x13VERSION_KIND_REWARD\x10\x02\x12\x16\n\x12VERSION_KIND_RATER\x10\x03\x12\x16\n\x12VERSION_KIND_JUDGE\x10\x04\x32\xae\x02\n\rModelsService\x12M\n\x0cListVersions\x12\x1d.vouch.v1.ListVersionsRequest\x1a\x1e.vouch.v1.ListVersionsResponse\x12<\n\nGetVersion\x12\x1b.vouch.v1.GetVersionRequest\x1a\x11.vouch.v1.Version\x12G\n\nGetServing\x12\x1b.vouch.v1.GetServingRequest\x1a\x1c.vouch.v1.GetServingResponse\x12G\n\nGetLineage\x12\x1b.vouch.v1.GetLineageRequest\x1a\x1c.vouch.v1.GetLineageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,36 +37,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERSIONLINEAGE_DATAENTRY']._serialized_options = b'8\001'
   _globals['_VERSIONLINEAGE_METRICSENTRY']._loaded_options = None
   _globals['_VERSIONLINEAGE_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_VERSIONKIND']._serialized_start=1691
-  _globals['_VERSIONKIND']._serialized_end=1835
+  _globals['_VERSIONKIND']._serialized_start=1734
+  _globals['_VERSIONKIND']._serialized_end=1878
   _globals['_VERSION']._serialized_start=102
-  _globals['_VERSION']._serialized_end=380
-  _globals['_VERSIONFILE']._serialized_start=382
-  _globals['_VERSIONFILE']._serialized_end=445
-  _globals['_VERSIONLINEAGE']._serialized_start=448
-  _globals['_VERSIONLINEAGE']._serialized_end=778
-  _globals['_VERSIONLINEAGE_DATAENTRY']._serialized_start=687
-  _globals['_VERSIONLINEAGE_DATAENTRY']._serialized_end=730
-  _globals['_VERSIONLINEAGE_METRICSENTRY']._serialized_start=732
-  _globals['_VERSIONLINEAGE_METRICSENTRY']._serialized_end=778
-  _globals['_LISTVERSIONSREQUEST']._serialized_start=780
-  _globals['_LISTVERSIONSREQUEST']._serialized_end=877
-  _globals['_LISTVERSIONSRESPONSE']._serialized_start=879
-  _globals['_LISTVERSIONSRESPONSE']._serialized_end=963
-  _globals['_GETVERSIONREQUEST']._serialized_start=965
-  _globals['_GETVERSIONREQUEST']._serialized_end=1001
-  _globals['_GETLINEAGEREQUEST']._serialized_start=1003
-  _globals['_GETLINEAGEREQUEST']._serialized_end=1039
-  _globals['_GETLINEAGERESPONSE']._serialized_start=1041
-  _globals['_GETLINEAGERESPONSE']._serialized_end=1098
-  _globals['_GETSERVINGREQUEST']._serialized_start=1100
-  _globals['_GETSERVINGREQUEST']._serialized_end=1133
-  _globals['_GETSERVINGRESPONSE']._serialized_start=1136
-  _globals['_GETSERVINGRESPONSE']._serialized_end=1265
-  _globals['_SERVINGSLOT']._serialized_start=1268
-  _globals['_SERVINGSLOT']._serialized_end=1502
-  _globals['_REPLICAREPORT']._serialized_start=1505
-  _globals['_REPLICAREPORT']._serialized_end=1688
-  _globals['_MODELSSERVICE']._serialized_start=1838
-  _globals['_MODELSSERVICE']._serialized_end=2140
+  _globals['_VERSION']._serialized_end=423
+  _globals['_VERSIONFILE']._serialized_start=425
+  _globals['_VERSIONFILE']._serialized_end=488
+  _globals['_VERSIONLINEAGE']._serialized_start=491
+  _globals['_VERSIONLINEAGE']._serialized_end=821
+  _globals['_VERSIONLINEAGE_DATAENTRY']._serialized_start=730
+  _globals['_VERSIONLINEAGE_DATAENTRY']._serialized_end=773
+  _globals['_VERSIONLINEAGE_METRICSENTRY']._serialized_start=775
+  _globals['_VERSIONLINEAGE_METRICSENTRY']._serialized_end=821
+  _globals['_LISTVERSIONSREQUEST']._serialized_start=823
+  _globals['_LISTVERSIONSREQUEST']._serialized_end=920
+  _globals['_LISTVERSIONSRESPONSE']._serialized_start=922
+  _globals['_LISTVERSIONSRESPONSE']._serialized_end=1006
+  _globals['_GETVERSIONREQUEST']._serialized_start=1008
+  _globals['_GETVERSIONREQUEST']._serialized_end=1044
+  _globals['_GETLINEAGEREQUEST']._serialized_start=1046
+  _globals['_GETLINEAGEREQUEST']._serialized_end=1082
+  _globals['_GETLINEAGERESPONSE']._serialized_start=1084
+  _globals['_GETLINEAGERESPONSE']._serialized_end=1141
+  _globals['_GETSERVINGREQUEST']._serialized_start=1143
+  _globals['_GETSERVINGREQUEST']._serialized_end=1176
+  _globals['_GETSERVINGRESPONSE']._serialized_start=1179
+  _globals['_GETSERVINGRESPONSE']._serialized_end=1308
+  _globals['_SERVINGSLOT']._serialized_start=1311
+  _globals['_SERVINGSLOT']._serialized_end=1545
+  _globals['_REPLICAREPORT']._serialized_start=1548
+  _globals['_REPLICAREPORT']._serialized_end=1731
+  _globals['_MODELSSERVICE']._serialized_start=1881
+  _globals['_MODELSSERVICE']._serialized_end=2183
 # @@protoc_insertion_point(module_scope)

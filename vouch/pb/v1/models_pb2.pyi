@@ -22,7 +22,7 @@ VERSION_KIND_RATER: VersionKind
 VERSION_KIND_JUDGE: VersionKind
 
 class Version(_message.Message):
-    __slots__ = ("digest", "name", "kind", "format", "parent", "parent_name", "created_at", "size_bytes", "files", "lineage")
+    __slots__ = ("digest", "name", "kind", "format", "parent", "parent_name", "created_at", "size_bytes", "files", "lineage", "evidence")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class Version(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     digest: str
     name: str
     kind: VersionKind
@@ -43,7 +44,8 @@ class Version(_message.Message):
     size_bytes: int
     files: _containers.RepeatedCompositeFieldContainer[VersionFile]
     lineage: VersionLineage
-    def __init__(self, digest: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[_Union[VersionKind, str]] = ..., format: _Optional[str] = ..., parent: _Optional[str] = ..., parent_name: _Optional[str] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., size_bytes: _Optional[int] = ..., files: _Optional[_Iterable[_Union[VersionFile, _Mapping]]] = ..., lineage: _Optional[_Union[VersionLineage, _Mapping]] = ...) -> None: ...
+    evidence: _struct_pb2.Struct
+    def __init__(self, digest: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[_Union[VersionKind, str]] = ..., format: _Optional[str] = ..., parent: _Optional[str] = ..., parent_name: _Optional[str] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., size_bytes: _Optional[int] = ..., files: _Optional[_Iterable[_Union[VersionFile, _Mapping]]] = ..., lineage: _Optional[_Union[VersionLineage, _Mapping]] = ..., evidence: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class VersionFile(_message.Message):
     __slots__ = ("path", "sha256", "size_bytes")

@@ -15,6 +15,7 @@ class RunKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RUN_KIND_REWARD: _ClassVar[RunKind]
     RUN_KIND_ALIGN: _ClassVar[RunKind]
     RUN_KIND_EVALUATE: _ClassVar[RunKind]
+    RUN_KIND_CONCEPT: _ClassVar[RunKind]
 
 class RunState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -29,6 +30,7 @@ RUN_KIND_PRETRAIN: RunKind
 RUN_KIND_REWARD: RunKind
 RUN_KIND_ALIGN: RunKind
 RUN_KIND_EVALUATE: RunKind
+RUN_KIND_CONCEPT: RunKind
 RUN_STATE_UNSPECIFIED: RunState
 RUN_STATE_QUEUED: RunState
 RUN_STATE_RUNNING: RunState

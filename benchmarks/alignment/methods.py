@@ -1,0 +1,159 @@
+"""Every method of alignment on the same simulated ratings, in the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from benchmarks.alignment.figures import Gained, add_race, points
+from benchmarks.alignment.found import Eyes, Found
+from benchmarks.alignment.plan import DEFAULT, PEER
+from benchmarks.alignment.world import KEEP, World
+from benchmarks.report import Figure, Report, screen
+from training import calibration
+from training.evaluation.evidence import paired_changes
+from training.evaluation.intervals import Estimate, bootstrap
+
+COUNTED = ("train_seconds", "forward_passes", "backward_passes", "steps", "best_step", "drift")
+"""Of a run's own figures, those that are told; a peer has not all of them."""
+console = screen()
+
+
+@dataclass
+class Runs:
+    """One method: what its images gained on the starter's of the same noise, a row [N] for each seed."""
+
+    founds: list[Found] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def gain(self, base: Found) -> np.ndarray:
+        """By the judge, mean over the seeds: [N]."""
+        return np.mean([found.plausible.astype(float) - base.plausible for found in self.founds], axis=0)
+
+    def gain_by_rater(self, base: Found) -> np.ndarray:
+        """By the rater that taught."""
+        return np.mean([found.by_rater.astype(float) - base.by_rater for found in self.founds], axis=0)
+
+    def gained(self, base: Found) -> Gained:
+        return Gained(float(np.mean(self.seconds)), self.gain(base))
+
+
+def measure(report: Report, world: World) -> None:
+    """Adds every figure of the reward and of the methods."""
+    eyes = Eyes(world.real, world.folder / "features")
+    add_reward(report, world)
+    base = Found(world.judged("starter", None), eyes)
+    base.tell(report, "starter")
+    Found(world.rejected(KEEP), eyes).tell(report, "rejection_sampling")
+    guided = Runs([Found(world.guided(), eyes)])
+    guided.founds[0].tell(report, "ensemble_guidance")
+    report.add("ensemble_guidance_gain_points", points(guided.gain(base)))
+    runs = {method: _runs(report, world, eyes, method) for method in world.plan.methods}
+    for method, found in runs.items():
+        report.add(f"{_word(method)}_gain_points", points(found.gain(base)))
+    add_default(report, runs, base, eyes)
+    if DEFAULT in runs and PEER in runs:
+        ours, theirs = (runs[method].gained(base) for method in (DEFAULT, PEER))
+        add_race(report, ours, theirs, lambda fraction: _after(fraction, world, eyes, base))
+
+
+def _runs(report: Report, world: World, eyes: Eyes, method: str) -> Runs:
+    runs = Runs()
+    for seed in world.plan.seeds:
+        run, lora, figures = world.align(method, seed)
+        found = Found(world.judged(run, lora), eyes)
+        runs.founds.append(found)
+        runs.seconds.append(figures["train_seconds"])
+        found.tell(report, f"{_word(method)}_{seed}")
+        for name in COUNTED:
+            if name in figures:
+                report.add(
+                    f"{_word(method)}_{seed}_{name}", Figure(figures[name], "s" if "sec" in name else "")
+                )
+        console.print(f"{method} {seed}: plausible {found.plausible.mean():.3f}")
+    return runs
+
+
+def _after(fraction: float, world: World, eyes: Eyes, base: Found) -> Gained:
+    """The default method with this fraction of the plan's seconds."""
+    runs = Runs()
+    for seed in world.plan.seeds:
+        run, lora, figures = world.align(DEFAULT, seed, fraction * world.plan.seconds)
+        runs.founds.append(Found(world.judged(run, lora), eyes))
+        runs.seconds.append(figures["train_seconds"])
+    return runs.gained(base)
+
+
+def add_reward(report: Report, world: World) -> None:
+    """The reward on images that it never saw. The rater errs, so no reward can reach 1: what the rater itself would
+    reach without its errors stands beside."""
+    report.add("reward_seconds", Figure(world.rate()["train_seconds"], "s"))
+    unseen = world.on_unseen()
+    ece = calibration.calibration_error(unseen.scores, unseen.said)
+    perfect = calibration.error_of_perfect(unseen.scores)
+    report.add("reward_auroc", _auroc(unseen.scores, unseen.said, must=">= 0.90", aim=">= 0.95"))
+    report.add("reward_auroc_ceiling", _auroc(unseen.meant, unseen.said))
+    report.add("reward_auroc_noise_free", _auroc(unseen.scores, unseen.meant))
+    report.add("reward_ece", Figure(ece.value, "share", ece.low, ece.high, must="<= 0.05", aim="<= 0.02"))
+    report.add("reward_ece_of_perfect", Figure(perfect, "share"))
+
+
+def _auroc(scores: np.ndarray, wanted: np.ndarray, **bars: str) -> Figure:
+    found = calibration.auroc(scores, wanted)
+    if found is None:
+        return Figure(None, "share", **bars)
+    return Figure(found.value, "share", found.low, found.high, **bars)
+
+
+def add_default(report: Report, runs: Mapping[str, Runs], base: Found, eyes: Eyes) -> None:
+    """What is asked of the default method. Pairs of images of one prompt and seed are resampled."""
+    if DEFAULT not in runs:
+        return
+    ours = runs[DEFAULT]
+    gain = ours.gain(base)
+    if eyes.real_plausible is not None:
+        report.add("real_plausible", Figure(eyes.real_plausible, "share"))
+        report.add("gap_closed", _closed(gain, eyes.real_plausible - float(base.plausible.mean())))
+    if "reward_weighted" in runs:
+        over = gain - runs["reward_weighted"].gain(base)
+        report.add("over_rwr_points", points(over, ">= 5", ">= 15"))
+    if "real" in runs:
+        report.add("over_no_feedback_points", points(gain - runs["real"].gain(base)))
+    apart = ours.gain_by_rater(base) - gain
+    report.add("rater_judge_disagreement_points", points(apart, "<= 5", "<= 0"))
+    _add_changes(report, ours.founds, base)
+
+
+def _closed(gain: np.ndarray, gap: float) -> Figure:
+    low, high = (bound / gap for bound in bootstrap(gain, np.mean))
+    return Figure(float(gain.mean()) / gap, "share", low, high, ">= 0.6", ">= 0.9")
+
+
+def _add_changes(report: Report, founds: Sequence[Found], base: Found) -> None:
+    """What else changed, beside the starter. The interval is that of one seed, in the mean: wider than that of all."""
+    if base.seen is None:
+        return
+    changes = [paired_changes(found.seen, base.seen) for found in founds if found.seen is not None]
+    for name, told, must, aim in (
+        ("coverage", "coverage_change_points", ">= -2", ">= 0"),
+        ("beta recall", "beta_recall_change_points", ">= -2", ">= 0"),
+        ("authentic", "authenticity_change_points", None, None),
+        ("copy alarms", "copy_alarm_change_points", None, None),
+    ):
+        mean = Estimate(*np.mean([_bounds(change[name]) for change in changes], axis=0))
+        report.add(told, Figure(100 * mean.value, "points", 100 * mean.low, 100 * mean.high, must, aim))
+        if must is None:
+            worse = mean.high < 0 if name == "authentic" else mean.low > 0
+            report.add(
+                told.replace("_points", "_for_the_worse_beyond_chance"), Figure(float(worse), "", must="<= 0")
+            )
+
+
+def _bounds(estimate: Estimate) -> tuple[float, float, float]:
+    return estimate.value, estimate.low, estimate.high
+
+
+def _word(method: str) -> str:
+    return method.replace(" ", "_")

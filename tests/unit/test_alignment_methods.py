@@ -1,0 +1,67 @@
+"""What the benchmark of alignment makes of what was judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.alignment.hacked import brighter_than_most
+from benchmarks.alignment.methods import Runs, add_default
+from benchmarks.report import Report
+from training.evaluation.evidence import Drawn
+
+
+@dataclass
+class Judged:
+    """Stands for what was found of a version's images."""
+
+    plausible: np.ndarray
+    by_rater: np.ndarray
+    seen: None = None
+
+
+@dataclass
+class Looked:
+    real_plausible: float | None
+
+
+def judged(plausible: float, by_rater: float | None = None, count: int = 1000) -> Any:
+    """So many of a thousand, the first ones."""
+    shares = plausible, plausible if by_rater is None else by_rater
+    return Judged(*(np.arange(count) < share * count for share in shares))
+
+
+def told(runs: dict[str, Runs], base: Any, real: float | None) -> dict[str, float | None]:
+    report = Report("alignment")
+    add_default(report, runs, base, Looked(real))  # type: ignore[arg-type]
+    return {name: figure.value for name, figure in report.figures.items()}
+
+
+def test_gains_are_counted_beside_the_starters_images_and_in_the_mean_of_the_seeds() -> None:
+    runs = {"reward_gradient": Runs([judged(0.8), judged(0.9)]), "reward_weighted": Runs([judged(0.7)])}
+    figures = told(runs, judged(0.6), real=0.9)
+    assert figures["gap_closed"] == pytest.approx((0.85 - 0.6) / (0.9 - 0.6))
+    assert figures["over_rwr_points"] == pytest.approx(15.0)
+
+
+def test_a_gain_that_only_the_rater_sees_is_a_disagreement() -> None:
+    runs = {"reward_gradient": Runs([judged(0.7, by_rater=0.8)])}
+    assert told(runs, judged(0.6), real=0.9)["rater_judge_disagreement_points"] == pytest.approx(10.0)
+
+
+def test_without_real_images_nothing_is_said_of_the_gap_to_them() -> None:
+    assert "gap_closed" not in told({"reward_gradient": Runs([judged(0.7)])}, judged(0.6), real=None)
+
+
+def test_without_the_default_method_nothing_is_asked() -> None:
+    assert told({"nft": Runs([judged(0.7)])}, judged(0.6), real=0.9) == {}
+
+
+def test_the_planted_rater_likes_what_is_brighter_than_most_of_its_class() -> None:
+    grey = np.array([10, 20, 30, 200, 210, 220], np.uint8)
+    images = np.broadcast_to(grey[:, None, None, None], (6, 2, 2, 3))
+    liked = brighter_than_most(Drawn(images, ("neutrophil",) * 3 + ("monocyte, cell size big",) * 3))
+    assert liked.tolist() == [False, False, True, False, False, True]

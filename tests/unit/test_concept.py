@@ -1,0 +1,224 @@
+"""A new concept: from sub-labels to a generator that has a word for it, with everything else as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.tiny import SIZE, VOCABULARY, save_generator, save_reward
+from training.concept import ConceptConfig, fit
+from training.concept_batches import Kept
+from training.concept_student import ConceptStudent
+from training.data import load_examples
+from training.methods.method import Chance
+from training.objectives.concept import concept_loss
+from training.session import Progress, Session
+from training.student import Student
+from training.sublabels import read_sub_labels
+from training.subtype import best_head, features_of, learn_head
+from training.words import NewWord
+from vouch import images as codec
+from vouch.captions import Vocabulary
+from vouch.errors import AlreadyExists, Cancelled, FailedPrecondition, InvalidInput
+from vouch.networks.reward import RewardEnsemble
+from vouch.pipelines import load_generator, load_pipeline
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random generator and reward, and cells of two classes, one of which has bright and dark ones."""
+    root = tmp_path_factory.mktemp("concept")
+    save_generator(root / "base", seed=0)
+    save_reward(root / "reward", seed=0)
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(60):
+        level = 180 if number % 2 else 70
+        pixels = np.clip(rng.normal(level, 20, (SIZE, SIZE, 3)), 0, 255).astype(np.uint8)
+        neutrophil = number % 3 != 2
+        rows.append(
+            {
+                "image": codec.encode_png(pixels),
+                "label": "neutrophil" if neutrophil else "monocyte",
+                "cell_size": "big",
+                "subtype": ("bright" if number % 2 else "dark") if neutrophil else None,
+            }
+        )
+    pq.write_table(pa.Table.from_pylist(rows), root / "cells.parquet")
+    return root
+
+
+def ask(world: Path, folder: Path, **settings: object) -> ConceptConfig:
+    values: dict[str, object] = {
+        "concept": "bright neutrophil", "kind_of": "neutrophil", "data": world / "cells.parquet",
+        "column": "subtype", "value": "bright", "steps": 4, "batch": 6, "least": 4, "threads": 1, "rank": 2,
+        "lr": 1e-2,
+    }  # fmt: skip
+    return ConceptConfig(
+        out=folder / "version", base=world / "base", reward=world / "reward", **{**values, **settings}
+    )  # type: ignore[arg-type]
+
+
+def test_the_concept_can_be_asked_for_and_what_was_known_encodes_the_same(
+    world: Path, tmp_path: Path
+) -> None:
+    figures = fit(ask(world, tmp_path, most=24), Session(tmp_path / "run"))
+    before, after = load_generator(world / "base"), load_generator(tmp_path / "version")
+    assert after.vocabulary is not None
+    assert after.vocabulary.concepts == {"bright neutrophil": "neutrophil"}
+    assert after.vocabulary.parse("bright neutrophil, cell size big").label == "bright neutrophil"
+    for prompt in ("neutrophil", "monocyte, cell size big", ""):
+        assert torch.equal(before.encode(prompt), after.encode(prompt))
+    assert not torch.equal(after.encode("bright neutrophil"), after.encode("neutrophil"))
+    assert after.generate(["bright neutrophil"], [0], 2, 2.0).shape == (1, SIZE, SIZE, 3)
+    assert (figures["sub_labels_yes"] + figures["sub_labels_no"], figures["pseudo_of"]) == (24, 16)
+
+
+def test_a_word_begins_as_the_word_that_it_is_a_kind_of(world: Path) -> None:
+    pipe = load_pipeline(world / "base")
+    NewWord(pipe.tokenizer, pipe.text_encoder, "bright neutrophil", "neutrophil").keep()
+    ids = pipe.tokenizer(["neutrophil", "Bright neutrophil"], padding="max_length", return_tensors="pt")
+    known, new = pipe.text_encoder(ids.input_ids)[0]
+    assert torch.equal(known, new)
+
+
+def test_a_head_learns_from_few_sub_labels_and_says_how_good_it_is(world: Path) -> None:
+    examples = load_examples(world / "cells.parquet")
+    found = read_sub_labels(examples, "neutrophil", "subtype", "bright").limited(16, seed=0)
+    reward = RewardEnsemble.load(world / "reward")
+    features = features_of([member.backbone for member in reward.members], reward.size, found.images)
+    noise = np.random.default_rng(0).normal(size=features.shape)
+    concept = (found.said[found.told] > 0.5).numpy()
+    name, head = best_head({"noise": noise, "reward": features}, found.told, concept, seed=0)
+    assert name == "reward"
+    truth = read_sub_labels(examples, "neutrophil", "subtype", "bright").said.numpy()
+    assert (head.accuracy, head.auroc) == (1.0, 1.0)
+    assert ((head.probability(features) > 0.5) == truth).all()
+    guess = learn_head(np.random.default_rng(0).normal(size=(40, 8)), np.arange(40) % 2 == 0, seed=0)
+    assert guess.accuracy < 0.8
+
+
+def test_an_aligned_generator_learns_on_from_where_it_was(world: Path, tmp_path: Path) -> None:
+    aligned = Student(world / "base", None, world / "reward", 2)
+    with torch.no_grad():
+        for parameter in aligned.trained:
+            parameter.add_(0.1)
+    aligned.save(tmp_path / "lora")
+    config = ask(world, tmp_path, parent=tmp_path / "lora", lr=0.0, word_lr=0.0, steps=1)
+    fit(config, Session(tmp_path / "run"))
+    base, lora, concept = (
+        load_generator(*folders).generate(["neutrophil"], [0], 2, 2.0).astype(int)
+        for folders in ((world / "base",), (tmp_path / "lora", world / "base"), (config.out,))
+    )
+    assert np.abs(lora - concept).max() <= 2 < np.abs(lora - base).max()
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 2.5])
+def test_the_loss_goes_as_far_from_class_to_concept_as_it_is_told(sharpness: float) -> None:
+    """The class's mean is 3, the concept's 4, the others' 2: the optimum is 3 + s."""
+    yes = torch.tensor([True, False])
+    wanted = torch.tensor([4.0, 2.0]).view(2, 1, 1, 1)
+    for output, at_rest in ((3.0 + sharpness, True), (3.0, False)):
+        said = torch.full((2, 1, 1, 1), output, requires_grad=True)
+        concept_loss(said, torch.full_like(said, 3.0).detach(), wanted, yes, sharpness=sharpness).backward()
+        assert said.grad is not None
+        assert (float(said.grad.sum().abs()) < 1e-5) == at_rest
+
+
+def test_keeping_costs_nothing_at_first_and_something_once_it_has_moved(world: Path) -> None:
+    student = ConceptStudent(world / "base", None, world / "reward", 2, "bright neutrophil", "neutrophil")
+    images = torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)
+    prompts = ["monocyte", ""]
+    assert float(student.keeping(images, prompts, Chance.of(0, 1)).detach().max()) == 0.0
+    with torch.no_grad():
+        for parameter in student.trained:
+            parameter.add_(0.1)
+    held = student.keeping(images, prompts, Chance.of(0, 1))
+    assert float(held.detach().min()) > 0.0
+    held.sum().backward()
+    assert student.word.row.grad is None
+
+
+def test_every_label_that_was_known_is_kept_also_without_a_caption() -> None:
+    kept = Kept(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), ("a", "a", "b"), ({}, {"size": "big"}, {}))
+    captions = kept.draw(400, True, Chance.of(0, 1))[1]
+    shares = {name: captions.count(name) / 400 for name in ("a", "a, size big", "b", "")}
+    assert sum(shares.values()) == 1.0
+    assert shares["b"] > 0.4 > shares["a"] > shares["a, size big"] > 0.04 < shares[""] < 0.2
+
+
+def test_without_data_it_keeps_what_the_generator_itself_draws(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the sub-labelled images come from the catalog, frozen into the run's folder."""
+    rows = pq.read_table(world / "cells.parquet").to_pylist()
+    frozen = [
+        {"image": row["image"], "said": float(row["subtype"] == "bright"), "ratings": "[]", "kinds": "[]"}
+        for row in rows
+        if row["subtype"]
+    ]
+    (tmp_path / "run").mkdir()
+    pq.write_table(pa.Table.from_pylist(frozen), tmp_path / "run" / "sublabels.parquet")
+    monkeypatch.setattr("training.concept_batches.DRAWN_OF_EACH", 2)
+    config = ask(world, tmp_path, data=None, column=None, value=None, steps=1)
+    figures = fit(config, Session(tmp_path / "run"))
+    assert figures["kept_images"] == 2 * len(VOCABULARY.labels)
+    assert figures["sub_labels_yes"] == 20
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_generator(world: Path, tmp_path: Path) -> None:
+    def stop_at_4(progress: Progress) -> bool:
+        return progress.step < 4
+
+    whole, broken = (ask(world, tmp_path / name, steps=6, checkpoint_every=2) for name in ("whole", "broken"))
+    fit(whole, Session(tmp_path / "whole" / "run", every_s=0))
+    with pytest.raises(Cancelled):
+        fit(broken, Session(tmp_path / "broken" / "run", stop_at_4, every_s=0))
+    fit(broken, Session(tmp_path / "broken" / "run", every_s=0))
+    for part in ("unet/diffusion_pytorch_model", "text_encoder/model"):
+        weights = [(config.out / f"{part}.safetensors").read_bytes() for config in (whole, broken)]
+        assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "says"),
+    [
+        ({"kind_of": "platelet"}, InvalidInput, "knows no 'platelet'.*basophil"),
+        ({"concept": "monocyte"}, AlreadyExists, "knows 'monocyte' already"),
+        ({"concept": "big"}, InvalidInput, "said in 'cell size big' already"),
+        ({"concept": "big, bright"}, InvalidInput, "cannot name a concept"),
+        (
+            {"least": 21},
+            FailedPrecondition,
+            "20 sub-labels that say 'bright neutrophil' and 20 .* at least 21",
+        ),
+        ({"column": None}, FailedPrecondition, "There are 0 sub-labels"),
+        ({"column": "kind"}, InvalidInput, "No image of neutrophil has anything in the column 'kind'"),
+        ({"value": "bandlike"}, InvalidInput, "never says 'bandlike' of a neutrophil. It says: bright, dark"),
+        ({"kind_of": "basophil"}, InvalidInput, "The data hold no basophil. They hold: monocyte, neutrophil"),
+        ({"data": None}, FailedPrecondition, "no image of neutrophil"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_cannot_be_learned_is_said(
+    world: Path, tmp_path: Path, settings: dict, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        fit(ask(world, tmp_path, **settings), Session(tmp_path / "run"))
+
+
+def test_only_the_values_named_count_as_not_the_concept(world: Path) -> None:
+    examples = load_examples(world / "cells.parquet")
+    assert read_sub_labels(examples, "neutrophil", "subtype", "bright", ["shiny"]).counts() == (20, 0)
+    assert read_sub_labels(examples, "neutrophil", "subtype", "bright", ["dark"]).counts() == (20, 20)
+
+
+def test_a_vocabulary_with_concepts_survives_its_file(tmp_path: Path) -> None:
+    grown = VOCABULARY.with_concept("band neutrophil", "neutrophil")
+    grown.save(tmp_path)
+    assert Vocabulary.load(tmp_path) == grown

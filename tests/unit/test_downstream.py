@@ -1,0 +1,76 @@
+"""Classifiers that learn from real and generated images, where it is known which of them teach anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.alignment.downstream import asked
+from training.data import Examples
+from training.evaluation.downstream import Labelled, Learning, _batch, accuracy, downstream, figures, share_of
+
+LABELS = ("dark", "bright")
+SHORT = Learning(steps=30, batch=16, widths=(8, 8))
+
+
+def shades(count: int, seed: int, *, swapped: bool = False) -> Labelled:
+    """Dark and bright noise in turn; `swapped`: with the name of the other."""
+    random = np.random.default_rng(seed)
+    shade = np.array([60 if row % 2 == 0 else 190 for row in range(count)])[:, None, None, None]
+    images = (shade + random.normal(0, 25, (count, 3, 16, 16))).clip(0, 255).astype(np.uint8)
+    names = LABELS[::-1] if swapped else LABELS
+    return Labelled(torch.from_numpy(images), tuple(names[row % 2] for row in range(count)))
+
+
+def test_images_with_right_names_teach_and_with_wrong_ones_mislead(tmp_path: Path) -> None:
+    test = shades(60, 9)
+    good = figures(downstream(shades(8, 0), shades(40, 1), test, SHORT, (0,), tmp_path))
+    assert good["downstream accuracy, synthetic"].value > 0.9
+    bad = figures(downstream(shades(8, 0), shades(40, 1, swapped=True), test, SHORT, (0,), tmp_path))
+    assert bad["downstream accuracy, synthetic"].value < 0.1
+    assert bad["downstream accuracy, real"] == good["downstream accuracy, real"]
+    assert len(list(tmp_path.iterdir())) == 5  # the one of real images alone serves both
+
+
+def test_a_share_holds_every_class_in_proportion_and_is_the_same_again() -> None:
+    labels = ["a"] * 100 + ["b"] * 40 + ["c"] * 3
+    rows = share_of(labels, 0.1, seed=1)
+    assert Counter(labels[row] for row in rows) == {"a": 10, "b": 4, "c": 1}
+    assert rows == share_of(labels, 0.1, seed=1) != share_of(labels, 0.1, seed=2)
+
+
+@pytest.mark.parametrize(("step", "generated"), [(1, 12), (5, 12), (6, 0), (10, 0)])
+def test_batches_are_mixed_until_only_real_images_are_left(step: int, generated: int) -> None:
+    learning = Learning(steps=10, batch=16, synthetic_share=0.75, real_only_after=0.5)
+    real, made = (
+        Labelled(torch.zeros(4, 3, 2, 2), ("real",) * 4),
+        Labelled(torch.ones(4, 3, 2, 2), ("made",) * 4),
+    )
+    images, names = _batch(real, made, learning, step, torch.Generator())
+    assert names.count("made") == generated == int(images[:, 0, 0, 0].sum())
+    assert len(names) == 16
+
+
+def test_the_gain_is_paired_and_its_interval_covers_seeds_and_images() -> None:
+    random = np.random.default_rng(0)
+    alone = random.random((3, 400)) < 0.8
+    better = alone | (random.random((3, 400)) < 0.3)
+    gain = accuracy(better.astype(float) - alone)
+    assert 0 < gain.low < gain.value < gain.high
+    apart = accuracy(np.repeat([[0.0], [1.0]], 50, axis=1))
+    assert (apart.low, apart.high) == (0.0, 1.0)
+
+
+def test_prompts_lend_labels_and_attributes_from_the_few_real_images_and_from_nothing_else() -> None:
+    labels = ("neutrophil", "neutrophil", "platelet")
+    attributes: tuple[dict[str, str], ...] = ({"cell_size": "big"}, {"cell_size": "small"}, {})
+    few = Examples(torch.zeros(3, 3, 2, 2), labels, attributes, ({}, {}, {}), "digest")
+    rows, prompts = asked(few, 30)
+    assert Counter(labels[row] for row in rows) == {"neutrophil": 20, "platelet": 10}
+    known = {"neutrophil", "neutrophil, cell size big", "neutrophil, cell size small", "platelet"}
+    assert set(prompts) == known
+    assert prompts[:6] == asked(few, 6)[1]  # more images are the same ones and others

@@ -1,0 +1,102 @@
+"""The gate: tables of changes in, verdicts out; and a generator that was fooled into brightness."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training.evaluation import pixels
+from training.evaluation.gate import RULES, decide
+from training.evaluation.intervals import Estimate
+
+GOOD = {
+    "plausible": Estimate(0.08, 0.04, 0.12),
+    "recognised": Estimate(0.01, -0.01, 0.03),
+    "coverage": Estimate(-0.01, -0.03, 0.01),
+    "beta recall": Estimate(0.0, -0.02, 0.02),
+    "authentic": Estimate(-0.01, -0.04, 0.02),
+    "copy alarms": Estimate(0.0, -0.01, 0.01),
+    **{f"{name}, distance from real": Estimate(0.05, -0.02, 0.12) for name in pixels.STATISTICS},
+}
+
+
+def test_a_version_that_gains_and_loses_nothing_passes() -> None:
+    found = decide(GOOD)
+    assert found.passed and found.reasons == ()
+    assert [check.name for check in found.checks] == [rule.name for rule in RULES]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "passes"),
+    [
+        ("plausible", Estimate(0.03, -0.01, 0.07), False),
+        ("plausible", Estimate(0.03, 0.0, 0.06), True),
+        ("plausible", Estimate(-0.05, -0.09, -0.01), False),
+        ("recognised", Estimate(-0.02, -0.04, -0.01), False),
+        ("recognised", Estimate(-0.02, -0.05, 0.01), True),
+        ("coverage", Estimate(-0.03, -0.04, -0.02), False),
+        ("coverage", Estimate(-0.015, -0.019, -0.011), True),
+        ("coverage", Estimate(-0.03, -0.07, 0.01), True),
+        ("beta recall", Estimate(-0.05, -0.07, -0.03), False),
+        ("authentic", Estimate(-0.03, -0.05, -0.01), False),
+        ("copy alarms", Estimate(0.03, 0.01, 0.05), False),
+        ("copy alarms", Estimate(-0.03, -0.05, -0.01), True),
+        ("brightness, distance from real", Estimate(0.9, 0.8, 1.0), False),
+        ("brightness, distance from real", Estimate(-0.9, -1.0, -0.8), True),
+        ("contrast, distance from real", Estimate(0.24, 0.2, 0.28), True),
+    ],
+)
+def test_one_change_decides(name: str, change: Estimate, passes: bool) -> None:
+    found = decide(GOOD | {name: change})
+    assert found.passed is passes
+    assert all(reason.startswith(name) for reason in found.reasons)
+    assert len(found.reasons) == (0 if passes else 1)
+
+
+def test_what_was_not_measured_does_not_decide_and_is_said() -> None:
+    found = decide({name: change for name, change in GOOD.items() if name != "authentic"})
+    assert found.passed
+    assert [check.told for check in found.checks if check.passed is None] == ["authentic was not measured"]
+
+
+def test_a_reason_tells_figure_interval_and_what_was_allowed() -> None:
+    (reason,) = decide(GOOD | {"coverage": Estimate(-0.041, -0.06, -0.022)}).reasons
+    assert reason == "coverage changed by -4.1 points (-6.0 to -2.2): may fall by 2.0"
+
+
+def cells(count: int, seed: int) -> np.ndarray:
+    """Dark discs of random size and shade on a bright ground, uint8 [N, 16, 16, 3]."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:16, :16]
+    radius = random.uniform(3, 6, (count, 1, 1))
+    inside = ((y - 8) ** 2 + (x - 8) ** 2) < radius**2
+    shade = random.normal(90, 10, (count, 1, 1))
+    images = np.where(inside, shade, random.normal(210, 8, (count, 1, 1)))
+    return np.stack([images, images * 0.8, images], -1).clip(0, 255).astype(np.uint8)
+
+
+def test_a_generator_that_learned_brightness_instead_of_cells_is_refused() -> None:
+    """Whatever the judge says of it: the reward liked brightness, so the images became bright."""
+    labels = ["cell"] * 300
+    real = pixels.Pixels.of(cells(300, 0), labels)
+    parent, hacked = cells(300, 1), (cells(300, 1) * 0.7 + 255 * 0.3).astype(np.uint8)
+    seen = [real.standard(images, labels) for images in (hacked, parent)]
+    moved = {f"{name}, distance from real": one for name, one in pixels.changes(real, *seen).items()}
+    found = decide(GOOD | moved)
+    assert not found.passed
+    assert any(reason.startswith("brightness") for reason in found.reasons)
+    same = {
+        f"{name}, distance from real": one for name, one in pixels.changes(real, seen[1], seen[1]).items()
+    }
+    assert decide(GOOD | same).passed
+
+
+def test_images_like_real_ones_are_near_them_and_brighter_ones_by_how_much_brighter_they_are() -> None:
+    labels = ["cell"] * 400
+    real = pixels.Pixels.of(cells(400, 0), labels)
+    near = pixels.distances(real, real.standard(cells(400, 1), labels))
+    assert all(estimate.low <= estimate.value <= estimate.high < 0.3 for estimate in near.values())
+    deviation = real.centre["brightness"]["cell"][1]
+    brighter = cells(400, 1).astype(float) + 255 * deviation
+    far = pixels.distances(real, real.standard(brighter.clip(0, 255), labels))
+    assert far["brightness"].value == pytest.approx(1.0, abs=0.15)

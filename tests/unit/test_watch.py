@@ -1,0 +1,118 @@
+"""The eye on an alignment: a reward that nothing is trained against, and statistics that no reward sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny import VOCABULARY, save_generator
+from training.guidance import guide
+from training.pool import Pool
+from training.randomness import tensors
+from training.student import Student
+from training.walk import Walker
+from training.watch import Watch
+from vouch.networks.reward import RewardEnsemble
+from vouch.recipes import Alignment
+
+PROMPTS = tuple(VOCABULARY.labels[:4]) * 2
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A random generator and a random reward of three."""
+    root = tmp_path_factory.mktemp("watch")
+    torch.manual_seed(0)
+    RewardEnsemble(VOCABULARY, (), members=3, size=32, widths=(8, 8)).save(root / "reward")
+    return save_generator(root / "base", seed=0), root / "reward"
+
+
+@pytest.fixture
+def student(folders: tuple[Path, Path]) -> Student:
+    torch.manual_seed(0)
+    return Student(folders[0], None, folders[1], rank=2)
+
+
+@pytest.fixture
+def watch(student: Student) -> Watch:
+    return Watch(student, pool(student), Alignment(watched=4, sample_steps=2, patience=2, drift=0.5))
+
+
+def pool(student: Student) -> Pool:
+    size = student.unet.config.sample_size
+    latents, ones = torch.zeros(len(PROMPTS), 4, size, size), torch.ones(len(PROMPTS))
+    return Pool(latents, PROMPTS, ones, ones)
+
+
+def move(student: Student, by: float) -> None:
+    with torch.no_grad():
+        for weight in student.trained:
+            weight.add_(by)
+
+
+def test_the_last_member_examines_and_does_not_teach(student: Student) -> None:
+    images = torch.zeros(2, 3, 32, 32)
+    every = student.reward.logits(images, student.reward.encode(PROMPTS[:2]))[:, :, 0]
+    assert torch.equal(student.verdicts(images, PROMPTS[:2]), every[:2])
+    assert torch.equal(student.examined(images, PROMPTS[:2]), every[2].sigmoid())
+
+
+def test_the_same_noise_is_drawn_at_every_look(watch: Watch) -> None:
+    first, second = watch.look(0), watch.look(1)
+    assert (first.reward, first.drift, second.drift) == (second.reward, 0.0, 0.0)
+
+
+def test_it_stops_when_the_reward_has_not_risen_for_some_looks(watch: Watch) -> None:
+    stops = []
+    for step in range(3):
+        watch.look(step)
+        stops.append(watch.stop)
+    assert stops == [False, False, True]
+    assert watch.best.step == 0
+
+
+def test_images_that_drift_are_never_the_best_and_end_it(student: Student, watch: Watch) -> None:
+    watch.look(0)
+    before = [weight.clone() for weight in student.trained]
+    move(student, 1.0)
+    assert watch.look(1).drift > 0.5
+    assert watch.stop and watch.best.step == 0
+    watch.restore()
+    assert all(torch.equal(now, was) for now, was in zip(student.trained, before, strict=True))
+
+
+def test_it_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(student: Student, watch: Watch) -> None:
+    watch.look(0)
+    move(student, 0.02)
+    watch.look(1)
+    later = Watch(student, pool(student), Alignment(watched=4, sample_steps=2, patience=2, drift=0.5))
+    later.resume(watch.state())
+    assert later.look(2) == watch.look(2)
+    assert later.best == watch.best
+
+
+def test_guidance_draws_what_the_reward_likes_and_trains_nothing(student: Student) -> None:
+    walker, prompts = Walker(student, 4), list(PROMPTS)
+
+    def reward(strength: float) -> float:
+        steer = guide(student, prompts, strength, caution=0.0)
+        images = student.decode(walker.walk(prompts, tensors("guided"), steer=steer).clean)
+        return float(student.verdicts(images, prompts).mean())
+
+    before = [weight.clone() for weight in student.trained]
+    plain = student.decode(walker.walk(prompts, tensors("guided")).clean)
+    assert reward(0.0) == pytest.approx(float(student.verdicts(plain, prompts).mean()), abs=1e-5)
+    assert reward(50.0) > reward(0.0)
+    assert all(torch.equal(now, was) for now, was in zip(student.trained, before, strict=True))
+    assert np.isfinite(reward(1000.0))
+
+
+def test_passes_are_counted_by_the_image_and_by_whether_the_gradient_comes_back(student: Student) -> None:
+    walker = Walker(student, 4)
+    forward, backward = student.passes.forward, student.passes.backward
+    walker.walk(PROMPTS[:2], tensors("counted"), last=1)
+    assert student.passes.forward - forward == 4 * 2
+    assert student.passes.backward - backward == 2

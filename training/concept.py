@@ -1,0 +1,246 @@
+"""New clinical concepts: a generator learns to draw a sub-type that its labels never told of.
+
+After algorithm 4 of arXiv 2306.12438. Experts sub-label some images of a class. A head that learned from these tells
+which of the others are; the vocabulary gets a word for the concept; generator and word are fine-tuned on the concept's
+images, while the other concepts are held where they were.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training import checkpoint
+from training.concept_batches import Kept, Side, SubTyped, draw_kept, known, real_kept
+from training.concept_student import ConceptStudent
+from training.data import Examples, load_examples
+from training.methods.method import Chance
+from training.session import Session
+from training.sublabels import SubLabelled, check_enough, joined, load_sub_labels, read_sub_labels
+from training.subtype import best_head, features_of
+from vouch.captions import Vocabulary
+from vouch.errors import FailedPrecondition
+from vouch.networks.attributes import AttributeNet
+from vouch.pipelines import DEFAULTS_FILE, load_generator
+from vouch.recipes import ConceptLearning
+
+SUB_TYPES_FILE = "sub-types.json"
+"""In the run's folder: which images the head sub-labelled, as numbers in the order gathered, and how sure it was."""
+
+
+class ConceptConfig(ConceptLearning):
+    """One concept."""
+
+    out: Path
+    base: Path
+    """The diffusers folder that is fine-tuned."""
+    parent: Path | None = None
+    """A LoRA folder upon `base` to go on from."""
+    reward: Path
+    """The ensemble whose features the head may read."""
+    rater: Path | None = None
+    """An attribute network whose features it may read instead, if they tell the sub-types better."""
+
+
+@dataclass(frozen=True)
+class Belonging:
+    """Which images are the concept and which are not; those that only the head says so of, with the probability that it
+    gives them of being the concept."""
+
+    yes: Side
+    no: Side
+    pseudo_labelled: dict[int, float]
+    figures: dict[str, float]
+
+
+def fit(config: ConceptConfig, session: Session) -> dict[str, float]:
+    """Learns the concept and writes a whole diffusers folder into `config.out`.
+
+    Raises:
+        FailedPrecondition: too few sub-labels, or a generator without a vocabulary.
+        InvalidInput: a concept that the vocabulary cannot take, data that hold none of it.
+    """
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    grown = _vocabulary(config).with_concept(config.concept, config.kind_of)
+    data = load_examples(config.data) if config.data else None
+    found = gather(config, data, session.folder)
+    check_enough(found, config.concept, config.least)
+    student = ConceptStudent(
+        config.base, config.parent, config.reward, config.rank, config.concept, config.kind_of
+    )
+    session.report(0, config.steps, "telling sub-types apart")
+    members = belonging(student, found, config)
+    session.note(SUB_TYPES_FILE, {"pseudo_labelled": members.pseudo_labelled})
+    attributes = tuple(known(grown, row) for row in found.attributes)
+    new = SubTyped(found.images, attributes, members.yes, members.no)
+    kept = real_kept(data, grown) if data else _draw_kept(config, session)
+    seconds, losses = _train(student, new, kept, config, session)
+    _save(student, grown, config)
+    figures = {**members.figures, "kept_images": float(len(kept)), "train_seconds": seconds, **losses}
+    session.note("figures.json", figures)
+    return figures
+
+
+def gather(config: ConceptConfig, data: Examples | None, folder: Path) -> SubLabelled:
+    """All images of the class that are at hand: those frozen from the catalog, and those of the data. Drawn ones that
+    nobody told of are left out where there are real ones to learn from."""
+    frozen = load_sub_labels(folder)
+    parts = []
+    if frozen is not None:
+        parts.append(frozen if data is None else frozen.only_told())
+    if data is not None:
+        parts.append(read_sub_labels(data, config.kind_of, config.column, config.value, config.others))
+    if not parts:
+        raise FailedPrecondition(f"There is no image of {config.kind_of} to learn from.", "NO_IMAGES")
+    return joined(parts).limited(config.most, config.seed)
+
+
+def belonging(student: ConceptStudent, found: SubLabelled, config: ConceptConfig) -> Belonging:
+    """Sub-labelled images by their sub-label; of the others those that the head is sure of."""
+    seen = _seen(student, found, config)
+    name, head = best_head(seen, found.told, (found.said[found.told] > 0.5).numpy(), config.seed)
+    likely = torch.from_numpy(head.probability(seen[name])).float()
+    untold = found.said.isnan()
+    sides = (untold & (likely > config.sure), untold & (likely < 1 - config.sure))
+    pseudo = sides[0] | sides[1]
+    yes, no = found.counts()
+    figures = {
+        "sub_labels_yes": float(yes),
+        "sub_labels_no": float(no),
+        "head_accuracy": head.accuracy,
+        "head_auroc": head.auroc,
+        "pseudo_labelled_yes": float(sides[0].sum()),
+        "pseudo_labelled_no": float(sides[1].sum()),
+        "pseudo_of": float(untold.sum()),
+        "pseudo_confidence": float((likely[pseudo] - 0.5).abs().mean() + 0.5) if pseudo.any() else 0.0,
+    }
+    return Belonging(
+        Side(_rows(found.said > 0.5), _rows(sides[0])),
+        Side(_rows(found.said <= 0.5), _rows(sides[1])),
+        {row: round(float(likely[row]), 4) for row in _rows(pseudo)},
+        figures,
+    )
+
+
+def _seen(student: ConceptStudent, found: SubLabelled, config: ConceptConfig) -> dict[str, np.ndarray]:
+    """The images as each network at hand sees them."""
+    networks = {"reward": ([member.backbone for member in student.reward.members], student.reward.size)}
+    if config.rater is not None:
+        rater = AttributeNet.load(config.rater)
+        networks["rater"] = ([rater.backbone], rater.size)
+    return {name: features_of(*network, found.images) for name, network in networks.items()}
+
+
+def _rows(chosen: torch.Tensor) -> tuple[int, ...]:
+    return tuple(chosen.nonzero().flatten().tolist())
+
+
+def _vocabulary(config: ConceptConfig) -> Vocabulary:
+    found = (Vocabulary.load(config.parent) if config.parent else None) or Vocabulary.load(config.base)
+    if found is None:
+        raise FailedPrecondition(
+            "The generator has no vocabulary.json, so it cannot be told which words it knows. Put one beside it.",
+            "NO_VOCABULARY",
+        )
+    return found
+
+
+def _draw_kept(config: ConceptConfig, session: Session) -> Kept:
+    generator = load_generator(config.parent or config.base, config.base)
+    return draw_kept(generator, _vocabulary(config).labels, session)
+
+
+def _train(
+    student: ConceptStudent, new: SubTyped, kept: Kept, config: ConceptConfig, session: Session
+) -> tuple[float, dict[str, float]]:
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": student.trained, "peak": config.lr},
+            {"params": [student.word.row], "peak": config.word_lr},
+        ],
+        betas=(0.9, 0.99),
+        weight_decay=0.0,
+    )
+    step, seconds = _resume(student, optimizer, session.folder / "concept")
+    started = time.monotonic()
+    losses: dict[str, float] = {}
+
+    def spent() -> float:
+        return seconds + time.monotonic() - started
+
+    def done() -> float:
+        return max(step / config.steps, spent() / (60 * config.minutes) if config.minutes else 0.0)
+
+    while done() < 1.0:
+        falling = min(1.0, (1.0 - done()) / 0.3)
+        step += 1
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * min(falling, step / 10)
+        losses = _step(student, new, kept, config, optimizer, step)
+        session.report(step, config.steps, f"learning {config.concept}", **losses)
+        if step % config.checkpoint_every == 0:
+            _checkpoint(student, optimizer, session.folder / "concept", step, spent())
+    session.report(config.steps, config.steps, "done", **losses)
+    return spent(), losses
+
+
+def _step(
+    student: ConceptStudent,
+    new: SubTyped,
+    kept: Kept,
+    config: ConceptConfig,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+) -> dict[str, float]:
+    """The concept's loss, and the distance to what the parent says of everything else."""
+    chance = Chance.of(config.seed, step)
+    keeping = max(1, round(config.batch * config.prior_share))
+    told = new.draw(config.batch - keeping, config.concept, config.kind_of, config.symmetric, chance)
+    learned = student.learning(told, config.sharpness, chance)
+    images, prompts = kept.draw(keeping, config.symmetric, chance)
+    held = student.keeping(images, prompts, chance)
+    loss = learned + config.prior * held.mean()
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(student.trained, 1.0)
+    optimizer.step()
+    return {"loss": float(learned.detach()), "forgetting": float(held.detach().mean())}
+
+
+def _checkpoint(
+    student: ConceptStudent, optimizer: torch.optim.Optimizer, folder: Path, step: int, seconds: float
+) -> None:
+    state = {
+        "lora": list(student.trained),
+        "word": student.word.row,
+        "optimizer": optimizer.state_dict(),
+        "seconds": seconds,
+    }
+    checkpoint.save(folder, step, state)
+
+
+def _resume(student: ConceptStudent, optimizer: torch.optim.Optimizer, folder: Path) -> tuple[int, float]:
+    found = checkpoint.load_latest(folder)
+    if found is None:
+        return 0, 0.0
+    step, state = found
+    with torch.no_grad():
+        for parameter, saved in zip(student.trained, state["lora"], strict=True):
+            parameter.copy_(saved)
+        student.word.row.copy_(state["word"])
+    optimizer.load_state_dict(state["optimizer"])
+    return step, state["seconds"]
+
+
+def _save(student: ConceptStudent, vocabulary: Vocabulary, config: ConceptConfig) -> None:
+    """A whole diffusers folder: a LoRA could not carry the word, and what is learned upon it later would lose it."""
+    student.save(config.out)
+    vocabulary.save(config.out)
+    if (defaults := config.base / DEFAULTS_FILE).is_file():
+        shutil.copyfile(defaults, config.out / DEFAULTS_FILE)

@@ -1,0 +1,70 @@
+"""The generator while it learns a concept: a LoRA upon a frozen base, and one new word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from training.concept_batches import Told
+from training.methods.method import Chance
+from training.objectives import denoising
+from training.objectives.concept import concept_loss
+from training.student import ADAPTER, Noised, Student
+from training.words import NewWord
+
+
+class ConceptStudent(Student):
+    """A student with a word of its own. The LoRA is merged when it is saved."""
+
+    def __init__(
+        self, base: Path, parent: Path | None, reward: Path, rank: int, concept: str, kind_of: str
+    ) -> None:
+        super().__init__(base, parent, reward, rank)
+        self.word = NewWord(self.pipe.tokenizer, self.pipe.text_encoder, concept, kind_of)
+
+    def learning(self, told: Told, sharpness: float, chance: Chance) -> torch.Tensor:
+        """The loss of the concept, with gradients."""
+        noised = self._noised(told.images, told.as_concept, chance)
+        old = self.parent_says(replace(noised, embedded=self.embed(told.as_class)))
+        return concept_loss(self.says(noised), old, noised.wanted, told.yes, sharpness=sharpness)
+
+    def keeping(self, images: torch.Tensor, prompts: Sequence[str], chance: Chance) -> torch.Tensor:
+        """How far it has moved from what its parent says of images of other concepts, [N], with gradients.
+
+        DreamBooth (Ruiz et al. 2022, arXiv 2208.12242, eq. 2) denoises the parent's own draws; what the parent says of
+        a noised image is the mean of that target, and has no noise of its own (Li & Hoiem 2016, arXiv 1606.09282).
+        """
+        noised = self._noised(images, prompts, chance)
+        return denoising.per_sample_error(self.says(noised), self.parent_says(noised))
+
+    def embed(self, prompts: Sequence[str]) -> torch.Tensor:
+        """[N, tokens, width]; with gradients to the word where a prompt holds it."""
+        tokens = self.pipe.tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=self.pipe.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+        if not (tokens == self.word.id).any():
+            return super().embed(prompts)
+        embedded: torch.Tensor = self.pipe.text_encoder(tokens)[0]
+        return embedded
+
+    def save(self, out: Path) -> None:
+        """Writes the whole generator as a diffusers folder, VAE and U-Net in half precision."""
+        self.word.keep()
+        self.pipe.fuse_lora(components=["unet"], adapter_names=[ADAPTER])
+        self.pipe.unload_lora_weights()
+        # The text encoder stays in single precision: transformers loads what is stored, diffusers float32.
+        self.pipe.vae.to(torch.float16)
+        self.pipe.unet.to(torch.float16)
+        self.pipe.save_pretrained(str(out), safe_serialization=True)
+
+    def _noised(self, images: torch.Tensor, prompts: Sequence[str], chance: Chance) -> Noised:
+        clean = self.encode(images)
+        timesteps, noise = self.noise(clean, chance.random)
+        return self.noised(clean, prompts, timesteps, noise)

@@ -1,0 +1,180 @@
+"""Are generated images of use? A classifier learns from real images, from generated ones, and from both, and reads
+real images that nothing learned from.
+
+Every classifier takes the same number of updates of the same size, so that more images are not more training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from training.attributes import augment, recognise
+from training.ema import Ema
+from training.evaluation.intervals import Estimate, percentiles
+from training.randomness import numbers, tensors
+from vouch.captions import Vocabulary
+from vouch.networks.attributes import AttributeNet
+
+ROUNDS = 1000
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images uint8 [N, 3, S, S] with the name of their class [N]."""
+
+    images: torch.Tensor
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.sha256(self.images.numpy().tobytes() + json.dumps(self.labels).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How every classifier learns."""
+
+    steps: int = 400
+    batch: int = 64
+    lr: float = 3e-3
+    widths: tuple[int, ...] = (16, 32, 64, 128)
+    synthetic_share: float = 0.5
+    """Of a batch, where there are real images too."""
+    real_only_after: float = 1.0
+    """From this share of the steps on, batches are real images alone: learning first from generated images, then from
+    real ones, is 0.5 with a `synthetic_share` of 1."""
+
+
+def share_of(labels: Sequence[str], share: float, seed: int = 0) -> list[int]:
+    """Rows of a part of a data set with the same share of every class, at least one."""
+    rows = []
+    for label in sorted(set(labels)):
+        own = [row for row, other in enumerate(labels) if other == label]
+        rows += numbers(seed, "share", label).sample(own, max(1, round(share * len(own))))
+    return sorted(rows)
+
+
+def train(
+    real: Labelled | None,
+    synthetic: Labelled | None,
+    learning: Learning,
+    seed: int,
+    tell: Callable[[int], None] = lambda step: None,
+) -> AttributeNet:
+    """A classifier of the labels, from what is given of the two; averaged weights."""
+    given = [part for part in (real, synthetic) if part is not None]
+    labels = tuple(sorted({label for part in given for label in part.labels}))
+    torch.manual_seed(seed)
+    size = given[0].images.shape[-1]
+    net = AttributeNet(Vocabulary(labels, {}), size, learning.widths).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=learning.lr, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning.lr, total_steps=learning.steps + 1, pct_start=0.2
+    )
+    ema, classes = Ema([net], 0.99), {label: place for place, label in enumerate(labels)}
+    for step in range(1, learning.steps + 1):
+        random_ = tensors(seed, "downstream", step)
+        images, names = _batch(real, synthetic, learning, step, random_)
+        wanted = torch.tensor([classes[name] for name in names])
+        loss = F.cross_entropy(net(augment(images, True, random_)).labels, wanted, label_smoothing=0.02)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
+        optimizer.step()
+        schedule.step()
+        ema.update()
+        tell(step)
+    ema.swap()
+    return net.eval()
+
+
+def correct(net: AttributeNet, test: Labelled) -> np.ndarray:
+    """Whether each image is read rightly: bool [N]."""
+    found = recognise(net, test.images).labels.argmax(1).tolist()
+    return np.array([net.vocabulary.labels[row] for row in found]) == np.array(test.labels)
+
+
+def arms(real: Labelled, synthetic: Labelled) -> dict[str, tuple[Labelled | None, Labelled | None]]:
+    """What is learned from, by name."""
+    return {
+        "real": (real, None),
+        "real and synthetic": (real, synthetic),
+        "synthetic": (None, synthetic),
+    }
+
+
+def downstream(
+    real: Labelled,
+    synthetic: Labelled,
+    test: Labelled,
+    learning: Learning,
+    seeds: Sequence[int],
+    kept: Path,
+    tell: Callable[[str, int], None] = lambda arm, step: None,
+) -> dict[str, np.ndarray]:
+    """Which test images a classifier of each arm reads rightly: bool [seeds, N] by name.
+
+    What a classifier has read is kept in the folder `kept`: a measurement that was stopped goes on with the next one,
+    and the classifier of the real images alone is trained once for all versions.
+    """
+    kept.mkdir(parents=True, exist_ok=True)
+    found: dict[str, list[np.ndarray]] = {}
+    for seed in seeds:
+        for arm, given in arms(real, synthetic).items():
+            told = [part and part.digest for part in (*given, test)]
+            key = hashlib.sha256(json.dumps([told, asdict(learning), seed]).encode()).hexdigest()[:24]
+            file = kept / f"{key}.npy"
+            if not file.is_file():
+                read = correct(train(*given, learning, seed, partial(tell, arm)), test)
+                with file.with_suffix(".tmp").open("wb") as part:
+                    np.save(part, read)
+                file.with_suffix(".tmp").replace(file)
+            found.setdefault(arm, []).append(np.load(file, allow_pickle=False))
+    return {arm: np.stack(rows) for arm, rows in found.items()}
+
+
+def figures(found: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
+    """Accuracy of each arm, and what the generated images add to the real ones."""
+    told = {f"downstream accuracy, {arm}": accuracy(rows) for arm, rows in found.items()}
+    gain = found["real and synthetic"].astype(float) - found["real"]
+    return told | {"downstream gain": accuracy(gain)}
+
+
+def accuracy(rows: np.ndarray) -> Estimate:
+    """The mean of [seeds, N], with both seeds and test images resampled: another classifier, and other images, might
+    have come out otherwise. Paired differences go in as they are."""
+    rows = np.asarray(rows, dtype=float)
+    random = np.random.default_rng(0)
+    means = []
+    for _ in range(ROUNDS):
+        seeds = random.integers(0, len(rows), len(rows))
+        images = random.integers(0, rows.shape[1], rows.shape[1])
+        means.append(float(rows[seeds][:, images].mean()))
+    return Estimate(float(rows.mean()), *percentiles(means))
+
+
+def _batch(
+    real: Labelled | None, synthetic: Labelled | None, learning: Learning, step: int, random_: torch.Generator
+) -> tuple[torch.Tensor, list[str]]:
+    generated = learning.batch if real is None else 0
+    if real is not None and synthetic is not None and step <= learning.real_only_after * learning.steps:
+        generated = round(learning.synthetic_share * learning.batch)
+    images, names = [], []
+    for part, count in ((real, learning.batch - generated), (synthetic, generated)):
+        if part is not None and count:
+            rows = torch.randint(0, len(part), (count,), generator=random_)
+            images.append(part.images[rows])
+            names += [part.labels[row] for row in rows.tolist()]
+    return torch.cat(images), names

@@ -1,0 +1,50 @@
+"""A differentiable reward with the guards against its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from training.data import dihedral
+from training.methods.method import Chance
+from training.objectives.guards import anchor_loss, narrowing
+from training.objectives.reward_gradient import reward_loss
+from training.student import Noised, Student
+from vouch.recipes import Alignment
+
+
+class GuardedReward:
+    """The cautious reward of clean latents, an anchor to the parent that is stronger where the ensemble disagrees, and
+    a price on drawing less variety than the parent does."""
+
+    def __init__(self, student: Student, config: Alignment) -> None:
+        self._student, self._config = student, config
+
+    def loss(
+        self,
+        latents: torch.Tensor,
+        prompts: Sequence[str],
+        noised: Noised,
+        output: torch.Tensor,
+        chance: Chance,
+    ) -> torch.Tensor:
+        """latents [N, C, h, w]: what the reward is asked about. output: what the student says of `noised`, where it is
+        compared with its parent."""
+        config, student = self._config, self._student
+        images = student.decode(latents)
+        # Turned at random, no pattern that fools the reward in one position pays.
+        images = dihedral(images, chance.random) if config.symmetric else images
+        logits = student.verdicts(images, prompts)
+        reference = student.parent_says(noised)
+        anchor = anchor_loss(output, reference, logits.std(0, unbiased=False), config.doubt)
+        ours, theirs = (student.clean(said, noised.x, noised.timesteps) for said in (output, reference))
+        lost = narrowing(ours, theirs, _numbered(prompts))
+        return reward_loss(logits, config.caution) + config.anchor * anchor + config.diversity * lost
+
+
+def _numbered(prompts: Sequence[str]) -> torch.Tensor:
+    """Equal numbers for equal classes."""
+    labels = [prompt.partition(",")[0].strip() for prompt in prompts]
+    known = sorted(set(labels))
+    return torch.tensor([known.index(label) for label in labels])

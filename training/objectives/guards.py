@@ -1,0 +1,41 @@
+"""What keeps a fine-tune from paying for the errors of its reward: an anchor to the parent, and its variety."""
+
+from __future__ import annotations
+
+import torch
+
+from training.objectives.denoising import per_sample_error
+
+
+def anchor_loss(
+    output: torch.Tensor, reference: torch.Tensor, disagreement: torch.Tensor, doubt: float
+) -> torch.Tensor:
+    """E[ (1 + doubt·s)·‖v − v_parent‖² ]: dearer where the ensemble disagrees, for there its gradient is worth least
+    (after GARDO, arXiv 2512.24138, which gates the same penalty).
+
+    Args:
+        output, reference: what model and parent say of the same noisy latents, [N, C, h, w].
+        disagreement: standard deviation s of the members' logits, [N].
+        doubt: how much dearer one logit of disagreement makes it.
+    """
+    return ((1.0 + doubt * disagreement.detach()) * per_sample_error(output, reference)).mean()
+
+
+def narrowing(clean: torch.Tensor, reference: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """By which share images of one group differ less from each other than the parent's of the same noise do; 0 where
+    they differ as much or more.
+
+    Args:
+        clean, reference: clean latents of model and parent, [N, C, h, w].
+        groups: what was asked for, as numbers [N]. A group of one image says nothing.
+    """
+    ours, theirs = (_spread(latents, groups) for latents in (clean, reference))
+    return torch.relu(1.0 - ours / theirs.clamp(min=1e-8)) if theirs > 0 else ours * 0.0
+
+
+def _spread(latents: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """Root mean square distance from the mean of the own group."""
+    flat = latents.flatten(1)
+    count = torch.bincount(groups).clamp(min=1)
+    means = torch.zeros(len(count), flat.shape[1], dtype=flat.dtype).index_add(0, groups, flat)
+    return (flat - means[groups] / count[groups, None]).pow(2).mean().sqrt()
