@@ -155,6 +155,10 @@ class Study:
         self._parent: Learner = heads if plan.learner == "heads" else LastLayer(heads, self.pool.seen)
         self._records = [_record(self.pool, row) for row in range(len(self.pool))]
 
+    def parent(self) -> tuple[float, float]:
+        """What the reward reaches before any rating."""
+        return self._measure(self._parent)
+
     def curve(self, strategy: str, seed: int) -> Curve:
         kept = self._folder / f"{strategy}-{seed}.json"
         if not kept.is_file():
@@ -223,7 +227,9 @@ def _record(pool: Rated, row: int) -> ImageRecord:
 
 
 def measured(study: Study, strategies: Sequence[str]) -> Report:
-    report = Report("queue")
+    report = Report(f"queue_{study.plan.learner}")
+    for measure, value in zip(MEASURES, study.parent(), strict=True):
+        report.add(f"parent_auroc_{measure}", Figure(value, "share"))
     curves: dict[str, np.ndarray] = {}
     for name in strategies:
         curves[name] = np.stack([study.curve(name, seed) for seed in study.plan.seeds])
@@ -249,6 +255,7 @@ def _compare(report: Report, name: str, measure: str, own: np.ndarray, random_: 
     main_figure = name == "queue" and measure == "noisy"
     limits = {"must": "<= 0.67", "aim": "<= 0.25"} if main_figure else {}
     value, low, high = ratio(own, random_)
+    report.add(f"{name}_not_reached_{measure}", Figure(not_reached(own, random_), "of resamples"))
     title = "ratings_vs_random" if main_figure else f"{name}_ratings_vs_random_{measure}"
     report.add(title, Figure(value, "ratio", low, high, **limits))
     value, low, high = ratio(own, random_, at=random_.shape[1] // 2 - 1)
@@ -263,11 +270,18 @@ def ratio(
 
     own, random_: [seeds, rounds, (ratings, AUROC)], seed by seed from the same start.
     """
-    chance = np.random.default_rng(0)
-    picks = chance.integers(0, len(own), (rounds, len(own)))
-    found = [_ratio(own[pick].mean(0), random_[pick].mean(0), at) for pick in picks]
-    low, high = np.quantile(found, (0.025, 0.975), method="nearest")
+    low, high = np.quantile(_resampled(own, random_, at, rounds), (0.025, 0.975), method="nearest")
     return _finite(_ratio(own.mean(0), random_.mean(0), at)), _finite(low), _finite(high)
+
+
+def not_reached(own: np.ndarray, random_: np.ndarray) -> float:
+    """In which share of the resampled repeats `own` ends below `random_`: such a ratio has no upper bound."""
+    return float(np.mean(~np.isfinite(_resampled(own, random_, -1, 1000))))
+
+
+def _resampled(own: np.ndarray, random_: np.ndarray, at: int, rounds: int) -> list[float]:
+    picks = np.random.default_rng(0).integers(0, len(own), (rounds, len(own)))
+    return [_ratio(own[pick].mean(0), random_[pick].mean(0), at) for pick in picks]
 
 
 def _ratio(own: np.ndarray, random_: np.ndarray, at: int) -> float:
