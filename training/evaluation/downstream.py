@@ -113,7 +113,9 @@ def _loss(
 def _settle(net: AttributeNet, images: Labelled, learning: Learning, seed: int) -> None:
     """Statistics of batch normalisation for the averaged weights, over real images where there are any."""
     random_ = tensors(seed, "downstream", "settle")
-    batches = (augment(part, True, random_) for part in images.images.split(learning.batch))
+    # Shuffled: a batch of one class would tell how its images differ, and not how all do.
+    order = torch.randperm(len(images), generator=random_)
+    batches = (augment(images.images[rows], True, random_) for rows in order.split(learning.batch))
     update_bn(batches, net)
 
 
