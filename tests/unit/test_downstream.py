@@ -50,9 +50,12 @@ def test_batches_are_mixed_until_only_real_images_are_left(step: int, generated:
         Labelled(torch.zeros(4, 3, 2, 2), ("real",) * 4),
         Labelled(torch.ones(4, 3, 2, 2), ("made",) * 4),
     )
-    images, names = _batch(real, made, learning, step, torch.Generator())
-    assert names.count("made") == generated == int(images[:, 0, 0, 0].sum())
-    assert len(names) == 16
+    found = {part.labels[0]: part for part in _batch(real, made, learning, step, torch.Generator())}
+    assert {name: len(part) for name, part in found.items() if name == "made"} == (
+        {"made": generated} if generated else {}
+    )
+    assert sum(map(len, found.values())) == 16
+    assert all(bool((part.images == (name == "made")).all()) for name, part in found.items())
 
 
 def test_the_gain_is_paired_and_its_interval_covers_seeds_and_images() -> None:

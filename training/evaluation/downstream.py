@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional as F
+from torch.optim.swa_utils import update_bn
 
 from training.attributes import augment, recognise
 from training.ema import Ema
@@ -86,9 +87,10 @@ def train(
     ema, classes = Ema([net], 0.99), {label: place for place, label in enumerate(labels)}
     for step in range(1, learning.steps + 1):
         random_ = tensors(seed, "downstream", step)
-        images, names = _batch(real, synthetic, learning, step, random_)
-        wanted = torch.tensor([classes[name] for name in names])
-        loss = F.cross_entropy(net(augment(images, True, random_)).labels, wanted, label_smoothing=0.02)
+        parts = _batch(real, synthetic, learning, step, random_)
+        # Each source by itself: batch normalisation would else read real images by statistics of both.
+        losses = [_loss(net, part, classes, random_) * len(part) for part in parts]
+        loss = torch.stack(losses).sum() / sum(map(len, parts))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
@@ -97,7 +99,24 @@ def train(
         ema.update()
         tell(step)
     ema.swap()
+    _settle(net, given[0], learning, seed)
     return net.eval()
+
+
+def _loss(
+    net: AttributeNet, part: Labelled, classes: Mapping[str, int], random_: torch.Generator
+) -> torch.Tensor:
+    wanted = torch.tensor([classes[name] for name in part.labels])
+    return F.cross_entropy(net(augment(part.images, True, random_)).labels, wanted, label_smoothing=0.02)
+
+
+def _settle(net: AttributeNet, images: Labelled, learning: Learning, seed: int) -> None:
+    """Statistics of batch normalisation for the averaged weights, over real images where there are any."""
+    random_ = tensors(seed, "downstream", "settle")
+    # Shuffled: a batch of one class would tell how its images differ, and not how all do.
+    order = torch.randperm(len(images), generator=random_)
+    batches = (augment(images.images[rows], True, random_) for rows in order.split(learning.batch))
+    update_bn(batches, net)
 
 
 def correct(net: AttributeNet, test: Labelled) -> np.ndarray:
@@ -167,14 +186,14 @@ def accuracy(rows: np.ndarray) -> Estimate:
 
 def _batch(
     real: Labelled | None, synthetic: Labelled | None, learning: Learning, step: int, random_: torch.Generator
-) -> tuple[torch.Tensor, list[str]]:
+) -> list[Labelled]:
+    """What a step learns from, each source apart."""
     generated = learning.batch if real is None else 0
     if real is not None and synthetic is not None and step <= learning.real_only_after * learning.steps:
         generated = round(learning.synthetic_share * learning.batch)
-    images, names = [], []
-    for part, count in ((real, learning.batch - generated), (synthetic, generated)):
-        if part is not None and count:
-            rows = torch.randint(0, len(part), (count,), generator=random_)
-            images.append(part.images[rows])
-            names += [part.labels[row] for row in rows.tolist()]
-    return torch.cat(images), names
+    parts = []
+    for source, count in ((real, learning.batch - generated), (synthetic, generated)):
+        if source is not None and count:
+            rows = torch.randint(0, len(source), (count,), generator=random_)
+            parts.append(Labelled(source.images[rows], tuple(source.labels[row] for row in rows.tolist())))
+    return parts
