@@ -33,8 +33,9 @@ from training.simulated import SimulatedPathologist
 from training.student import Student
 from training.walk import Walker
 from vouch import images as codec
+from vouch.captions import Vocabulary
 from vouch.networks.reward import RewardEnsemble
-from vouch.pipelines import Generator, load_generator
+from vouch.pipelines import load_generator
 
 STARTER = Path(vouch.__file__).parent / "starter"
 RATER = "simulated-1"
@@ -80,7 +81,7 @@ class World:
 
     def starters_own(self) -> Drawn:
         """The images that are rated."""
-        return self.drawn("rated", load_generator(STARTER / "generator"), RATED_SEED, self.plan.rated)
+        return self.drawn("rated", STARTER / "generator", RATED_SEED, self.plan.rated)
 
     def on_unseen(self) -> Unseen:
         """The reward on the starter's images that are judged later: it never saw them, nor did the temperature."""
@@ -134,13 +135,11 @@ class World:
     def judged(self, name: str, lora: Path | None) -> Drawn:
         """What is judged of a version: the same prompts and seeds for all."""
         base = STARTER / "generator"
-        return self.drawn(name, load_generator(lora or base, base), JUDGED_SEED, self.plan.judged)
+        return self.drawn(name, lora or base, JUDGED_SEED, self.plan.judged)
 
     def guided(self) -> Drawn:
         """Ensemble guidance: the starter draws from the same noise, and the reward steers."""
-        labels = self.drawn(
-            "starter", load_generator(STARTER / "generator"), JUDGED_SEED, self.plan.judged
-        ).prompts
+        labels = self.judged("starter", None).prompts
         kept = self.folder / "guided.npy"
         if not kept.is_file():
             student = Student(STARTER / "generator", None, self.reward, rank=1)
@@ -173,20 +172,21 @@ class World:
     def _many(self, keep: float = KEEP) -> Drawn:
         """More of the starter's images than are judged of a version."""
         many = round(self.plan.judged / keep)
-        return self.drawn("many", load_generator(STARTER / "generator"), JUDGED_SEED, many)
+        return self.drawn("many", STARTER / "generator", JUDGED_SEED, many)
 
     def _teaching(self) -> dict[str, Any]:
         """The real images that may teach: the judge learned from the other half."""
         return {"data": self.real / "train.parquet", "half": "teach"} if self.real is not None else {}
 
-    def drawn(self, name: str, generator: Generator, first_seed: int, count: int) -> Drawn:
-        """Images of all classes in turn; those of an earlier start are read."""
-        assert generator.vocabulary is not None
-        labels = generator.vocabulary.labels
+    def drawn(self, name: str, folder: Path, first_seed: int, count: int) -> Drawn:
+        """Images of all classes in turn by the generator in `folder`; those of an earlier start are read."""
+        vocabulary = Vocabulary.load(STARTER / "generator")
+        assert vocabulary is not None
+        labels = vocabulary.labels
         prompts = tuple(labels[number % len(labels)] for number in range(count))
         kept = self.folder / f"{name}.npy"
         if not kept.is_file():
-            parts = []
+            generator, parts = load_generator(folder, STARTER / "generator"), []
             for start in range(0, count, BATCH):
                 rows = range(start, min(start + BATCH, count))
                 seeds = [first_seed + row for row in rows]
