@@ -68,7 +68,7 @@ def fit(config: AlignConfig, session: Session) -> dict[str, float]:
     student = Student(config.base, config.parent, config.reward, config.rank)
     pool = rated_pool(student, rated, config.caution)
     method, watch = METHODS[config.method](student, pool, config), Watch(student, pool, config)
-    seconds, last = _train(student, method, watch, config, session)
+    steps, seconds, last = _train(student, method, watch, config, session)
     watch.restore()
     student.save(config.out)
     figures = {
@@ -78,11 +78,8 @@ def fit(config: AlignConfig, session: Session) -> dict[str, float]:
         "loss": last,
         "rated_images": float(len(rated)),
         "reward_of_pool": float(pool.rewards.mean()),
-        "steps": float(watch.looks[-1].step),
-        "best_step": float(watch.best.step),
-        "validation_reward_before": watch.looks[0].reward,
-        "validation_reward": watch.best.reward,
-        "drift": watch.best.drift,
+        "steps": float(steps),
+        **watch.figures(),
     }
     session.note("figures.json", figures)
     return figures
@@ -90,8 +87,8 @@ def fit(config: AlignConfig, session: Session) -> dict[str, float]:
 
 def _train(
     student: Student, method: Method, watch: Watch, config: AlignConfig, session: Session
-) -> tuple[float, float]:
-    """Seconds over all attempts, and the last loss."""
+) -> tuple[int, float, float]:
+    """Steps and seconds over all attempts, and the last loss."""
     optimizer = torch.optim.AdamW(student.trained, lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0)
     step, seconds = _resume(student, optimizer, watch, session.folder / "lora")
     started, loss = time.monotonic(), 0.0
@@ -102,20 +99,20 @@ def _train(
     def over() -> bool:
         return step >= config.steps or (config.minutes is not None and spent() >= 60 * config.minutes)
 
-    if not watch.looks:
-        watch.look(0)
+    if watch.due(step) and not watch.looks:
+        watch.look(step)
     while not over() and not watch.stop:
         step += 1
         loss = _step(student, method, optimizer, config, step)
         session.report(step, config.steps, config.method.replace("_", " "), loss=loss)
-        if step % config.watch_every == 0:
+        if watch.due(step):
             watch.look(step)
         if step % config.checkpoint_every == 0:
             _save(student, optimizer, watch, session.folder / "lora", step, spent())
-    if watch.looks[-1].step < step:
+    if watch.looks and watch.looks[-1].step < step:
         watch.look(step)
     session.report(config.steps, config.steps, "done", loss=loss)
-    return spent(), loss
+    return step, spent(), loss
 
 
 def _step(

@@ -57,9 +57,15 @@ class Watch:
     @property
     def stop(self) -> bool:
         """Whether the reward has not risen for `patience` looks, or the images have drifted."""
+        if not self.looks:
+            return False
         last = self.looks[-1]
         waited = sum(look.step > self.best.step for look in self.looks)
         return waited >= self._config.patience or last.drift > self._config.drift
+
+    def due(self, step: int) -> bool:
+        """Whether it is time to look."""
+        return bool(self._config.watch_every) and step % self._config.watch_every == 0
 
     def look(self, step: int) -> Look:
         """Draws, judges, and keeps the weights if they are the best so far."""
@@ -79,9 +85,21 @@ class Watch:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Gives the student its best weights back."""
-        for weight, best in zip(self._student.trained, self._best, strict=True):
-            weight.copy_(best)
+        """Gives the student its best weights back; nothing, if nobody ever looked."""
+        if self.looks:
+            for weight, best in zip(self._student.trained, self._best, strict=True):
+                weight.copy_(best)
+
+    def figures(self) -> dict[str, float]:
+        """What came of it; nothing, if nobody ever looked."""
+        if not self.looks:
+            return {}
+        return {
+            "best_step": float(self.best.step),
+            "validation_reward_before": self.looks[0].reward,
+            "validation_reward": self.best.reward,
+            "drift": self.best.drift,
+        }
 
     @torch.no_grad()
     def _drawn(self) -> tuple[torch.Tensor, float]:

@@ -139,7 +139,11 @@ class Alignment(Recipe):
         0.5, ge=0, description="how much dearer one logit of the ensemble's disagreement makes the anchor"
     )
     diversity: float = Field(1.0, ge=0, description="price of drawing less variety than the parent does")
-    watch_every: int = Field(25, ge=1, description="steps between looks at the validation reward")
+    watch_every: int = Field(
+        25,
+        ge=0,
+        description="steps between looks at the validation reward; 0: none, and the last weights are kept",
+    )
     watched: int = Field(40, ge=2, description="images that are drawn for a look")
     patience: int = Field(4, ge=1, description="looks without a better one after which it stops")
     drift: float = Field(

@@ -11,7 +11,7 @@ PBC64 = Path("../shared/data/pbc64")
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "reward_gradient": {},
     "reward_weighted": {"lr": 4e-4, "beta": 0.3, "caution": 0.0},
-    "real": {"lr": 4e-4},
+    "real": {"lr": 4e-4, "watch_every": 0},  # what was chosen by the reward would not be without feedback
     "draft": {"sample_steps": 6, "gradient_steps": 2, "batch": 12},
     "draft lv": {"sample_steps": 6, "views": 2, "batch": 12},
     "nft": {"strength": 0.5, "anchor": 0.0},

@@ -182,6 +182,15 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(toy: Path, tmp_path:
     assert weights[0] == weights[1]
 
 
+def test_unwatched_the_last_weights_are_kept(toy: Path, tmp_path: Path) -> None:
+    config = run(toy, tmp_path / "run", steps=3, watch_every=0)
+    figures = fit(config, Session(tmp_path / "run"))
+    assert figures["steps"] == 3 and "best_step" not in figures
+    assert not np.array_equal(
+        draw(load_generator(config.out, toy / "base")), draw(load_generator(toy / "base"))
+    )
+
+
 def test_without_rated_images_there_is_nothing_to_align_to(toy: Path, tmp_path: Path) -> None:
     config = AlignConfig(out=tmp_path / "lora", base=toy / "base", reward=toy / "reward")
     with pytest.raises(FailedPrecondition, match="learns from rated images"):
