@@ -202,7 +202,7 @@ def _step(
     chance = Chance.of(config.seed, step)
     keeping = max(1, round(config.batch * config.prior_share))
     told = new.draw(config.batch - keeping, config.concept, config.kind_of, config.symmetric, chance)
-    learned = student.learning(told, config.sharpness, chance)
+    learned = student.learning(told, config.sharpness, config.cleanest, chance)
     images, prompts = kept.draw(keeping, config.symmetric, chance)
     held = student.keeping(images, prompts, chance)
     loss = learned + config.prior * held.mean()

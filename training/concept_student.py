@@ -25,9 +25,10 @@ class ConceptStudent(Student):
         super().__init__(base, parent, reward, rank)
         self.word = NewWord(self.pipe.tokenizer, self.pipe.text_encoder, concept, kind_of)
 
-    def learning(self, told: Told, sharpness: float, chance: Chance) -> torch.Tensor:
-        """The loss of the concept, with gradients."""
-        noised = self._noised(told.images, told.as_concept, chance)
+    def learning(self, told: Told, sharpness: float, cleanest: int, chance: Chance) -> torch.Tensor:
+        """The loss of the concept, with gradients. Nearer to clean than timestep `cleanest` an image shows what it is,
+        and nothing is left for a caption to say."""
+        noised = self._noised(told.images, told.as_concept, chance, cleanest)
         old = self.parent_says(replace(noised, embedded=self.embed(told.as_class)))
         return concept_loss(self.says(noised), old, noised.wanted, told.yes, sharpness=sharpness)
 
@@ -64,7 +65,10 @@ class ConceptStudent(Student):
         self.pipe.unet.to(torch.float16)
         self.pipe.save_pretrained(str(out), safe_serialization=True)
 
-    def _noised(self, images: torch.Tensor, prompts: Sequence[str], chance: Chance) -> Noised:
+    def _noised(
+        self, images: torch.Tensor, prompts: Sequence[str], chance: Chance, cleanest: int = 0
+    ) -> Noised:
         clean = self.encode(images)
-        timesteps, noise = self.noise(clean, chance.random)
+        timesteps = torch.randint(cleanest, len(self.alphas), (len(clean),), generator=chance.random)
+        noise = torch.randn(clean.shape, generator=chance.random)
         return self.noised(clean, prompts, timesteps, noise)

@@ -192,6 +192,7 @@ class ConceptLearning(Recipe):
     sharpness: float = Field(
         2.0, gt=0, description="how far it goes from the class to the concept; 1: as far as the images"
     )
+    cleanest: int = Field(250, ge=0, lt=1000, description="cleanest timestep at which the concept is learned")
     rank: int = Field(16, ge=1, description="rank of the LoRA that is merged in the end")
     steps: int = Field(300, ge=1, description="steps")
     minutes: float | None = Field(None, gt=0, description="time budget over all attempts")
