@@ -190,17 +190,17 @@ class ConceptLearning(Recipe):
         0.9, gt=0.5, lt=1, description="how sure the head must be of an image that has no sub-label"
     )
     sharpness: float = Field(
-        2.0, gt=0, description="how far it goes from the class to the concept; 1: as far as the images"
+        1.5, gt=0, description="how far it goes from the class to the concept; 1: as far as the images"
     )
     cleanest: int = Field(250, ge=0, lt=1000, description="cleanest timestep at which the concept is learned")
     rank: int = Field(16, ge=1, description="rank of the LoRA that is merged in the end")
     steps: int = Field(300, ge=1, description="steps")
     minutes: float | None = Field(None, gt=0, description="time budget over all attempts")
     batch: int = Field(24, ge=2, description="images a step")
-    lr: float = Field(6e-4, ge=0, description="learning rate of the U-Net")
+    lr: float = Field(1e-3, ge=0, description="learning rate of the U-Net")
     word_lr: float = Field(5e-3, ge=0, description="learning rate of the new word")
     prior_share: float = Field(
-        0.33, ge=0, lt=1, description="share of a batch that keeps the other concepts as they were"
+        0.2, ge=0, lt=1, description="share of a batch that keeps the other concepts as they were"
     )
     prior: float = Field(1.0, ge=0, description="weight of keeping the other concepts")
     checkpoint_every: int = Field(20, ge=1)
