@@ -148,9 +148,7 @@ def _resume(
     if found is None:
         return 0, 0.0
     step, state = found
-    with torch.no_grad():
-        for parameter, saved in zip(student.trained, state["lora"], strict=True):
-            parameter.copy_(saved)
+    checkpoint.restore(student.trained, state["lora"])
     optimizer.load_state_dict(state["optimizer"])
     watch.resume(state["watch"])
     student.passes.forward, student.passes.backward = state["passes"]

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,13 @@ def save(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
     for old in _all(folder)[:-KEPT]:
         shutil.rmtree(old)
     return final
+
+
+@torch.no_grad()
+def restore(parameters: Sequence[torch.Tensor], saved: Sequence[torch.Tensor]) -> None:
+    """Writes saved values into parameters, in their order."""
+    for parameter, value in zip(parameters, saved, strict=True):
+        parameter.copy_(value)
 
 
 def load_latest(folder: Path) -> tuple[int, State] | None:

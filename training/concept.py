@@ -230,10 +230,7 @@ def _resume(student: ConceptStudent, optimizer: torch.optim.Optimizer, folder: P
     if found is None:
         return 0, 0.0
     step, state = found
-    with torch.no_grad():
-        for parameter, saved in zip(student.trained, state["lora"], strict=True):
-            parameter.copy_(saved)
-        student.word.row.copy_(state["word"])
+    checkpoint.restore([*student.trained, student.word.row], [*state["lora"], state["word"]])
     optimizer.load_state_dict(state["optimizer"])
     return step, state["seconds"]
 

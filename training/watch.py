@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from training import checkpoint
 from training.evaluation.pixels import STATISTICS, statistics
 from training.pool import Pool
 from training.randomness import tensors
@@ -83,12 +84,10 @@ class Watch:
             self._best = [weight.detach().clone() for weight in self._student.trained]
         return look
 
-    @torch.no_grad()
     def restore(self) -> None:
         """Gives the student its best weights back; nothing, if nobody ever looked."""
         if self.looks:
-            for weight, best in zip(self._student.trained, self._best, strict=True):
-                weight.copy_(best)
+            checkpoint.restore(self._student.trained, self._best)
 
     def figures(self) -> dict[str, float]:
         """What came of it; nothing, if nobody ever looked."""

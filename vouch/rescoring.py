@@ -6,9 +6,8 @@ and both stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -17,22 +16,12 @@ from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
 from vouch.errors import FailedPrecondition, InvalidInput, NotFound
 from vouch.records import ImageRecord, Score
+from vouch.scores import Scores
 
 BATCH = 64
 ROUNDS = 500
 LEAST = 20
 """Images below which nothing is said."""
-
-
-class Scores(Protocol):
-    """Of N images: arrays [N] of probabilities, and one for each criterion."""
-
-    @property
-    def overall(self) -> np.ndarray: ...
-    @property
-    def std(self) -> np.ndarray: ...
-    @property
-    def criteria(self) -> Mapping[str, np.ndarray]: ...
 
 
 ScoreImages = Callable[[np.ndarray, Sequence[str]], Scores]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,17 +14,7 @@ import numpy as np
 from services.reward.orders import ItemScore
 from services.threads import use_threads
 from vouch.errors import Exhausted, Internal, Unavailable, VouchError
-
-
-class Scores(Protocol):
-    """Arrays of length N: probability of plausible, its standard deviation, one probability per criterion."""
-
-    @property
-    def overall(self) -> np.ndarray: ...
-    @property
-    def std(self) -> np.ndarray: ...
-    @property
-    def criteria(self) -> Mapping[str, np.ndarray]: ...
+from vouch.scores import Scores
 
 
 class RewardModel(Protocol):
