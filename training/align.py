@@ -65,7 +65,7 @@ def fit(config: AlignConfig, session: Session) -> dict[str, float]:
     rated = load_rated(session.folder)
     if rated is None:
         raise FailedPrecondition("Alignment learns from rated images, and there are none.", "NO_RATINGS")
-    student = Student(config.base, config.parent, config.reward, config.rank)
+    student = Student(config.base, config.parent, config.reward, config.rank, config.text_encoder)
     pool = rated_pool(student, rated, config.caution)
     method, watch = METHODS[config.method](student, pool, config), Watch(student, pool, config)
     steps, seconds, last = _train(student, method, watch, config, session)

@@ -29,7 +29,7 @@ class ConceptStudent(Student):
         """The loss of the concept, with gradients. Nearer to clean than timestep `cleanest` an image shows what it is,
         and nothing is left for a caption to say."""
         noised = self._noised(told.images, told.as_concept, chance, cleanest)
-        old = self.parent_says(replace(noised, embedded=self.embed(told.as_class)))
+        old = self.parent_says(replace(noised, embedded_by_parent=self.embed(told.as_class)))
         return concept_loss(self.says(noised), old, noised.wanted, told.yes, sharpness=sharpness)
 
     def keeping(self, images: torch.Tensor, prompts: Sequence[str], chance: Chance) -> torch.Tensor:
@@ -43,22 +43,13 @@ class ConceptStudent(Student):
 
     def embed(self, prompts: Sequence[str]) -> torch.Tensor:
         """[N, tokens, width]; with gradients to the word where a prompt holds it."""
-        tokens = self.pipe.tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=self.pipe.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        if not (tokens == self.word.id).any():
-            return super().embed(prompts)
-        embedded: torch.Tensor = self.pipe.text_encoder(tokens)[0]
-        return embedded
+        tokens = self.encoder.tokens(prompts)
+        return self.encoder.encode(tokens) if (tokens == self.word.id).any() else super().embed(prompts)
 
     def save(self, out: Path) -> None:
         """Writes the whole generator as a diffusers folder, VAE and U-Net in half precision."""
         self.word.keep()
-        self.pipe.fuse_lora(components=["unet"], adapter_names=[ADAPTER])
+        self.pipe.fuse_lora(adapter_names=[ADAPTER])
         self.pipe.unload_lora_weights()
         # The text encoder stays in single precision: transformers loads what is stored, diffusers float32.
         self.pipe.vae.to(torch.float16)

@@ -6,11 +6,13 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
+from training.encoder import Encoder
 from training.objectives import denoising
 from training.passes import Passes
 from vouch.errors import InvalidInput
@@ -31,50 +33,53 @@ TARGETS = [
     "conv1",
     "conv2",
 ]
+TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 
 @dataclass(frozen=True)
 class Noised:
     """Clean latents [N, C, h, w] on the way to noise: x_t, timesteps [N], what the network should say of them, and
-    their encoded prompts [N, L, D]."""
+    their prompts [N, L, D] as the student encodes them and as its parent does."""
 
     x: torch.Tensor
     timesteps: torch.Tensor
     wanted: torch.Tensor
     embedded: torch.Tensor
+    embedded_by_parent: torch.Tensor
 
 
 class Student:
     """What is trained, and what it is measured with. `parent` None: the LoRA begins upon the base itself.
 
-    Of an ensemble of three or more, the last member teaches nothing: it is the validation reward.
+    Of an ensemble of three or more, the last member teaches nothing: it is the validation reward. text_encoder: whether
+    the LoRA is upon the text encoder as well.
 
     Raises:
         InvalidInput: a base whose prediction is not understood.
     """
 
-    def __init__(self, base: Path, parent: Path | None, reward: Path, rank: int) -> None:
+    def __init__(
+        self, base: Path, parent: Path | None, reward: Path, rank: int, text_encoder: bool = False
+    ) -> None:
         self.pipe = load_pipeline(base)
         self.prediction: str = self.pipe.scheduler.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction", "sample"):
             raise InvalidInput(f"Alignment knows epsilon, v and sample prediction, not {self.prediction!r}.")
-        for part in (self.pipe.vae, self.pipe.text_encoder, self.pipe.unet):
-            part.requires_grad_(False)
         self.unet = self.pipe.unet
         if parent is not None:
             self.pipe.load_lora_weights(str(parent), weight_name=LORA_FILE, adapter_name=ADAPTER)
+        for part in (self.pipe.vae, self.pipe.text_encoder, self.unet):
+            part.requires_grad_(False)
         self.parent = copy.deepcopy(self.unet).eval()
-        if parent is None:
-            lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS, init_lora_weights="gaussian")
-            self.unet.add_adapter(lora, adapter_name=ADAPTER)
-        self.trained = [p for n, p in self.unet.named_parameters() if "lora_" in n]
-        for p in self.trained:
-            p.requires_grad_(True)
+        self.encoder = self.parent_encoder = Encoder(self.pipe.tokenizer, self.pipe.text_encoder)
+        self.trained = _adapted(self.unet, TARGETS, rank)
+        if text_encoder:
+            self.parent_encoder = Encoder(self.pipe.tokenizer, copy.deepcopy(self.pipe.text_encoder))
+            self.trained += _adapted(self.pipe.text_encoder, TEXT_TARGETS, rank)
         self.passes = Passes(self.unet, self.parent)
         self.reward = RewardEnsemble.load(reward)
         self._teachers = slice(None, -1) if len(self.reward.members) > 2 else slice(None)
         self.alphas: torch.Tensor = self.pipe.scheduler.alphas_cumprod
-        self._embedded: dict[str, torch.Tensor] = {}
 
     # ---- what is said of noised latents
 
@@ -88,7 +93,7 @@ class Student:
     ) -> Noised:
         x = self.pipe.scheduler.add_noise(clean, noise, timesteps)
         wanted = denoising.target(self.prediction, clean, noise, self.alphas, timesteps)
-        return Noised(x, timesteps, wanted, self.embed(prompts))
+        return Noised(x, timesteps, wanted, self.embed(prompts), self.parent_encoder(prompts))
 
     def says(self, noised: Noised) -> torch.Tensor:
         """[N, C, h, w], with gradients."""
@@ -97,7 +102,7 @@ class Student:
 
     @torch.no_grad()
     def parent_says(self, noised: Noised) -> torch.Tensor:
-        said: torch.Tensor = self.parent(noised.x, noised.timesteps, noised.embedded).sample
+        said: torch.Tensor = self.parent(noised.x, noised.timesteps, noised.embedded_by_parent).sample
         return said
 
     def denoising_error(
@@ -120,19 +125,9 @@ class Student:
 
     # ---- prompts, latents, images
 
-    @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> torch.Tensor:
-        """[N, tokens, width]; the text encoder is frozen, so each prompt is encoded once."""
-        for prompt in set(prompts) - set(self._embedded):
-            tokens = self.pipe.tokenizer(
-                prompt,
-                padding="max_length",
-                max_length=self.pipe.tokenizer.model_max_length,
-                truncation=True,
-                return_tensors="pt",
-            )
-            self._embedded[prompt] = self.pipe.text_encoder(tokens.input_ids)[0][0]
-        return torch.stack([self._embedded[prompt] for prompt in prompts])
+        """[N, tokens, width]; with gradients where the text encoder learns."""
+        return self.encoder(prompts)
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> torch.Tensor:
@@ -161,5 +156,25 @@ class Student:
     def save(self, out: Path) -> None:
         """Writes the LoRA in diffusers' own layout."""
         out.mkdir(parents=True, exist_ok=True)
-        layers = {k: v.half() for k, v in get_peft_model_state_dict(self.unet, adapter_name=ADAPTER).items()}
-        type(self.pipe).save_lora_weights(str(out), unet_lora_layers=layers, weight_name=LORA_FILE)
+        parts = {"unet": self.unet, "text_encoder": self.pipe.text_encoder}
+        layers = {f"{name}_lora_layers": _layers(part) for name, part in parts.items() if _lora_of(part)}
+        type(self.pipe).save_lora_weights(str(out), weight_name=LORA_FILE, **layers)
+
+
+def _lora_of(network: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [parameter for name, parameter in network.named_parameters() if "lora_" in name]
+
+
+def _layers(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {k: v.half() for k, v in get_peft_model_state_dict(network, adapter_name=ADAPTER).items()}
+
+
+def _adapted(network: Any, targets: list[str], rank: int) -> list[torch.nn.Parameter]:
+    """The LoRA that the network came with, or else a new one, to be trained."""
+    if not _lora_of(network):
+        lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights="gaussian")
+        network.add_adapter(lora, adapter_name=ADAPTER)
+    found = _lora_of(network)
+    for parameter in found:
+        parameter.requires_grad_(True)
+    return found

@@ -76,7 +76,7 @@ class Walker:
     def clean(
         self, x: torch.Tensor, step: int, embedded: torch.Tensor, of_parent: bool = False
     ) -> torch.Tensor:
-        """The clean latents that the student, or its parent, predicts at a step."""
+        """The clean latents that the student, or its parent, predicts at a step, of prompts that it encoded."""
         rows = self._rows(step, len(x))
         unet = self._student.parent if of_parent else self._student.unet
         return clean_of(rows, x, unet(rows.input * x, rows.timestep, embedded).sample)

@@ -127,6 +127,7 @@ class Alignment(Recipe):
     )
     half: Literal["teach", "all"] = "all"
     rank: int = Field(16, ge=1, description="rank of the LoRA")
+    text_encoder: bool = Field(False, description="adapt the text encoder too, not the U-Net alone")
     steps: int = Field(100, ge=1, description="steps")
     minutes: float | None = Field(None, gt=0, description="time budget over all attempts")
     batch: int = Field(24, ge=1, description="images a step")

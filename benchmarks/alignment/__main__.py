@@ -13,9 +13,9 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.alignment import concept, downstream, hacked, methods, peer, queue
+from benchmarks.alignment import concept, downstream, hacked, methods, peer, plots, queue
 from benchmarks.alignment.plan import PBC64, QUICK, Plan
-from benchmarks.alignment.world import STARTER, World
+from benchmarks.alignment.world import World
 from benchmarks.report import Report, screen
 
 console = screen()
@@ -53,6 +53,8 @@ def main() -> None:
         for part in parts:
             report.include(measured(part, arguments.work or Path(scratch), plan, _real(arguments.data)))
     report.finish(arguments.json, console=console)
+    for path in plots.plot(arguments.json) if arguments.json else ():
+        console.print(path)
 
 
 def measured(part: str, work: Path, plan: Plan, real: Path | None) -> Report:
@@ -63,7 +65,7 @@ def measured(part: str, work: Path, plan: Plan, real: Path | None) -> Report:
     elif part == "methods":
         methods.measure(report, World(work, plan, real))
     elif part == "queue":
-        study = queue.Study(work / part, STARTER / "reward", queue.Plan())
+        study = queue.Study(work / part, queue.unannotated(work / part, real), queue.Plan())
         return queue.measured(study, ["random", "queue"])
     elif part == "hacked":
         hacked.measure(report, hacked.Hacked(work / part, hacked.PLAN, real))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from benchmarks.alignment.figures import Gained, add_race, points
 from benchmarks.alignment.found import Eyes, Found
@@ -43,6 +44,7 @@ class Runs:
 def measure(report: Report, world: World) -> None:
     """Adds every figure of the reward and of the methods."""
     eyes = Eyes(world.real, world.folder / "features")
+    report.add("threads", Figure(torch.get_num_threads(), "threads"))
     add_reward(report, world)
     base = Found(world.judged("starter", None), eyes)
     base.tell(report, "starter")

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.serving.environments import NoEnvironment, is_made, python_of
 from benchmarks.serving.process import asked
 from training.align import AlignConfig
@@ -60,7 +62,7 @@ def options(
         "--out": [out.resolve()],
         "--seconds": [seconds],
         "--seed": [seed],
-        "--threads": [recipe["threads"].default],
+        "--threads": [torch.get_num_threads()],
         "--rank": [recipe["rank"].default],
         "--targets": TARGETS,
         "--settings": [json.dumps(dict(settings))],

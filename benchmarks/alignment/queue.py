@@ -4,6 +4,10 @@ Both choose from one pool of the starter's images; one simulated pathologist ans
 upon the reward's frozen features its last layers learn from the answers, each round anew from their parent's; one
 held-out set measures. The queue is the code that the service runs.
 
+The reward that learns on has seen real cells under their own and under another class, as in paper 1. The one that ships
+also knows their annotations, by which the simulated rater judges too: ratings teach it next to nothing, and whose choice
+they are makes no difference. `--reward` measures it, or any other.
+
 python -m benchmarks.alignment.queue --json FILE [--quick] [--work FOLDER] [--reward FOLDER] [--strategies NAME,...]
 """
 
@@ -19,22 +23,30 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from sklearn.isotonic import isotonic_regression
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.alignment.heads import Heads
 from benchmarks.alignment.last_layer import LastLayer
+from benchmarks.alignment.plan import PBC64
 from benchmarks.alignment.rated import Rated, rated
 from benchmarks.alignment.world import STARTER
 from benchmarks.report import Figure, Report, arguments, screen
 from services.feedback.review import POOL, RECENT
 from services.feedback.selection import choose
+from training.reward import RewardConfig
+from training.reward import fit as fit_reward
+from training.session import Session
+from vouch.networks.reward import RewardEnsemble
 from vouch.records import ImageRecord, Score
 from vouch.settings import ReviewSettings
 
 THRESHOLD = ReviewSettings().threshold
 POOL_SEED, HELD_SEED = 40_000_000, 41_000_000
 """Far from each other, and from the seeds on which the queue was developed."""
+BEGINNING = 260
+"""Steps of the reward that has seen no annotation."""
 MEASURES = ("noisy", "true")
 """Against the verdicts as they were given, and as they would be without errors."""
 console = screen()
@@ -80,7 +92,8 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="two minutes; the figures mean little")
     parser.add_argument("--work", type=Path, help="keep what is drawn and measured here, and go on from it")
-    parser.add_argument("--reward", type=Path, default=STARTER / "reward", help="the reward that learns on")
+    parser.add_argument("--data", type=Path, default=PBC64, help="folder of pbc64")
+    parser.add_argument("--reward", type=Path, help="the reward that learns on (default: one is made)")
     parser.add_argument("--learner", choices=("last_layer", "heads"), default="last_layer")
     parser.add_argument("--seeds", type=int, help="how many")
     parser.add_argument("--strategies", default=",".join(STRATEGIES), help="by comma")
@@ -88,9 +101,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         plan = replace(QUICK if chosen.quick else Plan(), learner=chosen.learner)
         plan = replace(plan, seeds=tuple(range(chosen.seeds))) if chosen.seeds else plan
-        study = Study(chosen.work or Path(scratch), chosen.reward, plan)
+        work = chosen.work or Path(scratch)
+        study = Study(work, chosen.reward or unannotated(work, chosen.data), plan)
         report = measured(study, ["random", *(n for n in chosen.strategies.split(",") if n != "random")])
     report.finish(chosen.json, console=console)
+
+
+def unannotated(folder: Path, real: Path | None) -> Path:
+    """A reward that knows cells and their classes. Without the folder of real images: the one that ships."""
+    if real is None or not real.is_dir():
+        console.print("[yellow]Without real images the reward that ships learns on.[/yellow]")
+        return STARTER / "reward"
+    out = folder / "unannotated"
+    if not out.is_dir():
+        criteria = RewardEnsemble.load(STARTER / "reward").criteria
+        config = RewardConfig(
+            out=out, data=real / "train.parquet", half="teach", criteria=tuple(criteria), steps=BEGINNING,
+            recognise=0.0, threads=torch.get_num_threads(),
+        )  # fmt: skip
+        fit_reward(config, Session(folder / "unannotated-run"))
+    return out
 
 
 # ---- who chooses

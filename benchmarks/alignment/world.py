@@ -120,7 +120,7 @@ class World:
 
     def _train(self, method: str, seed: int, seconds: float, out: Path) -> dict[str, float]:
         given: dict[str, Any] = {"steps": 100_000, "minutes": seconds / 60, "seed": seed}
-        given |= self._teaching()
+        given |= {"threads": torch.get_num_threads(), **self._teaching()}
         config = AlignConfig(
             out=out / "lora", base=STARTER / "generator", reward=self.reward, method=method.split()[0],
             **given, **SETTINGS[method],

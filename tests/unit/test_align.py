@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from tests.tiny import VOCABULARY, save_generator
 from tests.unit.test_reward_training import SMALL, rated_folder
@@ -166,12 +167,39 @@ def test_the_adapter_is_diffusers_own_and_another_round_begins_where_it_ended(
 
 
 @pytest.mark.parametrize("method", WITHOUT_REAL)
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(toy: Path, tmp_path: Path, method: str) -> None:
+def test_the_text_encoder_can_be_adapted_too_and_stays_so_when_the_unet_alone_learns_on(
+    toy: Path, tmp_path: Path, method: str
+) -> None:
+    both = run(toy, tmp_path / "both", method=method, sample_steps=4, text_encoder=True, steps=3)
+    fit(both, Session(tmp_path / "both"))
+    alone = run(toy, tmp_path / "alone", method=method, sample_steps=4, steps=2, parent=both.out)
+    fit(alone, Session(tmp_path / "alone"))
+    base = load_generator(toy / "base")
+    first, second = (load_generator(config.out, toy / "base") for config in (both, alone))
+    prompt = PROMPTS[0]
+    assert not torch.equal(first.encode(prompt), base.encode(prompt))
+    assert torch.equal(first.encode(prompt), second.encode(prompt))
+    assert not np.array_equal(draw(first), draw(second))
+
+
+@pytest.mark.parametrize("text_encoder", [False, True])
+@pytest.mark.parametrize("method", WITHOUT_REAL)
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
+    toy: Path, tmp_path: Path, method: str, text_encoder: bool
+) -> None:
     def stop_at_8(progress: Progress) -> bool:
         return progress.step < 8
 
     whole, broken = (
-        run(toy, tmp_path / name, method=method, sample_steps=4, checkpoint_every=2, steps=10)
+        run(
+            toy,
+            tmp_path / name,
+            method=method,
+            text_encoder=text_encoder,
+            sample_steps=4,
+            checkpoint_every=2,
+            steps=10,
+        )
         for name in ("whole", "broken")
     )
     fit(whole, Session(tmp_path / "whole", every_s=0))

@@ -29,20 +29,20 @@ class Ddpo:
         noisy = [taken for taken in walk.taken if self._walker.path.noise_weight[taken.step] > 0]
         # A step without noise has no probability to change.
         steps = chance.rng.sample(noisy, min(self._config.gradient_steps, len(noisy)))
-        embedded = self._student.embed(prompts)
-        return torch.stack([self._improved(taken, embedded, gains) for taken in steps]).mean()
+        return torch.stack([self._improved(taken, prompts, gains) for taken in steps]).mean()
 
     @torch.no_grad()
     def _rewards(self, latents: torch.Tensor, prompts: list[str]) -> torch.Tensor:
         return self._student.verdicts(self._student.decode(latents), prompts).mean(0)
 
-    def _improved(self, taken: Taken, embedded: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
-        mean, deviation = self._walker.distribution(taken, embedded)
+    def _improved(self, taken: Taken, prompts: list[str], gains: torch.Tensor) -> torch.Tensor:
+        mean, deviation = self._walker.distribution(taken, self._student.embed(prompts))
         now = log_probability(taken.after, mean, deviation)
         loss = ddpo_loss(now, now.detach(), gains, clip=self._config.clip)
         if not self._config.anchor:
             return loss
         with torch.no_grad():
+            embedded = self._student.parent_encoder(prompts)
             usual, _ = self._walker.distribution(taken, embedded, of_parent=True)
         # The Kullback-Leibler divergence of two normal distributions of one deviation, per dimension.
         divergence = ((mean - usual) ** 2).flatten(1).mean(1) / (2 * deviation**2)
