@@ -12,17 +12,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from training import checkpoint
 from training.concept_batches import Kept, Side, SubTyped, draw_kept, known, real_kept
-from training.concept_student import ConceptStudent
+from training.concept_student import ConceptStudent, Look
 from training.data import Examples, load_examples
 from training.methods.method import Chance
 from training.session import Session
 from training.sublabels import SubLabelled, check_enough, joined, load_sub_labels, read_sub_labels
-from training.subtype import best_head, features_of, features_of_reward
+from training.subtype import Sight, best_head, features_of, sight, sight_of_reward
 from vouch.captions import Vocabulary
 from vouch.errors import FailedPrecondition
 from vouch.networks.attributes import AttributeNet
@@ -48,6 +47,15 @@ class ConceptConfig(ConceptLearning):
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What is learned from: images of either side, what is to be kept, and the head."""
+
+    new: SubTyped
+    kept: Kept
+    look: Look
+
+
+@dataclass(frozen=True)
 class Belonging:
     """Which images are the concept and which are not; those that only the head says so of, with the probability that it
     gives them of being the concept."""
@@ -55,6 +63,7 @@ class Belonging:
     yes: Side
     no: Side
     pseudo_labelled: dict[int, float]
+    look: Look
     figures: dict[str, float]
 
 
@@ -80,7 +89,7 @@ def fit(config: ConceptConfig, session: Session) -> dict[str, float]:
     attributes = tuple(known(grown, row) for row in found.attributes)
     new = SubTyped(found.images, attributes, members.yes, members.no)
     kept = real_kept(data, grown) if data else _draw_kept(config, session)
-    seconds, losses = _train(student, new, kept, config, session)
+    seconds, losses = _train(student, Lesson(new, kept, members.look), config, session)
     _save(student, grown, config)
     figures = {**members.figures, "kept_images": float(len(kept)), "train_seconds": seconds, **losses}
     session.note("figures.json", figures)
@@ -103,7 +112,8 @@ def gather(config: ConceptConfig, data: Examples | None, folder: Path) -> SubLab
 
 def belonging(student: ConceptStudent, found: SubLabelled, config: ConceptConfig) -> Belonging:
     """Sub-labelled images by their sub-label; of the others those that the head is sure of."""
-    seen = _seen(student, found, config)
+    sights = _sights(student, config)
+    seen = {name: features_of(see, found.images) for name, see in sights.items()}
     name, head = best_head(seen, found.told, (found.said[found.told] > 0.5).numpy(), config.seed)
     likely = torch.from_numpy(head.probability(seen[name])).float()
     untold = found.said.isnan()
@@ -124,17 +134,18 @@ def belonging(student: ConceptStudent, found: SubLabelled, config: ConceptConfig
         Side(_rows(found.said > 0.5), _rows(sides[0])),
         Side(_rows(found.said <= 0.5), _rows(sides[1])),
         {row: round(float(likely[row]), 4) for row in _rows(pseudo)},
+        Look(sights[name], head),
         figures,
     )
 
 
-def _seen(student: ConceptStudent, found: SubLabelled, config: ConceptConfig) -> dict[str, np.ndarray]:
-    """The images as each network at hand sees them."""
-    seen = {"reward": features_of_reward(student.reward, found.images)}
+def _sights(student: ConceptStudent, config: ConceptConfig) -> dict[str, Sight]:
+    """Of each network at hand."""
+    found = {"reward": sight_of_reward(student.reward)}
     if config.rater is not None:
-        rater = AttributeNet.load(config.rater)
-        seen["rater"] = features_of([rater.backbone], rater.size, found.images)
-    return seen
+        rater = AttributeNet.load(config.rater).requires_grad_(False)
+        found["rater"] = sight([rater.backbone], rater.size)
+    return found
 
 
 def _rows(chosen: torch.Tensor) -> tuple[int, ...]:
@@ -157,7 +168,7 @@ def _draw_kept(config: ConceptConfig, session: Session) -> Kept:
 
 
 def _train(
-    student: ConceptStudent, new: SubTyped, kept: Kept, config: ConceptConfig, session: Session
+    student: ConceptStudent, lesson: Lesson, config: ConceptConfig, session: Session
 ) -> tuple[float, dict[str, float]]:
     optimizer = torch.optim.AdamW(
         [
@@ -182,7 +193,7 @@ def _train(
         step += 1
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * min(falling, step / 10)
-        losses = _step(student, new, kept, config, optimizer, step)
+        losses = _step(student, lesson, config, optimizer, step)
         session.report(step, config.steps, f"learning {config.concept}", **losses)
         if step % config.checkpoint_every == 0:
             _checkpoint(student, optimizer, session.folder / "concept", step, spent())
@@ -192,8 +203,7 @@ def _train(
 
 def _step(
     student: ConceptStudent,
-    new: SubTyped,
-    kept: Kept,
+    lesson: Lesson,
     config: ConceptConfig,
     optimizer: torch.optim.Optimizer,
     step: int,
@@ -201,9 +211,9 @@ def _step(
     """The concept's loss, and the distance to what the parent says of everything else."""
     chance = Chance.of(config.seed, step)
     keeping = max(1, round(config.batch * config.prior_share))
-    told = new.draw(config.batch - keeping, config.concept, config.kind_of, config.symmetric, chance)
-    learned = student.learning(told, config.sharpness, config.cleanest, chance)
-    images, prompts = kept.draw(keeping, config.symmetric, chance)
+    told = lesson.new.draw(config.batch - keeping, config.concept, config.kind_of, config.symmetric, chance)
+    learned = student.learning(told, lesson.look, config, chance)
+    images, prompts = lesson.kept.draw(keeping, config.symmetric, chance)
     held = student.keeping(images, prompts, chance)
     loss = learned + config.prior * held.mean()
     optimizer.zero_grad(set_to_none=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedKFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vouch.networks.backbone import Backbone, to_input
+from vouch.networks.backbone import Backbone, fit_size, to_input
 from vouch.networks.reward import RewardEnsemble
 
 FOLDS = 5
@@ -22,29 +22,53 @@ STRENGTH = 0.003
 """Of the regularisation, as scikit-learn's C: there are more features than sub-labels."""
 
 
+Sight = Callable[[torch.Tensor], torch.Tensor]
+"""What a network sees in images [N, 3, S, S] in [-1, 1]: [N, D]; differentiable."""
+
+
 @dataclass(frozen=True)
 class Head:
     """`accuracy` (mean of both sides) and `auroc` are of sub-labels that were held out in turn: for each fifth of them,
-    of a head that learned from the others."""
+    of the `members` that learned from the others; `whole` learned from all."""
 
-    classifier: Any
+    whole: Any
+    members: tuple[Any, ...]
     accuracy: float
     auroc: float
 
     def probability(self, features: np.ndarray) -> np.ndarray:
         """Of being the concept, [N]; features [N, D]."""
-        return np.asarray(self.classifier.predict_proba(features)[:, 1])
+        return np.asarray(self.whole.predict_proba(features)[:, 1])
+
+    def logits(self, features: torch.Tensor) -> torch.Tensor:
+        """What each member says of features [N, D]: [K, N]; differentiable."""
+        return torch.stack([_logit(member, features) for member in self.members])
 
 
 def learn_head(features: np.ndarray, concept: np.ndarray, seed: int) -> Head:
     """A logistic regression on features [N, D] with bool [N]; at least two of each side."""
     folds = StratifiedKFold(min(FOLDS, *np.bincount(concept, minlength=2)), shuffle=True, random_state=seed)
-    held_out = cross_val_predict(_classifier(), features, concept, cv=folds, method="predict_proba")[:, 1]
+    found = cross_validate(
+        _classifier(), features, concept, cv=folds, return_estimator=True, return_indices=True
+    )
+    held_out = np.zeros(len(concept))
+    for member, rows in zip(found["estimator"], found["indices"]["test"], strict=True):
+        held_out[rows] = member.predict_proba(features[rows])[:, 1]
     return Head(
         _classifier().fit(features, concept),
+        tuple(found["estimator"]),
         float(balanced_accuracy_score(concept, held_out > 0.5)),
         float(roc_auc_score(concept, held_out)),
     )
+
+
+def _logit(classifier: Any, features: torch.Tensor) -> torch.Tensor:
+    scaler, regression = (step for _, step in classifier.steps)
+    middle, width, slope, offset = (
+        torch.as_tensor(values, dtype=features.dtype)
+        for values in (scaler.mean_, scaler.scale_, regression.coef_[0], regression.intercept_)
+    )
+    return (features - middle) / width @ slope + offset
 
 
 def _classifier() -> Any:
@@ -62,22 +86,23 @@ def best_head(
     return max(heads.items(), key=lambda named: named[1].auroc)
 
 
-@torch.no_grad()
-def features_of(
-    networks: Sequence[Backbone], size: int, images: torch.Tensor, batch: int = 128
-) -> np.ndarray:
-    """What networks see in uint8 images [N, 3, H, W]: mean and deviation of every channel of every block, [N, D]. The
-    blocks before the last know more of a sub-type than the last, which has learned to forget all but its own labels."""
-    parts = [_seen(networks, to_input(images[i : i + batch], size)) for i in range(0, len(images), batch)]
-    return torch.cat(parts).numpy()
+def sight(networks: Sequence[Backbone], size: int) -> Sight:
+    """Mean and deviation of every channel of every block. The blocks before the last know more of a sub-type than the
+    last, which has learned to forget all but its own labels."""
+    return lambda images: _seen(networks, fit_size(images, size))
 
 
-@torch.no_grad()
-def features_of_reward(reward: RewardEnsemble, images: torch.Tensor, batch: int = 128) -> np.ndarray:
-    """What a reward's members see, [N, D]: of a backbone that they share its own features."""
+def sight_of_reward(reward: RewardEnsemble) -> Sight:
+    """What a reward's members see; of a backbone that they share its own features."""
     if reward.backbone is None:
-        return features_of([member.backbone for member in reward.members], reward.size, images, batch)
-    parts = [reward.look(to_input(images[i : i + batch], reward.size)) for i in range(0, len(images), batch)]
+        return sight([member.backbone for member in reward.members], reward.size)
+    return lambda images: reward.look(fit_size(images, reward.size))
+
+
+@torch.no_grad()
+def features_of(see: Sight, images: torch.Tensor, batch: int = 128) -> np.ndarray:
+    """What is seen in uint8 images [N, 3, H, W]: [N, D]."""
+    parts = [see(to_input(images[i : i + batch], images.shape[-1])) for i in range(0, len(images), batch)]
     return torch.cat(parts).numpy()
 
 

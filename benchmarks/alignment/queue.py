@@ -5,8 +5,8 @@ upon the reward's frozen features its last layers learn from the answers, each r
 held-out set measures. The queue is the code that the service runs.
 
 The reward that learns on has seen real cells under their own and under another class, as in paper 1. The one that ships
-also knows their annotations, by which the simulated rater judges too: ratings teach it next to nothing, and whose choice
-they are makes no difference. `--reward` measures it, or any other.
+also knows their annotations, by which the simulated rater judges too: ratings teach it next to nothing, whoever chose
+them. `--reward` measures it, or any other.
 
 python -m benchmarks.alignment.queue --json FILE [--quick] [--work FOLDER] [--reward FOLDER] [--strategies NAME,...]
 """

@@ -20,7 +20,7 @@ from training.objectives.concept import concept_loss
 from training.session import Progress, Session
 from training.student import Student
 from training.sublabels import read_sub_labels
-from training.subtype import best_head, features_of, learn_head
+from training.subtype import best_head, features_of, learn_head, sight_of_reward
 from training.words import NewWord
 from vouch import images as codec
 from vouch.captions import Vocabulary
@@ -91,7 +91,7 @@ def test_a_head_learns_from_few_sub_labels_and_says_how_good_it_is(world: Path) 
     examples = load_examples(world / "cells.parquet")
     found = read_sub_labels(examples, "neutrophil", "subtype", "bright").limited(16, seed=0)
     reward = RewardEnsemble.load(world / "reward")
-    features = features_of([member.backbone for member in reward.members], reward.size, found.images)
+    features = features_of(sight_of_reward(reward), found.images)
     noise = np.random.default_rng(0).normal(size=features.shape)
     concept = (found.said[found.told] > 0.5).numpy()
     name, head = best_head({"noise": noise, "reward": features}, found.told, concept, seed=0)
@@ -99,6 +99,10 @@ def test_a_head_learns_from_few_sub_labels_and_says_how_good_it_is(world: Path) 
     truth = read_sub_labels(examples, "neutrophil", "subtype", "bright").said.numpy()
     assert (head.accuracy, head.auroc) == (1.0, 1.0)
     assert ((head.probability(features) > 0.5) == truth).all()
+    members = head.logits(torch.from_numpy(features))
+    assert ((members.mean(0) > 0).numpy() == truth).all()
+    said = np.stack([member.decision_function(features) for member in head.members])
+    np.testing.assert_allclose(members.numpy(), said, atol=1e-4)
     guess = learn_head(np.random.default_rng(0).normal(size=(40, 8)), np.arange(40) % 2 == 0, seed=0)
     assert guess.accuracy < 0.8
 

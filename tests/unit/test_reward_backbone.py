@@ -14,7 +14,7 @@ from tests.tiny import VOCABULARY
 from tests.unit.test_reward_training import cell, rated_folder
 from training.reward import RewardConfig, fit
 from training.session import Progress, Session
-from training.subtype import features_of_reward
+from training.subtype import features_of, sight_of_reward
 from vouch.errors import Cancelled, InvalidInput
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble
@@ -84,7 +84,7 @@ def test_a_concepts_head_reads_the_features_that_the_members_share(dinov2: Path)
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
         looked = reward.look(to_input(images, reward.size))
-    assert np.allclose(features_of_reward(reward, images, batch=2), looked.numpy(), atol=1e-5)
+    assert np.allclose(features_of(sight_of_reward(reward), images, batch=2), looked.numpy(), atol=1e-5)
 
 
 def test_a_backbone_that_may_learn_changes(dinov2: Path, tmp_path: Path) -> None:
