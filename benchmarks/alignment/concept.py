@@ -37,6 +37,7 @@ CONCEPT, KIND_OF, COLUMN, VALUE, OTHER = "band neutrophil", "neutrophil", "subty
 SAME_BY_WORDS = "neutrophil, nucleus shape unsegmented-band"
 """What the generator could be asked for before: the same thing in the words of other annotators."""
 SUB_LABELS, IMAGES, BASELINE, PER_CLASS = 200, 256, 128, 64
+SECONDS = 600.0
 FIRST_SEED = 70_000_000
 DRAWING = {"steps": 12, "guidance": 2.0}
 
@@ -45,7 +46,7 @@ def main() -> None:
     parser = arguments("benchmarks.alignment.concept", __doc__ or "")
     parser.add_argument("--work", type=Path, help="keep what is drawn and trained here, and go on from it")
     parser.add_argument("--data", type=Path, default=PBC64, help="folder of pbc64")
-    parser.add_argument("--seconds", type=float, default=240.0, help="of training")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of training")
     parser.add_argument("--seed", type=int, default=0)
     told = parser.parse_args()
     report = Report("concept")

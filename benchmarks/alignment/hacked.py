@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from benchmarks.alignment.found import Eyes, Found
 from benchmarks.alignment.plan import PBC64, QUICK, Plan
@@ -43,7 +44,9 @@ class Hacked(World):
             pq.write_table(pa.Table.from_pylist(rated_rows(drawn, verdicts)), self.folder / FILE_NAME)
         figures = self.folder / "reward.json"
         if not figures.is_file():
-            config = RewardConfig(out=self.reward, steps=REWARD_STEPS, real_share=0.0)
+            config = RewardConfig(
+                out=self.reward, steps=REWARD_STEPS, real_share=0.0, threads=torch.get_num_threads()
+            )
             figures.write_text(json.dumps(fit_reward(config, self.session("reward-run"))))
         found: dict[str, float] = json.loads(figures.read_text())
         return found
@@ -54,7 +57,7 @@ class Hacked(World):
         if not figures.is_file():
             config = AlignConfig(
                 out=out / "lora", base=STARTER / "generator", reward=self.reward, steps=100_000,
-                minutes=self.plan.seconds / 60, **settings,
+                minutes=self.plan.seconds / 60, threads=torch.get_num_threads(), **settings,
             )  # fmt: skip
             figures.write_text(json.dumps(fit_align(config, self.session(f"{name}/run"))))
         found: dict[str, float] = json.loads(figures.read_text())

@@ -73,8 +73,9 @@ class World:
         figures = self.folder / "reward.json"
         if not figures.is_file():
             config = RewardConfig(
-                out=self.reward, parent=STARTER / "reward", steps=self.plan.reward_steps, **self._teaching()
-            )
+                out=self.reward, parent=STARTER / "reward", steps=self.plan.reward_steps,
+                threads=torch.get_num_threads(), **self._teaching(),
+            )  # fmt: skip
             figures.write_text(json.dumps(fit_reward(config, self.session("reward-run"))))
         found: dict[str, float] = json.loads(figures.read_text())
         return found
