@@ -25,6 +25,7 @@ from training.methods.reward_weighted import RewardWeighted
 from training.pool import Pool, rated_pool
 from training.session import Session
 from training.student import Student
+from training.team import Team
 from training.watch import Watch
 from vouch.errors import FailedPrecondition
 from vouch.recipes import Alignment
@@ -65,10 +66,16 @@ def fit(config: AlignConfig, session: Session) -> dict[str, float]:
     rated = load_rated(session.folder)
     if rated is None:
         raise FailedPrecondition("Alignment learns from rated images, and there are none.", "NO_RATINGS")
-    student = Student(config.base, config.parent, config.reward, config.rank, config.text_encoder)
+    student = Student(
+        config.base, config.parent, config.reward, config.rank,
+        text_encoder=config.text_encoder, device=session.device,
+    )  # fmt: skip
     pool = rated_pool(student, rated, config.caution)
-    method, watch = METHODS[config.method](student, pool, config), Watch(student, pool, config)
+    own = config.model_copy(update={"batch": session.team.share(config.batch)})
+    method, watch = METHODS[config.method](student, pool, own), Watch(student, pool, config)
     steps, seconds, last = _train(student, method, watch, config, session)
+    if not session.team.leads:
+        return {}
     watch.restore()
     student.save(config.out)
     figures = {
@@ -91,23 +98,29 @@ def _train(
     """Steps and seconds over all attempts, and the last loss."""
     optimizer = torch.optim.AdamW(student.trained, lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0)
     step, seconds = _resume(student, optimizer, watch, session.folder / "lora")
+    team = session.team
+    team.align(student.trained)
     started, loss = time.monotonic(), 0.0
 
     def spent() -> float:
         return seconds + time.monotonic() - started
 
     def over() -> bool:
-        return step >= config.steps or (config.minutes is not None and spent() >= 60 * config.minutes)
+        late = config.minutes is not None and spent() >= 60 * config.minutes
+        return team.agree(step >= config.steps or late or watch.stop)
 
-    if watch.due(step) and not watch.looks:
-        watch.look(step)
-    while not over() and not watch.stop:
-        step += 1
-        loss = _step(student, method, optimizer, config, step)
-        session.report(step, config.steps, config.method.replace("_", " "), loss=loss)
-        if watch.due(step):
+    def look() -> None:
+        if team.leads and watch.due(step):
             watch.look(step)
-        if step % config.checkpoint_every == 0:
+
+    if not watch.looks:
+        look()
+    while not over():
+        step += 1
+        loss = _step(student, method, optimizer, config, step, team)
+        session.report(step, config.steps, config.method.replace("_", " "), loss=loss)
+        look()
+        if team.leads and step % config.checkpoint_every == 0:
             _save(student, optimizer, watch, session.folder / "lora", step, spent())
     if watch.looks and watch.looks[-1].step < step:
         watch.look(step)
@@ -116,13 +129,19 @@ def _train(
 
 
 def _step(
-    student: Student, method: Method, optimizer: torch.optim.Optimizer, config: AlignConfig, step: int
+    student: Student,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    config: AlignConfig,
+    step: int,
+    team: Team,
 ) -> float:
     for group in optimizer.param_groups:
         group["lr"] = config.lr * min(1.0, step / 10)
-    loss = method.loss(Chance.of(config.seed, step))
+    loss = method.loss(Chance.of(team.seed(config.seed), step))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    team.average(student.trained)
     torch.nn.utils.clip_grad_norm_(student.trained, 1.0)
     optimizer.step()
     return float(loss.detach())

@@ -22,6 +22,7 @@ from training.methods.method import Chance
 from training.session import Session
 from training.sublabels import SubLabelled, check_enough, joined, load_sub_labels, read_sub_labels
 from training.subtype import Sight, best_head, features_of, sight, sight_of_reward
+from training.team import Team
 from vouch.captions import Vocabulary
 from vouch.errors import FailedPrecondition
 from vouch.networks.attributes import AttributeNet
@@ -81,8 +82,9 @@ def fit(config: ConceptConfig, session: Session) -> dict[str, float]:
     found = gather(config, data, session.folder)
     check_enough(found, config.concept, config.least)
     student = ConceptStudent(
-        config.base, config.parent, config.reward, config.rank, config.concept, config.kind_of
-    )
+        config.base, config.parent, config.reward, config.rank,
+        concept=config.concept, kind_of=config.kind_of, device=session.device,
+    )  # fmt: skip
     session.report(0, config.steps, "telling sub-types apart")
     members = belonging(student, found, config)
     session.note(SUB_TYPES_FILE, {"pseudo_labelled": members.pseudo_labelled})
@@ -90,6 +92,8 @@ def fit(config: ConceptConfig, session: Session) -> dict[str, float]:
     new = SubTyped(found.images, attributes, members.yes, members.no)
     kept = real_kept(data, grown) if data else _draw_kept(config, session)
     seconds, losses = _train(student, Lesson(new, kept, members.look), config, session)
+    if not session.team.leads:
+        return {}
     _save(student, grown, config)
     figures = {**members.figures, "kept_images": float(len(kept)), "train_seconds": seconds, **losses}
     session.note("figures.json", figures)
@@ -179,6 +183,8 @@ def _train(
         weight_decay=0.0,
     )
     step, seconds = _resume(student, optimizer, session.folder / "concept")
+    team, learning = session.team, [*student.trained, student.word.row]
+    team.align(learning)
     started = time.monotonic()
     losses: dict[str, float] = {}
 
@@ -188,14 +194,14 @@ def _train(
     def done() -> float:
         return max(step / config.steps, spent() / (60 * config.minutes) if config.minutes else 0.0)
 
-    while done() < 1.0:
+    while not team.agree(done() >= 1.0):
         falling = min(1.0, (1.0 - done()) / 0.3)
         step += 1
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * min(falling, step / 10)
-        losses = _step(student, lesson, config, optimizer, step)
+        losses = _step(student, lesson, config, optimizer, step, team)
         session.report(step, config.steps, f"learning {config.concept}", **losses)
-        if step % config.checkpoint_every == 0:
+        if team.leads and step % config.checkpoint_every == 0:
             _checkpoint(student, optimizer, session.folder / "concept", step, spent())
     session.report(config.steps, config.steps, "done", **losses)
     return spent(), losses
@@ -207,17 +213,19 @@ def _step(
     config: ConceptConfig,
     optimizer: torch.optim.Optimizer,
     step: int,
+    team: Team,
 ) -> dict[str, float]:
     """The concept's loss, and the distance to what the parent says of everything else."""
-    chance = Chance.of(config.seed, step)
-    keeping = max(1, round(config.batch * config.prior_share))
-    told = lesson.new.draw(config.batch - keeping, config.concept, config.kind_of, config.symmetric, chance)
+    chance, batch = Chance.of(team.seed(config.seed), step), team.share(config.batch)
+    keeping = max(1, round(batch * config.prior_share))
+    told = lesson.new.draw(batch - keeping, config.concept, config.kind_of, config.symmetric, chance)
     learned = student.learning(told, lesson.look, config, chance)
     images, prompts = lesson.kept.draw(keeping, config.symmetric, chance)
     held = student.keeping(images, prompts, chance)
     loss = learned + config.prior * held.mean()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    team.average([*student.trained, student.word.row])
     torch.nn.utils.clip_grad_norm_(student.trained, 1.0)
     optimizer.step()
     return {"loss": float(learned.detach()), "forgetting": float(held.detach().mean())}

@@ -113,11 +113,18 @@ def draw_kept(generator: Generator, labels: tuple[str, ...], session: Session) -
     """What the generator draws of every label before it learns anything; kept in the run's folder."""
     prompts = [label for label in labels for _ in range(DRAWN_OF_EACH)]
     path = session.folder / "kept.npy"
-    if not path.is_file():
+    if not session.team.agree(path.is_file()):
+        drawn = _drawn(generator, prompts, session)
+        if not session.team.leads:
+            return _kept(drawn, prompts)
         with path.with_suffix(".tmp").open("wb") as file:
-            np.save(file, _drawn(generator, prompts, session))
+            np.save(file, drawn)
         path.with_suffix(".tmp").replace(path)
-    images = torch.from_numpy(np.load(path, allow_pickle=False)).permute(0, 3, 1, 2).contiguous()
+    return _kept(np.load(path, allow_pickle=False), prompts)
+
+
+def _kept(drawn: np.ndarray, prompts: list[str]) -> Kept:
+    images = torch.from_numpy(drawn).permute(0, 3, 1, 2).contiguous()
     return Kept(images, tuple(prompts), ({},) * len(prompts))
 
 

@@ -32,9 +32,17 @@ class ConceptStudent(Student):
     """A student with a word of its own. The LoRA is merged when it is saved."""
 
     def __init__(
-        self, base: Path, parent: Path | None, reward: Path, rank: int, concept: str, kind_of: str
+        self,
+        base: Path,
+        parent: Path | None,
+        reward: Path,
+        rank: int,
+        *,
+        concept: str,
+        kind_of: str,
+        device: str = "cpu",
     ) -> None:
-        super().__init__(base, parent, reward, rank)
+        super().__init__(base, parent, reward, rank, device=device)
         self.word = NewWord(self.pipe.tokenizer, self.pipe.text_encoder, concept, kind_of)
 
     def learning(self, told: Told, look: Look, config: ConceptLearning, chance: Chance) -> torch.Tensor:
@@ -78,6 +86,7 @@ class ConceptStudent(Student):
     def save(self, out: Path) -> None:
         """Writes the whole generator as a diffusers folder, VAE and U-Net in half precision."""
         self.word.keep()
+        self.pipe.to("cpu")
         self.pipe.fuse_lora(adapter_names=[ADAPTER])
         self.pipe.unload_lora_weights()
         # The text encoder stays in single precision: transformers loads what is stored, diffusers float32.

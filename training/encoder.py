@@ -12,12 +12,12 @@ class Encoder:
     """A text encoder with its tokenizer. While nothing of it is trained, each prompt is encoded once."""
 
     def __init__(self, tokenizer: Any, network: Any) -> None:
-        self._tokenizer, self._network = tokenizer, network
+        self._tokenizer, self.network = tokenizer, network
         self._known: dict[str, torch.Tensor] = {}
 
     @property
     def learns(self) -> bool:
-        return any(parameter.requires_grad for parameter in self._network.parameters())
+        return any(parameter.requires_grad for parameter in self.network.parameters())
 
     def __call__(self, prompts: Sequence[str]) -> torch.Tensor:
         """[N, L, D]; with gradients where the encoder learns."""
@@ -35,7 +35,7 @@ class Encoder:
         return found
 
     def encode(self, tokens: torch.Tensor) -> torch.Tensor:
-        encoded: torch.Tensor = self._network(tokens)[0]
+        encoded: torch.Tensor = self.network(tokens)[0]
         return encoded
 
     @torch.no_grad()

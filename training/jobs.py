@@ -6,10 +6,13 @@ import logging
 import os
 import tempfile
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
+import ray.train.torch
+import torch
 from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
@@ -23,6 +26,8 @@ MAX_FAILURES = 3
 def run_on_ray(job: Work, *, workers: int = 1, cpus: float = 0.5, gpus: float = 0.0) -> dict[str, Any]:
     """Runs `job` as a Ray Train job and returns its figures.
 
+    workers: each with so many CPUs and GPUs; with a GPU its networks compute there.
+
     Joins the cluster that ``VOUCH_RAY_ADDRESS`` names, or starts one of its own on this machine.
 
     Raises:
@@ -33,7 +38,7 @@ def run_on_ray(job: Work, *, workers: int = 1, cpus: float = 0.5, gpus: float = 
     with _cluster(cpus * workers + 1):
         trainer = TorchTrainer(
             _train_loop,
-            train_loop_config=job.as_json(),
+            train_loop_config=replace(job, device="cuda" if gpus else "cpu").as_json(),
             scaling_config=ScalingConfig(
                 num_workers=workers,
                 use_gpu=gpus > 0,
@@ -56,13 +61,15 @@ def run_on_ray(job: Work, *, workers: int = 1, cpus: float = 0.5, gpus: float = 
 def _train_loop(spec: dict[str, Any]) -> None:
     """Runs in a worker process. An error that a user can cause ends the job instead of being tried again."""
     job = Work(**spec)
-    if ray.train.get_context().get_world_rank() > 0:
-        ray.train.report({})
-        return
+    if job.device == "cuda":
+        torch.cuda.set_device(ray.train.torch.get_device())  # of several workers each has its own
     try:
         figures: dict[str, Any] = dict(work(job))
     except VouchError as error:
         figures = {"error": [type(error).__name__, error.message, error.reason]}
+    if ray.train.get_context().get_world_rank() > 0:
+        ray.train.report({})
+        return
     # The loop keeps its own checkpoints in the run's folder; Ray Train wants one to keep the figures.
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "done").write_text(job.run_id or job.kind)

@@ -18,3 +18,5 @@ LOOPS: dict[str, tuple[type[BaseModel], Callable[..., dict[str, Any]]]] = {
     "concept": (concept.ConceptConfig, concept.fit),
     "evaluate": (evaluate.EvaluateConfig, evaluate.fit),
 }
+SHARED = ("pretrain", "reward", "align", "concept")
+"""Loops that several workers can share; of the others the leader alone does the work."""

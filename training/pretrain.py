@@ -22,8 +22,10 @@ from training.data import Examples, dihedral, load_examples, random_caption, to_
 from training.ema import Ema
 from training.grids import contact_sheet
 from training.objectives import denoising
+from training.placing import device_of, place
 from training.randomness import numbers, tensors
 from training.session import Session
+from training.team import Team
 from training.tokens import train_tokenizer
 from vouch.captions import caption
 from vouch.pipelines import DEFAULTS_FILE
@@ -48,6 +50,8 @@ def fit(config: PretrainConfig, session: Session) -> dict[str, float]:
     vae, vae_figures = fit_vae(config, examples, session)
     latents = encode_views(config, vae, examples, session)
     generator, figures = fit_unet(config, examples, latents, vae, session)
+    if not session.team.leads:
+        return {}
     save(generator, examples, config)
     figures = {**vae_figures, **figures, "images": len(examples)}
     session.note("figures.json", figures)
@@ -90,6 +94,7 @@ def fit_vae(
 ) -> tuple[AutoencoderKL, dict[str, float]]:
     """The autoencoder, trained on random crops with a KL weight of 1e-6, as in Rombach et al. 2022."""
     vae = build_vae(config, examples.images.shape[-1]).to(memory_format=torch.channels_last)
+    place((vae.encoder, vae.decoder, vae.quant_conv, vae.post_quant_conv), session.device)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=config.vae_lr, betas=(0.9, 0.99), weight_decay=1e-4)
     ema = Ema([vae], 0.995)
     folder, first, seconds, error = session.folder / "vae", 0, 0.0, 0.0
@@ -99,21 +104,23 @@ def fit_vae(
         optimizer.load_state_dict(state["optimizer"])
         ema.load_state_dict(state["ema"])
         seconds, error = state["seconds"], state["error"]
+    team = session.team
+    team.align(vae.parameters())
     started = time.monotonic()
     for step in range(first + 1, config.vae_steps + 1):
         _set_lr(optimizer, config.vae_lr, step / config.vae_steps, step, 50, 0.5)
-        random_ = tensors(config.seed, "vae", step)
-        batch = _random_crops(examples.images, config, random_)
+        random_ = tensors(team.seed(config.seed), "vae", step)
+        batch = _random_crops(examples.images, team.share(config.vae_batch), config, random_)
         posterior = vae.encode(batch).latent_dist
         restored = vae.decode(posterior.sample(generator=random_)).sample
         loss = reconstruction_loss(restored, batch) + 1e-6 * posterior.kl().mean() / batch.shape[-1] ** 2
-        _update(loss, optimizer, vae.parameters())
+        _update(loss, optimizer, list(vae.parameters()), team)
         ema.update()
         error = float((restored.detach() - batch).abs().mean()) * 127.5
         session.report(
             step, config.vae_steps, "autoencoder", vae_error_255=error, vae_loss=float(loss.detach())
         )
-        if step % config.checkpoint_every == 0 or step == config.vae_steps:
+        if team.leads and (step % config.checkpoint_every == 0 or step == config.vae_steps):
             state = {"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict()}
             spent = seconds + time.monotonic() - started
             checkpoint.save(folder, step, {**state, "seconds": spent, "error": error})
@@ -124,8 +131,10 @@ def fit_vae(
     }
 
 
-def _random_crops(images: torch.Tensor, config: PretrainConfig, random_: torch.Generator) -> torch.Tensor:
-    rows = torch.randint(0, len(images), (config.vae_batch,), generator=random_)
+def _random_crops(
+    images: torch.Tensor, count: int, config: PretrainConfig, random_: torch.Generator
+) -> torch.Tensor:
+    rows = torch.randint(0, len(images), (count,), generator=random_)
     limit = images.shape[-1] - config.vae_crop
     y, x = (
         (int(torch.randint(0, limit + 1, (1,), generator=random_)) for _ in range(2)) if limit > 0 else (0, 0)
@@ -141,7 +150,9 @@ def encode_views(
 ) -> torch.Tensor:
     """Latents [views, N, C, h, w] of turned copies, scaled to unit variance; sets the VAE's scaling factor."""
     path = session.folder / "latents"
-    if found := checkpoint.load_latest(path):
+    found = checkpoint.load_latest(path)
+    if session.team.agree(found is not None):
+        assert found is not None, f"{path} has to be the same folder for every worker"
         vae.register_to_config(scaling_factor=found[1]["scaling_factor"])
         return found[1]["latents"]
     views, total = [], config.views * len(examples)
@@ -159,7 +170,8 @@ def encode_views(
     scaling_factor = 1.0 / float(latents.std())
     vae.register_to_config(scaling_factor=scaling_factor)
     latents.mul_(scaling_factor)
-    checkpoint.save(path, 0, {"latents": latents, "scaling_factor": scaling_factor})
+    if session.team.leads:
+        checkpoint.save(path, 0, {"latents": latents, "scaling_factor": scaling_factor})
     return latents
 
 
@@ -257,10 +269,13 @@ def fit_unet(
 ) -> tuple[Generator, dict[str, float]]:
     """Text encoder and U-Net by v-prediction with min-SNR weights; returns them with averaged weights."""
     model = Generator(config, examples, vae, latents.shape[-1])
+    place(model.trained, session.device)
     parameters = [p for m in model.trained for p in m.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.99), weight_decay=1e-2)
     ema = Ema(model.trained, config.ema)
     step, seconds = _resume(model, optimizer, ema, session.folder / "unet")
+    team = session.team
+    team.align(parameters)
     started, loss = time.monotonic(), torch.zeros(())
 
     def spent() -> float:
@@ -270,35 +285,40 @@ def fit_unet(
         by_time = spent() / (60 * config.minutes) if config.minutes else 0.0
         return max(step / config.steps, by_time)
 
-    while done() < 1.0:
+    while not team.agree(done() >= 1.0):
         step += 1
         _set_lr(optimizer, config.lr, done(), step, config.warmup, config.cooldown)
-        loss = _unet_loss(model, config, examples, latents, step)
-        _update(loss, optimizer, parameters)
+        loss = _unet_loss(model, config, examples, latents, step, team)
+        _update(loss, optimizer, parameters, team)
         ema.update()
         session.report(
             step, config.steps, "U-Net", loss=float(loss.detach()), lr=optimizer.param_groups[0]["lr"]
         )
-        if step % config.checkpoint_every == 0:
+        if team.leads and step % config.checkpoint_every == 0:
             _checkpoint(model, optimizer, ema, session.folder / "unet", step, spent())
-        if step % config.grid_every == 0:
+        if team.leads and step % config.grid_every == 0:
             _draw_grid(model, examples, ema, session, step)
-    _checkpoint(model, optimizer, ema, session.folder / "unet", step, spent())
+    if team.leads:
+        _checkpoint(model, optimizer, ema, session.folder / "unet", step, spent())
     ema.swap()
     return model, {"unet_steps": step, "unet_seconds": spent(), "unet_loss": float(loss.detach())}
 
 
 def _unet_loss(
-    model: Generator, config: PretrainConfig, examples: Examples, latents: torch.Tensor, step: int
+    model: Generator,
+    config: PretrainConfig,
+    examples: Examples,
+    latents: torch.Tensor,
+    step: int,
+    team: Team,
 ) -> torch.Tensor:
-    rng, random_ = numbers(config.seed, "unet", step), tensors(config.seed, "unet", step)
-    rows = torch.randint(0, len(examples), (config.batch,), generator=random_)
-    views = torch.randint(0, len(latents), (config.batch,), generator=random_)
+    count, name = team.share(config.batch), (team.seed(config.seed), "unet", step)
+    rng, random_ = numbers(*name), tensors(*name)
+    rows = torch.randint(0, len(examples), (count,), generator=random_)
+    views = torch.randint(0, len(latents), (count,), generator=random_)
     clean = latents[views, rows]
     noise = torch.randn(clean.shape, generator=random_)
-    timesteps = torch.randint(
-        0, model.scheduler.config.num_train_timesteps, (config.batch,), generator=random_
-    )
+    timesteps = torch.randint(0, model.scheduler.config.num_train_timesteps, (count,), generator=random_)
     captions = [_caption(examples, int(row), config.drop_caption, rng) for row in rows]
     noisy = model.scheduler.add_noise(clean, noise, timesteps).contiguous(memory_format=torch.channels_last)
     output = model.unet(noisy, timesteps, model.embed(captions)).sample
@@ -325,9 +345,12 @@ def _set_lr(
         group["lr"] = peak * min(1.0, step / warmup) * max(falling, 0.01)
 
 
-def _update(loss: torch.Tensor, optimizer: torch.optim.Optimizer, parameters) -> None:
+def _update(
+    loss: torch.Tensor, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], team: Team
+) -> None:
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    team.average(parameters)
     torch.nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
 
@@ -357,6 +380,9 @@ def _resume(model: Generator, optimizer, ema: Ema, folder: Path) -> tuple[int, f
 
 def _draw_grid(model: Generator, examples: Examples, ema: Ema, session: Session, step: int) -> None:
     ema.swap()
+    home = {network: device_of(network) for network in (*model.trained, model.vae)}
+    for network in home:
+        network.cpu()  # the pipeline's own loop expects all of it in one place
     labels = list(examples.vocabulary.labels)
     pipe = model.pipeline()
     prompts = [caption(label) for label in labels for _ in range(4)]
@@ -367,6 +393,8 @@ def _draw_grid(model: Generator, examples: Examples, ema: Ema, session: Session,
     path = session.folder / f"grid-{step:06d}.png"
     contact_sheet((images * 255).round().astype("uint8"), columns=4 * 2, path=path)
     session.tracker.image(path, step)
+    for network, device in home.items():
+        network.to(device)
     ema.swap()
 
 
@@ -376,8 +404,9 @@ def save(model: Generator, examples: Examples, config: PretrainConfig) -> None:
     The text encoder stays in single precision: transformers would load it as stored where diffusers loads the
     others as float32, and a plain ``from_pretrained(folder)`` would then mix the two.
     """
-    model.vae.to(torch.float16)
-    model.unet.to(torch.float16)
+    model.vae.to("cpu", torch.float16)
+    model.unet.to("cpu", torch.float16)
+    model.text_encoder.cpu()
     model.pipeline().save_pretrained(config.out, safe_serialization=True)
     examples.vocabulary.save(config.out)
     defaults = {"steps": config.default_steps, "guidance": config.default_guidance}

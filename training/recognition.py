@@ -37,6 +37,10 @@ class Recognisers(nn.Module):
             for _ in range(members)
         )
 
+    def parts(self) -> list[nn.Module]:
+        """Every head, which is asked alone."""
+        return [head for heads in self.heads for head in heads.values()]
+
     def loss(self, member: int, features: torch.Tensor, wanted: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Cross-entropy of the class plus its mean over the attributes that are annotated; 0 where nothing is."""
         heads = self.heads[member]

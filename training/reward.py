@@ -23,6 +23,7 @@ from training.ema import Ema
 from training.inputs import Rated, frozen_kinds, load_pairs, load_rated
 from training.objectives.comparison import bradley_terry
 from training.objectives.plausibility import masked_cross_entropy
+from training.placing import place
 from training.randomness import numbers
 from training.recognition import Recognisers
 from training.reward_batches import (
@@ -75,9 +76,13 @@ def fit(config: RewardConfig, session: Session) -> dict[str, float]:
         )
     model = _build(config, rated, real)
     learn, held = split(rated, config)
-    sources = Sources(model, rated, learn, real, config)
+    team = session.team
+    own = config.model_copy(update={"batch": team.share(config.batch)})
+    sources = Sources(model, rated, learn, real, own, team.seed(config.seed))
     seconds = _train(model, sources.batches(), sources.pairs(held, session.folder), config, session)
-    model.eval()
+    if not session.team.leads:
+        return {}
+    model.cpu().eval()
     figures = {"train_seconds": seconds, "ratings_learned": float(len(learn))}
     figures |= _calibrate(model, rated, held, config.out, session.folder)
     model.save(config.out)
@@ -143,8 +148,10 @@ class Sources:
         learn: list[int],
         real: Examples | None,
         config: RewardConfig,
+        seed: object,
     ) -> None:
         self.model, self.rated, self.learn, self.real, self.config = model, rated, learn, real, config
+        self.seed = seed
         self.size = _picture_size(model, rated, real, config)
         frozen = model.backbone is not None and not config.fine_tune
         self.show = (
@@ -163,7 +170,7 @@ class Sources:
                 parts.append((SwappedRows(rows), count))
         if self.real is not None:
             parts.append((RealRows(self.real, self.model, self.size), count))
-        return Batches(self.model, parts, show=self.show, seed=config.seed)
+        return Batches(self.model, parts, show=self.show, seed=self.seed)
 
     def pairs(self, held: list[int], folder: Path) -> PairBatches | None:
         """What was compared, but for images that the figures are measured on."""
@@ -174,9 +181,7 @@ class Sources:
         if not learn:
             return None
         count = max(1, self.config.batch // 4)
-        return PairBatches(
-            self.model, pairs, learn, count, size=self.size, show=self.show, seed=self.config.seed
-        )
+        return PairBatches(self.model, pairs, learn, count, size=self.size, show=self.show, seed=self.seed)
 
 
 def _picture_size(
@@ -199,6 +204,7 @@ def _train(
     session: Session,
 ) -> float:
     recognisers = Recognisers(model.vocabulary, model.members[0].width, len(model.members))
+    place((*model.parts(), *recognisers.parts()), session.device)
     optimizer = torch.optim.AdamW(_groups(model, recognisers, config), weight_decay=config.weight_decay)
     ema = Ema([model], 0.98)
     first, seconds = 0, 0.0
@@ -209,6 +215,8 @@ def _train(
         optimizer.load_state_dict(state["optimizer"])
         ema.load_state_dict(state["ema"])
         seconds = state["seconds"]
+    learning = [*model.parameters(), *recognisers.parameters()]
+    session.team.align(learning)
     started = time.monotonic()
     _mode(model, config)
     for step in range(first + 1, config.steps + 1):
@@ -217,11 +225,12 @@ def _train(
         loss = _step(model, recognisers, batches, pairs, step, config.recognise)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        session.team.average(learning)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimizer.step()
         ema.update()
         session.report(step, config.steps, "reward ensemble", loss=float(loss.detach()))
-        if step % config.checkpoint_every == 0:
+        if session.team.leads and step % config.checkpoint_every == 0:
             state = {
                 "model": _learned(model, config),
                 "recognisers": recognisers.state_dict(),

@@ -132,7 +132,7 @@ class Batches:
     """Mixes the sources. Each member draws its own, so that members differ where the data say little."""
 
     def __init__(
-        self, model: RewardEnsemble, parts: Sequence[tuple[Rows, int]], *, show: Show, seed: int
+        self, model: RewardEnsemble, parts: Sequence[tuple[Rows, int]], *, show: Show, seed: object
     ) -> None:
         self.model, self.parts, self.show, self.seed = model, parts, show, seed
 
@@ -173,7 +173,7 @@ class PairBatches:
         *,
         size: int,
         show: Show,
-        seed: int,
+        seed: object,
     ) -> None:
         self.model, self.pairs, self.learn, self.count = model, pairs, learn, count
         self.size, self.show, self.seed = size, show, seed

@@ -17,7 +17,7 @@ from vouch.records import Run, Version
 from vouch.scale import read_scale
 
 
-def execute(state: Path, run_id: str, workers: int = 1) -> Version:
+def execute(state: Path, run_id: str, workers: int = 1, gpus: float = 0.0) -> Version:
     """Runs to the end: freeze, fit, publish. The run's record says RUNNING until the version is published.
 
     Raises:
@@ -26,7 +26,7 @@ def execute(state: Path, run_id: str, workers: int = 1) -> Version:
     store = Store.open(state)
     run = store.catalog.runs.start(run_id)
     try:
-        version = _publish(run, store, workers)
+        version = _publish(run, store, workers, gpus)
     except Cancelled as error:
         store.catalog.runs.finish(run_id, "CANCELLED", error=error.message)
         raise
@@ -42,10 +42,10 @@ def execute(state: Path, run_id: str, workers: int = 1) -> Version:
     return version
 
 
-def _publish(run: Run, store: Store, workers: int) -> Version:
+def _publish(run: Run, store: Store, workers: int, gpus: float) -> Version:
     agreed = plan(run, store)
     store.catalog.runs.freeze_inputs(run.id, dict(agreed.lineage))
-    figures = _fit(run, store, agreed, workers)
+    figures = _fit(run, store, agreed, workers, gpus)
     lineage = {
         **agreed.lineage,
         "run_id": run.id,
@@ -70,10 +70,10 @@ def _scale(agreed: Plan, folder: Path) -> dict[str, Any]:
     return {"scale": read_scale(folder).as_json()} if agreed.kind == "reward" else {}
 
 
-def _fit(run: Run, store: Store, agreed: Plan, workers: int) -> dict[str, Any]:
+def _fit(run: Run, store: Store, agreed: Plan, workers: int, gpus: float) -> dict[str, Any]:
     state = str(Path(store.folder.root).resolve())
     job = Work(run.kind, agreed.config, str(store.folder.run(run.id)), state, run.id, store.folder.mlflow_uri)
-    return raise_reported(run_on_ray(job, workers=workers))
+    return raise_reported(run_on_ray(job, workers=workers, gpus=gpus))
 
 
 def _command(run: Run) -> str:
@@ -99,9 +99,10 @@ def main() -> int:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--run", required=True)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--gpus", type=float, default=0.0, help="of each worker")
     arguments = parser.parse_args()
     try:
-        version = execute(arguments.state, arguments.run, arguments.workers)
+        version = execute(arguments.state, arguments.run, arguments.workers, arguments.gpus)
     except VouchError as error:
         sys.stderr.write(f"error: {error.message}\n")
         return error.exit_code

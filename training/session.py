@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from training.team import Team
 from vouch.errors import Cancelled
 
 
@@ -44,7 +45,8 @@ class Session:
     """One attempt at a run: its folder, its clock, and the two ways out.
 
     `tell` returns False once the run is to stop; `report` then raises `Cancelled`, after which the last
-    checkpoint is still whole.
+    checkpoint is still whole. Of several workers the leader tells and is told, and all of them stop.
+    `device` is where networks compute, "cpu" or "cuda".
     """
 
     def __init__(
@@ -53,25 +55,37 @@ class Session:
         tell: Callable[[Progress], bool] | None = None,
         tracker: Tracker | None = None,
         every_s: float = 1.0,
+        team: Team | None = None,
+        device: str = "cpu",
     ) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.tracker = tracker or NoTracker()
+        self.team, self.device = team or Team(), device
         self._tell = tell or (lambda progress: True)
         self._every_s = every_s
         self._told_at = 0.0
 
     def report(self, step: int, total_steps: int, message: str = "", **metrics: float) -> None:
-        """Tells progress at most every `every_s` seconds, and always at the last step."""
-        if metrics and (step % 10 == 0 or step == total_steps):
-            self.tracker.metrics(metrics, step)
-        now = time.monotonic()
-        if step < total_steps and now - self._told_at < self._every_s:
-            return
-        self._told_at = now
-        if not self._tell(Progress(step, total_steps, message, metrics)):
+        """Tells progress at most every `every_s` seconds, and always at the last step. Every worker has to call it."""
+        if not self.team.agree(
+            not self.team.leads or self._told(Progress(step, total_steps, message, metrics))
+        ):
             raise Cancelled(f"The run was cancelled at step {step} of {total_steps}.")
 
+    def _told(self, progress: Progress) -> bool:
+        """Whether to go on."""
+        last = progress.step == progress.total_steps
+        if progress.metrics and (progress.step % 10 == 0 or last):
+            self.tracker.metrics(progress.metrics, progress.step)
+        now = time.monotonic()
+        if progress.step < progress.total_steps and now - self._told_at < self._every_s:
+            return True
+        self._told_at = now
+        return self._tell(progress)
+
     def note(self, name: str, value: Mapping[str, Any]) -> None:
-        """Writes a JSON document into the run's folder."""
+        """Writes a JSON document into the run's folder; of several workers the leader does."""
+        if not self.team.leads:
+            return
         (self.folder / name).write_text(json.dumps(value, indent=1, sort_keys=True))

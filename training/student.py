@@ -15,6 +15,7 @@ from peft.utils import get_peft_model_state_dict
 from training.encoder import Encoder
 from training.objectives import denoising
 from training.passes import Passes
+from training.placing import place
 from vouch.errors import InvalidInput
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble
@@ -52,14 +53,22 @@ class Student:
     """What is trained, and what it is measured with. `parent` None: the LoRA begins upon the base itself.
 
     Of an ensemble of three or more, the last member teaches nothing: it is the validation reward. text_encoder: whether
-    the LoRA is upon the text encoder as well.
+    the LoRA is upon the text encoder as well. device: where the networks compute, "cpu" or "cuda"; all that goes
+    in and comes out is on the CPU.
 
     Raises:
         InvalidInput: a base whose prediction is not understood.
     """
 
     def __init__(
-        self, base: Path, parent: Path | None, reward: Path, rank: int, text_encoder: bool = False
+        self,
+        base: Path,
+        parent: Path | None,
+        reward: Path,
+        rank: int,
+        *,
+        text_encoder: bool = False,
+        device: str = "cpu",
     ) -> None:
         self.pipe = load_pipeline(base)
         self.prediction: str = self.pipe.scheduler.config.prediction_type
@@ -78,6 +87,9 @@ class Student:
             self.trained += _adapted(self.pipe.text_encoder, TEXT_TARGETS, rank)
         self.passes = Passes(self.unet, self.parent)
         self.reward = RewardEnsemble.load(reward)
+        vae, encoders = self.pipe.vae, (self.encoder, self.parent_encoder)
+        place((self.unet, self.parent, *(one.network for one in encoders)), device)
+        place((vae.encoder, vae.decoder, vae.quant_conv, vae.post_quant_conv, *self.reward.parts()), device)
         self._teachers = slice(None, -1) if len(self.reward.members) > 2 else slice(None)
         self.alphas: torch.Tensor = self.pipe.scheduler.alphas_cumprod
 

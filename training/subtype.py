@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedKFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from training.placing import device_of
 from vouch.networks.backbone import Backbone, fit_size, to_input
 from vouch.networks.reward import RewardEnsemble
 
@@ -89,7 +90,7 @@ def best_head(
 def sight(networks: Sequence[Backbone], size: int) -> Sight:
     """Mean and deviation of every channel of every block. The blocks before the last know more of a sub-type than the
     last, which has learned to forget all but its own labels."""
-    return lambda images: _seen(networks, fit_size(images, size))
+    return lambda images: _seen(networks, fit_size(images.to(device_of(networks[0])), size)).cpu()
 
 
 def sight_of_reward(reward: RewardEnsemble) -> Sight:

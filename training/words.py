@@ -28,7 +28,7 @@ class NewWord:
         self._hook = self._table.register_forward_hook(self._put_in)
 
     def _put_in(self, table: nn.Module, given: tuple[torch.Tensor, ...], found: torch.Tensor) -> torch.Tensor:
-        return torch.where((given[0] == self.id)[..., None], self.row, found)
+        return torch.where((given[0] == self.id)[..., None], self.row.to(found.device), found)
 
     def keep(self) -> None:
         """Writes what was learned into the table; nothing is learned afterwards."""

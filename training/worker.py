@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from training.session import Progress, Session
+from training.team import Team
 from vouch.atomic import write_whole
 from vouch.catalog import Catalog
 from vouch.state import StateFolder
@@ -22,7 +23,8 @@ NICE = 19
 class Work:
     """What a worker is told, JSON through and through.
 
-    `state` and `run_id` are empty for a run outside a state folder.
+    `state` and `run_id` are empty for a run outside a state folder. `device` is "cpu", or "cuda" for a worker with a
+    GPU.
     """
 
     kind: str
@@ -31,22 +33,28 @@ class Work:
     state: str = ""
     run_id: str = ""
     tracking_uri: str = ""
+    device: str = "cpu"
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "config": dict(self.config)}
 
 
 def work(job: Work) -> dict[str, float]:
-    """Runs the job's loop to its end and returns its figures. Resumes from `job.folder`."""
-    from training.loops import LOOPS
+    """Runs the job's loop to its end and returns its figures. Resumes from `job.folder`. Of several workers the leader
+    alone tells, and does what has no share in it for others."""
+    from training.loops import LOOPS, SHARED
     from training.tracking import tracker_for
 
     if job.state:
         os.nice(max(0, NICE - os.nice(0)))
     config_type, fit = LOOPS[job.kind]
     config = config_type.model_validate(job.config)
+    team = Team.here()
+    if not team.leads:
+        session = Session(Path(job.folder), team=team, device=job.device)
+        return fit(config, session) if job.kind in SHARED else {}
     with tracker_for(job) as tracker:
-        session = Session(Path(job.folder), _teller(job), tracker)
+        session = Session(Path(job.folder), _teller(job), tracker, team=team, device=job.device)
         return fit(config, session)
 
 

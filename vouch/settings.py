@@ -152,6 +152,9 @@ class TrainingSettings(_Group):
     nice: int = Field(default=19, ge=0, le=19)
     threads: int = Field(default=1, ge=1, le=1024)
     workers: int = Field(default=1, ge=1, le=1024)
+    """Ray Train workers of a job; they share every batch."""
+    gpus: float = Field(default=0.0, ge=0, le=8)
+    """Of each worker. With none it computes on the CPU."""
 
 
 class Settings(BaseSettings):

@@ -26,9 +26,10 @@ LOG_NAME = "log.txt"
 Command = Callable[[str], list[str]]
 
 
-def training_command(state: Path) -> Command:
+def training_command(state: Path, workers: int = 1, gpus: float = 0.0) -> Command:
     """What executes a run."""
-    return lambda run_id: [sys.executable, "-m", "training.run", "--state", str(state), "--run", run_id]
+    told = ["--state", str(state), "--workers", str(workers), "--gpus", str(gpus)]
+    return lambda run_id: [sys.executable, "-m", "training.run", *told, "--run", run_id]
 
 
 class Runner:

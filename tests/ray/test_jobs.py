@@ -54,6 +54,21 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened
     assert weights[0] == weights[1]
 
 
+def test_two_workers_share_a_run_and_end_alike_though_one_was_killed(tmp_path: Path) -> None:
+    whole, broken, killed = rated_folder(tmp_path / "whole"), rated_folder(tmp_path / "broken"), []
+    run_on_ray(job(whole, tmp_path / "unbroken"), workers=2)
+    killer = threading.Thread(
+        target=kill_the_worker_after, args=(broken / "reward" / "step-00000010", killed)
+    )
+    killer.start()
+    figures = raise_reported(run_on_ray(job(broken, tmp_path / "mended"), workers=2))
+    killer.join()
+    assert killed, "the run ended before its workers could be killed"
+    assert figures["auroc"] > 0.9
+    weights = [(tmp_path / name / "reward.safetensors").read_bytes() for name in ("unbroken", "mended")]
+    assert weights[0] == weights[1]
+
+
 def test_what_a_user_can_cause_reaches_him_as_a_sentence_and_is_not_tried_again(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -112,7 +112,11 @@ def test_variety_costs_by_the_share_of_it_that_is_lost_within_a_group() -> None:
 
 
 def test_images_that_are_each_alone_in_their_group_have_no_variety_to_lose() -> None:
-    assert narrowing(column(1.0, 5.0), column(2.0, 3.0), torch.tensor([0, 1])).item() == 0.0
+    ours = column(1.0, 5.0).requires_grad_()
+    lost = narrowing(ours, column(2.0, 3.0), torch.tensor([0, 1]))
+    lost.backward()
+    assert lost.item() == 0.0
+    assert ours.grad is not None and not ours.grad.any()
 
 
 def test_the_guards_agree_with_finite_differences() -> None:

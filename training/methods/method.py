@@ -20,7 +20,7 @@ class Chance:
     random: torch.Generator
 
     @classmethod
-    def of(cls, seed: int, step: int) -> Chance:
+    def of(cls, seed: object, step: int) -> Chance:
         return cls(numbers(seed, "align", step), tensors(seed, "align", step))
 
     def rows(self, pool: Pool, count: int) -> list[int]:

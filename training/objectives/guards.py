@@ -6,6 +6,8 @@ import torch
 
 from training.objectives.denoising import per_sample_error
 
+NOTHING = 1e-12
+
 
 def anchor_loss(
     output: torch.Tensor, reference: torch.Tensor, disagreement: torch.Tensor, doubt: float
@@ -30,7 +32,7 @@ def narrowing(clean: torch.Tensor, reference: torch.Tensor, groups: torch.Tensor
         groups: what was asked for, as numbers [N]. A group of one image says nothing.
     """
     ours, theirs = (_spread(latents, groups) for latents in (clean, reference))
-    return torch.relu(1.0 - ours / theirs.clamp(min=1e-8)) if theirs > 0 else ours * 0.0
+    return torch.relu(1.0 - ours / theirs)
 
 
 def _spread(latents: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
@@ -38,4 +40,5 @@ def _spread(latents: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
     flat = latents.flatten(1)
     count = torch.bincount(groups).clamp(min=1)
     means = torch.zeros(len(count), flat.shape[1], dtype=flat.dtype).index_add(0, groups, flat)
-    return (flat - means[groups] / count[groups, None]).pow(2).mean().sqrt()
+    # The root has no slope at nothing, which is what images alone in their group differ by.
+    return (flat - means[groups] / count[groups, None]).pow(2).mean().clamp(min=NOTHING).sqrt()

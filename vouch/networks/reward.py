@@ -95,6 +95,11 @@ class RewardEnsemble(nn.Module):
         layer = nn.Sequential(nn.LayerNorm(wide), nn.Linear(wide, HEAD_WIDTH), nn.GELU())
         return RewardNet(layer, HEAD_WIDTH, prompt_width, outputs)
 
+    def parts(self) -> list[nn.Module]:
+        """The networks that an image or a prompt passes one after the other, or that share its way."""
+        shared = [] if self.backbone is None else [self.backbone]
+        return [*shared, *(part for member in self.members for part in member.children())]
+
     def encode(self, prompts: Sequence[str]) -> torch.Tensor:
         """Prompts to multi-hot rows [N, P] of the declared label and attribute values.
 

@@ -1,0 +1,176 @@
+"""Several workers of one job: every loop that they share moves all of them by the mean of their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.tiny import SIZE, VOCABULARY, save_generator, save_reward
+from tests.together import Pair
+from tests.unit.test_reward_training import SMALL, rated_folder
+from training.loops import LOOPS, SHARED
+from training.session import Progress, Session
+from training.team import Team
+from vouch import images as codec
+from vouch.errors import Cancelled
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    with Pair() as two:
+        yield two
+
+
+@pytest.mark.parametrize(("batch", "size"), [(24, 1), (24, 2), (25, 2), (24, 5), (3, 3)])
+def test_the_shares_of_a_batch_are_the_batch(batch: int, size: int) -> None:
+    shares = [Team(rank, size).share(batch) for rank in range(size)]
+    assert sum(shares) == batch
+    assert max(shares) - min(shares) <= 1
+
+
+def test_nobody_is_left_without_work() -> None:
+    assert [Team(rank, 3).share(1) for rank in range(3)] == [1, 1, 1]
+
+
+def test_the_leader_draws_what_one_worker_alone_would_and_the_others_something_else() -> None:
+    assert Team(0, 3).seed(7) == Team().seed(7)
+    assert len({Team(rank, 3).seed(7) for rank in range(3)}) == 3
+
+
+def gradient_of(team: Team) -> tuple[list[float], list[float]]:
+    torch.manual_seed(team.rank)
+    weights = torch.nn.Parameter(torch.randn(3))
+    frozen = torch.nn.Parameter(torch.ones(1), requires_grad=False)
+    unused, only_first = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    team.align([weights])
+    rows = torch.arange(12.0).view(4, 3).chunk(team.size)[team.rank]
+    (rows @ weights).pow(2).mean().backward()
+    if team.leads:
+        only_first.sum().backward()
+    team.average([weights, unused, frozen, only_first])
+    assert weights.grad is not None and only_first.grad is not None
+    assert unused.grad is None and frozen.grad is None
+    return weights.grad.tolist(), only_first.grad.tolist()
+
+
+def test_two_halves_of_a_batch_have_the_gradient_of_the_whole(pair: Pair) -> None:
+    whole, _ = gradient_of(Team())
+    for gradient, only_first in pair(gradient_of):
+        np.testing.assert_allclose(gradient, whole, rtol=1e-5)
+        assert only_first == [0.5, 0.5]
+
+
+def said_by_the_leader(team: Team) -> list[bool]:
+    return [team.agree(answer == team.leads) for answer in (True, False)]
+
+
+def test_all_do_what_the_leader_says(pair: Pair) -> None:
+    assert pair(said_by_the_leader) == [[True, False], [True, False]]
+
+
+# ---- the loops
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random generator and reward, rated images, and labelled cells with a sub-type."""
+    root = tmp_path_factory.mktemp("team")
+    save_generator(root / "base", seed=0)
+    save_reward(root / "reward", seed=0)
+    rng = np.random.default_rng(0)
+    cells = [
+        {
+            "image": codec.encode_png(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)),
+            "label": VOCABULARY.labels[number % len(VOCABULARY.labels)],
+            "cell_size": "big",
+            "subtype": "bright" if number % 2 else "dark",
+        }
+        for number in range(40)
+    ]
+    pq.write_table(pa.Table.from_pylist(cells), root / "cells.parquet")
+    return root
+
+
+def asked(kind: str, world: Path, folder: Path) -> dict[str, Any]:
+    """Settings of two small steps."""
+    cells, small = str(world / "cells.parquet"), {"threads": 1, "steps": 2, "out": str(folder / "out")}
+    trained = {**small, "base": str(world / "base"), "reward": str(world / "reward"), "rank": 2}
+    return {
+        "pretrain": {
+            **small, "data": cells, "vae_steps": 2, "vae_batch": 4, "vae_crop": 16, "vae_channels": (16, 16),
+            "views": 1, "batch": 4, "channels": (32, 32), "text_width": 16, "text_layers": 1,
+        },
+        "reward": {**small, **SMALL, "data": cells},
+        "align": {**trained, "batch": 4, "watch_every": 1, "watched": 2, "sample_steps": 2},
+        "concept": {
+            **trained, "concept": "bright cell", "kind_of": VOCABULARY.labels[0], "data": cells, "column": "subtype",
+            "value": "bright", "batch": 6, "least": 2,
+        },
+    }[kind]  # fmt: skip
+
+
+_average = Team.average
+
+
+def learn(team: Team, kind: str, settings: dict[str, Any], folder: Path) -> tuple[dict, list, list]:
+    """The figures of the loop, and the gradients of every step before and after the workers have met."""
+    own: list[float] = []
+    shared: list[float] = []
+    average = _average
+
+    def watched(team: Team, parameters: Any) -> None:
+        parameters = list(parameters)
+        own.append(size_of(parameters))
+        average(team, parameters)
+        shared.append(size_of(parameters))
+
+    Team.average = watched  # type: ignore[method-assign]
+    config, fit = LOOPS[kind]
+    return fit(config.model_validate(settings), Session(folder, team=team)), own, shared
+
+
+def size_of(parameters: list[torch.nn.Parameter]) -> float:
+    return float(sum(p.grad.abs().double().sum() for p in parameters if p.grad is not None))
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_workers_of_every_shared_loop_learn_from_different_images_and_stay_alike(
+    kind: str, pair: Pair, world: Path, tmp_path: Path
+) -> None:
+    folder = rated_folder(tmp_path / "run")
+    (figures, own, shared), (nothing, others_own, others_shared) = pair(
+        learn, kind, asked(kind, world, tmp_path), folder
+    )
+    assert figures and not nothing  # the leader saves and measures
+    assert (tmp_path / "out").is_dir()
+    assert len(shared) >= 2
+    assert shared == others_shared
+    assert all(ours != theirs for ours, theirs in zip(own, others_own, strict=True))
+
+
+def leave_early(team: Team, settings: dict[str, Any], folder: Path) -> str:
+    def stop(progress: Progress) -> bool:
+        return False
+
+    config, fit = LOOPS["reward"]
+    try:
+        fit(
+            config.model_validate(settings),
+            Session(folder, stop if team.leads else None, every_s=0, team=team),
+        )
+    except Cancelled as error:
+        return error.message
+    return "went on to the end"
+
+
+def test_when_the_leader_is_told_to_stop_all_stop(pair: Pair, world: Path, tmp_path: Path) -> None:
+    folder = rated_folder(tmp_path / "run")
+    said = pair(leave_early, asked("reward", world, tmp_path), folder)
+    assert said == ["The run was cancelled at step 1 of 2."] * 2
