@@ -16,7 +16,7 @@ import torch
 
 from training import checkpoint
 from training.concept_batches import Kept, Side, SubTyped, draw_kept, known, real_kept
-from training.concept_student import ConceptStudent, Look
+from training.concept_student import ConceptStudent
 from training.data import Examples, load_examples
 from training.methods.method import Chance
 from training.session import Session
@@ -49,11 +49,10 @@ class ConceptConfig(ConceptLearning):
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is learned from: images of either side, what is to be kept, and the head."""
+    """What is learned from: images of either side, and what is to be kept."""
 
     new: SubTyped
     kept: Kept
-    look: Look
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,6 @@ class Belonging:
     yes: Side
     no: Side
     pseudo_labelled: dict[int, float]
-    look: Look
     figures: dict[str, float]
 
 
@@ -91,7 +89,7 @@ def fit(config: ConceptConfig, session: Session) -> dict[str, float]:
     attributes = tuple(known(grown, row) for row in found.attributes)
     new = SubTyped(found.images, attributes, members.yes, members.no)
     kept = real_kept(data, grown) if data else _draw_kept(config, session)
-    seconds, losses = _train(student, Lesson(new, kept, members.look), config, session)
+    seconds, losses = _train(student, Lesson(new, kept), config, session)
     if not session.team.leads:
         return {}
     _save(student, grown, config)
@@ -138,7 +136,6 @@ def belonging(student: ConceptStudent, found: SubLabelled, config: ConceptConfig
         Side(_rows(found.said > 0.5), _rows(sides[0])),
         Side(_rows(found.said <= 0.5), _rows(sides[1])),
         {row: round(float(likely[row]), 4) for row in _rows(pseudo)},
-        Look(sights[name], head),
         figures,
     )
 
@@ -219,7 +216,7 @@ def _step(
     chance, batch = Chance.of(team.seed(config.seed), step), team.share(config.batch)
     keeping = max(1, round(batch * config.prior_share))
     told = lesson.new.draw(batch - keeping, config.concept, config.kind_of, config.symmetric, chance)
-    learned = student.learning(told, lesson.look, config, chance)
+    learned = student.learning(told, config.sharpness, config.cleanest, chance)
     images, prompts = lesson.kept.draw(keeping, config.symmetric, chance)
     held = student.keeping(images, prompts, chance)
     loss = learned + config.prior * held.mean()

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from training.concept_batches import Told
-from training.data import dihedral
 from training.methods.method import Chance
 from training.objectives import denoising
 from training.objectives.concept import concept_loss
-from training.objectives.reward_gradient import reward_loss
 from training.student import ADAPTER, Noised, Student
-from training.subtype import Head, Sight
 from training.words import NewWord
-from vouch.recipes import ConceptLearning
-
-
-@dataclass(frozen=True)
-class Look:
-    """Who says what an image shows: the head, and the network that it reads."""
-
-    see: Sight
-    head: Head
 
 
 class ConceptStudent(Student):
@@ -45,29 +33,12 @@ class ConceptStudent(Student):
         super().__init__(base, parent, reward, rank, device=device)
         self.word = NewWord(self.pipe.tokenizer, self.pipe.text_encoder, concept, kind_of)
 
-    def learning(self, told: Told, look: Look, config: ConceptLearning, chance: Chance) -> torch.Tensor:
+    def learning(self, told: Told, sharpness: float, cleanest: int, chance: Chance) -> torch.Tensor:
         """The loss of the concept, with gradients. Nearer to clean than timestep `cleanest` an image shows what it is,
         and nothing is left for a caption to say."""
-        noised = self._noised(told.images, told.as_concept, chance, config.cleanest)
+        noised = self._noised(told.images, told.as_concept, chance, cleanest)
         old = self.parent_says(replace(noised, embedded_by_parent=self.embed(told.as_class)))
-        output = self.says(noised)
-        loss = concept_loss(output, old, noised.wanted, told.yes, sharpness=config.sharpness)
-        return (
-            loss + config.head * self._unlike(noised, output, look, config, chance) if config.head else loss
-        )
-
-    def _unlike(
-        self, noised: Noised, output: torch.Tensor, look: Look, config: ConceptLearning, chance: Chance
-    ) -> torch.Tensor:
-        """How little the head takes the predicted clean images for the concept; noisier than `noisiest` there is
-        nothing in them yet to look at."""
-        rows = noised.timesteps < config.noisiest
-        if not rows.any():
-            return output.sum() * 0.0
-        images = self.decode(self.clean(output, noised.x, noised.timesteps)[rows])
-        # Turned at random, no pattern that fools the head in one position pays.
-        images = dihedral(images, chance.random) if config.symmetric else images
-        return reward_loss(look.head.logits(look.see(images)), config.caution)
+        return concept_loss(self.says(noised), old, noised.wanted, told.yes, sharpness=sharpness)
 
     def keeping(self, images: torch.Tensor, prompts: Sequence[str], chance: Chance) -> torch.Tensor:
         """How far it has moved from what its parent says of images of other concepts, [N], with gradients.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_validate
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -24,52 +24,32 @@ STRENGTH = 0.003
 
 
 Sight = Callable[[torch.Tensor], torch.Tensor]
-"""What a network sees in images [N, 3, S, S] in [-1, 1]: [N, D]; differentiable."""
+"""What a network sees in images [N, 3, S, S] in [-1, 1]: [N, D]."""
 
 
 @dataclass(frozen=True)
 class Head:
     """`accuracy` (mean of both sides) and `auroc` are of sub-labels that were held out in turn: for each fifth of them,
-    of the `members` that learned from the others; `whole` learned from all."""
+    of a head that learned from the others."""
 
-    whole: Any
-    members: tuple[Any, ...]
+    classifier: Any
     accuracy: float
     auroc: float
 
     def probability(self, features: np.ndarray) -> np.ndarray:
         """Of being the concept, [N]; features [N, D]."""
-        return np.asarray(self.whole.predict_proba(features)[:, 1])
-
-    def logits(self, features: torch.Tensor) -> torch.Tensor:
-        """What each member says of features [N, D]: [K, N]; differentiable."""
-        return torch.stack([_logit(member, features) for member in self.members])
+        return np.asarray(self.classifier.predict_proba(features)[:, 1])
 
 
 def learn_head(features: np.ndarray, concept: np.ndarray, seed: int) -> Head:
     """A logistic regression on features [N, D] with bool [N]; at least two of each side."""
     folds = StratifiedKFold(min(FOLDS, *np.bincount(concept, minlength=2)), shuffle=True, random_state=seed)
-    found = cross_validate(
-        _classifier(), features, concept, cv=folds, return_estimator=True, return_indices=True
-    )
-    held_out = np.zeros(len(concept))
-    for member, rows in zip(found["estimator"], found["indices"]["test"], strict=True):
-        held_out[rows] = member.predict_proba(features[rows])[:, 1]
+    held_out = cross_val_predict(_classifier(), features, concept, cv=folds, method="predict_proba")[:, 1]
     return Head(
         _classifier().fit(features, concept),
-        tuple(found["estimator"]),
         float(balanced_accuracy_score(concept, held_out > 0.5)),
         float(roc_auc_score(concept, held_out)),
     )
-
-
-def _logit(classifier: Any, features: torch.Tensor) -> torch.Tensor:
-    scaler, regression = (step for _, step in classifier.steps)
-    middle, width, slope, offset = (
-        torch.as_tensor(values, dtype=features.dtype)
-        for values in (scaler.mean_, scaler.scale_, regression.coef_[0], regression.intercept_)
-    )
-    return (features - middle) / width @ slope + offset
 
 
 def _classifier() -> Any:

@@ -194,13 +194,6 @@ class ConceptLearning(Recipe):
         1.5, gt=0, description="how far it goes from the class to the concept; 1: as far as the images"
     )
     cleanest: int = Field(250, ge=0, lt=1000, description="cleanest timestep at which the concept is learned")
-    head: float = Field(
-        0.5, ge=0, description="weight of the head's own gradient through the predicted clean image"
-    )
-    noisiest: int = Field(700, ge=0, description="timestep from which on there is no such gradient")
-    caution: float = Field(
-        1.0, ge=0, description="standard deviations of the head's members that are taken off their mean"
-    )
     rank: int = Field(16, ge=1, description="rank of the LoRA that is merged in the end")
     steps: int = Field(300, ge=1, description="steps")
     minutes: float | None = Field(None, gt=0, description="time budget over all attempts")
