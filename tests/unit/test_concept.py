@@ -131,7 +131,9 @@ def test_the_loss_goes_as_far_from_class_to_concept_as_it_is_told(sharpness: flo
 
 
 def test_keeping_costs_nothing_at_first_and_something_once_it_has_moved(world: Path) -> None:
-    student = ConceptStudent(world / "base", None, world / "reward", 2, "bright neutrophil", "neutrophil")
+    student = ConceptStudent(
+        world / "base", None, world / "reward", 2, concept="bright neutrophil", kind_of="neutrophil"
+    )
     images = torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)
     prompts = ["monocyte", ""]
     assert float(student.keeping(images, prompts, Chance.of(0, 1)).detach().max()) == 0.0
