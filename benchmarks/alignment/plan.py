@@ -46,7 +46,7 @@ class Plan:
     rated: int = 2000
     judged: int = 512
     reward_steps: int = 150
-    seconds: float = 90.0
+    seconds: float = 120.0
     seeds: tuple[int, ...] = (0, 1, 2)
     methods: tuple[str, ...] = tuple(SETTINGS)
     drawing: Mapping[str, Any] = field(default_factory=lambda: {"steps": 12, "guidance": 1.0})

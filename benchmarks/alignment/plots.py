@@ -24,6 +24,7 @@ from matplotlib.figure import Figure as Picture  # noqa: E402
 
 Figures = Mapping[str, Mapping[str, Any]]
 INK, OURS, LIMIT = "#33414d", "#0b7285", "#c92a2a"
+REAL = "real_plausible"
 WITHOUT_TRAINING = ("starter", "rejection_sampling", "ensemble_guidance")
 
 
@@ -49,7 +50,7 @@ def plot(report: Path) -> list[Path]:
 
 def methods(figures: Figures) -> Picture | None:
     """How many images of each method the judge finds plausible, a dot for each seed, between starter and real."""
-    rates = {name: figure for name, figure in figures.items() if name.endswith("_plausible")}
+    rates = {name: one for name, one in figures.items() if name.endswith("_plausible") and name != REAL}
     found: dict[str, list[Mapping[str, Any]]] = {}
     for name, figure in rates.items():
         found.setdefault(re.sub(r"(_\d+)?_plausible$", "", name), []).append(figure)
@@ -63,8 +64,8 @@ def methods(figures: Figures) -> Picture | None:
     for row, name in enumerate(shown):
         for place, figure in enumerate(found[name]):
             _dot(axes, figure, row + 0.18 * (place - (len(found[name]) - 1) / 2), "0.6" if row == 0 else OURS)
-    if "real_plausible" in figures and figures["real_plausible"]["value"] is not None:
-        _line(axes, figures["real_plausible"]["value"], "real, unseen cells")
+    if REAL in figures:
+        _line(axes, figures[REAL]["value"], "real, unseen cells")
     _line(axes, figures["starter_plausible"]["value"], "starter")
     axes.set_yticks(range(len(shown)), [name.replace("_", " ") for name in shown])
     axes.set_xlabel("share of 512 images that the judge finds plausible, a dot for each seed (95 %)")
@@ -89,41 +90,7 @@ def queue(figures: Figures) -> Picture | None:
     return picture
 
 
-def asked(figures: Figures) -> Picture | None:
-    """Every figure of which something is asked, by how far it is on the way from nothing to what it must reach."""
-    bound = {
-        name: figure for name, figure in figures.items() if figure["must"] and figure["value"] is not None
-    }
-    shown = {name: figure for name, figure in bound.items() if float(figure["must"].split()[1])}
-    if not shown:
-        return None
-    picture, axes = _picture(0.3 * len(shown) + 1.1)
-    for row, (_, figure) in enumerate(reversed(shown.items())):
-        _against(axes, figure, row)
-    axes.axvline(1.0, color=LIMIT, lw=1)
-    axes.set_yticks(range(len(shown)), [_told(name, figure) for name, figure in reversed(shown.items())])
-    axes.set_xlabel("measured ÷ must (95 %); the line is what must be reached")
-    return picture
-
-
-PICTURES: dict[str, Callable[[Figures], Picture | None]] = {
-    "methods": methods,
-    "queue": queue,
-    "asked": asked,
-}
-
-
-def _against(axes: Axes, figure: Mapping[str, Any], row: int) -> None:
-    sign, bound = figure["must"].split()
-    met = figure["value"] >= float(bound) if sign == ">=" else figure["value"] <= float(bound)
-    scaled = {
-        key: None if figure[key] is None else figure[key] / float(bound) for key in ("value", "low", "high")
-    }
-    _dot(axes, scaled, row, OURS if met else LIMIT)
-
-
-def _told(name: str, figure: Mapping[str, Any]) -> str:
-    return f"{name.replace('_', ' ')}  {figure['must'].replace('<=', '≤').replace('>=', '≥')}"
+PICTURES: dict[str, Callable[[Figures], Picture | None]] = {"methods": methods, "queue": queue}
 
 
 def _picture(height: float) -> tuple[Picture, Axes]:
