@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from training.worker import Work, work
-from vouch.errors import Cancelled, Internal, VouchError
+from vouch.errors import Cancelled, FailedPrecondition, Internal, VouchError
 
 MAX_FAILURES = 3
 """How often a killed worker is replaced; the loop then goes on from its last checkpoint."""
@@ -31,11 +32,13 @@ def run_on_ray(job: Work, *, workers: int = 1, cpus: float = 0.5, gpus: float = 
     Joins the cluster that ``VOUCH_RAY_ADDRESS`` names, or starts one of its own on this machine.
 
     Raises:
+        FailedPrecondition: the cluster has not the CPUs or GPUs for so many workers.
         Cancelled: the run was cancelled.
         VouchError: what the loop itself raised.
         Internal: anything else; says where the log is.
     """
     with _cluster(cpus * workers + 1):
+        _check_room({"CPU": cpus, "GPU": gpus}, workers)
         trainer = TorchTrainer(
             _train_loop,
             train_loop_config=replace(job, device="cuda" if gpus else "cpu").as_json(),
@@ -56,6 +59,18 @@ def run_on_ray(job: Work, *, workers: int = 1, cpus: float = 0.5, gpus: float = 
         except Exception as error:
             raise _cause(error, job) from error
     return dict(result.metrics or {})
+
+
+def _check_room(each: Mapping[str, float], workers: int) -> None:
+    """Ray would wait for ever for what is not there."""
+    there = ray.cluster_resources()
+    for name, wanted in each.items():
+        if wanted * workers > there.get(name, 0.0):
+            raise FailedPrecondition(
+                f"{workers} training workers want {wanted * workers:g} {name}s in all, and the cluster has "
+                f"{there.get(name, 0.0):g}. Lower VOUCH_TRAINING__WORKERS or VOUCH_TRAINING__GPUS, or add machines.",
+                "NO_ROOM",
+            )
 
 
 def _train_loop(spec: dict[str, Any]) -> None:

@@ -69,6 +69,12 @@ def test_two_workers_share_a_run_and_end_alike_though_one_was_killed(tmp_path: P
     assert weights[0] == weights[1]
 
 
+def test_workers_for_whom_there_is_no_room_are_refused_and_not_waited_for(tmp_path: Path) -> None:
+    folder = rated_folder(tmp_path / "run")
+    with pytest.raises(FailedPrecondition, match=r"want 1024 GPUs in all, and the cluster has \d+\. Lower"):
+        run_on_ray(job(folder, tmp_path / "out"), workers=2, gpus=512.0)
+
+
 def test_what_a_user_can_cause_reaches_him_as_a_sentence_and_is_not_tried_again(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from services.jobs.runner import Runner, last_line
+from services.jobs.runner import Runner, last_line, training_command
 from vouch.catalog import Catalog
 from vouch.records import Run
 from vouch.state import StateFolder
@@ -156,3 +156,9 @@ def test_the_last_line_of_a_log_is_the_last_with_text(tmp_path):
     assert last_line(log) == ""
     log.write_text("one\ntwo\n\n")
     assert last_line(log) == "two"
+
+
+def test_a_run_is_told_how_many_workers_and_gpus_it_may_take() -> None:
+    command = training_command(Path("state"), workers=3, gpus=0.5)("run-1")
+    told = dict(itertools.pairwise(command))
+    assert (told["--workers"], told["--gpus"], told["--run"]) == ("3", "0.5", "run-1")
