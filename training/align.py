@@ -107,7 +107,7 @@ def _train(
 
     def over() -> bool:
         late = config.minutes is not None and spent() >= 60 * config.minutes
-        return team.agree(step >= config.steps or late or watch.stop)
+        return bool(team.agree(step >= config.steps or late or watch.stop))
 
     def look() -> None:
         if team.leads and watch.due(step):
@@ -122,7 +122,7 @@ def _train(
         look()
         if team.leads and step % config.checkpoint_every == 0:
             _save(student, optimizer, watch, session.folder / "lora", step, spent())
-    if watch.looks and watch.looks[-1].step < step:
+    if team.leads and watch.looks and watch.looks[-1].step < step:
         watch.look(step)
     session.report(config.steps, config.steps, "done", loss=loss)
     return step, spent(), loss

@@ -144,7 +144,7 @@ def _sights(student: ConceptStudent, config: ConceptConfig) -> dict[str, Sight]:
     """Of each network at hand."""
     found = {"reward": sight_of_reward(student.reward)}
     if config.rater is not None:
-        rater = AttributeNet.load(config.rater).requires_grad_(False)
+        rater = AttributeNet.load(config.rater)
         found["rater"] = sight([rater.backbone], rater.size)
     return found
 
@@ -191,8 +191,8 @@ def _train(
     def done() -> float:
         return max(step / config.steps, spent() / (60 * config.minutes) if config.minutes else 0.0)
 
-    while not team.agree(done() >= 1.0):
-        falling = min(1.0, (1.0 - done()) / 0.3)
+    while (at := team.agree(done())) < 1.0:
+        falling = min(1.0, (1.0 - at) / 0.3)
         step += 1
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * min(falling, step / 10)

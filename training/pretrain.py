@@ -285,9 +285,10 @@ def fit_unet(
         by_time = spent() / (60 * config.minutes) if config.minutes else 0.0
         return max(step / config.steps, by_time)
 
-    while not team.agree(done() >= 1.0):
+    while team.agree(done()) < 1.0:
         step += 1
-        _set_lr(optimizer, config.lr, done(), step, config.warmup, config.cooldown)
+        # Clocks differ: by rates of their own the workers' weights would drift apart.
+        _set_lr(optimizer, config.lr, team.agree(done()), step, config.warmup, config.cooldown)
         loss = _unet_loss(model, config, examples, latents, step, team)
         _update(loss, optimizer, parameters, team)
         ema.update()

@@ -63,13 +63,13 @@ class Team:
             here = (mean / self.size).view_as(parameter).to(parameter.device)
             parameter.grad = here if anyone else None
 
-    def agree(self, said: bool) -> bool:
-        """What the leader says. Every worker has to ask as often as the others."""
+    def agree(self, said: float) -> float:
+        """What the leader says, a number or yes or no. Every worker has to ask as often as the others."""
         if self.size == 1:
             return said
-        answer = torch.tensor([float(said)], device=_meeting())
+        answer = torch.tensor([float(said)], dtype=torch.float64, device=_meeting())
         distributed.broadcast(answer, 0)
-        return bool(answer.item())
+        return float(answer.item())
 
 
 def _meeting() -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -119,25 +122,39 @@ def asked(kind: str, world: Path, folder: Path) -> dict[str, Any]:
 _average = Team.average
 
 
-def learn(team: Team, kind: str, settings: dict[str, Any], folder: Path) -> tuple[dict, list, list]:
-    """The figures of the loop, and the gradients of every step before and after the workers have met."""
-    own: list[float] = []
-    shared: list[float] = []
-    average = _average
+class Learned(NamedTuple):
+    """The figures of a loop; at every step how large this worker's own gradient was, and the weights."""
+
+    figures: dict[str, float]
+    gradients: list[float]
+    weights: list[float]
+
+
+def learn(
+    team: Team, kind: str, settings: dict[str, Any], folder: Path, clocks: tuple[float, float] | None = None
+) -> Learned:
+    """clocks: by how many seconds each worker's own clock moves on whenever it is looked at."""
+    gradients: list[float] = []
+    weights: list[float] = []
 
     def watched(team: Team, parameters: Any) -> None:
         parameters = list(parameters)
-        own.append(size_of(parameters))
-        average(team, parameters)
-        shared.append(size_of(parameters))
+        gradients.append(size_of(p.grad for p in parameters))
+        weights.append(size_of(parameters))
+        _average(team, parameters)
 
-    Team.average = watched  # type: ignore[method-assign]
     config, fit = LOOPS[kind]
-    return fit(config.model_validate(settings), Session(folder, team=team)), own, shared
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Team, "average", watched)
+        if clocks:
+            ticks = itertools.count(0.0, clocks[team.rank])
+            patch.setattr(sys.modules[fit.__module__], "time", SimpleNamespace(monotonic=ticks.__next__))
+        figures = fit(config.model_validate(settings), Session(folder, team=team))
+    return Learned(figures, gradients, weights)
 
 
-def size_of(parameters: list[torch.nn.Parameter]) -> float:
-    return float(sum(p.grad.abs().double().sum() for p in parameters if p.grad is not None))
+def size_of(tensors: Iterable[torch.Tensor | None]) -> float:
+    return float(sum(tensor.detach().abs().double().sum() for tensor in tensors if tensor is not None))
 
 
 @pytest.mark.parametrize("kind", SHARED)
@@ -145,14 +162,23 @@ def test_workers_of_every_shared_loop_learn_from_different_images_and_stay_alike
     kind: str, pair: Pair, world: Path, tmp_path: Path
 ) -> None:
     folder = rated_folder(tmp_path / "run")
-    (figures, own, shared), (nothing, others_own, others_shared) = pair(
-        learn, kind, asked(kind, world, tmp_path), folder
-    )
-    assert figures and not nothing  # the leader saves and measures
+    leader, other = pair(learn, kind, asked(kind, world, tmp_path), folder)
+    assert leader.figures and not other.figures  # the leader saves and measures
     assert (tmp_path / "out").is_dir()
-    assert len(shared) >= 2
-    assert shared == others_shared
-    assert all(ours != theirs for ours, theirs in zip(own, others_own, strict=True))
+    assert len(set(leader.weights)) >= 2
+    assert leader.weights == other.weights
+    assert all(ours != theirs for ours, theirs in zip(leader.gradients, other.gradients, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "align", "concept"])
+def test_workers_whose_clocks_differ_stop_together_and_stay_alike(
+    kind: str, pair: Pair, world: Path, tmp_path: Path
+) -> None:
+    settings = asked(kind, world, tmp_path) | {"steps": 1000, "minutes": 0.02}
+    clocks = (0.1, 0.13)
+    leader, other = pair(learn, kind, settings, rated_folder(tmp_path / "run"), clocks)
+    assert 3 <= len(leader.weights) < 50
+    assert leader.weights == other.weights
 
 
 def leave_early(team: Team, settings: dict[str, Any], folder: Path) -> str:
