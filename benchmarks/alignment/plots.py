@@ -68,7 +68,7 @@ def methods(figures: Figures) -> Picture | None:
         _line(axes, figures[REAL]["value"], "real, unseen cells")
     _line(axes, figures["starter_plausible"]["value"], "starter")
     axes.set_yticks(range(len(shown)), [name.replace("_", " ") for name in shown])
-    axes.set_xlabel("share of 512 images that the judge finds plausible, a dot for each seed (95 %)")
+    axes.set_xlabel("share of images that the judge finds plausible, a dot for each seed (95 %)")
     return picture
 
 

@@ -103,8 +103,11 @@ def test_a_head_learns_from_few_sub_labels_and_says_how_good_it_is(world: Path) 
     assert guess.accuracy < 0.8
 
 
-def test_an_aligned_generator_learns_on_from_where_it_was(world: Path, tmp_path: Path) -> None:
-    aligned = Student(world / "base", None, world / "reward", 2)
+@pytest.mark.parametrize("text_encoder", [False, True])
+def test_an_aligned_generator_learns_on_from_where_it_was(
+    world: Path, tmp_path: Path, text_encoder: bool
+) -> None:
+    aligned = Student(world / "base", None, world / "reward", 2, text_encoder=text_encoder)
     with torch.no_grad():
         for parameter in aligned.trained:
             parameter.add_(0.1)
