@@ -30,8 +30,8 @@ from rich.table import Table
 import vouch
 from benchmarks.report import Figure, Report, screen
 from training.evaluation.judge import Judge, Verdict
-from training.grids import contact_sheet
 from training.plausibility import Plausibility
+from training.pretraining.grids import contact_sheet
 from training.simulated import SimulatedPathologist
 from vouch import images as codec
 from vouch.client import Client

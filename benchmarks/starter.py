@@ -20,7 +20,7 @@ from training.attributes import Answers, recognise
 from training.data import load_examples
 from training.evaluation.intervals import rate
 from training.evaluation.judge import Judge, coverage_floor
-from training.grids import contact_sheet
+from training.pretraining.grids import contact_sheet
 from vouch.captions import caption
 from vouch.pipelines import Generator, load_generator
 

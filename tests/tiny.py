@@ -21,7 +21,7 @@ def save_generator(folder: Path, seed: int) -> Path:
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from training.tokens import train_tokenizer
+    from training.pretraining.tokens import train_tokenizer
 
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(VOCABULARY)

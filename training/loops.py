@@ -7,15 +7,25 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from training import align, attributes, concept, decoder, evaluate, pretrain, reward
+from training import attributes, evaluate
+from training.alignment.loop import AlignConfig
+from training.alignment.loop import fit as align
+from training.concepts.loop import ConceptConfig
+from training.concepts.loop import fit as teach_concept
+from training.pretraining.decoder import DecoderConfig
+from training.pretraining.decoder import fit as sharpen
+from training.pretraining.loop import PretrainConfig
+from training.pretraining.loop import fit as pretrain
+from training.reward.loop import RewardConfig
+from training.reward.loop import fit as teach_reward
 
 LOOPS: dict[str, tuple[type[BaseModel], Callable[..., dict[str, Any]]]] = {
-    "pretrain": (pretrain.PretrainConfig, pretrain.fit),
+    "pretrain": (PretrainConfig, pretrain),
     "attributes": (attributes.AttributesConfig, attributes.fit),
-    "decoder": (decoder.DecoderConfig, decoder.fit),
-    "reward": (reward.RewardConfig, reward.fit),
-    "align": (align.AlignConfig, align.fit),
-    "concept": (concept.ConceptConfig, concept.fit),
+    "decoder": (DecoderConfig, sharpen),
+    "reward": (RewardConfig, teach_reward),
+    "align": (AlignConfig, align),
+    "concept": (ConceptConfig, teach_concept),
     "evaluate": (evaluate.EvaluateConfig, evaluate.fit),
 }
 SHARED = ("pretrain", "reward", "align", "concept")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import vouch
+from training.concepts.sublabels import freeze_sub_labels
 from training.data import digest_of
 from training.inputs import freeze
-from training.sublabels import freeze_sub_labels
 from vouch import recipes
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog

@@ -22,8 +22,8 @@ from benchmarks.alignment.world import BATCH, STARTER
 from benchmarks.report import Figure, Report, arguments, screen
 from training.attributes import AttributesConfig, recognise
 from training.attributes import fit as fit_witness
-from training.concept import SUB_TYPES_FILE, ConceptConfig
-from training.concept import fit as fit_concept
+from training.concepts.loop import SUB_TYPES_FILE, ConceptConfig
+from training.concepts.loop import fit as fit_concept
 from training.data import Examples, load_examples
 from training.evaluation.diversity import relative, within_prompt
 from training.evaluation.intervals import bootstrap, rate

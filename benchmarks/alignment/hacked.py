@@ -19,13 +19,13 @@ from benchmarks.alignment.found import Eyes, Found
 from benchmarks.alignment.plan import PBC64, QUICK, Plan
 from benchmarks.alignment.world import STARTER, World, rated_rows
 from benchmarks.report import Figure, Report, arguments, screen
-from training.align import AlignConfig
-from training.align import fit as fit_align
+from training.alignment.loop import AlignConfig
+from training.alignment.loop import fit as fit_align
 from training.evaluation.evidence import Drawn, paired_changes
 from training.evaluation.gate import decide
 from training.inputs import FILE_NAME
-from training.reward import RewardConfig
-from training.reward import fit as fit_reward
+from training.reward.loop import RewardConfig
+from training.reward.loop import fit as fit_reward
 
 UNGUARDED: dict[str, Any] = {
     "anchor": 0.0, "doubt": 0.0, "diversity": 0.0, "caution": 0.0, "drift": 1e9, "patience": 10_000,

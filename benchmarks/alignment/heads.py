@@ -19,7 +19,7 @@ from torch.func import functional_call, stack_module_state
 from training.data import digest_of
 from training.objectives.plausibility import masked_cross_entropy
 from training.randomness import tensors
-from training.reward_batches import pseudo
+from training.reward.batches import pseudo
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble, Scores
 from vouch.recipes import RewardTraining

@@ -13,9 +13,9 @@ from benchmarks.alignment.found import Eyes, Found
 from benchmarks.alignment.plan import DEFAULT, PEER
 from benchmarks.alignment.world import KEEP, World
 from benchmarks.report import Figure, Report, screen
-from training import calibration
 from training.evaluation.evidence import paired_changes
 from training.evaluation.intervals import Estimate, bootstrap
+from training.reward import calibration
 
 COUNTED = ("train_seconds", "forward_passes", "backward_passes", "steps", "best_step", "drift")
 """Of a run's own figures, those that are told; a peer has not all of them."""

@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.serving.environments import NoEnvironment, is_made, python_of
 from benchmarks.serving.process import asked
-from training.align import AlignConfig
-from training.student import TARGETS
+from training.alignment.loop import AlignConfig
+from training.alignment.student import TARGETS
 
 ENVIRONMENTS: Mapping[str, str] = {"trl ddpo": "trl"}
 """By method. Its program is `benchmarks.alignment.peers.on_ENVIRONMENT`."""

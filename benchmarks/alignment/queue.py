@@ -35,8 +35,8 @@ from benchmarks.alignment.world import STARTER
 from benchmarks.report import Figure, Report, arguments, screen
 from services.feedback.review import POOL, RECENT
 from services.feedback.selection import choose
-from training.reward import RewardConfig
-from training.reward import fit as fit_reward
+from training.reward.loop import RewardConfig
+from training.reward.loop import fit as fit_reward
 from training.session import Session
 from vouch.networks.reward import RewardEnsemble
 from vouch.records import ImageRecord, Score

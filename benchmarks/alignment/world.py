@@ -20,18 +20,18 @@ import torch
 import vouch
 from benchmarks.alignment import peer
 from benchmarks.alignment.plan import GUIDED, JUDGED_SEED, RATED_SEED, SETTINGS, Plan
-from training.align import AlignConfig
-from training.align import fit as fit_align
+from training.alignment.guidance import guide
+from training.alignment.loop import AlignConfig
+from training.alignment.loop import fit as fit_align
+from training.alignment.student import Student
+from training.alignment.walk import Walker
 from training.evaluation.evidence import Drawn
-from training.guidance import guide
 from training.inputs import FILE_NAME
 from training.plausibility import Plausibility
-from training.reward import RewardConfig
-from training.reward import fit as fit_reward
+from training.reward.loop import RewardConfig
+from training.reward.loop import fit as fit_reward
 from training.session import Session
 from training.simulated import SimulatedPathologist
-from training.student import Student
-from training.walk import Walker
 from vouch import images as codec
 from vouch.captions import Vocabulary
 from vouch.networks.reward import RewardEnsemble

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.test_reward_training import SMALL, rated_folder
 from training.jobs import raise_reported, run_on_ray
-from training.reward import RewardConfig, fit
+from training.reward.loop import RewardConfig, fit
 from training.session import Session
 from training.worker import Work
 from vouch.errors import FailedPrecondition

@@ -15,10 +15,10 @@ import torch
 
 from tests.tiny import VOCABULARY, save_generator
 from tests.unit.test_reward_training import SMALL, rated_folder
-from training.align import METHODS, AlignConfig, fit
+from training.alignment.loop import METHODS, AlignConfig, fit
 from training.inputs import FILE_NAME
-from training.reward import RewardConfig
-from training.reward import fit as fit_reward
+from training.reward.loop import RewardConfig
+from training.reward.loop import fit as fit_reward
 from training.session import Progress, Session
 from vouch import images as codec
 from vouch.errors import Cancelled, FailedPrecondition

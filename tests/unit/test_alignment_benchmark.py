@@ -14,7 +14,7 @@ from benchmarks.alignment.figures import FRACTIONS, Gained, add_race, seconds_to
 from benchmarks.alignment.plan import PEER, SETTINGS
 from benchmarks.report import Report
 from benchmarks.serving import environments
-from training.align import AlignConfig
+from training.alignment.loop import AlignConfig
 
 
 def test_a_gain_is_reached_on_the_line_between_two_budgets() -> None:

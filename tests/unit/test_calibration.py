@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from training import calibration
-from training.reward_evidence import RewardEvidence
+from training.reward import calibration
+from training.reward.evidence import RewardEvidence
 from vouch.errors import InvalidInput
 from vouch.networks.reward import RewardEnsemble
 from vouch.scale import Calibration, Scale, read_scale

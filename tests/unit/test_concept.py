@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from tests.tiny import SIZE, VOCABULARY, save_generator, save_reward
-from training.concept import ConceptConfig, fit
-from training.concept_batches import Kept
-from training.concept_student import ConceptStudent
+from training.alignment.methods.method import Chance
+from training.alignment.student import Student
+from training.concepts.batches import Kept
+from training.concepts.loop import ConceptConfig, fit
+from training.concepts.student import ConceptStudent
+from training.concepts.sublabels import read_sub_labels
+from training.concepts.subtype import best_head, features_of, learn_head, sight_of_reward
+from training.concepts.words import NewWord
 from training.data import load_examples
-from training.methods.method import Chance
 from training.objectives.concept import concept_loss
 from training.session import Progress, Session
-from training.student import Student
-from training.sublabels import read_sub_labels
-from training.subtype import best_head, features_of, learn_head, sight_of_reward
-from training.words import NewWord
 from vouch import images as codec
 from vouch.captions import Vocabulary
 from vouch.errors import AlreadyExists, Cancelled, FailedPrecondition, InvalidInput
@@ -169,7 +169,7 @@ def test_without_data_it_keeps_what_the_generator_itself_draws(
     ]
     (tmp_path / "run").mkdir()
     pq.write_table(pa.Table.from_pylist(frozen), tmp_path / "run" / "sublabels.parquet")
-    monkeypatch.setattr("training.concept_batches.DRAWN_OF_EACH", 2)
+    monkeypatch.setattr("training.concepts.batches.DRAWN_OF_EACH", 2)
     config = ask(world, tmp_path, data=None, column=None, value=None, steps=1)
     figures = fit(config, Session(tmp_path / "run"))
     assert figures["kept_images"] == 2 * len(VOCABULARY.labels)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.calibration import expected_calibration_error
 from training.evaluation.coverage import coverage
 from training.evaluation.intervals import bootstrapped, rate
+from training.reward.calibration import expected_calibration_error
 
 
 def test_a_rate_brings_its_interval_and_of_nothing_there_is_none() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from training.concepts.sublabels import freeze_sub_labels, load_sub_labels
 from training.inputs import freeze, load_pairs, load_rated
-from training.sublabels import freeze_sub_labels, load_sub_labels
 from vouch import images as codec
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog

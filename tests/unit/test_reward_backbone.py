@@ -12,9 +12,9 @@ import torch
 
 from tests.tiny import VOCABULARY
 from tests.unit.test_reward_training import cell, rated_folder
-from training.reward import RewardConfig, fit
+from training.concepts.subtype import features_of, sight_of_reward
+from training.reward.loop import RewardConfig, fit
 from training.session import Progress, Session
-from training.subtype import features_of, sight_of_reward
 from vouch.errors import Cancelled, InvalidInput
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble

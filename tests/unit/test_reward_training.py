@@ -13,8 +13,8 @@ import torch
 
 from tests.tiny import VOCABULARY
 from training.inputs import FILE_NAME, PAIRS_NAME, load_rated
-from training.recognition import UNKNOWN, Recognisers, indices
-from training.reward import RewardConfig, fit, split
+from training.reward.loop import RewardConfig, fit, split
+from training.reward.recognition import UNKNOWN, Recognisers, indices
 from training.session import Progress, Session
 from vouch import images as codec
 from vouch.errors import Cancelled, FailedPrecondition

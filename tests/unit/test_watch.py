@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from tests.tiny import VOCABULARY, save_generator
-from training.guidance import guide
-from training.pool import Pool
+from training.alignment.guidance import guide
+from training.alignment.pool import Pool
+from training.alignment.student import Student
+from training.alignment.walk import Walker
+from training.alignment.watch import Watch
 from training.randomness import tensors
-from training.student import Student
-from training.walk import Walker
-from training.watch import Watch
 from vouch.networks.reward import RewardEnsemble
 from vouch.recipes import Alignment
 

@@ -16,7 +16,7 @@ from PIL import Image
 from training.evaluation.evidence import Drawn, Seen
 from training.evaluation.gate import Check, Gate
 from training.evaluation.intervals import Estimate
-from training.grids import contact_sheet
+from training.pretraining.grids import contact_sheet
 from vouch.atomic import write_whole
 
 SHOWN = 12

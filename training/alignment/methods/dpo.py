@@ -6,10 +6,10 @@ from collections import defaultdict
 
 import torch
 
-from training.methods.method import Chance
+from training.alignment.methods.method import Chance
+from training.alignment.pool import Pool
+from training.alignment.student import Student
 from training.objectives.dpo import dpo_loss
-from training.pool import Pool
-from training.student import Student
 from vouch.errors import FailedPrecondition
 from vouch.recipes import Alignment
 

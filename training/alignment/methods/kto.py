@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from training.methods.method import Chance
+from training.alignment.methods.method import Chance
+from training.alignment.pool import Pool
+from training.alignment.student import Student
 from training.objectives.kto import kto_loss
-from training.pool import Pool
-from training.student import Student
 from vouch.errors import FailedPrecondition
 from vouch.recipes import Alignment
 

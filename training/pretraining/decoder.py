@@ -20,7 +20,7 @@ from training import checkpoint
 from training.attributes import half_of
 from training.data import load_examples, to_unit
 from training.ema import Ema
-from training.pretrain import reconstruction_loss
+from training.pretraining.loop import reconstruction_loss
 from training.randomness import tensors
 from training.session import Session
 from vouch.networks.attributes import AttributeNet

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from training.methods.method import Chance
-from training.pool import Pool, real_pool
-from training.student import Student
+from training.alignment.methods.method import Chance
+from training.alignment.pool import Pool, real_pool
+from training.alignment.student import Student
 from vouch.errors import FailedPrecondition
 from vouch.recipes import Alignment
 

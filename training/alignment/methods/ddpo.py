@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from training.methods.method import Chance
+from training.alignment.methods.method import Chance
+from training.alignment.pool import Pool
+from training.alignment.student import Student
+from training.alignment.walk import Taken, Walker
 from training.objectives.ddpo import advantages, ddpo_loss, log_probability
-from training.pool import Pool
-from training.student import Student
-from training.walk import Taken, Walker
 from vouch.recipes import Alignment
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from training.methods.method import Chance
+from training.alignment.methods.method import Chance
+from training.alignment.pool import Pool, real_pool
+from training.alignment.student import Student
 from training.objectives.reward_weighted import reward_weighted_loss
-from training.pool import Pool, real_pool
-from training.student import Student
 from vouch.recipes import Alignment
 
 

@@ -12,9 +12,9 @@ import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
-from training.encoder import Encoder
+from training.alignment.encoder import Encoder
+from training.alignment.passes import Passes
 from training.objectives import denoising
-from training.passes import Passes
 from training.placing import place
 from vouch.errors import InvalidInput
 from vouch.networks.backbone import to_input

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
+from training.alignment.student import Student
+from training.alignment.walk import Steer
 from training.objectives.reward_gradient import reward_loss
-from training.student import Student
-from training.walk import Steer
 
 
 def guide(student: Student, prompts: Sequence[str], strength: float, caution: float) -> Steer:

@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 
 from training import checkpoint
-from training.concept_batches import Kept, Side, SubTyped, draw_kept, known, real_kept
-from training.concept_student import ConceptStudent
+from training.alignment.methods.method import Chance
+from training.concepts.batches import Kept, Side, SubTyped, draw_kept, known, real_kept
+from training.concepts.student import ConceptStudent
+from training.concepts.sublabels import SubLabelled, check_enough, joined, load_sub_labels, read_sub_labels
+from training.concepts.subtype import Sight, best_head, features_of, sight, sight_of_reward
 from training.data import Examples, load_examples
-from training.methods.method import Chance
 from training.session import Session
-from training.sublabels import SubLabelled, check_enough, joined, load_sub_labels, read_sub_labels
-from training.subtype import Sight, best_head, features_of, sight, sight_of_reward
 from training.team import Team
 from vouch.captions import Vocabulary
 from vouch.errors import FailedPrecondition

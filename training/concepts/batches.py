@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from training.alignment.methods.method import Chance
 from training.data import Examples, dihedral, random_caption
-from training.methods.method import Chance
 from training.session import Session
 from vouch.captions import Vocabulary
 from vouch.pipelines import Generator

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import torch
 
-from training.methods.guarded import GuardedReward
-from training.methods.method import Chance
+from training.alignment.methods.guarded import GuardedReward
+from training.alignment.methods.method import Chance
+from training.alignment.pool import Pool
+from training.alignment.student import Noised, Student
 from training.objectives.reward_gradient import ddim_step
-from training.pool import Pool
-from training.student import Noised, Student
 from vouch.recipes import Alignment
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from training.concept_batches import Told
-from training.methods.method import Chance
+from training.alignment.methods.method import Chance
+from training.alignment.student import ADAPTER, Noised, Student
+from training.concepts.batches import Told
+from training.concepts.words import NewWord
 from training.objectives import denoising
 from training.objectives.concept import concept_loss
-from training.student import ADAPTER, Noised, Student
-from training.words import NewWord
 
 
 class ConceptStudent(Student):

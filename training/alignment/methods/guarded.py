@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
+from training.alignment.methods.method import Chance
+from training.alignment.student import Noised, Student
 from training.data import dihedral
-from training.methods.method import Chance
 from training.objectives.guards import anchor_loss, narrowing
 from training.objectives.reward_gradient import reward_loss
-from training.student import Noised, Student
 from vouch.recipes import Alignment
 
 

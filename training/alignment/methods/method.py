@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from training.pool import Pool
+from training.alignment.pool import Pool
 from training.randomness import numbers, tensors
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from training import checkpoint
+from training.alignment.pool import Pool
+from training.alignment.student import Student
+from training.alignment.walk import Walker
 from training.evaluation.pixels import STATISTICS, statistics
-from training.pool import Pool
 from training.randomness import tensors
-from training.student import Student
-from training.walk import Walker
 from vouch.recipes import Alignment
 
 SLACK = 1e-4  # smaller gains of the validation reward are none

@@ -15,7 +15,7 @@ from training.attributes import augment
 from training.data import Examples, random_caption
 from training.inputs import Pairs, Rated
 from training.randomness import numbers, tensors
-from training.recognition import LABEL, Facts, indices
+from training.reward.recognition import LABEL, Facts, indices
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble
 

@@ -20,13 +20,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from training import checkpoint
 from training.data import Examples, dihedral, load_examples, random_caption, to_unit
 from training.ema import Ema
-from training.grids import contact_sheet
 from training.objectives import denoising
 from training.placing import device_of, place
+from training.pretraining.grids import contact_sheet
+from training.pretraining.tokens import train_tokenizer
 from training.randomness import numbers, tensors
 from training.session import Session
 from training.team import Team
-from training.tokens import train_tokenizer
 from vouch.captions import caption
 from vouch.pipelines import DEFAULTS_FILE
 from vouch.recipes import Pretraining

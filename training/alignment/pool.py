@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
+from training.alignment.student import Student
 from training.attributes import half_of
 from training.data import load_examples, random_caption, to_unit
 from training.inputs import Rated
 from training.objectives.reward_gradient import conservative
 from training.randomness import numbers
-from training.student import Student
 from vouch.recipes import Alignment
 
 REAL_IMAGES = 2048

@@ -1,6 +1,6 @@
 """Alignment: a LoRA that draws what the experts find plausible, without forgetting what its parent knew.
 
-One loop for all methods: each makes one step's loss (`training/methods`), and all are watched alike.
+One loop for all methods: each makes one step's loss (`training/alignment/methods`), and all are watched alike.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from pathlib import Path
 import torch
 
 from training import checkpoint
+from training.alignment.methods.ddpo import Ddpo
+from training.alignment.methods.dpo import Dpo
+from training.alignment.methods.draft import Draft
+from training.alignment.methods.kto import Kto
+from training.alignment.methods.method import Chance, Method
+from training.alignment.methods.nft import Nft
+from training.alignment.methods.real import Real
+from training.alignment.methods.reward_gradient import RewardGradient
+from training.alignment.methods.reward_weighted import RewardWeighted
+from training.alignment.pool import Pool, rated_pool
+from training.alignment.student import Student
+from training.alignment.watch import Watch
 from training.inputs import load_rated
-from training.methods.ddpo import Ddpo
-from training.methods.dpo import Dpo
-from training.methods.draft import Draft
-from training.methods.kto import Kto
-from training.methods.method import Chance, Method
-from training.methods.nft import Nft
-from training.methods.real import Real
-from training.methods.reward_gradient import RewardGradient
-from training.methods.reward_weighted import RewardWeighted
-from training.pool import Pool, rated_pool
 from training.session import Session
-from training.student import Student
 from training.team import Team
-from training.watch import Watch
 from vouch.errors import FailedPrecondition
 from vouch.recipes import Alignment
 

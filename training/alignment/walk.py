@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from training.student import Student
+from training.alignment.student import Student
 from vouch.sampling import Rows, Trajectory, advance, clean_of, trajectory, with_sampler
 
 Steer = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from training.methods.guarded import GuardedReward
-from training.methods.method import Chance
-from training.pool import Pool
-from training.student import Student
-from training.walk import Walker
+from training.alignment.methods.guarded import GuardedReward
+from training.alignment.methods.method import Chance
+from training.alignment.pool import Pool
+from training.alignment.student import Student
+from training.alignment.walk import Walker
 from vouch.recipes import Alignment
 
 

@@ -17,7 +17,6 @@ import torch
 
 from training import checkpoint
 from training.attributes import half_of
-from training.calibration import fit_calibration
 from training.data import Examples, load_examples
 from training.ema import Ema
 from training.inputs import Rated, frozen_kinds, load_pairs, load_rated
@@ -25,8 +24,7 @@ from training.objectives.comparison import bradley_terry
 from training.objectives.plausibility import masked_cross_entropy
 from training.placing import place
 from training.randomness import numbers
-from training.recognition import Recognisers
-from training.reward_batches import (
+from training.reward.batches import (
     Augmented,
     Batches,
     Comparison,
@@ -37,7 +35,9 @@ from training.reward_batches import (
     Rows,
     SwappedRows,
 )
-from training.reward_evidence import RewardEvidence
+from training.reward.calibration import fit_calibration
+from training.reward.evidence import RewardEvidence
+from training.reward.recognition import Recognisers
 from training.session import Session
 from vouch.captions import Vocabulary
 from vouch.errors import FailedPrecondition

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from jinja2 import Environment, select_autoescape
 
-from training import calibration
-from training.calibration import Bin
 from training.evaluation.intervals import Estimate
+from training.reward import calibration
+from training.reward.calibration import Bin
 from vouch.atomic import write_whole
 from vouch.scale import Scale
 

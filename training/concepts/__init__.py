@@ -1,0 +1,1 @@
+"""New clinical concepts: sub-labels, the head that learns from them, the word, and the generator that learns both."""

@@ -1,0 +1,1 @@
+"""A miniature Stable Diffusion from nothing but a labelled image set."""
