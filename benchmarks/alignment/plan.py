@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vouch.recipes import DEFAULT_METHOD
+
 PBC64 = Path("../shared/data/pbc64")
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "reward_gradient": {},
     "reward_weighted": {"lr": 4e-4, "beta": 0.3, "caution": 0.0},
     "real": {"lr": 4e-4, "watch_every": 0},  # what was chosen by the reward would not be without feedback
-    "draft": {"sample_steps": 6, "gradient_steps": 2, "batch": 12},
-    "draft lv": {"sample_steps": 6, "views": 2, "batch": 12},
+    "draft": {},
+    "draft lv": {"views": 2},
     "nft": {"strength": 0.5, "anchor": 0.0},
     "kto": {"divergence": 500.0},
     "dpo": {"divergence": 500.0},
@@ -34,7 +36,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 its own DDPOConfig."""
 GUIDED = {"strength": 20.0, "caution": 1.0}
 """Of ensemble guidance."""
-DEFAULT = "reward_gradient"
+DEFAULT = DEFAULT_METHOD
 PEER = "trl ddpo"
 """Trained by the trainer that users know, in an environment of its own."""
 

@@ -41,19 +41,19 @@ def told(runs: dict[str, Runs], base: Any, real: float | None) -> dict[str, floa
 
 
 def test_gains_are_counted_beside_the_starters_images_and_in_the_mean_of_the_seeds() -> None:
-    runs = {"reward_gradient": Runs([judged(0.8), judged(0.9)]), "reward_weighted": Runs([judged(0.7)])}
+    runs = {"draft": Runs([judged(0.8), judged(0.9)]), "reward_weighted": Runs([judged(0.7)])}
     figures = told(runs, judged(0.6), real=0.9)
     assert figures["gap_closed"] == pytest.approx((0.85 - 0.6) / (0.9 - 0.6))
     assert figures["over_rwr_points"] == pytest.approx(15.0)
 
 
 def test_a_gain_that_only_the_rater_sees_is_a_disagreement() -> None:
-    runs = {"reward_gradient": Runs([judged(0.7, by_rater=0.8)])}
+    runs = {"draft": Runs([judged(0.7, by_rater=0.8)])}
     assert told(runs, judged(0.6), real=0.9)["rater_judge_disagreement_points"] == pytest.approx(10.0)
 
 
 def test_without_real_images_nothing_is_said_of_the_gap_to_them() -> None:
-    assert "gap_closed" not in told({"reward_gradient": Runs([judged(0.7)])}, judged(0.6), real=None)
+    assert "gap_closed" not in told({"draft": Runs([judged(0.7)])}, judged(0.6), real=None)
 
 
 def test_without_the_default_method_nothing_is_asked() -> None:

@@ -9,9 +9,19 @@ from vouch.errors import InvalidInput
 
 
 def test_settings_are_told_apart_from_what_they_are_applied_to():
-    asked, recipe = recipes.parse("align", {"kinds": ["simulated"], "reward": "reward-1", "steps": 7})
-    assert (asked.kinds, asked.reward) == (("simulated",), "reward-1")
-    assert recipe.model_dump(exclude_unset=True) == {"steps": 7}
+    asked, recipe = recipes.parse("reward", {"kinds": ["simulated"], "parent": "reward-1", "seed": 7})
+    assert (asked.kinds, asked.parent) == (("simulated",), "reward-1")
+    assert recipe.model_dump(exclude_unset=True) == {"seed": 7}
+
+
+def test_a_method_that_is_best_with_other_settings_has_them_unless_told_otherwise():
+    def told(settings):
+        recipe = recipes.parse("align", settings)[1]
+        return recipe.method, recipe.batch, recipe.sample_steps, recipe.gradient_steps
+
+    assert told({}) == ("draft", 12, 6, 2)
+    assert told({"method": "draft", "batch": 5}) == ("draft", 5, 6, 2)
+    assert told({"method": "reward_gradient"}) == ("reward_gradient", 24, 10, 1)
 
 
 @pytest.mark.parametrize(
