@@ -130,10 +130,11 @@ def tell_the_story(client: Client, arguments: argparse.Namespace, began: float) 
     say("3. The reward model learns from the ratings.")
     reward = train(client, "reward", {"kinds": ["simulated"], "steps": 160})
     say(
-        "4. The generator is aligned: by the reward's gradient, and by reward weighting (paper 1) for comparison."
+        "4. The generator is aligned: by the reward's gradient through the sampler's last steps, and by reward weighting "
+        "(paper 1) for comparison."
     )
     learned = {"kinds": ["simulated"], "reward": reward, "minutes": 4}
-    aligned = train(client, "align", {**learned, "method": "reward_gradient", "steps": 60})
+    aligned = train(client, "align", {**learned, "steps": 60})
     weighted = train(client, "align", {**learned, "method": "reward_weighted", "steps": 180})  # in equal time
     say("5. Both new versions are swapped into serving while requests come in.")
     traffic = Traffic()
