@@ -130,8 +130,8 @@ def tell_the_story(client: Client, arguments: argparse.Namespace, began: float) 
     say("3. The reward model learns from the ratings.")
     reward = train(client, "reward", {"kinds": ["simulated"], "steps": 160})
     say(
-        "4. The generator is aligned: by the reward's gradient through the sampler's last steps, and by reward weighting "
-        "(paper 1) for comparison."
+        "4. The generator is aligned: by the reward's gradient through the sampler's last steps, and by reward "
+        "weighting (paper 1) for comparison."
     )
     learned = {"kinds": ["simulated"], "reward": reward, "minutes": 4}
     aligned = train(client, "align", {**learned, "steps": 60})
