@@ -32,6 +32,8 @@ def test_a_method_that_is_best_with_other_settings_has_them_unless_told_otherwis
         ("reward", {"steps": 0}, "Setting steps: .*greater than or equal to 1"),
         ("reward", {"kinds": ["alien"]}, "Setting kinds.0"),
         ("pretrain", {"steps": 5}, "Setting data: Field required"),
+        ("align", {"method": "magic"}, "Setting method: Input should be 'reward_gradient', "),
+        ("align", {"method": ["draft"]}, "Setting method: Input should be 'reward_gradient', "),
     ],
 )
 def test_an_impossible_setting_is_named_with_those_there_are(kind, settings, says):
