@@ -21,6 +21,7 @@ import pytest
 import vouch
 from services.ports import free_range
 from tests.tiny import save_generator, save_reward
+from vouch import images
 from vouch.catalog import Catalog
 from vouch.client import Client
 from vouch.records import Version
@@ -71,6 +72,14 @@ def first_line(process: subprocess.Popen[str], timeout_s: float) -> str:
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         return process.stdout.readline() if selector.select(timeout_s) else ""
+
+
+def apart(one: bytes, other: bytes) -> int:
+    """How many levels of 255 the most different pixels of two images are apart.
+
+    One is none: what is drawn together is rounded differently from what is drawn alone, by some processors.
+    """
+    return int(abs(images.decode(one).astype(int) - images.decode(other).astype(int)).max())
 
 
 def until(what: Callable[[], bool], seconds: float = 60.0) -> None:
