@@ -215,7 +215,9 @@ class ConceptLearning(Recipe):
     cleanest: int = Field(250, ge=0, lt=1000, description="cleanest timestep at which the concept is learned")
     rank: int = Field(16, ge=1, description="rank of the LoRA that is merged in the end")
     steps: int = Field(300, ge=1, description="steps")
-    minutes: float | None = Field(None, gt=0, description="time budget over all attempts")
+    minutes: float | None = Field(
+        None, gt=0, description="time budget of learning from images, over all attempts"
+    )
     batch: int = Field(24, ge=2, description="images a step")
     lr: float = Field(1e-3, ge=0, description="learning rate of the U-Net")
     word_lr: float = Field(5e-3, ge=0, description="learning rate of the new word")
@@ -223,6 +225,30 @@ class ConceptLearning(Recipe):
         0.2, ge=0, lt=1, description="share of a batch that keeps the other concepts as they were"
     )
     prior: float = Field(1.0, ge=0, description="weight of keeping the other concepts")
+    practice_steps: int = Field(
+        250,
+        ge=0,
+        description="steps of practice, in which it draws the concept and follows its tutors; 0: none",
+    )
+    practice_minutes: float | None = Field(None, gt=0, description="time budget of practice")
+    practice_lr: float = Field(4e-4, ge=0, description="learning rate of practice")
+    practice_anchor: float = Field(
+        2.0, ge=0, description="weight of the distance to what it drew before practice"
+    )
+    practice_gradient_steps: int = Field(
+        2, ge=1, description="of the six denoising steps of practice, the last ones that the gradient passes"
+    )
+    practice_drift: float = Field(
+        1.0,
+        gt=0,
+        description="standard deviations that brightness, contrast or colour may move in practice",
+    )
+    tutor_steps: int = Field(
+        300, ge=1, description="steps of each tutor, which tells the concept from its class"
+    )
+    emphasis: float = Field(
+        3.0, gt=0, description="how much more it counts to be the concept than a plausible one of its class"
+    )
     checkpoint_every: int = Field(20, ge=1)
 
 

@@ -71,7 +71,9 @@ def measured(part: str, work: Path, plan: Plan, real: Path | None) -> Report:
         hacked.measure(report, hacked.Hacked(work / part, hacked.PLAN, real))
     elif part == "concept":
         assert real is not None
-        for name, figure in concept.measured(work / part, concept.SECONDS, 0, real).items():
+        for name, figure in concept.measured(
+            work / part, (concept.SECONDS, concept.PRACTICE), 0, real
+        ).items():
             report.add(name, figure)
     else:
         assert real is not None

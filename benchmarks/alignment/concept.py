@@ -1,6 +1,6 @@
 """A new clinical concept from 200 sub-labels: is it drawn when it is asked for, and is anything else forgotten?
 
-    python -m benchmarks.alignment.concept --json FILE [--work FOLDER] [--seconds N] [--seed N]
+    python -m benchmarks.alignment.concept --json FILE [--work FOLDER] [--seconds N] [--practice N] [--seed N]
 
 The concept is the band neutrophil of pbc64, a sub-type that no label or caption of the generator tells. Two judge: the
 project's judge says whether a neutrophil is seen, a witness says which. The witness learned from every sub-label of the
@@ -37,8 +37,10 @@ CONCEPT, KIND_OF, COLUMN, VALUE, OTHER = "band neutrophil", "neutrophil", "subty
 SAME_BY_WORDS = "neutrophil, nucleus shape unsegmented-band"
 """What the generator could be asked for before: the same thing in the words of other annotators."""
 SUB_LABELS, IMAGES, BASELINE, PER_CLASS = 200, 256, 128, 64
-SECONDS = 600.0
+SECONDS, PRACTICE = 600.0, 780.0
 FIRST_SEED = 70_000_000
+ENOUGH = 100_000
+"""Steps that no budget of seconds reaches."""
 DRAWING = {"steps": 12, "guidance": 2.0}
 
 
@@ -46,21 +48,22 @@ def main() -> None:
     parser = arguments("benchmarks.alignment.concept", __doc__ or "")
     parser.add_argument("--work", type=Path, help="keep what is drawn and trained here, and go on from it")
     parser.add_argument("--data", type=Path, default=PBC64, help="folder of pbc64")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of training")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of learning from images")
+    parser.add_argument("--practice", type=float, default=PRACTICE, help="seconds of practice; 0: none")
     parser.add_argument("--seed", type=int, default=0)
     told = parser.parse_args()
     report = Report("concept")
     with tempfile.TemporaryDirectory() as scratch:
-        figures = measured(told.work or Path(scratch), told.seconds, told.seed, told.data)
+        figures = measured(told.work or Path(scratch), (told.seconds, told.practice), told.seed, told.data)
     for name, figure in figures.items():
         report.add(name, figure)
     report.finish(told.json, console=screen())
 
 
-def measured(folder: Path, seconds: float, seed: int, real: Path) -> dict[str, Figure]:
-    """Teaches the concept in `seconds` and measures. folder: keeps everything, so that a second call goes on; real: the
-    folder of pbc64."""
-    out = folder / f"concept-{seconds:g}s-{seed}"
+def measured(folder: Path, seconds: tuple[float, float], seed: int, real: Path) -> dict[str, Figure]:
+    """Teaches the concept in `seconds`, of learning from images and of practice, and measures. folder: keeps
+    everything, so that a second call goes on; real: the folder of pbc64."""
+    out = folder / "concept-{:g}s-{:g}s-{}".format(*seconds, seed)
     taught = teach(out, seconds, seed, real)
     jury = Jury(witness(folder / "witness", real))
     before, after = load_generator(STARTER / "generator"), load_generator(out / "generator")
@@ -78,13 +81,15 @@ def measured(folder: Path, seconds: float, seed: int, real: Path) -> dict[str, F
 # --- what is taught ------------------------------------------------------------------------------------------
 
 
-def teach(out: Path, seconds: float, seed: int, real: Path) -> dict[str, float]:
+def teach(out: Path, seconds: tuple[float, float], seed: int, real: Path) -> dict[str, float]:
     """The generator that learned the concept, in `out`, and the figures of its training."""
     config = ConceptConfig(
         out=out / "generator", base=STARTER / "generator", reward=STARTER / "reward",
         rater=STARTER / "rater", concept=CONCEPT,
         kind_of=KIND_OF, data=real / "train.parquet", column=COLUMN, value=VALUE, others=(OTHER,),
-        most=SUB_LABELS, steps=100_000, minutes=seconds / 60, seed=seed, threads=torch.get_num_threads(),
+        most=SUB_LABELS, steps=ENOUGH, minutes=seconds[0] / 60, seed=seed,
+        practice_steps=ENOUGH if seconds[1] else 0, practice_minutes=seconds[1] / 60 or None,
+        threads=torch.get_num_threads(),
     )  # fmt: skip
     if not (out / "figures.json").is_file():
         found = fit_concept(config, Session(out / "run"))
@@ -213,6 +218,17 @@ def _head(taught: dict[str, float], out: Path, real: Path) -> dict[str, Figure]:
         "pseudo_labelled": Figure(float(len(told)), "images"),
         "pseudo_labelled_right": _share(right),
         "train_seconds": Figure(taught["train_seconds"], "s"),
+        **_practised(taught),
+    }
+
+
+def _practised(taught: dict[str, float]) -> dict[str, Figure]:
+    """What practice did by the tutor and the member of the reward that validate; the judges are asked above."""
+    units = {"practice_seconds": "s", "practice_steps": "steps", "practice_best_step": "steps"}
+    return {
+        name: Figure(value, units.get(name, "deviations" if name.endswith("drift") else "share"))
+        for name, value in taught.items()
+        if name.startswith("practice_")
     }
 
 

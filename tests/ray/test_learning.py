@@ -67,7 +67,8 @@ def test_a_concept_is_learned_from_sub_labels_and_drawn_on_request(client, rated
     )
     assert answer.recorded == len(images)
     asked = {"concept": "pale neutrophil", "kind_of": "neutrophil"}
-    taught = finished(client, "concept", {**SMALL, **asked, "steps": 1, "rank": 2})
+    short = {"steps": 1, "rank": 2, "tutor_steps": 10, "practice_steps": 2}
+    taught = finished(client, "concept", {**SMALL, **asked, **short})
     version = client.get_version(taught.version)
     assert version.format == "diffusers"
     assert len(version.lineage.rating_ids) == len(images)

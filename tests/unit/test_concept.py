@@ -18,9 +18,10 @@ from training.concepts.loop import ConceptConfig, fit
 from training.concepts.student import ConceptStudent
 from training.concepts.sublabels import read_sub_labels
 from training.concepts.subtype import best_head, features_of, learn_head, sight_of_reward
+from training.concepts.tutors import Tutors, eyes, learn_tutors
 from training.concepts.words import NewWord
-from training.data import load_examples
-from training.objectives.concept import concept_loss
+from training.data import load_examples, to_unit
+from training.objectives.concept import both, concept_loss
 from training.session import Progress, Session
 from vouch import images as codec
 from vouch.captions import Vocabulary
@@ -57,7 +58,7 @@ def ask(world: Path, folder: Path, **settings: object) -> ConceptConfig:
     values: dict[str, object] = {
         "concept": "bright neutrophil", "kind_of": "neutrophil", "data": world / "cells.parquet",
         "column": "subtype", "value": "bright", "steps": 4, "batch": 6, "least": 4, "threads": 1, "rank": 2,
-        "lr": 1e-2,
+        "lr": 1e-2, "practice_steps": 0, "tutor_steps": 10,
     }  # fmt: skip
     return ConceptConfig(
         out=folder / "version", base=world / "base", reward=world / "reward", **{**values, **settings}
@@ -188,6 +189,60 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_generator(world: Path, tmp_p
     for part in ("unet/diffusion_pytorch_model", "text_encoder/model"):
         weights = [(config.out / f"{part}.safetensors").read_bytes() for config in (whole, broken)]
         assert weights[0] == weights[1]
+
+
+def test_practice_follows_its_tutors_and_is_left_as_it_was_best(world: Path, tmp_path: Path) -> None:
+    config = ask(world, tmp_path, practice_steps=3, practice_gradient_steps=1)
+    unpractised = ask(world, tmp_path / "before")
+    figures = fit(config, Session(tmp_path / "run"))
+    fit(unpractised, Session(tmp_path / "before" / "run"))
+    assert figures["practice_steps"] == 3
+    assert figures["practice_validation_reward"] >= figures["practice_validation_reward_before"]
+    after, before = (
+        load_generator(one.out).generate(["bright neutrophil"], [0], 2, 2.0) for one in (config, unpractised)
+    )
+    assert after.shape == before.shape
+    assert (figures["practice_best_step"] > 0) == bool((after != before).any())
+
+
+def test_a_practice_that_was_stopped_goes_on_to_the_same_generator(world: Path, tmp_path: Path) -> None:
+    def stop_in_practice(progress: Progress) -> bool:
+        return not (progress.message == "draft" and progress.step == 3)
+
+    asked = {"practice_steps": 4, "practice_gradient_steps": 1, "checkpoint_every": 2, "steps": 3}
+    whole, broken = (ask(world, tmp_path / name, **asked) for name in ("whole", "broken"))
+    fit(whole, Session(tmp_path / "whole" / "run", every_s=0))
+    with pytest.raises(Cancelled):
+        fit(broken, Session(tmp_path / "broken" / "run", stop_in_practice, every_s=0))
+    fit(broken, Session(tmp_path / "broken" / "run", every_s=0))
+    weights = [
+        (config.out / "unet/diffusion_pytorch_model.safetensors").read_bytes() for config in (whole, broken)
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_tutors_learn_the_concept_and_the_last_of_three_teaches_nothing(world: Path) -> None:
+    found = read_sub_labels(load_examples(world / "cells.parquet"), "neutrophil", "subtype", "bright")
+    seeing = eyes(RewardEnsemble.load(world / "reward"), None)
+    told = list(learn_tutors(seeing, found, 60, True, 0))
+    tutors, images = Tutors(told), to_unit(found.images)
+    assert tutors.verdicts(images).shape == (2, len(found))
+    assert ((tutors.examined(images) > 0.5) == (found.said > 0.5)).float().mean() > 0.9
+    assert torch.equal(tutors.examined(images), told[-1](images).sigmoid())
+    again = list(learn_tutors(seeing, found, 60, True, 0))
+    assert torch.equal(again[0](images), told[0](images))
+
+
+def test_a_drawing_is_worth_as_much_as_it_is_plausible_and_the_concept() -> None:
+    half = torch.zeros(1)
+    assert float(both(half, half, 1.0).sigmoid()) == pytest.approx(0.25)
+    assert float(both(half, half, 3.0).sigmoid()) == pytest.approx(0.0625)
+    sure = torch.full((1,), 60.0, requires_grad=True)
+    worth = both(sure, sure, 3.0)
+    worth.backward()
+    assert float(worth.detach()) > 10
+    assert sure.grad is not None
+    assert bool(sure.grad.isfinite().all())
 
 
 @pytest.mark.parametrize(

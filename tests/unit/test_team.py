@@ -114,6 +114,7 @@ def asked(kind: str, world: Path, folder: Path) -> dict[str, Any]:
         "align": {**trained, "batch": 4, "watch_every": 1, "watched": 2, "sample_steps": 2},
         "concept": {
             **trained, "concept": "bright cell", "kind_of": VOCABULARY.labels[0], "data": cells, "column": "subtype",
+            "practice_steps": 2, "practice_gradient_steps": 1, "tutor_steps": 10,
             "value": "bright", "batch": 6, "least": 2,
         },
     }[kind]  # fmt: skip

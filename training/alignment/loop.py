@@ -73,7 +73,7 @@ def fit(config: AlignConfig, session: Session) -> dict[str, float]:
     pool = rated_pool(student, rated, config.caution)
     own = config.model_copy(update={"batch": session.team.share(config.batch)})
     method, watch = METHODS[config.method](student, pool, own), Watch(student, pool, config)
-    steps, seconds, last = _train(student, method, watch, config, session)
+    steps, seconds, last = train(student, method, watch, config, session)
     if not session.team.leads:
         return {}
     watch.restore()
@@ -92,10 +92,10 @@ def fit(config: AlignConfig, session: Session) -> dict[str, float]:
     return figures
 
 
-def _train(
+def train(
     student: Student, method: Method, watch: Watch, config: AlignConfig, session: Session
 ) -> tuple[int, float, float]:
-    """Steps and seconds over all attempts, and the last loss."""
+    """Trains the student by any method, watched; steps and seconds over all attempts, and the last loss."""
     optimizer = torch.optim.AdamW(student.trained, lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0)
     step, seconds = _resume(student, optimizer, watch, session.folder / "lora")
     team = session.team

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from training.alignment.encoder import Encoder
 from training.alignment.passes import Passes
@@ -171,6 +173,26 @@ class Student:
         parts = {"unet": self.unet, "text_encoder": self.pipe.text_encoder}
         layers = {f"{name}_lora_layers": _layers(part) for name, part in parts.items() if _lora_of(part)}
         type(self.pipe).save_lora_weights(str(out), weight_name=LORA_FILE, **layers)
+
+    def merge(self, out: Path) -> None:
+        """Writes the whole generator with the LoRA in its weights, as a diffusers folder, VAE and U-Net in half
+        precision. It trains no more."""
+        self.pipe.to("cpu")
+        self.pipe.fuse_lora(adapter_names=[ADAPTER])
+        self.pipe.unload_lora_weights()
+        # The text encoder stays in single precision: transformers loads what is stored, diffusers float32.
+        self.pipe.vae.to(torch.float16)
+        self.pipe.unet.to(torch.float16)
+        self.pipe.save_pretrained(str(out), safe_serialization=True)
+        _write(self.pipe.text_encoder, out / "text_encoder")
+
+
+def _write(text_encoder: Any, folder: Path) -> None:
+    """Of several workers transformers lets the first alone write a model, and each needs its own."""
+    path = folder / SAFE_WEIGHTS_NAME
+    if not path.is_file():
+        text_encoder.config.save_pretrained(folder)
+        save_file({k: v.clone() for k, v in text_encoder.state_dict().items()}, path, {"format": "pt"})
 
 
 def _lora_of(network: torch.nn.Module) -> list[torch.nn.Parameter]:

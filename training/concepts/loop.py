@@ -8,6 +8,7 @@ images, while the other concepts are held where they were.
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +18,19 @@ import torch
 from training import checkpoint
 from training.alignment.methods.method import Chance
 from training.concepts.batches import Kept, Side, SubTyped, draw_kept, known, real_kept
+from training.concepts.practice import Practising, practise, settings
 from training.concepts.student import ConceptStudent
 from training.concepts.sublabels import SubLabelled, check_enough, joined, load_sub_labels, read_sub_labels
 from training.concepts.subtype import Sight, best_head, features_of, sight, sight_of_reward
+from training.concepts.tutors import Tutors, eyes, learn_tutors
 from training.data import Examples, load_examples
+from training.placing import place
 from training.session import Session
 from training.team import Team
 from vouch.captions import Vocabulary
 from vouch.errors import FailedPrecondition
 from vouch.networks.attributes import AttributeNet
+from vouch.networks.reward import RewardEnsemble
 from vouch.pipelines import DEFAULTS_FILE, load_generator
 from vouch.recipes import ConceptLearning
 
@@ -90,10 +95,15 @@ def fit(config: ConceptConfig, session: Session) -> dict[str, float]:
     new = SubTyped(found.images, attributes, members.yes, members.no)
     kept = real_kept(data, grown) if data else _draw_kept(config, session)
     seconds, losses = _train(student, Lesson(new, kept), config, session)
-    if not session.team.leads:
-        return {}
-    _save(student, grown, config)
-    figures = {**members.figures, "kept_images": float(len(kept)), "train_seconds": seconds, **losses}
+    with tempfile.TemporaryDirectory() as scratch:
+        _save(student, grown, config, Path(scratch))
+        practised = _practise(Path(scratch), found, kept, config, session)
+        if not session.team.leads:
+            return {}
+        shutil.copytree(scratch, config.out, dirs_exist_ok=True)
+    figures = {
+        **members.figures, "kept_images": float(len(kept)), "train_seconds": seconds, **losses, **practised
+    }  # fmt: skip
     session.note("figures.json", figures)
     return figures
 
@@ -200,6 +210,8 @@ def _train(
         session.report(step, config.steps, f"learning {config.concept}", **losses)
         if team.leads and step % config.checkpoint_every == 0:
             _checkpoint(student, optimizer, session.folder / "concept", step, spent())
+    if team.leads and step % config.checkpoint_every:
+        _checkpoint(student, optimizer, session.folder / "concept", step, spent())
     session.report(config.steps, config.steps, "done", **losses)
     return spent(), losses
 
@@ -250,9 +262,26 @@ def _resume(student: ConceptStudent, optimizer: torch.optim.Optimizer, folder: P
     return step, state["seconds"]
 
 
-def _save(student: ConceptStudent, vocabulary: Vocabulary, config: ConceptConfig) -> None:
+def _practise(
+    folder: Path, found: SubLabelled, kept: Kept, config: ConceptConfig, session: Session
+) -> dict[str, float]:
+    """Betters the generator in `folder`, which has the word, by what it draws; what came of it."""
+    if not config.practice_steps:
+        return {}
+    session.report(config.steps, config.steps, "tutors learn to tell sub-types apart")
+    reward = RewardEnsemble.load(config.reward)
+    place([reward.backbone], session.device)
+    seeing = eyes(reward, AttributeNet.load(config.rater) if config.rater else None)
+    learned = learn_tutors(seeing, found, config.tutor_steps, config.symmetric, config.seed, session.device)
+    student = Practising(folder, config.reward, Tutors(list(learned)), config, session.device)
+    figures = practise(student, kept, config, settings(config, folder, config.reward, config.out), session)
+    student.merge(folder)
+    return figures
+
+
+def _save(student: ConceptStudent, vocabulary: Vocabulary, config: ConceptConfig, out: Path) -> None:
     """A whole diffusers folder: a LoRA could not carry the word, and what is learned upon it later would lose it."""
-    student.save(config.out)
-    vocabulary.save(config.out)
+    student.save(out)
+    vocabulary.save(out)
     if (defaults := config.base / DEFAULTS_FILE).is_file():
-        shutil.copyfile(defaults, config.out / DEFAULTS_FILE)
+        shutil.copyfile(defaults, out / DEFAULTS_FILE)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from training.alignment.methods.method import Chance
-from training.alignment.student import ADAPTER, Noised, Student
+from training.alignment.student import Noised, Student
 from training.concepts.batches import Told
 from training.concepts.words import NewWord
 from training.objectives import denoising
@@ -55,15 +55,9 @@ class ConceptStudent(Student):
         return self.encoder.encode(tokens) if (tokens == self.word.id).any() else super().embed(prompts)
 
     def save(self, out: Path) -> None:
-        """Writes the whole generator as a diffusers folder, VAE and U-Net in half precision."""
+        """Writes the whole generator as a diffusers folder."""
         self.word.keep()
-        self.pipe.to("cpu")
-        self.pipe.fuse_lora(adapter_names=[ADAPTER])
-        self.pipe.unload_lora_weights()
-        # The text encoder stays in single precision: transformers loads what is stored, diffusers float32.
-        self.pipe.vae.to(torch.float16)
-        self.pipe.unet.to(torch.float16)
-        self.pipe.save_pretrained(str(out), safe_serialization=True)
+        self.merge(out)
 
     def _noised(
         self, images: torch.Tensor, prompts: Sequence[str], chance: Chance, cleanest: int = 0

@@ -1,10 +1,15 @@
-"""What tells a sub-type from its class: pulled to images that are the concept, pushed from those that are not."""
+"""What tells a sub-type from its class: pulled to images that are the concept, pushed from those that are not; and
+what a drawing of it is worth."""
 
 from __future__ import annotations
 
 import torch
+from torch.nn import functional as F
 
 from training.objectives.denoising import per_sample_error
+
+SURE = 1e-6
+"""Logarithms of probabilities nearer to 0 than this have no logit."""
 
 
 def concept_loss(
@@ -25,3 +30,12 @@ def concept_loss(
     """
     side = torch.where(yes, 1.0, -1.0).view(-1, 1, 1, 1)
     return sharpness * per_sample_error(old + side * (output - old) / sharpness, wanted).mean()
+
+
+def both(plausible: torch.Tensor, concept: torch.Tensor, emphasis: float) -> torch.Tensor:
+    """logit of σ(plausible)·σ(concept)^emphasis: that an image is a good one of its class and that it is the concept.
+
+    A product, for neither makes up for the other. Logits of any shapes that broadcast.
+    """
+    log = (F.logsigmoid(plausible) + emphasis * F.logsigmoid(concept)).clamp(max=-SURE)
+    return log - torch.log(-torch.expm1(log))

@@ -1,0 +1,99 @@
+"""Practice: a generator that has a word for a concept draws it again and again, and follows what its tutors say.
+
+An alignment like any other (DRaFT, with all its guards), but for its reward: that an image is a plausible one of its
+class and that it is the concept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from training.alignment.loop import AlignConfig, train
+from training.alignment.methods.draft import Draft
+from training.alignment.methods.method import Chance
+from training.alignment.pool import Pool
+from training.alignment.student import Student
+from training.alignment.watch import Watch
+from training.concepts.batches import Kept
+from training.concepts.tutors import Tutors
+from training.objectives import denoising
+from training.objectives.concept import both
+from training.session import Session
+from vouch.recipes import ConceptLearning
+
+
+class Practising(Student):
+    """A student in `folder`, which has the word already, whose reward is of the class and of the concept."""
+
+    def __init__(
+        self, folder: Path, reward: Path, tutors: Tutors, config: ConceptLearning, device: str = "cpu"
+    ) -> None:
+        super().__init__(folder, None, reward, config.rank, device=device)
+        self._tutors, self._config = tutors, config
+
+    def verdicts(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """Of every teaching member of the reward with every teaching tutor: logits [K·T, N] of both together."""
+        plausible = super().verdicts(images, self._as_class(prompts))
+        concept = self._tutors.verdicts(images)
+        pairs = both(plausible[:, None], concept[None], self._config.emphasis)
+        return pairs.flatten(0, 1)
+
+    @torch.no_grad()
+    def examined(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """Of the member and the tutor that nothing is trained against."""
+        return super().examined(images, self._as_class(prompts)) * self._tutors.examined(images)
+
+    def _as_class(self, prompts: Sequence[str]) -> list[str]:
+        """The reward does not know the word."""
+        return [prompt.replace(self._config.concept, self._config.kind_of, 1) for prompt in prompts]
+
+
+class Practice:
+    """DRaFT upon the concept, while everything else stays what the generator said of it before."""
+
+    def __init__(self, student: Student, pool: Pool, kept: Kept, config: AlignConfig, keeping: int) -> None:
+        self._draft = Draft(student, pool, config)
+        self._student, self._kept, self._config, self._keeping = student, kept, config, keeping
+
+    def loss(self, chance: Chance) -> torch.Tensor:
+        images, prompts = self._kept.draw(self._keeping, self._config.symmetric, chance)
+        clean = self._student.encode(images)
+        noised = self._student.noised(clean, prompts, *self._student.noise(clean, chance.random))
+        moved = denoising.per_sample_error(self._student.says(noised), self._student.parent_says(noised))
+        return self._draft.loss(chance) + self._config.anchor * moved.mean()
+
+
+def practise(
+    student: Practising, kept: Kept, config: ConceptLearning, align: AlignConfig, session: Session
+) -> dict[str, float]:
+    """Trains the student's LoRA and leaves it as it was when the validation reward was best; what came of it."""
+    own = align.model_copy(update={"batch": session.team.share(align.batch)})
+    pool = _asked(config.concept, max(align.watched, 1))
+    keeping = max(1, round(own.batch * config.prior_share))
+    method, watch = Practice(student, pool, kept, own, keeping), Watch(student, pool, align)
+    steps, seconds, _ = train(student, method, watch, align, session)
+    watch.restore()
+    return {"practice_steps": float(steps), "practice_seconds": seconds} | {
+        f"practice_{name}": value for name, value in watch.figures().items()
+    }
+
+
+def settings(config: ConceptLearning, base: Path, reward: Path, out: Path) -> AlignConfig:
+    """The alignment that a practice is."""
+    told = {
+        "base": base, "reward": reward, "out": out, "method": "draft",
+        "steps": config.practice_steps, "minutes": config.practice_minutes, "lr": config.practice_lr,
+        "anchor": config.practice_anchor, "gradient_steps": config.practice_gradient_steps,
+        "drift": config.practice_drift,
+    }  # fmt: skip
+    same = ("seed", "threads", "symmetric", "rank", "checkpoint_every")
+    return AlignConfig.model_validate(told | {name: getattr(config, name) for name in same})
+
+
+def _asked(concept: str, count: int) -> Pool:
+    """The word alone, over and over: no image is needed to ask for it."""
+    nothing = torch.zeros(count)
+    return Pool(nothing, (concept,) * count, nothing, nothing)
