@@ -239,7 +239,7 @@ class ConceptLearning(Recipe):
         2, ge=1, description="of the six denoising steps of practice, the last ones that the gradient passes"
     )
     practice_drift: float = Field(
-        1.0,
+        2.5,
         gt=0,
         description="standard deviations that brightness, contrast or colour may move in practice",
     )

@@ -71,7 +71,7 @@ def practise(
 ) -> dict[str, float]:
     """Trains the student's LoRA and leaves it as it was when the validation reward was best; what came of it."""
     own = align.model_copy(update={"batch": session.team.share(align.batch)})
-    pool = _asked(config.concept, max(align.watched, 1))
+    pool = _asked(config.concept, align.watched)
     keeping = max(1, round(own.batch * config.prior_share))
     method, watch = Practice(student, pool, kept, own, keeping), Watch(student, pool, align)
     steps, seconds, _ = train(student, method, watch, align, session)

@@ -73,7 +73,7 @@ def _unsaid(client: Client, rater: str, name: str, parent: str, limit: int) -> I
     """
     vouch concept add "band neutrophil" --parent neutrophil
     vouch concept add "band neutrophil" --parent neutrophil --data train.parquet --column subtype --value BNE
-    vouch concept add "band neutrophil" --parent neutrophil --minutes 10 --detach
+    vouch concept add "band neutrophil" --parent neutrophil --minutes 10 --practice-minutes 10 --detach
     """,
     any_options=True,
     more_help=settings_help("concept"),
@@ -95,7 +95,8 @@ def add(
     """Teach the generator a sub-type of one of its classes; publishes a generator that draws it on request.
 
     It learns from what `vouch concept label` recorded, or from a column of labelled real images. The other images
-    of the class are sub-labelled by a head that learns from these. What the generator knew before is kept.
+    of the class are sub-labelled by a head that learns from these. Then it practises: it draws the sub-type and follows
+    what tutors, who learned from the same answers, say of its drawings. What it knew before is kept.
     """
     if column and data is None:
         raise InvalidInput("--column names a column of labelled images: give them with --data FILE.")
