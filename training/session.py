@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -39,6 +40,20 @@ class NoTracker:
 
     def image(self, path: Path, step: int) -> None:
         return None
+
+
+@dataclass(frozen=True)
+class Named:
+    """A tracker whose curves begin with a name, so that those of two phases of a run do not mix."""
+
+    tracker: Tracker
+    name: str
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        self.tracker.metrics({f"{self.name}_{key}": value for key, value in values.items()}, step)
+
+    def image(self, path: Path, step: int) -> None:
+        self.tracker.image(path, step)
 
 
 class Session:
@@ -83,6 +98,12 @@ class Session:
             return True
         self._told_at = now
         return self._tell(progress)
+
+    def phase(self, name: str) -> Session:
+        """The same attempt in a phase that counts its own steps: its curves carry the name."""
+        phase = copy.copy(self)
+        phase.tracker = Named(self.tracker, name)
+        return phase
 
     def note(self, name: str, value: Mapping[str, Any]) -> None:
         """Writes a JSON document into the run's folder; of several workers the leader does."""

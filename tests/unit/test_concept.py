@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,20 @@ import torch
 
 from tests.tiny import SIZE, VOCABULARY, save_generator, save_reward
 from training.alignment.methods.method import Chance
+from training.alignment.pool import Pool
 from training.alignment.student import Student
+from training.alignment.walk import Walker
 from training.concepts.batches import Kept
 from training.concepts.loop import ConceptConfig, fit
+from training.concepts.practice import Practice, Practising, settings
 from training.concepts.student import ConceptStudent
 from training.concepts.sublabels import read_sub_labels
 from training.concepts.subtype import best_head, features_of, learn_head, sight_of_reward
-from training.concepts.tutors import Tutors, eyes, learn_tutors
+from training.concepts.tutors import Tutor, Tutors, eyes, learn_tutors
 from training.concepts.words import NewWord
 from training.data import load_examples, to_unit
 from training.objectives.concept import both, concept_loss
+from training.randomness import tensors
 from training.session import Progress, Session
 from vouch import images as codec
 from vouch.captions import Vocabulary
@@ -60,9 +65,8 @@ def ask(world: Path, folder: Path, **settings: object) -> ConceptConfig:
         "column": "subtype", "value": "bright", "steps": 4, "batch": 6, "least": 4, "threads": 1, "rank": 2,
         "lr": 1e-2, "practice_steps": 0, "tutor_steps": 10,
     }  # fmt: skip
-    return ConceptConfig(
-        out=folder / "version", base=world / "base", reward=world / "reward", **{**values, **settings}
-    )  # type: ignore[arg-type]
+    values |= {"base": world / "base", "reward": world / "reward", **settings}
+    return ConceptConfig(out=folder / "version", **values)  # type: ignore[arg-type]
 
 
 def test_the_concept_can_be_asked_for_and_what_was_known_encodes_the_same(
@@ -191,23 +195,108 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_generator(world: Path, tmp_p
         assert weights[0] == weights[1]
 
 
-def test_practice_follows_its_tutors_and_is_left_as_it_was_best(world: Path, tmp_path: Path) -> None:
+def test_practice_is_left_as_it_was_best(world: Path, tmp_path: Path) -> None:
     config = ask(world, tmp_path, practice_steps=3, practice_gradient_steps=1)
     unpractised = ask(world, tmp_path / "before")
     figures = fit(config, Session(tmp_path / "run"))
     fit(unpractised, Session(tmp_path / "before" / "run"))
-    assert figures["practice_steps"] == 3
-    assert figures["practice_validation_reward"] >= figures["practice_validation_reward_before"]
+    assert (figures["practice_steps"], figures["tutor_auroc"]) == (3, 1.0)
     after, before = (
         load_generator(one.out).generate(["bright neutrophil"], [0], 2, 2.0) for one in (config, unpractised)
     )
-    assert after.shape == before.shape
     assert (figures["practice_best_step"] > 0) == bool((after != before).any())
+
+
+def test_a_step_of_practice_makes_the_same_drawing_more_of_what_the_tutors_teach(
+    world: Path, tmp_path: Path
+) -> None:
+    config = ask(world, tmp_path, practice_steps=1, practice_gradient_steps=2, tutor_steps=40)
+    fit(ask(world, tmp_path), Session(tmp_path / "run"))
+    found = read_sub_labels(load_examples(world / "cells.parquet"), "neutrophil", "subtype", "bright")
+    tutors, _ = learn_tutors(
+        eyes(RewardEnsemble.load(world / "reward"), None), found, config, Session(tmp_path / "run")
+    )
+    student = Practising(config.out, config.reward, tutors, config)
+    walker, asked = Walker(student, 3), [config.concept] * 4
+
+    def taught() -> torch.Tensor:
+        images = student.decode(walker.walk(asked, tensors("practice"), last=2).clean)
+        return student.verdicts(images, asked).mean()
+
+    before = taught()
+    before.backward()
+    with torch.no_grad():
+        for weight in student.trained:
+            if weight.grad is not None:
+                weight.add_(weight.grad, alpha=1e-3 / float(weight.grad.norm() + 1e-12))
+    assert taught().item() > before.item()
+
+
+def test_other_classes_are_held_at_the_price_asked(world: Path, tmp_path: Path) -> None:
+    fit(ask(world, tmp_path), Session(tmp_path / "run"))
+    config = ask(world, tmp_path, practice_steps=1)
+    tutors = Tutors([Tutor(eye).eval() for eye in eyes(RewardEnsemble.load(world / "reward"), None)])
+    student = Practising(config.out, config.reward, tutors, config)
+    with torch.no_grad():
+        for weight in student.trained:
+            weight.add_(0.1)
+    images = torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)
+    kept = Kept(images, ("monocyte", "monocyte"), ({}, {}))
+    align = settings(config, config.out, config.reward, config.out)
+    nothing = torch.zeros(4)
+    pool = Pool(nothing, (config.concept,) * 4, nothing, nothing)
+    losses = [
+        float(Practice(student, pool, kept, align, *held).loss(Chance.of(0, 1)).detach())
+        for held in ((0, 1.0), (2, 0.0), (2, 1.0), (2, 2.0))
+    ]
+    assert losses[1] < losses[2] < losses[3]
+    assert losses[3] - losses[1] == pytest.approx(2 * (losses[2] - losses[1]), rel=1e-3)
+
+
+def test_tutors_that_tell_no_better_than_chance_are_not_followed(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.concepts.loop.LEAST_AUROC", 1.01)
+    figures = fit(ask(world, tmp_path, practice_steps=3), Session(tmp_path / "run"))
+    assert figures["practice_steps"] == 0
+    assert load_generator(tmp_path / "version").vocabulary is not None
+
+
+def test_a_concept_may_be_a_kind_of_another(world: Path, tmp_path: Path) -> None:
+    """The reward knows neither word: practice asks it about the class that both belong to."""
+    first = ask(world, tmp_path / "first")
+    fit(first, Session(tmp_path / "first" / "run"))
+    rows = pq.read_table(world / "cells.parquet").to_pylist()
+    again = [{**row, "label": row["label"].replace("neutrophil", first.concept)} for row in rows]
+    pq.write_table(pa.Table.from_pylist(again), tmp_path / "again.parquet")
+    second = ask(
+        world, tmp_path / "second", base=first.out, concept="giant bright neutrophil", kind_of=first.concept,
+        data=tmp_path / "again.parquet", practice_steps=1, practice_gradient_steps=1,
+    )  # fmt: skip
+    figures = fit(second, Session(tmp_path / "second" / "run"))
+    assert figures["practice_steps"] == 1
+    grown = Vocabulary.load(second.out)
+    assert grown is not None
+    assert grown.concepts == {
+        "bright neutrophil": "neutrophil",
+        "giant bright neutrophil": "bright neutrophil",
+    }
+
+
+def test_practice_is_refused_before_anything_is_learned_where_the_reward_knows_no_such_class(
+    world: Path, tmp_path: Path
+) -> None:
+    vocabulary = Vocabulary(("monocyte",), {})
+    RewardEnsemble(vocabulary, (), members=1, size=SIZE, widths=(8, 8)).save(tmp_path / "reward")
+    config = ask(world, tmp_path, reward=tmp_path / "reward", practice_steps=1)
+    with pytest.raises(FailedPrecondition, match="how plausible a neutrophil is, and it knows only monocyte"):
+        fit(config, Session(tmp_path / "run"))
+    assert not (tmp_path / "run" / "concept").exists()
 
 
 def test_a_practice_that_was_stopped_goes_on_to_the_same_generator(world: Path, tmp_path: Path) -> None:
     def stop_in_practice(progress: Progress) -> bool:
-        return not (progress.message == "draft" and progress.step == 3)
+        return not (progress.message.startswith("practising") and progress.step == 3)
 
     asked = {"practice_steps": 4, "practice_gradient_steps": 1, "checkpoint_every": 2, "steps": 3}
     whole, broken = (ask(world, tmp_path / name, **asked) for name in ("whole", "broken"))
@@ -221,16 +310,35 @@ def test_a_practice_that_was_stopped_goes_on_to_the_same_generator(world: Path, 
     assert weights[0] == weights[1]
 
 
-def test_tutors_learn_the_concept_and_the_last_of_three_teaches_nothing(world: Path) -> None:
+def test_tutors_learn_the_concept_and_the_last_of_three_teaches_nothing(world: Path, tmp_path: Path) -> None:
     found = read_sub_labels(load_examples(world / "cells.parquet"), "neutrophil", "subtype", "bright")
     seeing = eyes(RewardEnsemble.load(world / "reward"), None)
-    told = list(learn_tutors(seeing, found, 60, True, 0))
-    tutors, images = Tutors(told), to_unit(found.images)
+    assert len(seeing) == 3
+    config, images = ask(world, tmp_path, tutor_steps=60), to_unit(found.images)
+    tutors, auroc = learn_tutors(seeing, found, config, Session(tmp_path / "run"))
     assert tutors.verdicts(images).shape == (2, len(found))
     assert ((tutors.examined(images) > 0.5) == (found.said > 0.5)).float().mean() > 0.9
-    assert torch.equal(tutors.examined(images), told[-1](images).sigmoid())
-    again = list(learn_tutors(seeing, found, 60, True, 0))
-    assert torch.equal(again[0](images), told[0](images))
+    assert auroc == 1.0
+
+
+def test_tutors_that_were_learned_once_are_not_learned_again(world: Path, tmp_path: Path) -> None:
+    found = read_sub_labels(load_examples(world / "cells.parquet"), "neutrophil", "subtype", "bright")
+    seeing, images = eyes(RewardEnsemble.load(world / "reward"), None)[:2], to_unit(found.images)
+    config = ask(world, tmp_path)
+    first, *_ = learn_tutors(seeing, found, config, Session(tmp_path / "run"))
+    unlike = replace(found, said=1 - found.said)
+    again, *_ = learn_tutors(seeing, unlike, config, Session(tmp_path / "run"))
+    other, *_ = learn_tutors(seeing, unlike, config, Session(tmp_path / "elsewhere"))
+    assert torch.equal(again.verdicts(images), first.verdicts(images))
+    assert not torch.equal(other.verdicts(images), first.verdicts(images))
+
+
+def test_what_is_held_out_is_of_both_sides_and_told_apart_from_the_rest(world: Path) -> None:
+    found = read_sub_labels(load_examples(world / "cells.parquet"), "neutrophil", "subtype", "bright")
+    known, held = found.apart(0.2, seed=0)
+    assert held.counts() == (4, 4)
+    assert known.counts() == (16, 16)
+    assert len(known) == len(found)
 
 
 def test_a_drawing_is_worth_as_much_as_it_is_plausible_and_the_concept() -> None:

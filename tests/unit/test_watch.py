@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from training.alignment.guidance import guide
 from training.alignment.pool import Pool
 from training.alignment.student import Student
 from training.alignment.walk import Walker
-from training.alignment.watch import Watch
+from training.alignment.watch import SLACK, Watch
 from training.randomness import tensors
 from vouch.networks.reward import RewardEnsemble
 from vouch.recipes import Alignment
@@ -82,6 +83,50 @@ def test_images_that_drift_are_never_the_best_and_end_it(student: Student, watch
     assert watch.stop and watch.best.step == 0
     watch.restore()
     assert all(torch.equal(now, was) for now, was in zip(student.trained, before, strict=True))
+
+
+def test_images_that_become_alike_are_never_the_best_and_end_it(folders: tuple[Path, Path]) -> None:
+    """Each is as good as the best one, so the reward rises."""
+
+    class Copying(Student):
+        copies = False
+
+        def decode(self, latents: torch.Tensor) -> torch.Tensor:
+            images = super().decode(latents)
+            return images[:1].expand_as(images) if self.copies else images
+
+        def examined(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+            return torch.full((len(images),), 0.5 + 0.4 * self.copies)
+
+    student = Copying(folders[0], None, folders[1], rank=2)
+    watch = Watch(student, pool(student), Alignment(watched=8, sample_steps=2, drift=99.0))
+    assert watch.look(0).variety == 1.0
+    student.copies = True
+    look = watch.look(1)
+    assert (look.reward > watch.looks[0].reward, look.variety) == (True, pytest.approx(0.0, abs=1e-3))
+    assert watch.stop and watch.best.step == 0
+
+
+def test_a_reward_that_creeps_up_is_followed_once_it_has_risen_enough(folders: tuple[Path, Path]) -> None:
+    """What is kept and what is told are of the same look, also where single looks gain next to nothing."""
+
+    class Creeping(Student):
+        level = 0.5
+
+        def examined(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+            return torch.full((len(images),), self.level, dtype=torch.float64)
+
+    student = Creeping(folders[0], None, folders[1], rank=2)
+    watch = Watch(student, pool(student), Alignment(watched=4, sample_steps=2, patience=5, drift=99.0))
+    kept = []
+    for step in range(4):
+        watch.look(step)
+        kept.append([weight.clone() for weight in student.trained])
+        move(student, 0.01)
+        student.level += 0.6 * SLACK
+    assert watch.best.step == 2
+    watch.restore()
+    assert all(torch.equal(now, was) for now, was in zip(student.trained, kept[2], strict=True))
 
 
 def test_it_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(student: Student, watch: Watch) -> None:

@@ -93,9 +93,10 @@ def fit(config: AlignConfig, session: Session) -> dict[str, float]:
 
 
 def train(
-    student: Student, method: Method, watch: Watch, config: AlignConfig, session: Session
+    student: Student, method: Method, watch: Watch, config: AlignConfig, session: Session, told: str = ""
 ) -> tuple[int, float, float]:
-    """Trains the student by any method, watched; steps and seconds over all attempts, and the last loss."""
+    """Trains the student by any method, watched; steps and seconds over all attempts, and the last loss. told: what
+    progress says of it; default: the method's name."""
     optimizer = torch.optim.AdamW(student.trained, lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0)
     step, seconds = _resume(student, optimizer, watch, session.folder / "lora")
     team = session.team
@@ -118,7 +119,7 @@ def train(
     while not over():
         step += 1
         loss = _step(student, method, optimizer, config, step, team)
-        session.report(step, config.steps, config.method.replace("_", " "), loss=loss)
+        session.report(step, config.steps, told or config.method.replace("_", " "), loss=loss)
         look()
         if team.leads and step % config.checkpoint_every == 0:
             _save(student, optimizer, watch, session.folder / "lora", step, spent())

@@ -4,7 +4,7 @@ trained against, and by statistics that no reward sees."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from training import checkpoint
 from training.alignment.pool import Pool
 from training.alignment.student import Student
 from training.alignment.walk import Walker
+from training.evaluation.diversity import within_prompt
 from training.evaluation.pixels import STATISTICS, statistics
 from training.randomness import tensors
 from vouch.recipes import Alignment
@@ -24,19 +25,22 @@ SLACK = 1e-4  # smaller gains of the validation reward are none
 @dataclass(frozen=True)
 class Look:
     """What was seen after `step` steps. reward: mean validation reward in [0, 1]. drift: of the statistic that moved
-    most, how many standard deviations of the parent's images."""
+    most, how many standard deviations of the parent's images. variety: how different the images of a class are, as a
+    share of how different the parent's are."""
 
     step: int
     reward: float
     drift: float
+    variety: float = 1.0
 
 
 class Watch:
     """Keeps the best weights, and says when to stop.
 
-    A higher reward is no proof of better images: one public run's reward rose while its images turned dark. So
-    brightness, contrast, saturation and the share of dark pixels are compared with the parent's, and a step where one
-    has gone too far does not count.
+    A higher reward is no proof of better images: one public run's reward rose while its images turned dark, and a
+    hundred copies of the best image have the best reward. So brightness, contrast, saturation, the share of dark pixels
+    and the variety within a class are compared with the parent's, drawn from the same noise, and a step where one has
+    gone too far does not count.
     """
 
     def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
@@ -45,24 +49,32 @@ class Watch:
         every = max(1, len(pool) // config.watched)
         order = sorted(range(len(pool)), key=lambda row: pool.labels[row])
         self._prompts = pool.prompts_of(order[::every][: config.watched])
+        self._labels = [pool.labels[row] for row in order[::every][: config.watched]]
         self.looks: list[Look] = []
         self._best: list[torch.Tensor] = []
         self._usual: torch.Tensor | None = None
+        self._varied = 0.0
 
     @property
     def best(self) -> Look:
-        """Of the looks at images that have not drifted, the one with the highest reward; the first where all have."""
-        sound = [look for look in self.looks if look.drift <= self._config.drift]
-        return max(sound or self.looks[:1], key=lambda look: look.reward)
+        """The look whose weights are kept: of those at sound images the last that was better than the best before; the
+        first where none was."""
+        best = self.looks[0]
+        for look in self.looks[1:]:
+            if self._sound(look) and look.reward > best.reward + SLACK:
+                best = look
+        return best
 
     @property
     def stop(self) -> bool:
-        """Whether the reward has not risen for `patience` looks, or the images have drifted."""
+        """Whether the reward has not risen for `patience` looks, or the images have drifted or become alike."""
         if not self.looks:
             return False
-        last = self.looks[-1]
         waited = sum(look.step > self.best.step for look in self.looks)
-        return waited >= self._config.patience or last.drift > self._config.drift
+        return waited >= self._config.patience or not self._sound(self.looks[-1])
+
+    def _sound(self, look: Look) -> bool:
+        return look.drift <= self._config.drift and look.variety >= self._config.variety
 
     def due(self, step: int) -> bool:
         """Whether it is time to look."""
@@ -71,18 +83,26 @@ class Watch:
     def look(self, step: int) -> Look:
         """Draws, judges, and keeps the weights if they are the best so far."""
         images, reward = self._drawn()
-        seen = statistics(((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
+        pixels = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        look = Look(step, reward, self._drift(pixels), self._variety(pixels))
+        self.looks.append(look)
+        if self.best is look:
+            self._best = [weight.detach().clone() for weight in self._student.trained]
+        return look
+
+    def _drift(self, pixels: np.ndarray) -> float:
+        seen = statistics(pixels)
         found = torch.from_numpy(np.stack([seen[name] for name in STATISTICS], 1))
         self._usual = found if self._usual is None else self._usual
         shift = (found.mean(0) - self._usual.mean(0)).abs() / self._usual.std(0).clamp(min=1e-3)
-        look = Look(step, reward, float(shift.max()))
-        better = not self.looks or (
-            look.drift <= self._config.drift and look.reward > self.best.reward + SLACK
-        )
-        self.looks.append(look)
-        if better:
-            self._best = [weight.detach().clone() for weight in self._student.trained]
-        return look
+        return float(shift.max())
+
+    def _variety(self, pixels: np.ndarray) -> float:
+        """By the mean distance of two images of a class, pixel by pixel: no network that could be fooled is asked."""
+        apart = within_prompt(pixels.reshape(len(pixels), -1) / 255, self._labels)
+        found = float(np.mean(list(apart.values()))) if apart else 0.0
+        self._varied = self._varied or found
+        return found / self._varied if self._varied else 1.0
 
     def restore(self) -> None:
         """Gives the student its best weights back; nothing, if nobody ever looked."""
@@ -98,6 +118,7 @@ class Watch:
             "validation_reward_before": self.looks[0].reward,
             "validation_reward": self.best.reward,
             "drift": self.best.drift,
+            "variety": self.best.variety,
         }
 
     @torch.no_grad()
@@ -108,9 +129,9 @@ class Watch:
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
-        looks = [[look.step, look.reward, look.drift] for look in self.looks]
-        return {"looks": looks, "best": self._best, "usual": self._usual}
+        looks = [list(astuple(look)) for look in self.looks]
+        return {"looks": looks, "best": self._best, "usual": self._usual, "varied": self._varied}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        self.looks = [Look(int(step), reward, drift) for step, reward, drift in state["looks"]]
-        self._best, self._usual = list(state["best"]), state["usual"]
+        self.looks = [Look(int(step), *rest) for step, *rest in state["looks"]]
+        self._best, self._usual, self._varied = list(state["best"]), state["usual"], state["varied"]

@@ -2,7 +2,8 @@
 
 After algorithm 4 of arXiv 2306.12438. Experts sub-label some images of a class. A head that learned from these tells
 which of the others are; the vocabulary gets a word for the concept; generator and word are fine-tuned on the concept's
-images, while the other concepts are held where they were.
+images, while the other concepts are held where they were. Then the generator practises: it draws the concept and
+follows what tutors, which learned the same sub-labels, and the reward say of its drawings.
 """
 
 from __future__ import annotations
@@ -18,13 +19,12 @@ import torch
 from training import checkpoint
 from training.alignment.methods.method import Chance
 from training.concepts.batches import Kept, Side, SubTyped, draw_kept, known, real_kept
-from training.concepts.practice import Practising, practise, settings
+from training.concepts.practice import Practising, check_reward, practise, settings
 from training.concepts.student import ConceptStudent
 from training.concepts.sublabels import SubLabelled, check_enough, joined, load_sub_labels, read_sub_labels
 from training.concepts.subtype import Sight, best_head, features_of, sight, sight_of_reward
-from training.concepts.tutors import Tutors, eyes, learn_tutors
+from training.concepts.tutors import LEAST_AUROC, eyes, learn_tutors
 from training.data import Examples, load_examples
-from training.placing import place
 from training.session import Session
 from training.team import Team
 from vouch.captions import Vocabulary
@@ -47,9 +47,10 @@ class ConceptConfig(ConceptLearning):
     parent: Path | None = None
     """A LoRA folder upon `base` to go on from."""
     reward: Path
-    """The ensemble whose features the head may read."""
+    """The ensemble whose features the head may read, from which tutors begin, and which practice follows."""
     rater: Path | None = None
-    """An attribute network whose features it may read instead, if they tell the sub-types better."""
+    """An attribute network whose features the head may read instead, if they tell the sub-types better; another tutor
+    begins from it."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,28 @@ def fit(config: ConceptConfig, session: Session) -> dict[str, float]:
         InvalidInput: a concept that the vocabulary cannot take, data that hold none of it.
     """
     torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
     grown = _vocabulary(config).with_concept(config.concept, config.kind_of)
     data = load_examples(config.data) if config.data else None
     found = gather(config, data, session.folder)
     check_enough(found, config.concept, config.least)
+    if config.practice_steps:
+        check_reward(config.reward, config.kind_of, grown)
+    kept = real_kept(data, grown) if data else _draw_kept(config, session)
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = _learn(found, kept, grown, config, session, Path(scratch))
+        figures |= _practise(Path(scratch), found, kept, config, session)
+        if not session.team.leads:
+            return {}
+        shutil.copytree(scratch, config.out, dirs_exist_ok=True)
+    session.note("figures.json", figures)
+    return figures
+
+
+def _learn(
+    found: SubLabelled, kept: Kept, grown: Vocabulary, config: ConceptConfig, session: Session, out: Path
+) -> dict[str, float]:
+    """Word and generator from images; writes what they have become into `out`."""
+    torch.manual_seed(config.seed)  # of the LoRA
     student = ConceptStudent(
         config.base, config.parent, config.reward, config.rank,
         concept=config.concept, kind_of=config.kind_of, device=session.device,
@@ -93,19 +111,9 @@ def fit(config: ConceptConfig, session: Session) -> dict[str, float]:
     session.note(SUB_TYPES_FILE, {"pseudo_labelled": members.pseudo_labelled})
     attributes = tuple(known(grown, row) for row in found.attributes)
     new = SubTyped(found.images, attributes, members.yes, members.no)
-    kept = real_kept(data, grown) if data else _draw_kept(config, session)
     seconds, losses = _train(student, Lesson(new, kept), config, session)
-    with tempfile.TemporaryDirectory() as scratch:
-        _save(student, grown, config, Path(scratch))
-        practised = _practise(Path(scratch), found, kept, config, session)
-        if not session.team.leads:
-            return {}
-        shutil.copytree(scratch, config.out, dirs_exist_ok=True)
-    figures = {
-        **members.figures, "kept_images": float(len(kept)), "train_seconds": seconds, **losses, **practised
-    }  # fmt: skip
-    session.note("figures.json", figures)
-    return figures
+    _save(student, grown, config, out)
+    return {**members.figures, "kept_images": float(len(kept)), "train_seconds": seconds, **losses}
 
 
 def gather(config: ConceptConfig, data: Examples | None, folder: Path) -> SubLabelled:
@@ -129,23 +137,23 @@ def belonging(student: ConceptStudent, found: SubLabelled, config: ConceptConfig
     name, head = best_head(seen, found.told, (found.said[found.told] > 0.5).numpy(), config.seed)
     likely = torch.from_numpy(head.probability(seen[name])).float()
     untold = found.said.isnan()
-    sides = (untold & (likely > config.sure), untold & (likely < 1 - config.sure))
-    pseudo = sides[0] | sides[1]
-    yes, no = found.counts()
+    told = found.sides()
+    pseudo = (untold & (likely > config.sure), untold & (likely < 1 - config.sure))
+    either = pseudo[0] | pseudo[1]
     figures = {
-        "sub_labels_yes": float(yes),
-        "sub_labels_no": float(no),
+        "sub_labels_yes": float(len(told[0])),
+        "sub_labels_no": float(len(told[1])),
         "head_accuracy": head.accuracy,
         "head_auroc": head.auroc,
-        "pseudo_labelled_yes": float(sides[0].sum()),
-        "pseudo_labelled_no": float(sides[1].sum()),
+        "pseudo_labelled_yes": float(pseudo[0].sum()),
+        "pseudo_labelled_no": float(pseudo[1].sum()),
         "pseudo_of": float(untold.sum()),
-        "pseudo_confidence": float((likely[pseudo] - 0.5).abs().mean() + 0.5) if pseudo.any() else 0.0,
+        "pseudo_confidence": float((likely[either] - 0.5).abs().mean() + 0.5) if either.any() else 0.0,
     }
     return Belonging(
-        Side(_rows(found.said > 0.5), _rows(sides[0])),
-        Side(_rows(found.said <= 0.5), _rows(sides[1])),
-        {row: round(float(likely[row]), 4) for row in _rows(pseudo)},
+        Side(tuple(told[0].tolist()), _rows(pseudo[0])),
+        Side(tuple(told[1].tolist()), _rows(pseudo[1])),
+        {row: round(float(likely[row]), 4) for row in _rows(either)},
         figures,
     )
 
@@ -210,9 +218,11 @@ def _train(
         session.report(step, config.steps, f"learning {config.concept}", **losses)
         if team.leads and step % config.checkpoint_every == 0:
             _checkpoint(student, optimizer, session.folder / "concept", step, spent())
-    if team.leads and step % config.checkpoint_every:
+    if (
+        team.leads
+    ):  # with the seconds of the very end: an attempt that only has to practise learns no more here
         _checkpoint(student, optimizer, session.folder / "concept", step, spent())
-    session.report(config.steps, config.steps, "done", **losses)
+    session.report(config.steps, config.steps, f"learned {config.concept}", **losses)
     return spent(), losses
 
 
@@ -268,15 +278,18 @@ def _practise(
     """Betters the generator in `folder`, which has the word, by what it draws; what came of it."""
     if not config.practice_steps:
         return {}
-    session.report(config.steps, config.steps, "tutors learn to tell sub-types apart")
-    reward = RewardEnsemble.load(config.reward)
-    place([reward.backbone], session.device)
-    seeing = eyes(reward, AttributeNet.load(config.rater) if config.rater else None)
-    learned = learn_tutors(seeing, found, config.tutor_steps, config.symmetric, config.seed, session.device)
-    student = Practising(folder, config.reward, Tutors(list(learned)), config, session.device)
-    figures = practise(student, kept, config, settings(config, folder, config.reward, config.out), session)
+    seeing = eyes(
+        RewardEnsemble.load(config.reward), AttributeNet.load(config.rater) if config.rater else None
+    )
+    tutors, auroc = learn_tutors(seeing, found, config, session.phase("tutors"))
+    if auroc < LEAST_AUROC:
+        return {"tutor_auroc": auroc, "practice_steps": 0.0}
+    torch.manual_seed(config.seed)  # of the LoRA, whatever an earlier attempt has spared this one
+    student = Practising(folder, config.reward, tutors, config, session.device)
+    align = settings(config, folder, config.reward, config.out)
+    figures = practise(student, kept, config, align, session.phase("practice"))
     student.merge(folder)
-    return figures
+    return {"tutor_auroc": auroc, **figures}
 
 
 def _save(student: ConceptStudent, vocabulary: Vocabulary, config: ConceptConfig, out: Path) -> None:

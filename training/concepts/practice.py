@@ -22,6 +22,9 @@ from training.concepts.tutors import Tutors
 from training.objectives import denoising
 from training.objectives.concept import both
 from training.session import Session
+from vouch.captions import Vocabulary, general
+from vouch.errors import FailedPrecondition
+from vouch.networks.reward import RewardEnsemble
 from vouch.recipes import ConceptLearning
 
 
@@ -33,6 +36,7 @@ class Practising(Student):
     ) -> None:
         super().__init__(folder, None, reward, config.rank, device=device)
         self._tutors, self._config = tutors, config
+        self._concepts = _vocabulary(folder).concepts
 
     def verdicts(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """Of every teaching member of the reward with every teaching tutor: logits [K·T, N] of both together."""
@@ -47,23 +51,30 @@ class Practising(Student):
         return super().examined(images, self._as_class(prompts)) * self._tutors.examined(images)
 
     def _as_class(self, prompts: Sequence[str]) -> list[str]:
-        """The reward does not know the word."""
-        return [prompt.replace(self._config.concept, self._config.kind_of, 1) for prompt in prompts]
+        """The reward does not know the word, nor those of earlier concepts."""
+        return [general(prompt, self._concepts) for prompt in prompts]
 
 
 class Practice:
-    """DRaFT upon the concept, while everything else stays what the generator said of it before."""
+    """DRaFT upon the concept, while everything else stays what the generator said of it before: of `keeping` images a
+    step, each at `price`."""
 
-    def __init__(self, student: Student, pool: Pool, kept: Kept, config: AlignConfig, keeping: int) -> None:
+    def __init__(
+        self, student: Student, pool: Pool, kept: Kept, config: AlignConfig, keeping: int, price: float
+    ) -> None:
         self._draft = Draft(student, pool, config)
-        self._student, self._kept, self._config, self._keeping = student, kept, config, keeping
+        self._student, self._kept, self._config = student, kept, config
+        self._keeping, self._price = keeping, price
 
     def loss(self, chance: Chance) -> torch.Tensor:
+        moved = self._moved(chance).mean() if self._keeping else 0.0
+        return self._draft.loss(chance) + self._price * moved
+
+    def _moved(self, chance: Chance) -> torch.Tensor:
         images, prompts = self._kept.draw(self._keeping, self._config.symmetric, chance)
         clean = self._student.encode(images)
         noised = self._student.noised(clean, prompts, *self._student.noise(clean, chance.random))
-        moved = denoising.per_sample_error(self._student.says(noised), self._student.parent_says(noised))
-        return self._draft.loss(chance) + self._config.anchor * moved.mean()
+        return denoising.per_sample_error(self._student.says(noised), self._student.parent_says(noised))
 
 
 def practise(
@@ -72,13 +83,31 @@ def practise(
     """Trains the student's LoRA and leaves it as it was when the validation reward was best; what came of it."""
     own = align.model_copy(update={"batch": session.team.share(align.batch)})
     pool = _asked(config.concept, align.watched)
-    keeping = max(1, round(own.batch * config.prior_share))
-    method, watch = Practice(student, pool, kept, own, keeping), Watch(student, pool, align)
-    steps, seconds, _ = train(student, method, watch, align, session)
+    keeping = max(1, round(own.batch * config.prior_share)) if config.prior_share else 0
+    method = Practice(student, pool, kept, own, keeping, price=config.prior * align.anchor)
+    watch = Watch(student, pool, align)
+    steps, seconds, _ = train(student, method, watch, align, session, told=f"practising {config.concept}")
     watch.restore()
     return {"practice_steps": float(steps), "practice_seconds": seconds} | {
         f"practice_{name}": value for name, value in watch.figures().items()
     }
+
+
+def check_reward(reward: Path, kind_of: str, grown: Vocabulary) -> None:
+    """Raises FailedPrecondition unless the reward can say how plausible a concept of this class is."""
+    known, name = RewardEnsemble.load(reward).vocabulary.labels, general(kind_of, grown.concepts)
+    if name not in known:
+        raise FailedPrecondition(
+            f"Practice asks the reward model how plausible a {name} is, and it knows only {', '.join(known)}. Train it "
+            "on ratings of that class, or leave practice out with --practice-steps 0.",
+            "UNKNOWN_LABEL",
+        )
+
+
+def _vocabulary(folder: Path) -> Vocabulary:
+    found = Vocabulary.load(folder)
+    assert found is not None, f"{folder} has learned a word, so it has a vocabulary"
+    return found
 
 
 def settings(config: ConceptLearning, base: Path, reward: Path, out: Path) -> AlignConfig:

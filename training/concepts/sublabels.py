@@ -51,14 +51,35 @@ class SubLabelled:
 
     def counts(self) -> tuple[int, int]:
         """How many are told to be the concept, and how many not to be."""
-        yes = int((self.said > 0.5).sum())
-        return yes, len(self.told) - yes
+        yes, no = self.sides()
+        return len(yes), len(no)
+
+    def sides(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Indices of those told to be the concept, and of those told not to be."""
+        return self.told[self.said[self.told] > 0.5], self.told[self.said[self.told] <= 0.5]
+
+    def apart(self, share: float, seed: int) -> tuple[SubLabelled, SubLabelled]:
+        """All but this share of the sub-labels of either side, at least one, and the images with those."""
+        held = torch.tensor(
+            [
+                row
+                for number, side in enumerate(self.sides())
+                for row in numbers(seed, "apart", number).sample(
+                    side.tolist(), max(1, round(share * len(side)))
+                )
+            ]
+        )
+        said = self.said.clone()
+        said[held] = torch.nan
+        return replace(self, said=said), self._rows(held)
 
     def only_told(self) -> SubLabelled:
         """Those that somebody told of."""
-        told = self.told
+        return self._rows(self.told)
+
+    def _rows(self, rows: torch.Tensor) -> SubLabelled:
         return SubLabelled(
-            self.images[told], tuple(self.attributes[row] for row in told.tolist()), self.said[told]
+            self.images[rows], tuple(self.attributes[row] for row in rows.tolist()), self.said[rows]
         )
 
     def limited(self, most: int | None, seed: int) -> SubLabelled:

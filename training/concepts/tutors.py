@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional as F
 
+from training import checkpoint
 from training.attributes import augment
 from training.concepts.sublabels import SubLabelled
+from training.data import to_unit
 from training.placing import place
 from training.randomness import tensors
+from training.session import Session
 from vouch.networks.attributes import AttributeNet
 from vouch.networks.backbone import fit_size
 from vouch.networks.reward import RewardEnsemble
+from vouch.recipes import ConceptLearning
 
 BATCH = 32
+HELD_OUT = 0.2
+"""Share of either side's sub-labels that the last tutor does not learn."""
+LEAST_AUROC = 0.6
+"""Tutors that tell no better than this would lead practice anywhere; it is then left out."""
 LR, HEAD_LR = 3e-4, 5e-3
 """What knows cells already moves less than what knows nothing."""
 DROPOUT, SMOOTHING = 0.3, 0.05
@@ -84,38 +93,64 @@ def eyes(reward: RewardEnsemble, rater: AttributeNet | None) -> list[Eye]:
 
 
 def learn_tutors(
-    seeing: Sequence[Eye], found: SubLabelled, steps: int, symmetric: bool, seed: int, device: str = "cpu"
-) -> Iterator[Tutor]:
-    """One of each eye, learned from the sub-labels."""
-    for number, eye in enumerate(seeing):
-        yield _learned(Tutor(eye), found, steps, symmetric, f"{seed}/{number}", device)
+    seeing: Sequence[Eye], found: SubLabelled, config: ConceptLearning, session: Session
+) -> tuple[Tutors, float]:
+    """A tutor of each eye, and the AUROC of the last on sub-labels that it did not learn: a fifth is held out from it,
+    for what validates should know what the others do not. Each is kept in the run's folder."""
+    known, held = found.apart(HELD_OUT, config.seed)
+    tutors = [
+        _kept(number, eye, known if number == len(seeing) - 1 else found, config, session)
+        for number, eye in enumerate(seeing)
+    ]
+    return Tutors(tutors), _auroc(tutors[-1], held)
 
 
-def _learned(tutor: Tutor, found: SubLabelled, steps: int, symmetric: bool, seed: str, device: str) -> Tutor:
+def _kept(number: int, eye: Eye, found: SubLabelled, config: ConceptLearning, session: Session) -> Tutor:
+    """One tutor, learned or as an earlier attempt left it."""
+    session.report(0, config.tutor_steps, f"tutor {number + 1} learns to tell {config.concept} apart")
+    torch.manual_seed(tensors(config.seed, "tutor", number).initial_seed())  # of dropout
+    tutor, folder = Tutor(eye), session.folder / "tutors" / str(number)
+    place([tutor.backbone, tutor.head], session.device)
+    before = checkpoint.load_latest(folder)
+    if session.team.agree(before is not None):
+        assert before is not None, f"{folder} has to be the same folder for every worker"
+        tutor.load_state_dict(before[1])
+    else:
+        _learn(tutor, found, config, f"{config.seed}/{number}")
+        if session.team.leads:
+            checkpoint.save(folder, config.tutor_steps, tutor.state_dict())
+    return tutor.eval().requires_grad_(False)
+
+
+def _learn(tutor: Tutor, found: SubLabelled, config: ConceptLearning, seed: str) -> None:
     """Batches hold as many of either side, whatever their share."""
-    torch.manual_seed(tensors(seed, "tutor").initial_seed())  # of dropout
-    place([tutor.backbone, tutor.head], device)
     tutor.learns()
     groups = [
         {"params": tutor.backbone.parameters(), "lr": LR},
         {"params": tutor.head.parameters(), "lr": HEAD_LR},
     ]
+    steps = config.tutor_steps
     optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, [LR, HEAD_LR], total_steps=steps + 1, pct_start=0.2
     )
-    sides = [found.told[found.said[found.told] > 0.5], found.told[found.said[found.told] <= 0.5]]
+    sides = found.sides()
     for step in range(1, steps + 1):
         random = tensors(seed, "tutor", step)
         rows = [side[torch.randint(len(side), (BATCH // 2,), generator=random)] for side in sides]
-        said = tutor(augment(found.images[torch.cat(rows)], symmetric, random))
+        said = tutor(augment(found.images[torch.cat(rows)], config.symmetric, random))
         loss = F.binary_cross_entropy_with_logits(said, _wanted())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tutor.parameters(), 2.0)
         optimizer.step()
         schedule.step()
-    return tutor.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def _auroc(tutor: Tutor, held: SubLabelled) -> float:
+    said = tutor(to_unit(held.images)).numpy()
+    return float(roc_auc_score(held.said.numpy() > 0.5, said))
 
 
 def _wanted() -> torch.Tensor:
