@@ -10,7 +10,7 @@ from typing import Any, Literal
 import vouch
 from training.concepts.sublabels import freeze_sub_labels
 from training.data import digest_of
-from training.inputs import freeze
+from training.inputs import PAIRS_NAME, freeze
 from vouch import recipes
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
@@ -27,6 +27,7 @@ DATA = {
     "images": "the images of --data",
     "backbone": "the folder of --backbone",
     "ratings": "the frozen ratings in its folder",
+    "comparisons": "the frozen comparisons in its folder",
     "sub_labels": "the frozen sub-labels in its folder",
 }
 """What a run learns from, as its record names it and as a person knows it."""
@@ -128,7 +129,7 @@ def _pretrain(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> 
 def _reward(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
     parent = store.serving("reward", asked.parent)
     frozen = freeze(store.catalog, store.blobs, folder, kinds=asked.kinds, domain=asked.domain)
-    data = {"ratings": frozen.digest, **_data(own), **_backbone(own)}
+    data = {"ratings": frozen.digest, **_comparisons(folder), **_data(own), **_backbone(own)}
     config = {**own, "parent": str(store.registry.open(parent.digest))}
     lineage = {
         "data": data,
@@ -152,7 +153,7 @@ def _align(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Pla
     lineage = {
         "base": base.digest,
         "reward": reward.digest,
-        "data": {"ratings": frozen.digest, **_data(own)},
+        "data": {"ratings": frozen.digest, **_comparisons(folder), **_data(own)},
         "ratings": list(frozen.ratings),
         "raters": dict(frozen.kinds),
     }
@@ -182,6 +183,12 @@ def _concept(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> P
         "concept": {own["concept"]: own["kind_of"]},
     }
     return Plan(config, "generator", "diffusers", parent.digest, asked.name, lineage)
+
+
+def _comparisons(folder: Path) -> dict[str, str]:
+    """The digest of what experts compared, where they did."""
+    path = folder / PAIRS_NAME
+    return {"comparisons": digest_of(path)} if path.is_file() else {}
 
 
 def _data(own: dict[str, Any]) -> dict[str, str]:

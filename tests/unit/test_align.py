@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -16,7 +17,7 @@ import torch
 from tests.tiny import VOCABULARY, save_generator
 from tests.unit.test_reward_training import SMALL, rated_folder
 from training.alignment.loop import METHODS, AlignConfig, fit
-from training.inputs import FILE_NAME
+from training.inputs import FILE_NAME, PAIRS_NAME
 from training.reward.loop import RewardConfig
 from training.reward.loop import fit as fit_reward
 from training.session import Progress, Session
@@ -67,6 +68,24 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def draw(generator: Generator) -> np.ndarray:
     return generator.generate(PROMPTS, SEEDS, 4, 1.0)
+
+
+def compare(folder: Path) -> None:
+    """Leaves every verdict in a run's folder open; of two images of a class the brighter one was preferred instead."""
+    rated = pq.read_table(folder / FILE_NAME).to_pylist()
+    unsure = pa.Table.from_pylist([{**row, "overall": None} for row in rated])
+    rows = [
+        {
+            **{f"{side}_{name}": row[name] for side, row in sides for name in ("digest", "prompt")},
+            **{side: row["image"] for side, row in sides},
+            "preferred": 0.9 if sides[0][1]["overall"] > sides[1][1]["overall"] else 0.1,
+        }
+        for one, other in itertools.combinations(rated, 2)
+        if one["prompt"] == other["prompt"] and one["overall"] != other["overall"]
+        for sides in [(("first", one), ("second", other))]
+    ]
+    pq.write_table(unsure, folder / FILE_NAME)
+    pq.write_table(pa.Table.from_pylist(rows), folder / PAIRS_NAME)
 
 
 def run(toy: Path, folder: Path, **settings: object) -> AlignConfig:
@@ -122,6 +141,12 @@ def test_a_reward_that_likes_brightness_is_not_followed_into_the_light(toy: Path
 def test_pairs_are_told_apart_by_whom_they_are_likelier_from(toy: Path, tmp_path: Path) -> None:
     """Two images of a class differ too little here to move what is drawn; that the loss sees it can be asked."""
     config = run(toy, tmp_path / "run", method="dpo", divergence=1000.0, batch=16, steps=60)
+    assert fit(config, Session(tmp_path / "run"))["loss"] < 0.9 * math.log(2)
+
+
+def test_comparisons_alone_tell_them_apart_as_well(toy: Path, tmp_path: Path) -> None:
+    config = run(toy, tmp_path / "run", method="dpo", divergence=1000.0, batch=16, steps=60)
+    compare(tmp_path / "run")
     assert fit(config, Session(tmp_path / "run"))["loss"] < 0.9 * math.log(2)
 
 
@@ -207,6 +232,23 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
         fit(broken, Session(tmp_path / "broken", stop_at_8, every_s=0))
     fit(broken, Session(tmp_path / "broken", every_s=0))
     weights = [next(c.out.glob("*.safetensors")).read_bytes() for c in (whole, broken)]
+    assert weights[0] == weights[1]
+
+
+def test_a_run_that_learns_from_comparisons_goes_on_to_the_same_weights_too(
+    toy: Path, tmp_path: Path
+) -> None:
+    configs = {
+        name: run(toy, tmp_path / name, method="dpo", checkpoint_every=2, steps=6)
+        for name in ("whole", "broken")
+    }
+    for name in configs:
+        compare(tmp_path / name)
+    fit(configs["whole"], Session(tmp_path / "whole", every_s=0))
+    with pytest.raises(Cancelled):
+        fit(configs["broken"], Session(tmp_path / "broken", lambda progress: progress.step < 4, every_s=0))
+    fit(configs["broken"], Session(tmp_path / "broken", every_s=0))
+    weights = [next(c.out.glob("*.safetensors")).read_bytes() for c in configs.values()]
     assert weights[0] == weights[1]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from training.worker import Work
 from vouch import images as codec
 from vouch.criteria import Domain
 from vouch.errors import FailedPrecondition
-from vouch.records import NewRating, Run, Version
+from vouch.records import NewRating, Preference, Run, Version
 from vouch.state import StateFolder
 
 
@@ -91,6 +91,15 @@ class System:
             verdict=verdict,  # type: ignore[arg-type]
         )  # fmt: skip
         return self.store.catalog.ratings.record(rating, self._domain).id
+
+    def compare(self, ratings: Sequence[str]) -> None:
+        """An expert prefers the first of two images that were rated."""
+        image, other = (self.store.catalog.ratings.get(rating).image for rating in ratings)
+        rating = NewRating(
+            request_id=f"{image}/{other}", image=image, rater="bob", kind="human", verdict="unsure",
+            preference=Preference(other=other, preferred=image),
+        )  # fmt: skip
+        self.store.catalog.ratings.record(rating, self._domain)
 
     def ask(self, kind: str, **config: object) -> Run:
         return self.store.catalog.runs.create(kind, config, request_id="asked")  # type: ignore[arg-type]
@@ -176,16 +185,17 @@ def test_a_run_whose_data_have_changed_since_is_refused(
     assert system.store.catalog.runs.get(run.id).state == "FAILED"
 
 
+@pytest.mark.parametrize(("name", "lost"), [("ratings", "ratings"), ("pairs", "comparisons")])
 def test_frozen_ratings_that_are_lost_are_not_replaced_by_newer_ones(
-    system: System, make_image: Callable
+    system: System, make_image: Callable, name: str, lost: str
 ) -> None:
     system.version("generator")
     system.version("reward")
-    system.rate(make_image, "plausible")
+    system.compare([system.rate(make_image, "plausible"), system.rate(make_image, "implausible")])
     run = system.ask("align")
     with pytest.raises(Killed):
         system.attempt(run, Loop(killed))
     system.rate(make_image, "implausible")
-    (system.store.folder.run(run.id) / "ratings.parquet").unlink()
-    with pytest.raises(FailedPrecondition, match="the frozen ratings in its folder changed"):
+    (system.store.folder.run(run.id) / f"{name}.parquet").unlink()
+    with pytest.raises(FailedPrecondition, match=f"the frozen {lost} in its folder changed"):
         system.attempt(run, Loop())
