@@ -17,6 +17,9 @@ import torch
 from tests.tiny import VOCABULARY, save_generator
 from tests.unit.test_reward_training import SMALL, rated_folder
 from training.alignment.loop import METHODS, AlignConfig, fit
+from training.alignment.methods.ddpo import Ddpo
+from training.alignment.pool import Pool
+from training.alignment.student import Student
 from training.inputs import FILE_NAME, PAIRS_NAME
 from training.reward.loop import RewardConfig
 from training.reward.loop import fit as fit_reward
@@ -25,6 +28,7 @@ from vouch import images as codec
 from vouch.errors import Cancelled, FailedPrecondition
 from vouch.networks.reward import RewardEnsemble
 from vouch.pipelines import Generator, load_generator
+from vouch.recipes import Alignment
 
 WITHOUT_REAL = [
     method for method in METHODS if method != "real"
@@ -163,6 +167,21 @@ def test_verdicts_of_one_kind_teach_no_difference(
     )
     with pytest.raises(FailedPrecondition, match=missing):
         fit(config, Session(tmp_path / "run"))
+
+
+def test_ddpo_doubts_what_the_members_disagree_about(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = Student(toy / "base", None, toy / "reward", rank=2)
+    said = torch.tensor(
+        [[4.0, 1.0], [0.0, 1.0]]
+    )  # the first image is the better one on average, and disputed
+    monkeypatch.setattr(student, "verdicts", lambda images, prompts: said)
+    nothing = torch.ones(2)
+    pool = Pool(torch.zeros(2, 4, 8, 8), ("monocyte",) * 2, nothing, nothing)
+    found = [
+        Ddpo(student, pool, Alignment(method="ddpo", caution=caution))._rewards(pool.latents, [*pool.prompts])
+        for caution in (0.0, 1.0)
+    ]
+    assert [rewards.tolist() for rewards in found] == [[2.0, 1.0], [0.0, 1.0]]
 
 
 def test_a_strong_anchor_keeps_the_parent(toy: Path, tmp_path: Path) -> None:
