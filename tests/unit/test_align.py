@@ -18,9 +18,9 @@ from tests.tiny import VOCABULARY, save_generator
 from tests.unit.test_reward_training import SMALL, rated_folder
 from training.alignment.loop import METHODS, AlignConfig, fit
 from training.alignment.methods.ddpo import Ddpo
-from training.alignment.pool import Pool
+from training.alignment.pool import Pool, rated_pool
 from training.alignment.student import Student
-from training.inputs import FILE_NAME, PAIRS_NAME
+from training.inputs import FILE_NAME, PAIRS_NAME, Rated
 from training.reward.loop import RewardConfig
 from training.reward.loop import fit as fit_reward
 from training.session import Progress, Session
@@ -182,6 +182,15 @@ def test_ddpo_doubts_what_the_members_disagree_about(toy: Path, monkeypatch: pyt
         for caution in (0.0, 1.0)
     ]
     assert [rewards.tolist() for rewards in found] == [[2.0, 1.0], [0.0, 1.0]]
+
+
+def test_the_pool_knows_what_the_members_disagree_about(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = Student(toy / "base", None, toy / "reward", rank=2)
+    monkeypatch.setattr(student, "verdicts", lambda images, prompts: torch.tensor([[4.0, 1.0], [0.0, 1.0]]))
+    rated = Rated(torch.zeros(2, 3, 32, 32).byte(), ("monocyte",) * 2, ("a", "b"), torch.ones(2), {})
+    pool = rated_pool(student, rated, caution=0.5)
+    assert pool.disagreement is not None and pool.disagreement.tolist() == [2.0, 0.0]
+    assert pool.rewards.tolist() == pytest.approx([1 / (1 + math.exp(-1))] * 2)
 
 
 def test_a_strong_anchor_keeps_the_parent(toy: Path, tmp_path: Path) -> None:

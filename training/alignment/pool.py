@@ -22,13 +22,18 @@ BATCH = 64
 @dataclass(frozen=True)
 class Pool:
     """Latents [N, C, h, w] of images with their prompts, rewards [N] in [0, 1], and the raters' own verdicts [N] in
-    [0, 1], nan where they left it open. `pairs`: what experts compared, for methods that learn from it."""
+    [0, 1], nan where they left it open.
+
+    `pairs`: what experts compared, for methods that learn from it. `disagreement`: standard deviation of the members'
+    logits [N]; None where no ensemble was asked.
+    """
 
     latents: torch.Tensor
     prompts: tuple[str, ...]
     rewards: torch.Tensor
     verdicts: torch.Tensor
     pairs: Pairs | None = None
+    disagreement: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -50,8 +55,15 @@ def rated_pool(student: Student, rated: Rated, caution: float, pairs: Pairs | No
         student.verdicts(images[first : first + BATCH], rated.prompts[first : first + BATCH])
         for first in range(0, len(rated), BATCH)
     ]
-    rewards = conservative(torch.cat(said, 1), caution).sigmoid()
-    return Pool(student.encode(rated.images), rated.prompts, rewards, rated.overall, pairs)
+    logits = torch.cat(said, 1)
+    return Pool(
+        student.encode(rated.images),
+        rated.prompts,
+        rewards=conservative(logits, caution).sigmoid(),
+        verdicts=rated.overall,
+        pairs=pairs,
+        disagreement=logits.std(0, unbiased=False),
+    )
 
 
 def real_pool(student: Student, config: Alignment) -> Pool | None:
