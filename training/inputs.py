@@ -53,8 +53,8 @@ class Rated:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images that were compared, uint8 [N, 3, H, W] each, with their prompts and digests, and how often the first was
-    preferred [N]."""
+    """Images that were compared, uint8 [N, 3, H, W] each, with their prompts and digests, and how probable it is that
+    the first is the better one [N], by what all say together."""
 
     first: torch.Tensor
     second: torch.Tensor
@@ -216,12 +216,13 @@ def _sub_labels(rating: Rating) -> bool:
 
 
 def _pairs(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> list[dict]:
-    """One row per pair that was compared, however often."""
-    votes: dict[tuple[str, str], list[float]] = defaultdict(list)
+    """One row per pair that was compared, however often, with what those who compared it say together."""
+    answers = []
     for rating in ratings:
         if rating.preference:
             first, second = sorted((rating.image, rating.preference.other))
-            votes[first, second].append(float(rating.preference.preferred == first))
+            preferred = rating.preference.preferred == first
+            answers.append(Answer(f"{first} {second}", f"{rating.kind} {rating.rater}", preferred))
     concepts = learned_concepts(catalog)
     return [
         {
@@ -231,9 +232,10 @@ def _pairs(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> lis
             "second_digest": second,
             "first_prompt": general(catalog.images.get(first).prompt, concepts),
             "second_prompt": general(catalog.images.get(second).prompt, concepts),
-            "preferred": sum(given) / len(given),
+            "preferred": preferred,
         }
-        for (first, second), given in sorted(votes.items())
+        for pair, preferred in sorted(consensus(answers).items())
+        for first, second in [pair.split()]
     ]
 
 

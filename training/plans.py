@@ -10,11 +10,11 @@ from typing import Any, Literal
 import vouch
 from training.concepts.sublabels import freeze_sub_labels
 from training.data import digest_of
-from training.inputs import freeze
+from training.inputs import PAIRS_NAME, freeze
 from vouch import recipes
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
-from vouch.errors import InvalidInput, NotFound
+from vouch.errors import FailedPrecondition, InvalidInput, NotFound
 from vouch.networks.vision import check_folder
 from vouch.recipes import Asked
 from vouch.records import Run, Version
@@ -23,6 +23,14 @@ from vouch.state import StateFolder
 
 RATER = Path(vouch.__file__).parent / "starter" / "rater"
 """The attribute network that ships."""
+DATA = {
+    "images": "the images of --data",
+    "backbone": "the folder of --backbone",
+    "ratings": "the frozen ratings in its folder",
+    "comparisons": "the frozen comparisons in its folder",
+    "sub_labels": "the frozen sub-labels in its folder",
+}
+"""What a run learns from, as its record names it and as a person knows it."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,11 @@ class Plan:
     parent: str = ""
     name: str | None = None
     lineage: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What the run is bound to from its first attempt on, by digest."""
+        return {"parent": self.parent, **self.lineage}
 
 
 @dataclass(frozen=True)
@@ -67,19 +80,45 @@ class Store:
 
 
 def plan(run: Run, store: Store) -> Plan:
-    """Freezes the inputs of `run` and says what its loop is to do.
+    """Freezes the inputs of `run` and says what its loop is to do. A later attempt goes on upon the versions that the
+    first one found, for its checkpoints belong to them, whatever serves by then.
 
     Raises:
         InvalidInput: a setting that the loop does not know, or an impossible value; names it.
         NotFound, CorruptVersion: a version that it asks for.
-        FailedPrecondition: nothing to learn from.
+        FailedPrecondition: nothing to learn from, or an earlier attempt learned from other data.
     """
     asked, recipe = recipes.parse(run.kind, run.config)
     folder = store.folder.run(run.id)
     folder.mkdir(parents=True, exist_ok=True)
     planner = {"pretrain": _pretrain, "reward": _reward, "align": _align, "concept": _concept}[run.kind]
     own = recipe.model_dump(mode="json", exclude_unset=True)
-    return planner(asked, {**own, "out": str(folder / "version")}, store, folder)
+    agreed = planner(_pinned(asked, run), {**own, "out": str(folder / "version")}, store, folder)
+    _check_unchanged(agreed, run)
+    return agreed
+
+
+def _pinned(asked: Asked, run: Run) -> Asked:
+    """With the versions that an earlier attempt was bound to."""
+    return asked.model_copy(
+        update={slot: run.inputs[slot] for slot in ("parent", "reward") if run.inputs.get(slot)}
+    )
+
+
+def _check_unchanged(agreed: Plan, run: Run) -> None:
+    """Raises FailedPrecondition where data are not what an earlier attempt learned from."""
+    found = agreed.lineage["data"]
+    changed = [
+        DATA.get(name, name)
+        for name, digest in run.inputs.get("data", {}).items()
+        if found.get(name) != digest
+    ]
+    if changed:
+        raise FailedPrecondition(
+            f"Since {run.id} began, {' and '.join(changed)} changed, so it cannot go on to what its record says. "
+            "Start a new run to learn from what is there now.",
+            "INPUTS_CHANGED",
+        )
 
 
 def _pretrain(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
@@ -90,7 +129,7 @@ def _pretrain(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> 
 def _reward(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
     parent = store.serving("reward", asked.parent)
     frozen = freeze(store.catalog, store.blobs, folder, kinds=asked.kinds, domain=asked.domain)
-    data = {"ratings": frozen.digest, **_data(own), **_backbone(own)}
+    data = {"ratings": frozen.digest, **_comparisons(folder), **_data(own), **_backbone(own)}
     config = {**own, "parent": str(store.registry.open(parent.digest))}
     lineage = {
         "data": data,
@@ -114,7 +153,7 @@ def _align(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Pla
     lineage = {
         "base": base.digest,
         "reward": reward.digest,
-        "data": {"ratings": frozen.digest, **_data(own)},
+        "data": {"ratings": frozen.digest, **_comparisons(folder), **_data(own)},
         "ratings": list(frozen.ratings),
         "raters": dict(frozen.kinds),
     }
@@ -144,6 +183,12 @@ def _concept(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> P
         "concept": {own["concept"]: own["kind_of"]},
     }
     return Plan(config, "generator", "diffusers", parent.digest, asked.name, lineage)
+
+
+def _comparisons(folder: Path) -> dict[str, str]:
+    """The digest of what experts compared, where they did."""
+    path = folder / PAIRS_NAME
+    return {"comparisons": digest_of(path)} if path.is_file() else {}
 
 
 def _data(own: dict[str, Any]) -> dict[str, str]:

@@ -6,6 +6,8 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,11 @@ from vouch.errors import Cancelled, VouchError
 from vouch.records import Run, Version
 from vouch.scale import read_scale
 
+Fit = Callable[[Work], dict[str, Any]]
+"""Carries out a loop, from its last checkpoint where there is one, and returns its figures."""
 
-def execute(state: Path, run_id: str, workers: int = 1, gpus: float = 0.0) -> Version:
+
+def execute(state: Path, run_id: str, fit: Fit = run_on_ray) -> Version:
     """Runs to the end: freeze, fit, publish. The run's record says RUNNING until the version is published.
 
     Raises:
@@ -26,7 +31,7 @@ def execute(state: Path, run_id: str, workers: int = 1, gpus: float = 0.0) -> Ve
     store = Store.open(state)
     run = store.catalog.runs.start(run_id)
     try:
-        version = _publish(run, store, workers, gpus)
+        version = _publish(run, store, fit)
     except Cancelled as error:
         store.catalog.runs.finish(run_id, "CANCELLED", error=error.message)
         raise
@@ -42,10 +47,10 @@ def execute(state: Path, run_id: str, workers: int = 1, gpus: float = 0.0) -> Ve
     return version
 
 
-def _publish(run: Run, store: Store, workers: int, gpus: float) -> Version:
+def _publish(run: Run, store: Store, fit: Fit) -> Version:
     agreed = plan(run, store)
-    store.catalog.runs.freeze_inputs(run.id, dict(agreed.lineage))
-    figures = _fit(run, store, agreed, workers, gpus)
+    store.catalog.runs.freeze_inputs(run.id, agreed.inputs)
+    figures = raise_reported(fit(_work(run, store, agreed)))
     lineage = {
         **agreed.lineage,
         "run_id": run.id,
@@ -70,10 +75,11 @@ def _scale(agreed: Plan, folder: Path) -> dict[str, Any]:
     return {"scale": read_scale(folder).as_json()} if agreed.kind == "reward" else {}
 
 
-def _fit(run: Run, store: Store, agreed: Plan, workers: int, gpus: float) -> dict[str, Any]:
+def _work(run: Run, store: Store, agreed: Plan) -> Work:
     state = str(Path(store.folder.root).resolve())
-    job = Work(run.kind, agreed.config, str(store.folder.run(run.id)), state, run.id, store.folder.mlflow_uri)
-    return raise_reported(run_on_ray(job, workers=workers, gpus=gpus))
+    return Work(
+        run.kind, agreed.config, str(store.folder.run(run.id)), state, run.id, store.folder.mlflow_uri
+    )
 
 
 def _command(run: Run) -> str:
@@ -101,8 +107,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--gpus", type=float, default=0.0, help="of each worker")
     arguments = parser.parse_args()
+    fit = partial(run_on_ray, workers=arguments.workers, gpus=arguments.gpus)
     try:
-        version = execute(arguments.state, arguments.run, arguments.workers, arguments.gpus)
+        version = execute(arguments.state, arguments.run, fit)
     except VouchError as error:
         sys.stderr.write(f"error: {error.message}\n")
         return error.exit_code

@@ -181,7 +181,6 @@ class Alignment(Recipe):
     divergence: float = Field(2000.0, gt=0, description="of kto and dpo: how dear it is to leave the parent")
     strength: float = Field(0.5, gt=0, description="of nft: how little it leaves the parent")
     groups: int = Field(4, ge=1, description="of ddpo: different prompts in a batch")
-    clip: float = Field(1e-2, gt=0, description="of ddpo: how much likelier one step may make what was drawn")
     stride: int = Field(100, ge=1, description="timesteps that one of several gradient steps covers")
     checkpoint_every: int = Field(20, ge=1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -16,7 +17,10 @@ import torch
 from tests.tiny import VOCABULARY, save_generator
 from tests.unit.test_reward_training import SMALL, rated_folder
 from training.alignment.loop import METHODS, AlignConfig, fit
-from training.inputs import FILE_NAME
+from training.alignment.methods.ddpo import Ddpo
+from training.alignment.pool import Pool, rated_pool
+from training.alignment.student import Student
+from training.inputs import FILE_NAME, PAIRS_NAME, Rated
 from training.reward.loop import RewardConfig
 from training.reward.loop import fit as fit_reward
 from training.session import Progress, Session
@@ -24,6 +28,7 @@ from vouch import images as codec
 from vouch.errors import Cancelled, FailedPrecondition
 from vouch.networks.reward import RewardEnsemble
 from vouch.pipelines import Generator, load_generator
+from vouch.recipes import Alignment
 
 WITHOUT_REAL = [
     method for method in METHODS if method != "real"
@@ -67,6 +72,24 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def draw(generator: Generator) -> np.ndarray:
     return generator.generate(PROMPTS, SEEDS, 4, 1.0)
+
+
+def compare(folder: Path) -> None:
+    """Leaves every verdict in a run's folder open; of two images of a class the brighter one was preferred instead."""
+    rated = pq.read_table(folder / FILE_NAME).to_pylist()
+    unsure = pa.Table.from_pylist([{**row, "overall": None} for row in rated])
+    rows = [
+        {
+            **{f"{side}_{name}": row[name] for side, row in sides for name in ("digest", "prompt")},
+            **{side: row["image"] for side, row in sides},
+            "preferred": 0.9 if sides[0][1]["overall"] > sides[1][1]["overall"] else 0.1,
+        }
+        for one, other in itertools.combinations(rated, 2)
+        if one["prompt"] == other["prompt"] and one["overall"] != other["overall"]
+        for sides in [(("first", one), ("second", other))]
+    ]
+    pq.write_table(unsure, folder / FILE_NAME)
+    pq.write_table(pa.Table.from_pylist(rows), folder / PAIRS_NAME)
 
 
 def run(toy: Path, folder: Path, **settings: object) -> AlignConfig:
@@ -125,6 +148,12 @@ def test_pairs_are_told_apart_by_whom_they_are_likelier_from(toy: Path, tmp_path
     assert fit(config, Session(tmp_path / "run"))["loss"] < 0.9 * math.log(2)
 
 
+def test_comparisons_alone_tell_them_apart_as_well(toy: Path, tmp_path: Path) -> None:
+    config = run(toy, tmp_path / "run", method="dpo", divergence=1000.0, batch=16, steps=60)
+    compare(tmp_path / "run")
+    assert fit(config, Session(tmp_path / "run"))["loss"] < 0.9 * math.log(2)
+
+
 @pytest.mark.parametrize(
     ("method", "missing"), [("kto", "one kind is missing"), ("dpo", "no class has both")]
 )
@@ -138,6 +167,30 @@ def test_verdicts_of_one_kind_teach_no_difference(
     )
     with pytest.raises(FailedPrecondition, match=missing):
         fit(config, Session(tmp_path / "run"))
+
+
+def test_ddpo_doubts_what_the_members_disagree_about(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = Student(toy / "base", None, toy / "reward", rank=2)
+    said = torch.tensor(
+        [[4.0, 1.0], [0.0, 1.0]]
+    )  # the first image is the better one on average, and disputed
+    monkeypatch.setattr(student, "verdicts", lambda images, prompts: said)
+    nothing = torch.ones(2)
+    pool = Pool(torch.zeros(2, 4, 8, 8), ("monocyte",) * 2, nothing, nothing)
+    found = [
+        Ddpo(student, pool, Alignment(method="ddpo", caution=caution))._rewards(pool.latents, [*pool.prompts])
+        for caution in (0.0, 1.0)
+    ]
+    assert [rewards.tolist() for rewards in found] == [[2.0, 1.0], [0.0, 1.0]]
+
+
+def test_the_pool_knows_what_the_members_disagree_about(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = Student(toy / "base", None, toy / "reward", rank=2)
+    monkeypatch.setattr(student, "verdicts", lambda images, prompts: torch.tensor([[4.0, 1.0], [0.0, 1.0]]))
+    rated = Rated(torch.zeros(2, 3, 32, 32).byte(), ("monocyte",) * 2, ("a", "b"), torch.ones(2), {})
+    pool = rated_pool(student, rated, caution=0.5)
+    assert pool.disagreement is not None and pool.disagreement.tolist() == [2.0, 0.0]
+    assert pool.rewards.tolist() == pytest.approx([1 / (1 + math.exp(-1))] * 2)
 
 
 def test_a_strong_anchor_keeps_the_parent(toy: Path, tmp_path: Path) -> None:
@@ -207,6 +260,23 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
         fit(broken, Session(tmp_path / "broken", stop_at_8, every_s=0))
     fit(broken, Session(tmp_path / "broken", every_s=0))
     weights = [next(c.out.glob("*.safetensors")).read_bytes() for c in (whole, broken)]
+    assert weights[0] == weights[1]
+
+
+def test_a_run_that_learns_from_comparisons_goes_on_to_the_same_weights_too(
+    toy: Path, tmp_path: Path
+) -> None:
+    configs = {
+        name: run(toy, tmp_path / name, method="dpo", checkpoint_every=2, steps=6)
+        for name in ("whole", "broken")
+    }
+    for name in configs:
+        compare(tmp_path / name)
+    fit(configs["whole"], Session(tmp_path / "whole", every_s=0))
+    with pytest.raises(Cancelled):
+        fit(configs["broken"], Session(tmp_path / "broken", lambda progress: progress.step < 4, every_s=0))
+    fit(configs["broken"], Session(tmp_path / "broken", every_s=0))
+    weights = [next(c.out.glob("*.safetensors")).read_bytes() for c in configs.values()]
     assert weights[0] == weights[1]
 
 

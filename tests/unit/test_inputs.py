@@ -101,6 +101,30 @@ def test_comparisons_are_frozen_with_both_images_however_often_they_were_compare
     assert float(pairs.preferred[0]) == pytest.approx(2 / 3 if bright_first else 1 / 3)
 
 
+def test_who_is_often_wrong_counts_less_in_a_comparison(
+    catalog: Catalog, blobs: BlobStore, domain: Domain, make_image, tmp_path: Path
+) -> None:
+    """Two who agree with each other are right, by Dawid and Skene; a mean would call a third of it undecided."""
+    digests = []
+    for level in range(32):
+        data = codec.encode_png(np.full((8, 8, 3), 8 * level, np.uint8))
+        digests.append(blobs.put(data))
+        catalog.images.add([make_image(level, digest=digests[-1], size_bytes=len(data), prompt="monocyte")])
+    for dark, bright in zip(digests[:16], digests[16:], strict=True):
+        for rater, preferred in (("a", bright), ("b", bright), ("contrary", dark)):
+            preference = Preference(other=bright, preferred=preferred)
+            rating = NewRating(
+                request_id=f"{rater}/{dark}", image=dark, rater=rater, kind="human", verdict="unsure",
+                preference=preference,
+            )  # fmt: skip
+            catalog.ratings.record(rating, domain)
+    freeze(catalog, blobs, tmp_path / "run", kinds=("human",), domain=None)
+    pairs = load_pairs(tmp_path / "run")
+    assert pairs is not None
+    brighter = pairs.first.float().mean((1, 2, 3)) > pairs.second.float().mean((1, 2, 3))
+    assert np.allclose(np.where(brighter, pairs.preferred, 1 - pairs.preferred), 1.0, atol=0.01)
+
+
 def test_a_run_without_comparisons_has_none(tmp_path: Path) -> None:
     assert load_pairs(tmp_path) is None
 

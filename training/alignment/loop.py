@@ -24,7 +24,7 @@ from training.alignment.methods.reward_weighted import RewardWeighted
 from training.alignment.pool import Pool, rated_pool
 from training.alignment.student import Student
 from training.alignment.watch import Watch
-from training.inputs import load_rated
+from training.inputs import load_pairs, load_rated
 from training.session import Session
 from training.team import Team
 from vouch.errors import FailedPrecondition
@@ -58,7 +58,7 @@ def fit(config: AlignConfig, session: Session) -> dict[str, float]:
     layout.
 
     Raises:
-        FailedPrecondition: no rated images.
+        FailedPrecondition: no rated images, or too few for the method.
         InvalidInput: a base whose prediction or pipeline is not understood.
     """
     torch.set_num_threads(config.threads)
@@ -70,7 +70,7 @@ def fit(config: AlignConfig, session: Session) -> dict[str, float]:
         config.base, config.parent, config.reward, config.rank,
         text_encoder=config.text_encoder, device=session.device,
     )  # fmt: skip
-    pool = rated_pool(student, rated, config.caution)
+    pool = rated_pool(student, rated, config.caution, load_pairs(session.folder))
     own = config.model_copy(update={"batch": session.team.share(config.batch)})
     method, watch = METHODS[config.method](student, pool, own), Watch(student, pool, config)
     steps, seconds, last = train(student, method, watch, config, session)

@@ -10,7 +10,7 @@ import torch
 from training.alignment.student import Student
 from training.attributes import half_of
 from training.data import load_examples, random_caption, to_unit
-from training.inputs import Rated
+from training.inputs import Pairs, Rated
 from training.objectives.reward_gradient import conservative
 from training.randomness import numbers
 from vouch.recipes import Alignment
@@ -22,12 +22,18 @@ BATCH = 64
 @dataclass(frozen=True)
 class Pool:
     """Latents [N, C, h, w] of images with their prompts, rewards [N] in [0, 1], and the raters' own verdicts [N] in
-    [0, 1], nan where they left it open."""
+    [0, 1], nan where they left it open.
+
+    `pairs`: what experts compared, for methods that learn from it. `disagreement`: standard deviation of the members'
+    logits [N]; None where no ensemble was asked.
+    """
 
     latents: torch.Tensor
     prompts: tuple[str, ...]
     rewards: torch.Tensor
     verdicts: torch.Tensor
+    pairs: Pairs | None = None
+    disagreement: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -42,15 +48,22 @@ class Pool:
 
 
 @torch.no_grad()
-def rated_pool(student: Student, rated: Rated, caution: float) -> Pool:
+def rated_pool(student: Student, rated: Rated, caution: float, pairs: Pairs | None = None) -> Pool:
     """Rewards are what the members of the reward model that teach say now, cautiously."""
     images = to_unit(rated.images)
     said = [
         student.verdicts(images[first : first + BATCH], rated.prompts[first : first + BATCH])
         for first in range(0, len(rated), BATCH)
     ]
-    rewards = conservative(torch.cat(said, 1), caution).sigmoid()
-    return Pool(student.encode(rated.images), rated.prompts, rewards, rated.overall)
+    logits = torch.cat(said, 1)
+    return Pool(
+        student.encode(rated.images),
+        rated.prompts,
+        rewards=conservative(logits, caution).sigmoid(),
+        verdicts=rated.overall,
+        pairs=pairs,
+        disagreement=logits.std(0, unbiased=False),
+    )
 
 
 def real_pool(student: Student, config: Alignment) -> Pool | None:

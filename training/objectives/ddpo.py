@@ -24,17 +24,13 @@ def log_probability(taken: torch.Tensor, mean: torch.Tensor, deviation: torch.Te
     return each.flatten(1).mean(1)
 
 
-def ddpo_loss(
-    log_probability: torch.Tensor, old: torch.Tensor, advantages: torch.Tensor, *, clip: float
-) -> torch.Tensor:
-    """-E[ min(ρ·A, clip(ρ, 1-ε, 1+ε)·A) ] with ρ = p/p_old of a denoising step (Black et al. 2023, arXiv 2305.13301,
-    section 4.3).
+def ddpo_loss(log_probability: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
+    """-E[ A·log p ], the score function estimator (Black et al. 2023, arXiv 2305.13301, section 4.3).
+
+    The model that is taught took the steps itself, so there is no ratio of probabilities to weigh or to clip.
 
     Args:
-        log_probability, old: of the steps taken, by the model and by the one that took them, [N].
+        log_probability: of the steps taken, by the model that took them, [N].
         advantages: of the images that they led to, [N].
-        clip: ε; beyond it a step is not made more or less likely.
     """
-    ratio = (log_probability - old).exp()
-    clipped = ratio.clamp(1 - clip, 1 + clip)
-    return -torch.minimum(ratio * advantages, clipped * advantages).mean()
+    return -(advantages * log_probability).mean()

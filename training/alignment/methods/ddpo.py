@@ -9,12 +9,14 @@ from training.alignment.pool import Pool
 from training.alignment.student import Student
 from training.alignment.walk import Taken, Walker
 from training.objectives.ddpo import advantages, ddpo_loss, log_probability
+from training.objectives.reward_gradient import conservative
 from vouch.recipes import Alignment
 
 
 class Ddpo:
     """Every step draws afresh, so the policy that is improved is the one that drew. `gradient_steps` of the sampler's
-    steps, chosen at random, carry the gradient. Advantages are counted within each of the `groups` of one prompt."""
+    steps, chosen at random, carry the gradient. Rewards are cautious; advantages are counted within each of the
+    `groups` of one prompt."""
 
     def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
         self._student, self._pool, self._config = student, pool, config
@@ -33,12 +35,12 @@ class Ddpo:
 
     @torch.no_grad()
     def _rewards(self, latents: torch.Tensor, prompts: list[str]) -> torch.Tensor:
-        return self._student.verdicts(self._student.decode(latents), prompts).mean(0)
+        said = self._student.verdicts(self._student.decode(latents), prompts)
+        return conservative(said, self._config.caution)
 
     def _improved(self, taken: Taken, prompts: list[str], gains: torch.Tensor) -> torch.Tensor:
         mean, deviation = self._walker.distribution(taken, self._student.embed(prompts))
-        now = log_probability(taken.after, mean, deviation)
-        loss = ddpo_loss(now, now.detach(), gains, clip=self._config.clip)
+        loss = ddpo_loss(log_probability(taken.after, mean, deviation), gains)
         if not self._config.anchor:
             return loss
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Diffusion-DPO: from pairs of rated images of one prompt."""
+"""Diffusion-DPO: from pairs of images of which experts find one better."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import defaultdict
 
 import torch
 
+from training.alignment.compared import Compared
 from training.alignment.methods.method import Chance
 from training.alignment.pool import Pool
 from training.alignment.student import Student
@@ -13,20 +14,26 @@ from training.objectives.dpo import dpo_loss
 from vouch.errors import FailedPrecondition
 from vouch.recipes import Alignment
 
+COMPARED = 0.5
+"""Share of pairs that experts compared, where there are pairs by verdict too."""
+
 
 class Dpo:
-    """A pair is a plausible and an implausible image of the same declared class."""
+    """A pair is what experts compared, or a plausible and an implausible image of the same declared class.
+
+    Images that were compared may have been asked for by different prompts, and each keeps its own: experts judged it as
+    the answer to that prompt, and how likely it is drawn for that prompt is what the loss can change.
+    """
 
     def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
-        self._student, self._pool, self._config = student, pool, config
-        sides: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-        for row, (label, verdict) in enumerate(zip(pool.labels, pool.verdicts.tolist(), strict=True)):
-            if verdict == verdict and verdict != 0.5:  # neither open nor undecided
-                sides[label][verdict > 0.5].append(row)
-        self._sides = [side for side in sides.values() if all(side)]
-        if not self._sides:
+        self._student, self._config = student, config
+        self._latents, self._prompts = pool.latents, pool.prompts
+        self._sides = _by_verdict(pool)
+        self._compared = self._with(Compared.of(student, pool.pairs)) if pool.pairs is not None else []
+        if not self._sides and not self._compared:
             raise FailedPrecondition(
-                "DPO learns from pairs, and no class has both plausible and implausible images. Rate more images.",
+                "DPO learns from pairs: no comparison prefers one of its images, and no class has both plausible and "
+                "implausible images. Rate or compare more images.",
                 "ONE_SIDED_RATINGS",
             )
 
@@ -34,16 +41,35 @@ class Dpo:
         pairs = [self._pair(chance) for _ in range(max(1, self._config.batch // 2))]
         worse, better = [list(rows) for rows in zip(*pairs, strict=True)]
         # The same noise for both: what differs is then the images, not their luck.
-        timesteps, noise = self._student.noise(self._pool.latents[better], chance.random)
+        timesteps, noise = self._student.noise(self._latents[better], chance.random)
         errors = [self._errors(rows, timesteps, noise) for rows in (better, worse)]
         return dpo_loss(*errors[0], *errors[1], beta=self._config.divergence)
 
+    def _with(self, compared: Compared) -> list[tuple[int, int]]:
+        """Takes these images in behind the rated ones; the rows of their pairs then."""
+        beyond = len(self._prompts)
+        self._latents = torch.cat([self._latents, compared.latents])
+        self._prompts += compared.prompts
+        return [(beyond + worse, beyond + better) for worse, better in compared.pairs]
+
     def _pair(self, chance: Chance) -> tuple[int, int]:
+        """Rows of a worse and a better image. No number is drawn for a choice that there is not."""
+        if self._compared and not (self._sides and chance.rng.random() >= COMPARED):
+            return chance.rng.choice(self._compared)
         worse, better = chance.rng.choice(self._sides)
         return chance.rng.choice(worse), chance.rng.choice(better)
 
     def _errors(
         self, rows: list[int], timesteps: torch.Tensor, noise: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        prompts = self._pool.prompts_of(rows)
-        return self._student.errors(self._student.noised(self._pool.latents[rows], prompts, timesteps, noise))
+        prompts = [self._prompts[row] for row in rows]
+        return self._student.errors(self._student.noised(self._latents[rows], prompts, timesteps, noise))
+
+
+def _by_verdict(pool: Pool) -> list[tuple[list[int], list[int]]]:
+    """The implausible and the plausible rows of each class that has both."""
+    sides: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    for row, (label, verdict) in enumerate(zip(pool.labels, pool.verdicts.tolist(), strict=True)):
+        if verdict == verdict and verdict != 0.5:  # neither open nor undecided
+            sides[label][verdict > 0.5].append(row)
+    return [side for side in sides.values() if all(side)]

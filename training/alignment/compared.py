@@ -1,0 +1,34 @@
+"""Images that experts compared, as latents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from training.alignment.student import Student
+from training.inputs import Pairs
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Latents [N, C, h, w] of images with their prompts, and which of them were told apart: rows (worse, better)."""
+
+    latents: torch.Tensor
+    prompts: tuple[str, ...]
+    pairs: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, student: Student, pairs: Pairs) -> Compared:
+        """Encodes every image once, in however many pairs it is. A pair of which neither is better is left out."""
+        digests = [digest for side in zip(*pairs.digests, strict=True) for digest in side]
+        once = {digest: row for row, digest in enumerate(digests)}
+        place, rows = {digest: n for n, digest in enumerate(once)}, list(once.values())
+        prompts = (*pairs.first_prompts, *pairs.second_prompts)
+        found = [
+            (place[second], place[first]) if preferred > 0.5 else (place[first], place[second])
+            for (first, second), preferred in zip(pairs.digests, pairs.preferred.tolist(), strict=True)
+            if preferred != 0.5
+        ]
+        images = torch.cat([pairs.first, pairs.second])[rows]
+        return cls(student.encode(images), tuple(prompts[row] for row in rows), tuple(found))
