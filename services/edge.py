@@ -75,6 +75,7 @@ ROLE_NEEDED = {
     "ScoreStream": "client",
     "RecordRating": "rater",
     "ImportRatings": "rater",
+    "ImportRealImages": "operator",
     "ListRatings": "client",
     "NextForReview": "rater",
     "DescribeCriteria": "client",

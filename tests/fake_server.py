@@ -51,6 +51,12 @@ def brightness(data: bytes) -> float:
     return float(images.decode(data).mean()) / 255
 
 
+def _check_words(prompt: str) -> None:
+    if prompt.partition(",")[0] not in LABELS:
+        known = ", ".join(LABELS)
+        raise errors.InvalidInput(f"Unknown word in {prompt!r}. Known: {known}.", "UNKNOWN_LABEL")
+
+
 class FakeSystem(FakeOperations):
     """Every RPC of the contract over dictionaries. `access` is what `services.edge` asks for."""
 
@@ -115,8 +121,7 @@ class FakeSystem(FakeOperations):
         count = request.count if request.HasField("count") else 1
         if not 1 <= count <= most:
             raise errors.InvalidInput(f"count is {count}; ask for 1 to {most} images.")
-        if request.prompt.partition(",")[0] not in LABELS:
-            raise errors.InvalidInput(f"Unknown word in {request.prompt!r}. Known: {', '.join(LABELS)}.")
+        _check_words(request.prompt)
         return [self._image(request.prompt, request.seed + index, index) for index in range(count)]
 
     def _image(self, prompt: str, seed: int, index: int) -> g.GeneratedImage:
@@ -230,6 +235,35 @@ class FakeSystem(FakeOperations):
             answer.already_recorded += 1
         else:
             answer.recorded += 1
+
+    @edge.unary
+    async def ImportRealImages(
+        self, requests: AsyncIterator[f.ImportRealImagesRequest], who: Call
+    ) -> f.ImportRealImagesResponse:
+        answer = f.ImportRealImagesResponse()
+        index = 0
+        async for request in requests:
+            for one in request.images:
+                self._import_real(one, index, answer)
+                index += 1
+        return answer
+
+    def _import_real(self, one: f.RealImage, index: int, answer: f.ImportRealImagesResponse) -> None:
+        try:
+            _check_words(one.prompt)
+            data = images.encode_png(images.fitted(images.decode(one.data), SIZE, SIZE))
+        except errors.VouchError as error:
+            answer.failed += 1
+            answer.failures.add(index=index, reason=error.reason, message=error.message)
+            return
+        digest = images.digest(data)
+        answer.already_stored += digest in self.images
+        answer.stored += digest not in self.images
+        stored = f.StoredImage(
+            digest=digest, data=data, media_type="image/png", width=SIZE, height=SIZE, prompt=one.prompt,
+            source=f.IMAGE_SOURCE_REAL,
+        )  # fmt: skip
+        self.images.setdefault(digest, stored)
 
     @edge.unary
     async def ListRatings(self, request: f.ListRatingsRequest, who: Call) -> f.ListRatingsResponse:

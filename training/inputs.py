@@ -26,7 +26,7 @@ from vouch.captions import general
 from vouch.catalog import Catalog
 from vouch.criteria import SUB_LABEL
 from vouch.errors import FailedPrecondition
-from vouch.records import RaterKind, Rating
+from vouch.records import ImageSource, RaterKind, Rating
 
 FILE_NAME = "ratings.parquet"
 PAIRS_NAME = "pairs.parquet"
@@ -34,16 +34,30 @@ PAIRS_NAME = "pairs.parquet"
 
 @dataclass(frozen=True)
 class Rated:
-    """Rated images. `images` uint8 [N, 3, H, W]; `overall` [N] and each of `criteria` [N] in [0, 1], nan where open."""
+    """Rated images. `images` uint8 [N, 3, H, W]; `overall` [N] and each of `criteria` [N] in [0, 1], nan where open;
+    `sources` say whether they were drawn or are real."""
 
     images: torch.Tensor
     prompts: tuple[str, ...]
     digests: tuple[str, ...]
     overall: torch.Tensor
     criteria: Mapping[str, torch.Tensor]
+    sources: tuple[ImageSource, ...]
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    def drawn(self) -> Rated:
+        """Those that a generator drew, without the real images that were hidden between them."""
+        rows = [row for row, source in enumerate(self.sources) if source == "generated"]
+        return Rated(
+            self.images[rows],
+            tuple(self.prompts[row] for row in rows),
+            tuple(self.digests[row] for row in rows),
+            self.overall[rows],
+            {name: told[rows] for name, told in self.criteria.items()},
+            tuple(self.sources[row] for row in rows),
+        )
 
     def targets(self, criteria: Sequence[str]) -> torch.Tensor:
         """[N, 1 + criteria]: the verdict, then these criteria; nan where nothing is known."""
@@ -120,6 +134,8 @@ def load_rated(folder: Path) -> Rated | None:
         tuple(table["digest"]),
         torch.tensor([float("nan") if v is None else v for v in table["overall"]]),
         {name: torch.tensor([row.get(name, float("nan")) for row in answers]) for name in names},
+        # Files of before real images could be given have no such column.
+        tuple(table.get("source", ["generated"] * len(answers))),
     )
 
 
@@ -167,6 +183,7 @@ def _rows(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> list
             "image": blobs.get(digest),
             "prompt": general(record.prompt, concepts),
             "digest": digest,
+            "source": record.source,
             "overall": overall.get(digest),
             "criteria": json.dumps(
                 {name: found[digest] for name, found in criteria.items() if digest in found}

@@ -81,6 +81,25 @@ def encode_png(pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
+def fitted(pixels: Pixels, width: int, height: int) -> Pixels:
+    """Pixels uint8 [height, width, 3] of the middle of a larger image, as much of it as has these proportions.
+
+    Raises:
+        InvalidInput: the image is smaller.
+    """
+    rows, columns = pixels.shape[:2]
+    if columns < width or rows < height:
+        raise InvalidInput(
+            f"The image has {columns} × {rows} pixels; at least {width} × {height} are needed, for enlarged it "
+            "would look blurred.",
+            "IMAGE_TOO_SMALL",
+        )
+    if (columns, rows) == (width, height):
+        return pixels
+    # The filter by which training scales its images: another would leave other traces than a generator learned.
+    return np.array(ImageOps.fit(Image.fromarray(pixels), (width, height), Image.Resampling.LANCZOS))
+
+
 @contextmanager
 def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
     kind, media_type = _kind(data)

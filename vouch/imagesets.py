@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -101,6 +102,21 @@ def open_image_set(path: Path | str, vocabulary: Vocabulary | None = None) -> Im
     raise InvalidInput(
         f"{path} is not an image set. Give a folder of images, a WebDataset .tar, or a .parquet file."
     )
+
+
+def sampled(images: ImageSet, count: int, seed: int) -> Iterator[SourceImage]:
+    """`count` images of the set drawn at random, or all where there are no more; in their order. The same `seed` draws
+    the same ones."""
+    keys: list[str] = []
+
+    def note(key: str) -> bool:
+        keys.append(key)
+        return True
+
+    for _ in images.images(note):  # reads no image that can be passed over
+        pass
+    chosen = set(random.Random(seed).sample(keys, min(count, len(keys))))
+    return images.images(lambda key: key not in chosen)
 
 
 def _open_folder(path: Path, vocabulary: Vocabulary | None) -> ImageSet:

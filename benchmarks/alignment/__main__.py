@@ -13,13 +13,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.alignment import concept, downstream, hacked, methods, peer, plots, queue
+from benchmarks.alignment import concept, downstream, hacked, methods, peer, plots, queue, reward
 from benchmarks.alignment.plan import PBC64, QUICK, Plan
 from benchmarks.alignment.world import World
 from benchmarks.report import Report, screen
 
 console = screen()
-WITHOUT_REAL = ("methods", "queue")
+WITHOUT_REAL = ("reward", "methods", "queue")
+QUICK_PARTS = ("reward", "methods")
 PARTS = (*WITHOUT_REAL, "hacked", "concept", "downstream")
 
 
@@ -38,14 +39,15 @@ def main() -> None:
         "--peers", action="store_true", help="make the environments of trainers that others wrote"
     )
     parser.add_argument(
-        "--parts", help=f"only these, by comma: {', '.join(PARTS)}; --quick runs methods alone"
+        "--parts",
+        help=f"only these, by comma: {', '.join(PARTS)}; --quick runs {' and '.join(QUICK_PARTS)} alone",
     )
     parser.add_argument("--methods", help="only these, by comma")
     parser.add_argument("--seconds", type=float, help="of training for every method")
     parser.add_argument("--seeds", type=int, help="how many")
     arguments = parser.parse_args()
     plan = _runnable(_plan(arguments), arguments.peers)
-    parts = arguments.parts.split(",") if arguments.parts else ["methods"] if arguments.quick else PARTS
+    parts = arguments.parts.split(",") if arguments.parts else QUICK_PARTS if arguments.quick else PARTS
     if unknown := sorted(set(parts) - set(PARTS)):
         parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     report = Report("alignment")
@@ -62,6 +64,8 @@ def measured(part: str, work: Path, plan: Plan, real: Path | None) -> Report:
     report = Report(part)
     if real is None and part not in WITHOUT_REAL:
         console.print(f"[yellow]{part} is left out: it needs real images.[/yellow]")
+    elif part == "reward":
+        reward.measure(report, World(work, plan, real))
     elif part == "methods":
         methods.measure(report, World(work, plan, real))
     elif part == "queue":

@@ -15,7 +15,6 @@ from benchmarks.alignment.world import KEEP, World
 from benchmarks.report import Figure, Report, screen
 from training.evaluation.evidence import paired_changes
 from training.evaluation.intervals import Estimate, bootstrap
-from training.reward import calibration
 
 COUNTED = ("train_seconds", "forward_passes", "backward_passes", "steps", "best_step", "drift")
 """Of a run's own figures, those that are told; a peer has not all of them."""
@@ -42,10 +41,10 @@ class Runs:
 
 
 def measure(report: Report, world: World) -> None:
-    """Adds every figure of the reward and of the methods."""
+    """Adds every figure of the methods."""
     eyes = Eyes(world.real, world.folder / "features")
     report.add("threads", Figure(torch.get_num_threads(), "threads"))
-    add_reward(report, world)
+    world.rate()
     base = Found(world.judged("starter", None), eyes)
     base.tell(report, "starter")
     Found(world.rejected(KEEP), eyes).tell(report, "rejection_sampling")
@@ -86,27 +85,6 @@ def _after(fraction: float, world: World, eyes: Eyes, base: Found) -> Gained:
         runs.founds.append(Found(world.judged(run, lora), eyes))
         runs.seconds.append(figures["train_seconds"])
     return runs.gained(base)
-
-
-def add_reward(report: Report, world: World) -> None:
-    """The reward on images that it never saw. The rater errs, so no reward can reach 1: what the rater itself would
-    reach without its errors stands beside."""
-    report.add("reward_seconds", Figure(world.rate()["train_seconds"], "s"))
-    unseen = world.on_unseen()
-    ece = calibration.calibration_error(unseen.scores, unseen.said)
-    perfect = calibration.error_of_perfect(unseen.scores)
-    report.add("reward_auroc", _auroc(unseen.scores, unseen.said, must=">= 0.90", aim=">= 0.95"))
-    report.add("reward_auroc_ceiling", _auroc(unseen.meant, unseen.said))
-    report.add("reward_auroc_noise_free", _auroc(unseen.scores, unseen.meant))
-    report.add("reward_ece", Figure(ece.value, "share", ece.low, ece.high, must="<= 0.05", aim="<= 0.02"))
-    report.add("reward_ece_of_perfect", Figure(perfect, "share"))
-
-
-def _auroc(scores: np.ndarray, wanted: np.ndarray, **bars: str) -> Figure:
-    found = calibration.auroc(scores, wanted)
-    if found is None:
-        return Figure(None, "share", **bars)
-    return Figure(found.value, "share", found.low, found.high, **bars)
 
 
 def add_default(report: Report, runs: Mapping[str, Runs], base: Found, eyes: Eyes) -> None:

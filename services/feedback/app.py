@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services import metrics
+from services.feedback.real_images import RealImages
 from services.feedback.review import Found, Review
+from services.generation.orders import Description
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
 from vouch.criteria import Domain, load_domain
@@ -24,6 +26,7 @@ from vouch.settings import Settings
 
 T = TypeVar("T")
 MAX_IMPORT = 500
+MAX_REAL = 100
 MAX_REVIEW = 50
 
 
@@ -35,7 +38,9 @@ class Feedback:
         registry = Registry(catalog, settings.folder.models)
         self._catalog, self._registry = catalog, registry
         self._domain = load_domain(settings.domain)
-        self._review = Review(catalog, BlobStore(settings.resolved_blobs_url), registry, settings.review)
+        blobs = BlobStore(settings.resolved_blobs_url)
+        self._review = Review(catalog, blobs, registry, settings.review)
+        self._real_images = RealImages(catalog, blobs)
 
     # ---- ratings
 
@@ -53,6 +58,10 @@ class Feedback:
         return await _apart(self._list_ratings, request)
 
     # ---- images
+
+    async def import_real_images(self, request: Any, offset: int, drawn: Description) -> Any:
+        """One message of an import whose first image has position `offset`, to be made alike to what is `drawn`."""
+        return await _apart(self._import_real, request, offset, drawn)
 
     async def NextForReview(self, request: Any) -> Any:
         return await _apart(self._next_for_review, request)
@@ -91,6 +100,21 @@ class Feedback:
                 answer.recorded += added
                 answer.already_recorded += known
         metrics.RATINGS.labels("imported").inc(answer.recorded)
+        return answer
+
+    def _import_real(self, request: Any, offset: int, drawn: Description) -> Any:
+        answer = pb.ImportRealImagesResponse()
+        if len(request.images) > MAX_REAL:
+            raise InvalidInput(f"One message holds at most {MAX_REAL} images, not {len(request.images)}.")
+        for index, image in enumerate(request.images, start=offset):
+            try:
+                new = self._real_images.add(image.data, image.prompt, drawn)
+            except InvalidInput as error:  # a full disk ends the whole import
+                answer.failed += 1
+                answer.failures.add(index=index, reason=error.reason, message=error.message)
+            else:
+                answer.stored += new
+                answer.already_stored += not new
         return answer
 
     def _take(self, index: int, message: Any) -> tuple[int, int]:

@@ -78,7 +78,7 @@ class Review:
         for image in chosen:
             fate = self._chance.random()
             gold = real if fate < shares[0] else seen if fate < sum(shares) else []
-            records.append(gold.pop() if gold else image)
+            records.append(_in_place_of(image, gold) if gold else image)
         return records
 
     def image(self, digest: str) -> Found:
@@ -108,3 +108,15 @@ class Review:
             return self._registry.get(version).name if version else ""
         except NotFound:
             return ""  # an image imported from elsewhere names a version that was never here
+
+
+def _in_place_of(image: ImageRecord, gold: list[ImageRecord]) -> ImageRecord:
+    """Takes from `gold` what is worded most like the image that gives way, by its class alone or with attributes too,
+    and of its class where possible: a prompt unlike all others would tell that something is hidden."""
+
+    def unlike(one: ImageRecord) -> tuple[bool, bool]:
+        return ("," in one.prompt) != ("," in image.prompt), one.label != image.label
+
+    chosen = min(gold, key=unlike)
+    gold.remove(chosen)
+    return chosen

@@ -135,6 +135,20 @@ class Gateway:
         return total
 
     @unary
+    async def ImportRealImages(self, request: Any, identity: Identity) -> Any:
+        total = feedback_pb2.ImportRealImagesResponse()
+        drawn = await self._generation.describe("", "")
+        offset = 0
+        async for message in request:
+            part = await self._feedback.import_real_images.remote(message, offset, drawn)
+            offset += len(message.images)
+            total.stored += part.stored
+            total.already_stored += part.already_stored
+            total.failed += part.failed
+            total.failures.extend(part.failures[: IMPORT_FAILURES - len(total.failures)])
+        return total
+
+    @unary
     async def ListRatings(self, request: Any, identity: Identity) -> Any:
         return await self._feedback.ListRatings.remote(request)
 

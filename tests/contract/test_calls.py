@@ -20,6 +20,7 @@ from vouch.client import (
     GenerationProgress,
     GenerationSummary,
     ImagePreview,
+    RealImage,
     ScoreItem,
 )
 from vouch.client.endpoint import find
@@ -183,6 +184,34 @@ def test_an_import_counts_what_it_stored_knew_and_refused(client: Client) -> Non
     assert [failure.index for failure in report.failures] == [6]
 
 
+def test_real_images_are_kept_once_and_refused_one_by_one(client: Client) -> None:
+    images = [RealImage(data=paint(i % 3), prompt="neutrophil") for i in range(6)]
+    images += [RealImage(data=b"no image", prompt="platelet"), RealImage(data=paint(9), prompt="unicorn")]
+    report = client.import_real_images(iter(images), batch=4)
+    assert (report.stored, report.already_stored, report.failed) == (3, 3, 2)
+    assert [(one.index, one.reason) for one in report.failures] == [(6, "NOT_AN_IMAGE"), (7, "UNKNOWN_LABEL")]
+    assert {image.source for image in client.list_images()} == {"real"}
+
+
+def test_who_may_only_rate_does_not_choose_what_is_hidden(system: FakeSystem) -> None:
+    with (
+        vouch.connect(state=system.state, token=TOKENS["rater"]) as rater,
+        pytest.raises(errors.PermissionDenied, match="operator"),
+    ):
+        rater.import_real_images([RealImage(data=paint(1), prompt="neutrophil")])
+
+
+def test_what_reading_the_images_raises_is_raised_by_the_import(client: Client) -> None:
+    def images() -> Iterator[RealImage]:
+        yield RealImage(data=paint(1), prompt="neutrophil")
+        raise FileNotFoundError("the tar ends here")
+
+    with pytest.raises(FileNotFoundError, match="the tar ends here"):
+        client.import_real_images(images(), batch=1)
+    with pytest.raises(errors.InvalidInput, match="cannot be sent"):
+        client.import_real_images([RealImage(data="text", prompt="neutrophil")])  # type: ignore[arg-type]
+
+
 def test_lists_fetch_their_pages_and_stop_at_the_limit(system: FakeSystem) -> None:
     with Client(find(state=system.state), page_size=2) as client:
         list(client.stream_images("neutrophil", count=5))
@@ -248,6 +277,8 @@ def test_the_asyncio_client_does_the_same(system: FakeSystem) -> None:
             await client.record_rating(rating_of(reply.images[0].digest, "r"))
             report = await client.import_ratings([rating_of(reply.images[1].digest, "s")])
             assert report.recorded == 1
+            hidden = await client.import_real_images([RealImage(data=paint(200), prompt="neutrophil")])
+            assert (hidden.stored, hidden.failed) == (1, 0)
             assert len([rating async for rating in client.list_ratings()]) == 2
             with pytest.raises(errors.NotFound):
                 await client.get_run("none")

@@ -3,9 +3,11 @@ from __future__ import annotations
 import dataclasses
 import uuid
 
+import numpy as np
 import pytest
 
-from vouch.client import Client
+from vouch import images as codec
+from vouch.client import Client, RealImage
 from vouch.errors import AlreadyExists, InvalidInput, NotFound
 from vouch.records import NewRating
 
@@ -105,3 +107,19 @@ def test_the_checklist_ships_with_the_domain(client):
     described = client.describe_criteria()
     assert described.domain == "blood_cells"
     assert "cell_size" in {criterion.criterion_id for criterion in described.criteria}
+
+
+def test_real_images_are_kept_as_the_generator_draws_and_turn_up_in_a_review(client):
+    """Of a class that no other test lists: they stay in the catalog."""
+    drawn = client.generate_images("basophil", count=8, seed=500).images
+    size = drawn[0].width
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 2 * size, 2 * size, 3), dtype=np.uint8)
+    real = [RealImage(data=codec.encode_png(one), prompt="basophil") for one in pixels]
+    report = client.import_real_images([*real, RealImage(data=real[0].data, prompt="unicorn")], batch=8)
+    assert (report.stored, report.already_stored, report.failed) == (20, 0, 1)
+    assert "unicorn" in report.failures[0].message
+    assert client.import_real_images(real).already_stored == 20
+    hidden = {image.digest for image in client.list_images() if image.source == "real"}
+    found = [one for _ in range(20) for one in client.next_for_review("grace hopper", count=8)]
+    assert hidden & {one.digest for one in found}
+    assert {(one.width, one.height, one.media_type) for one in found} == {(size, size, "image/png")}

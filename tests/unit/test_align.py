@@ -193,6 +193,21 @@ def test_the_pool_knows_what_the_members_disagree_about(toy: Path, monkeypatch: 
     assert pool.rewards.tolist() == pytest.approx([1 / (1 + math.exp(-1))] * 2)
 
 
+def test_real_images_that_were_hidden_in_reviews_are_not_taken_for_the_generators_own(
+    toy: Path, tmp_path: Path
+) -> None:
+    config = run(toy, tmp_path / "run", method="nft", steps=1)
+    table = pq.read_table(tmp_path / "run" / FILE_NAME).to_pylist()
+    for real in (3, len(table)):
+        rows = [{**row, "source": "real" if n < real else "generated"} for n, row in enumerate(table)]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "run" / FILE_NAME)
+        if real == 3:
+            assert fit(config, Session(tmp_path / "run"))["rated_images"] == len(table) - 3
+        else:
+            with pytest.raises(FailedPrecondition, match="all that were rated are real"):
+                fit(config, Session(tmp_path / "run"))
+
+
 def test_a_strong_anchor_keeps_the_parent(toy: Path, tmp_path: Path) -> None:
     moved = {}
     base = draw(load_generator(toy / "base")).astype(int)

@@ -179,3 +179,8 @@ def test_the_images_rated_last_are_those_of_the_newest_ratings(catalog, domain, 
     catalog.ratings.record(make_rating(digests[3], kind="simulated"), domain)
     assert {image.digest for image in catalog.images.rated_last(count=4)} == {digests[1], digests[2]}
     assert [image.digest for image in catalog.images.rated_last(kind="simulated", count=4)] == [digests[3]]
+
+
+def test_adding_images_tells_how_many_are_new(catalog, make_image):
+    assert catalog.images.add([make_image(1), make_image(2)]) == 2
+    assert catalog.images.add([make_image(2), make_image(3)]) == 1

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -74,6 +75,8 @@ def test_generate_lists_the_words_that_a_prompt_may_hold(system: FakeSystem) -> 
         (["score", "missing.png"], "neither an image file"),
         (["train", "reward", "--surprise", "1"], "no setting surprise"),
         (["train", "reward", "surprise"], "is not a setting"),
+        (["review", "add-real", "missing"], "no file or folder"),
+        (["review", "add-real", ".", "--count", "0"], "--count"),
         (["ratings", "list", "--kind", "alien"], "alien"),
         (["ratings", "export", "ratings.xlsx"], ".csv"),
     ],
@@ -221,6 +224,69 @@ def test_an_import_names_the_rows_that_were_refused(system: FakeSystem, tmp_path
     result = run("ratings", "import", file, "--json", code=2)
     assert "row 1: There is no image" in result.stderr
     assert json.loads(result.stdout)["failed"] == 1
+
+
+def cells(folder: Path, count: int = 12, **columns: list[str]) -> Path:
+    """A labelled image set of larger pictures."""
+    file = folder / "cells.parquet"
+    pictures = [images.encode_png(np.full((30, 20, 3), 10 * n, dtype=np.uint8)) for n in range(count)]
+    table = {"image": pictures, "label": ["neutrophil"] * count, "nucleus_shape": ["round"] * count}
+    pq.write_table(pa.table({**table, **columns}), file)
+    return file
+
+
+def test_real_images_are_added_once_as_drawn_ones_look(system: FakeSystem, tmp_path: Path) -> None:
+    file = cells(tmp_path, patient=["7"] * 12)
+    told = run_json("review", "add-real", file)
+    assert told == {"stored": 12, "already_stored": 0, "failed": 0, "failures": []}
+    kept = list(system.images.values())
+    assert {(image.width, image.height, image.media_type) for image in kept} == {(16, 16, "image/png")}
+    assert {image.prompt for image in kept} == {"neutrophil", "neutrophil, nucleus shape round"}
+    assert "0 real images added, 12 already there" in run("review", "add-real", file).stdout
+
+
+def test_some_real_images_are_drawn_at_random(system: FakeSystem, tmp_path: Path) -> None:
+    file = cells(tmp_path)
+    assert run_json("review", "add-real", file, "--count", 5)["stored"] == 5
+    assert run_json("review", "add-real", file, "--count", 5)["already_stored"] == 5
+    assert run_json("review", "add-real", file, "--count", 5, "--seed", 1)["stored"] > 0
+
+
+def test_real_images_that_cannot_be_hidden_are_named_with_what_to_do(
+    system: FakeSystem, tmp_path: Path
+) -> None:
+    file = cells(tmp_path, label=["neutrophil"] * 10 + ["blast", "neutrophil"])
+    result = run("review", "add-real", file, "--json", code=2)
+    assert json.loads(result.stdout)["stored"] == 11
+    (failure,) = json.loads(result.stdout)["failures"]
+    assert (failure["image"], failure["reason"]) == ("row 10", "UNKNOWN_LABEL")
+    assert "row 10: " in result.stderr
+    assert "lymphocyte, neutrophil, platelet" in result.stderr
+    assert "Rename these words" in result.stderr
+
+
+def test_an_unreadable_file_of_real_images_is_named_and_the_rest_is_kept(
+    system: FakeSystem, tmp_path: Path
+) -> None:
+    folder = _image_folder(tmp_path / "in")
+    (folder / "empty.png").write_bytes(b"")
+    result = run("review", "add-real", folder, "--json", code=2)
+    told = json.loads(result.stdout)
+    assert (told["stored"], told["failed"]) == (40, 2)
+    assert {one["image"] for one in told["failures"]} == {"broken.png", "empty.png"}
+    assert "empty.png: The image is empty." in result.stderr
+
+
+def test_real_images_without_labels_take_the_prompt_that_is_given(system: FakeSystem, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(paint(1))
+    run("review", "add-real", tmp_path / "in", code=2)
+    assert run_json("review", "add-real", tmp_path / "in", "--prompt", "platelet")["stored"] == 1
+
+
+def test_only_an_operator_adds_real_images(system: FakeSystem, tmp_path: Path) -> None:
+    refused = run("review", "add-real", cells(tmp_path), "--token", TOKENS["rater"], code=3)
+    assert "role operator" in refused.stderr
 
 
 def test_simulated_ratings_are_labelled_in_the_list(system: FakeSystem) -> None:

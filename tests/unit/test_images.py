@@ -138,3 +138,23 @@ def test_damage_anywhere_gives_pixels_or_a_sentence_and_nothing_else(data, kind)
         assert images.decode(bytes(whole[: data.draw(st.integers(1, len(whole)))])).dtype == np.uint8
     except InvalidInput as error:
         assert len(error.message) < 500
+
+
+def test_a_larger_image_is_cut_from_the_middle_and_scaled():
+    pixels = np.zeros((20, 60, 3), dtype=np.uint8)
+    pixels[:, 15:45] = 200
+    found = images.fitted(pixels, 10, 10)
+
+    assert found.shape == (10, 10, 3)
+    assert (found == 200).all()
+
+
+def test_an_image_of_the_size_asked_for_is_as_it_was():
+    assert images.fitted(noise(5, 7), 7, 5) is not None
+    assert np.array_equal(images.fitted(noise(5, 7), 7, 5), noise(5, 7))
+
+
+@pytest.mark.parametrize("size", [(8, 5), (7, 6)])
+def test_a_smaller_image_is_not_enlarged(size):
+    with pytest.raises(InvalidInput, match="7 × 5 pixels"):
+        images.fitted(noise(5, 7), *size)

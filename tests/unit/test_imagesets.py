@@ -12,7 +12,7 @@ from PIL import Image
 
 from vouch.captions import Vocabulary
 from vouch.errors import InvalidInput
-from vouch.imagesets import MAX_IMAGE_BYTES, open_image_set
+from vouch.imagesets import MAX_IMAGE_BYTES, open_image_set, sampled
 
 
 def png(level: int, size: int = 8) -> bytes:
@@ -196,3 +196,18 @@ def test_nothing_to_read_is_said_with_what_to_give(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"PK")
     with pytest.raises(InvalidInput, match="not an image set"):
         open_image_set(tmp_path / "x.zip")
+
+
+def test_some_images_are_drawn_at_random_the_same_ones_for_the_same_seed(tmp_path: Path) -> None:
+    parquet = write_parquet(
+        tmp_path / "a.parquet", {"image": [png(i) for i in range(40)], "label": ["monocyte"] * 40}
+    )
+    tar = write_tar(tmp_path / "a.tar", {f"{i:02d}.png": png(i) for i in range(40)})
+    for path in (parquet, tar):
+        first, same, other = (
+            [image.key for image in sampled(open_image_set(path), 10, seed)] for seed in (0, 0, 1)
+        )
+        assert first == same != other
+        assert first == sorted(first)
+        assert len(set(first)) == 10
+        assert len(list(sampled(open_image_set(path), 100, 0))) == 40

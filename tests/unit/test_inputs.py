@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from training.concepts.sublabels import freeze_sub_labels, load_sub_labels
-from training.inputs import freeze, load_pairs, load_rated
+from training.inputs import FILE_NAME, freeze, load_pairs, load_rated
 from vouch import images as codec
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
@@ -203,3 +204,15 @@ def test_without_images_of_the_class_there_are_no_sub_labels(
     )
     assert load_sub_labels(tmp_path) is None
     assert load_sub_labels(tmp_path / "elsewhere") is None
+
+
+def test_ratings_that_were_frozen_before_real_images_could_be_given_are_of_drawn_ones(
+    catalog: Catalog, blobs: BlobStore, domain: Domain, drawn: str, tmp_path: Path
+) -> None:
+    say(catalog, domain, drawn, "a", "plausible")
+    freeze(catalog, blobs, tmp_path, kinds=("human",), domain=None)
+    table = pq.read_table(tmp_path / FILE_NAME)
+    pq.write_table(table.drop_columns(["source"]), tmp_path / FILE_NAME)
+    rated = load_rated(tmp_path)
+    assert rated is not None
+    assert rated.drawn().digests == rated.digests == (drawn,)

@@ -52,3 +52,59 @@ def test_truth_about_images_that_nobody_answered_changes_nothing():
 
 def test_no_answers_say_nothing():
     assert consensus([]) == {}
+
+
+def rated(
+    errors: dict[str, tuple[float, float]], shared: bool = True
+) -> tuple[dict[str, bool], list[Answer]]:
+    """As `asked`, of raters who are wrong so often about (plausible, implausible) images; 20 real ones are first."""
+    chance = random.Random(1)
+    truth: dict[str, bool] = {}
+    answers = []
+    for rater, wrong in errors.items():
+        for number in range(300):
+            image = f"{'' if shared else rater}{'real' if number < 20 else 'image'}-{number}"
+            right = truth.setdefault(image, number < 20 or chance.random() < 0.6)
+            answers.append(Answer(image, rater, right != (chance.random() < wrong[not right])))
+    return truth, answers
+
+
+def error(found: dict[str, float], truth: dict[str, bool]) -> float:
+    """Brier's score, real images left out: 0 is right, 0.25 is saying nothing."""
+    rest = [image for image in truth if "real" not in image]
+    return sum((found[image] - truth[image]) ** 2 for image in rest) / len(rest)
+
+
+def real_among(truth: dict[str, bool]) -> dict[str, bool]:
+    return {image: True for image in truth if "real" in image}
+
+
+def test_one_rater_who_fails_half_the_real_images_is_hardly_believed():
+    truth, answers = rated({"careless": (0.5, 0.5)})
+    found = consensus(answers, real_among(truth))
+    assert error(consensus(answers), truth) > 0.45
+    assert error(found, truth) < 0.3
+    rest = [found[image] for image in truth if "real" not in image]
+    assert 0.2 < min(rest) <= max(rest) < 0.8
+
+
+def test_one_rater_who_knows_real_images_is_still_believed_when_it_refuses_one():
+    """Not every image is taken for plausible because all whose truth is known are."""
+    truth, answers = rated({"careful": (0.05, 0.08)})
+    found = consensus(answers, real_among(truth))
+    refused = {answer.image for answer in answers if not answer.yes and "real" not in answer.image}
+    assert max(found[image] for image in refused) < 0.2
+    assert error(found, truth) <= error(consensus(answers), truth) + 0.01
+
+
+def test_real_images_tell_whom_of_two_to_believe_whether_or_not_they_share_images():
+    for shared in (True, False):
+        truth, answers = rated({"careful": (0.05, 0.08), "careless": (0.5, 0.5)}, shared)
+        assert error(consensus(answers, real_among(truth)), truth) < 0.7 * error(consensus(answers), truth)
+
+
+def test_what_is_known_is_not_asked_of_the_raters():
+    truth, answers = rated({"careless": (0.5, 0.5)})
+    found = consensus(answers, real_among(truth))
+    assert set(found) == set(truth)
+    assert {found[image] for image in real_among(truth)} == {1.0}

@@ -51,6 +51,27 @@ def test_some_are_real_and_some_were_seen_before(place, tmp_path):
     assert len(found) == 60
 
 
+def test_a_real_image_takes_the_place_of_one_that_is_worded_as_it_is(place, tmp_path, make_image):
+    """Else its prompt would tell: all drawn images here name the class alone."""
+    catalog, blobs, _ = place
+    for number, prompt in enumerate(("neutrophil, cell size big", "monocyte") * 5):
+        data = f"more {number}".encode()
+        real = make_image(
+            200 + number, digest=blobs.put(data), source="real", prompt=prompt, label=prompt.split(",")[0]
+        )
+        catalog.images.add([real])
+    review = Review(
+        catalog,
+        blobs,
+        Registry(catalog, tmp_path / "models"),
+        ReviewSettings(real_share=0.5),
+        random.Random(0),
+    )
+    found = review.next("me", 15, kind="human", label=None, generator=None)
+    assert {record.source for record, _ in found} == {"generated", "real"}
+    assert {record.prompt for record, _ in found} == {"neutrophil"}
+
+
 def test_without_such_shares_all_are_new(place, tmp_path):
     assert set(sources(place, tmp_path, real_share=0.0, repeat_share=0.0)) == {"new"}
 

@@ -24,7 +24,7 @@ from training.alignment.methods.reward_weighted import RewardWeighted
 from training.alignment.pool import Pool, rated_pool
 from training.alignment.student import Student
 from training.alignment.watch import Watch
-from training.inputs import load_pairs, load_rated
+from training.inputs import Rated, load_pairs, load_rated
 from training.session import Session
 from training.team import Team
 from vouch.errors import FailedPrecondition
@@ -58,14 +58,12 @@ def fit(config: AlignConfig, session: Session) -> dict[str, float]:
     layout.
 
     Raises:
-        FailedPrecondition: no rated images, or too few for the method.
+        FailedPrecondition: no rated images that a generator drew, or too few for the method.
         InvalidInput: a base whose prediction or pipeline is not understood.
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    rated = load_rated(session.folder)
-    if rated is None:
-        raise FailedPrecondition("Alignment learns from rated images, and there are none.", "NO_RATINGS")
+    rated = _drawn(session.folder)
     student = Student(
         config.base, config.parent, config.reward, config.rank,
         text_encoder=config.text_encoder, device=session.device,
@@ -90,6 +88,20 @@ def fit(config: AlignConfig, session: Session) -> dict[str, float]:
     }
     session.note("figures.json", figures)
     return figures
+
+
+def _drawn(folder: Path) -> Rated:
+    """The rated images, but for real ones: methods take what they learn from for the generator's own."""
+    rated = load_rated(folder)
+    drawn = rated.drawn() if rated else None
+    if not drawn:
+        real = "all that were rated are real" if rated else "there are none"
+        raise FailedPrecondition(
+            f"Alignment learns from rated images that a generator drew, and {real}. Draw some "
+            "(`vouch generate`) and rate them (`vouch rate`).",
+            "NO_RATINGS",
+        )
+    return drawn
 
 
 def train(

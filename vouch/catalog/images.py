@@ -22,16 +22,18 @@ class Images:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, records: Iterable[ImageRecord], scores: Iterable[Score] = ()) -> None:
-        """Store images and their scores in one transaction.
+    def add(self, records: Iterable[ImageRecord], scores: Iterable[Score] = ()) -> int:
+        """Store images and their scores in one transaction; answers how many of the images were new.
 
         A digest that is already known keeps its first provenance: the same bytes are the same image.
         """
+        added = 0
         with self._database.write() as connection:
             for record in records:
                 _check(record)
-                insert_once(connection, tables.images, asdict(record))
+                added += insert_once(connection, tables.images, asdict(record))
             _insert_scores(connection, scores)
+        return added
 
     def get(self, digest: str) -> ImageRecord:
         """Raises NotFound for a digest that was never stored."""

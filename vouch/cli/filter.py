@@ -10,9 +10,9 @@ import typer
 
 from vouch.cli import render
 from vouch.cli.session import Session, command
+from vouch.cli.vocabulary import vocabulary_of
 
 if TYPE_CHECKING:
-    from vouch.captions import Vocabulary
     from vouch.client import Client
     from vouch.filter import Item, Progress, Score, Scored
 
@@ -58,7 +58,7 @@ def filter_command(
     )
     open_image_set(source)  # complains before anything is asked of the system
     with session.connect() as client:
-        images = open_image_set(source, _vocabulary(client))
+        images = open_image_set(source, vocabulary_of(client))
         with render.progress() as bar:
             task = bar.add_task("scoring", total=images.count())
 
@@ -89,16 +89,6 @@ def scorer(client: Client) -> Score:
                 yield Scored(key=result.item_id, reason=result.error.reason, error=result.error.message)
 
     return score
-
-
-def _vocabulary(client: Client) -> Vocabulary | None:
-    from vouch.captions import Vocabulary
-
-    known = client.describe_generator()
-    if known.open_vocabulary:
-        return None
-    values = {one.name.replace(" ", "_"): tuple(one.values) for one in known.attributes}
-    return Vocabulary(tuple(known.labels), values)
 
 
 def _view(summary: dict[str, Any], out: Path) -> Any:

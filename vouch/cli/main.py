@@ -13,6 +13,7 @@ from vouch.cli import (
     generate,
     rate,
     ratings,
+    review,
     reward,
     rollout,
     runs,
@@ -54,6 +55,7 @@ def _options(
 # In the order of the life of an image, which is the order of --help.
 for single in (up, status, generate, score, filter_, rate):
     root.add_typer(single.app)
+root.add_typer(review.app, name="review")
 root.add_typer(ratings.app, name="ratings")
 root.add_typer(train.app, name="train")
 root.add_typer(concept.app, name="concept")

@@ -15,6 +15,7 @@ from vouch.client.values import (
     GenerationProgress,
     GenerationSummary,
     ImagePreview,
+    RealImage,
     ScoreItem,
     ScoreResult,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "GenerationProgress",
     "GenerationSummary",
     "ImagePreview",
+    "RealImage",
     "ScoreItem",
     "ScoreResult",
 ]

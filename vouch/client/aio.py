@@ -199,6 +199,17 @@ class AsyncClient:
             sent.raise_again()
         return to_value(answer)
 
+    async def import_real_images(
+        self, images: Iterable[values.RealImage] | AsyncIterable[values.RealImage], *, batch: int = 32
+    ) -> values.ImportRealImagesResponse:
+        """Stores labelled real images, which reviews hide among drawn ones. The same image twice is one."""
+        sent = AsyncRemembering(rpcs.areal_requests(images, batch))
+        try:
+            answer = await self._call("ImportRealImages", sent, None)
+        finally:
+            sent.raise_again()
+        return to_value(answer)
+
     def list_ratings(
         self,
         *,

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from vouch.client.convert import enum_number, from_rating, to_struct
 from vouch.client.groups import agrouped, grouped
-from vouch.client.values import ScoreItem
+from vouch.client.values import RealImage, ScoreItem
 from vouch.errors import InvalidInput
 from vouch.pb.v1 import (
     feedback_pb2,
@@ -137,3 +137,25 @@ async def aimport_requests(
     """`import_requests` for asyncio."""
     async for group in agrouped(ratings, from_rating, batch):
         yield feedback_pb2.ImportRatingsRequest(ratings=group)
+
+
+def real_image(image: RealImage) -> Any:
+    """The message of a real image."""
+    try:
+        return feedback_pb2.RealImage(data=image.data, prompt=image.prompt)
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(f"The image of {image.prompt!r:.100} cannot be sent: {error}.") from None
+
+
+def real_requests(images: Iterable[RealImage], batch: int) -> Iterator[Message]:
+    """The messages of an import of real images, up to `batch` in each."""
+    for group in grouped(images, real_image, batch):
+        yield feedback_pb2.ImportRealImagesRequest(images=group)
+
+
+async def areal_requests(
+    images: Iterable[RealImage] | AsyncIterable[RealImage], batch: int
+) -> AsyncIterator[Message]:
+    """`real_requests` for asyncio."""
+    async for group in agrouped(images, real_image, batch):
+        yield feedback_pb2.ImportRealImagesRequest(images=group)

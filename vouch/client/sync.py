@@ -183,6 +183,17 @@ class Client:
             sent.raise_again()
         return to_value(answer)
 
+    def import_real_images(
+        self, images: Iterable[values.RealImage], *, batch: int = 32
+    ) -> values.ImportRealImagesResponse:
+        """Stores labelled real images, which reviews hide among drawn ones. The same image twice is one."""
+        sent = Remembering(rpcs.real_requests(images, batch))
+        try:
+            answer = self._call("ImportRealImages", sent, None)
+        finally:
+            sent.raise_again()
+        return to_value(answer)
+
     def list_ratings(
         self,
         *,

@@ -165,6 +165,22 @@ class ImportRatingsResponse:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RealImage:
+    """A real image to hide in reviews: encoded bytes, and its class with or without attributes."""
+
+    data: bytes = field(repr=False)
+    prompt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportRealImagesResponse:
+    stored: int
+    already_stored: int
+    failed: int
+    failures: tuple[ImportFailure, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReviewItem:
     digest: str
     data: bytes = field(repr=False)

@@ -138,6 +138,32 @@ class ImportFailure(_message.Message):
     message: str
     def __init__(self, index: _Optional[int] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
+class RealImage(_message.Message):
+    __slots__ = ("data", "prompt")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    prompt: str
+    def __init__(self, data: _Optional[bytes] = ..., prompt: _Optional[str] = ...) -> None: ...
+
+class ImportRealImagesRequest(_message.Message):
+    __slots__ = ("images",)
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    images: _containers.RepeatedCompositeFieldContainer[RealImage]
+    def __init__(self, images: _Optional[_Iterable[_Union[RealImage, _Mapping]]] = ...) -> None: ...
+
+class ImportRealImagesResponse(_message.Message):
+    __slots__ = ("stored", "already_stored", "failed", "failures")
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    ALREADY_STORED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    stored: int
+    already_stored: int
+    failed: int
+    failures: _containers.RepeatedCompositeFieldContainer[ImportFailure]
+    def __init__(self, stored: _Optional[int] = ..., already_stored: _Optional[int] = ..., failed: _Optional[int] = ..., failures: _Optional[_Iterable[_Union[ImportFailure, _Mapping]]] = ...) -> None: ...
+
 class ListRatingsRequest(_message.Message):
     __slots__ = ("image_digest", "rater", "kind", "generator_version", "include_superseded", "page_size", "page_token")
     IMAGE_DIGEST_FIELD_NUMBER: _ClassVar[int]

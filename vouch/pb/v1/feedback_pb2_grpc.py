@@ -45,6 +45,11 @@ class FeedbackServiceStub(object):
                 request_serializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.ImportRatingsRequest.SerializeToString,
                 response_deserializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.ImportRatingsResponse.FromString,
                 _registered_method=True)
+        self.ImportRealImages = channel.stream_unary(
+                '/vouch.v1.FeedbackService/ImportRealImages',
+                request_serializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.ImportRealImagesRequest.SerializeToString,
+                response_deserializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.ImportRealImagesResponse.FromString,
+                _registered_method=True)
         self.ListRatings = channel.unary_unary(
                 '/vouch.v1.FeedbackService/ListRatings',
                 request_serializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.ListRatingsRequest.SerializeToString,
@@ -88,6 +93,17 @@ class FeedbackServiceServicer(object):
     def ImportRatings(self, request_iterator, context):
         """Stores many ratings, as from a CSV file; each is durable or reported as failed when the answer arrives.
         Idempotent by the `request_id` of each. Roles: rater and above.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportRealImages(self, request_iterator, context):
+        """Stores labelled real images, which NextForReview hides among generated ones to see how reliable a rater is. Each is
+        durable or reported as failed when the answer arrives. What is stored is a PNG of the size that the serving
+        generator draws, cut from the middle, so that neither format nor size tells it from a drawn one. Idempotent by
+        content: the same image is stored once. Roles: operator.
+        Errors: UNAVAILABLE (no generator serves), RESOURCE_EXHAUSTED (disk full).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,6 +159,11 @@ def add_FeedbackServiceServicer_to_server(servicer, server):
                     servicer.ImportRatings,
                     request_deserializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.ImportRatingsRequest.FromString,
                     response_serializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.ImportRatingsResponse.SerializeToString,
+            ),
+            'ImportRealImages': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportRealImages,
+                    request_deserializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.ImportRealImagesRequest.FromString,
+                    response_serializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.ImportRealImagesResponse.SerializeToString,
             ),
             'ListRatings': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRatings,
@@ -225,6 +246,33 @@ class FeedbackService(object):
             '/vouch.v1.FeedbackService/ImportRatings',
             vouch_dot_pb_dot_v1_dot_feedback__pb2.ImportRatingsRequest.SerializeToString,
             vouch_dot_pb_dot_v1_dot_feedback__pb2.ImportRatingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportRealImages(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/vouch.v1.FeedbackService/ImportRealImages',
+            vouch_dot_pb_dot_v1_dot_feedback__pb2.ImportRealImagesRequest.SerializeToString,
+            vouch_dot_pb_dot_v1_dot_feedback__pb2.ImportRealImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,55 @@
+"""Real images whose class is known, stored so that nothing but the picture tells them from drawn ones."""
+
+from __future__ import annotations
+
+from services.generation.orders import Description
+from vouch import images as codec
+from vouch.blobs import BlobStore
+from vouch.captions import Vocabulary, caption
+from vouch.catalog import Catalog
+from vouch.errors import InvalidInput
+from vouch.records import ImageRecord
+
+MAX_PROMPT = 1_000
+
+
+class RealImages:
+    """What is hidden among drawn images to show how reliable a rater is."""
+
+    def __init__(self, catalog: Catalog, blobs: BlobStore) -> None:
+        self._catalog, self._blobs = catalog, blobs
+
+    def add(self, data: bytes, prompt: str, drawn: Description) -> bool:
+        """Store an image in the format and size of those that are `drawn`; whether it was new.
+
+        Raises:
+            InvalidInput: a prompt with words that the generator never learned, or an image that is unreadable or
+                smaller than the drawn ones.
+        """
+        words, label = _declared(prompt, drawn)
+        png = codec.encode_png(codec.fitted(codec.decode(data), drawn.width, drawn.height))
+        record = ImageRecord(
+            digest=self._blobs.put(png),
+            media_type="image/png",
+            width=drawn.width,
+            height=drawn.height,
+            size_bytes=len(png),
+            source="real",
+            prompt=words,
+            label=label,
+        )
+        return bool(self._catalog.images.add([record]))
+
+
+def _declared(prompt: str, drawn: Description) -> tuple[str, str]:
+    """The prompt as the generator's own are worded, and the class that it names."""
+    if not prompt.strip():
+        raise InvalidInput(
+            "The image has no label, and a rater is told what it should show: name its class.", "NO_LABEL"
+        )
+    if len(prompt) > MAX_PROMPT:
+        raise InvalidInput(f"The prompt has {len(prompt)} characters; at most {MAX_PROMPT} are allowed.")
+    if not drawn.labels:
+        return prompt.strip(), ""
+    declared = Vocabulary(drawn.labels, dict(drawn.attributes)).parse(prompt)
+    return caption(declared.label, declared.attributes), declared.label

@@ -1,0 +1,20 @@
+"""The words of the generator that serves, for commands that word prompts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vouch.captions import Vocabulary
+    from vouch.client import Client
+
+
+def vocabulary_of(client: Client) -> Vocabulary | None:
+    """None where the generator takes any text."""
+    from vouch.captions import Vocabulary
+
+    known = client.describe_generator()
+    if known.open_vocabulary:
+        return None
+    values = {one.name.replace(" ", "_"): tuple(one.values) for one in known.attributes}
+    return Vocabulary(tuple(known.labels), values)
