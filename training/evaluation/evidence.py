@@ -130,7 +130,10 @@ class Seen:
             "recognised": _share(self.assessed.recognised),
             "attributes asked for": _share(_attributes(self.judge, drawn)),
             "below nearly all real": tail(
-                real.confidence, self.judge.confidence(drawn.images, drawn.prompts)
+                real.confidence,
+                real.unseen.labels,
+                self.judge.confidence(drawn.images, drawn.prompts),
+                drawn.labels,
             ),
             **_by_class(self.assessed.plausible, drawn.labels, "plausible"),
             **_by_class(real.assessed.plausible, real.unseen.labels, "real plausible"),
