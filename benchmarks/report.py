@@ -29,7 +29,7 @@ from rich.table import Table
 from benchmarks.machine import machine, versions
 from training.evaluation.intervals import bootstrap
 
-COMPARE: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge}
+COMPARE: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge, ">": operator.gt}
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Figure:
     """One measured number.
 
     `value` is None when it could not be measured. `low` and `high` bound its 95 % interval, None without one.
-    `must` and `aim` are limits such as "<= 1.5" or ">= 0.9", None where nothing is asked.
+    `must` and `aim` are limits of the value, such as "<= 1.5", ">= 0.9" or "> 0", None where nothing is asked. Where
+    the whole interval has to keep to a limit, its nearer bound is a figure of its own.
     """
 
     value: float | None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,13 @@ from training.evaluation.features import local_model
 from training.evaluation.gate import Gate, decide
 from training.evaluation.intervals import Estimate
 from training.evaluation.judge import Judge
+from training.evaluation.repeats import Beside, Repeated, Repeats
 from training.evaluation.report import Column, write_report
 from training.plans import Store
 from training.randomness import numbers
 from training.session import Session
 from vouch.atomic import write_whole
-from vouch.pipelines import load_generator
+from vouch.pipelines import Generator, load_generator
 from vouch.records import now
 
 MAIN = (
@@ -43,6 +44,8 @@ MAIN = (
     "coverage, against real",
     "coverage, real against real",
     "beta recall, against real",
+    "pairwise distance within a prompt",
+    "real pairwise distance within a prompt",
     "authentic",
     "real authentic",
     "copy alarms",
@@ -51,6 +54,10 @@ MAIN = (
 """What is kept with the version itself."""
 FIRST_SEED = 900_000
 """Far from the seeds that anything was trained or rated on."""
+REPEATED_SEED = 5_000_000
+"""How much further those of repeated prompts begin."""
+TRIES = 10
+"""Captions that are thought of for each repeated prompt, for them to differ."""
 
 
 class Side(BaseModel):
@@ -82,6 +89,10 @@ class EvaluateConfig(BaseModel):
     """Where features of real images are kept; the session's folder without it."""
     out: Path
     per_class: int = Field(50, ge=2)
+    repeated_per_class: int = Field(2, ge=0)
+    """Prompts of each class that are drawn with several seeds; 0: nothing is said of the diversity within a prompt."""
+    repeats: int = Field(4, ge=2)
+    """Seeds of each of them."""
     steps: int | None = Field(None, ge=1)
     guidance: float | None = None
     batch: int = Field(32, ge=1)
@@ -122,14 +133,15 @@ def fit(config: EvaluateConfig, session: Session) -> dict[str, float]:
     judge, more = Judge.load(config.judge), [local_model(folder) for folder in config.features]
     unseen = load_examples(config.data)
     train = load_examples(config.train) if config.train else None
-    request = _request(unseen, config)
-    for prompt in (*request.prompts, *unseen.labels):
+    request, repeated = _request(unseen, config), _repeated(unseen, config)
+    for prompt in (*request.prompts, *repeated.prompts, *unseen.labels):
         judge.plausibility.vocabulary.check(prompt)
     sides = [side for side in (config.version, config.against) if side is not None]
-    drawn = [_drawn(side, request, config, session) for side in sides]
+    drawn = [_drawn(side, (request, repeated), config, session) for side in sides]
     session.report(1, 1, "measuring")
     real = RealImages.of(judge, unseen, train, config.cache or session.folder / "features", more)
-    seen = [Seen(one, judge, real) for one in drawn]
+    within = _beside([again for _, again in drawn], unseen, judge)
+    seen = [Seen(one, judge, real, again) for (one, _), again in zip(drawn, within, strict=True)]
     columns = [
         Column(side.name, one, one.evidence() | _use(one, config, session))
         for side, one in zip(sides, seen, strict=True)
@@ -151,8 +163,38 @@ def _request(unseen: Examples, config: EvaluateConfig) -> Request:
     return Request(tuple(prompts), tuple(range(first, first + len(prompts))))
 
 
-def _drawn(side: Side, request: Request, config: EvaluateConfig, session: Session) -> Drawn:
+def _repeated(unseen: Examples, config: EvaluateConfig) -> Request:
+    """Few different prompts of each class, each with several seeds."""
+    rng, prompts = numbers(config.seed, "repeated"), []
+    for label in sorted(set(unseen.labels)):
+        rows = [row for row, other in enumerate(unseen.labels) if other == label]
+        tried = [
+            random_caption(label, unseen.attributes[rng.choice(rows)], rng)
+            for _ in range(TRIES * config.repeated_per_class)
+        ]
+        prompts += list(dict.fromkeys(tried))[: config.repeated_per_class]
+    asked = tuple(prompt for prompt in prompts for _ in range(config.repeats))
+    first = FIRST_SEED + config.seed * 10_000_000 + REPEATED_SEED
+    return Request(asked, tuple(range(first, first + len(asked))))
+
+
+def _beside(drawn: list[Drawn], unseen: Examples, judge: Judge) -> list[Repeated | None]:
+    """Each version's repeated prompts, with the same real images beside them."""
+    if not drawn[0].prompts:
+        return [None] * len(drawn)
+    found = [Repeats(one.images, one.prompts) for one in drawn]
+    real = Beside.of(found[0], unseen, judge.plausibility.vocabulary)
+    return [Repeated(one, real) for one in found]
+
+
+def _drawn(side: Side, requests: Sequence[Request], config: EvaluateConfig, session: Session) -> list[Drawn]:
     generator = load_generator(side.folder, side.base)
+    return [_images(side, generator, request, config, session) for request in requests]
+
+
+def _images(
+    side: Side, generator: Generator, request: Request, config: EvaluateConfig, session: Session
+) -> Drawn:
     steps = config.steps or generator.default_steps
     guidance = generator.default_guidance if config.guidance is None else config.guidance
     # Other prompts, seeds or settings, or another version of that name, are other images.
@@ -170,7 +212,7 @@ def _drawn(side: Side, request: Request, config: EvaluateConfig, session: Sessio
             kept.with_suffix(".tmp").replace(kept)
         parts.append(np.load(kept, allow_pickle=False))
         session.report(start, len(request.prompts), f"drawing with {side.name}")
-    return Drawn(np.concatenate(parts), request.prompts)
+    return Drawn(np.concatenate(parts) if parts else np.zeros((0, 0, 0, 3), np.uint8), request.prompts)
 
 
 def attach(store: Store, version: str, against: str, out: Path) -> None:
@@ -226,6 +268,7 @@ def _write(
         "settings": config.model_dump(mode="json", exclude={"out", "threads"}),
         "versions": {column.name: _plain(column.figures) for column in columns},
         "gain": _plain(gain),
+        "notes": columns[0].seen.notes(),
         "gate": None if gate is None else _gate(gate),
     }
     write_whole(config.out / "evidence.json", json.dumps(told, indent=1).encode())

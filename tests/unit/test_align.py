@@ -295,6 +295,34 @@ def test_a_run_that_learns_from_comparisons_goes_on_to_the_same_weights_too(
     assert weights[0] == weights[1]
 
 
+@pytest.mark.parametrize("method", ["real", "reward_weighted"])
+def test_a_run_beside_real_images_that_was_stopped_goes_on_to_the_same_weights(
+    toy: Path, tmp_path: Path, method: str
+) -> None:
+    """Which of them are its anchor, and by which captions, is drawn again by every attempt."""
+    rows = [
+        {"image": codec.encode_png(image), "label": prompt, "cell_size": "big" if number % 2 else "small"}
+        for number, (image, prompt) in enumerate(
+            zip(draw(load_generator(toy / "base")), PROMPTS, strict=True)
+        )
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "real.parquet")
+    config = {
+        name: run(
+            toy, tmp_path / name, method=method, data=tmp_path / "real.parquet", checkpoint_every=2, steps=10
+        )
+        for name in ("whole", "broken")
+    }
+    fit(config["whole"], Session(tmp_path / "whole", every_s=0))
+    with pytest.raises(Cancelled):
+        fit(config["broken"], Session(tmp_path / "broken", lambda progress: progress.step < 7, every_s=0))
+    fit(config["broken"], Session(tmp_path / "broken", every_s=0))
+    weights = {
+        name: next(config[name].out.glob("*.safetensors")).read_bytes() for name in ("whole", "broken")
+    }
+    assert weights["whole"] == weights["broken"]
+
+
 def test_unwatched_the_last_weights_are_kept(toy: Path, tmp_path: Path) -> None:
     config = run(toy, tmp_path / "run", steps=3, watch_every=0)
     figures = fit(config, Session(tmp_path / "run"))

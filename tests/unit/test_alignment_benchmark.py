@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ import torch
 
 from benchmarks.alignment import peer
 from benchmarks.alignment.figures import FRACTIONS, Gained, add_race, seconds_to_reach
+from benchmarks.alignment.methods import COUNTED
 from benchmarks.alignment.plan import PEER, SETTINGS
 from benchmarks.report import Report
 from benchmarks.serving import environments
@@ -69,3 +73,18 @@ def test_a_method_without_its_environment_says_how_to_get_one(
     monkeypatch.setattr(environments, "FOLDER", tmp_path)
     assert "--peers" in peer.why_not(PEER, make=False)
     assert peer.why_not("reward_gradient", make=False) == ""
+
+
+def test_a_peers_passes_are_counted_and_told_by_the_names_that_the_report_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """trl lives in an environment of its own; what counts the passes needs none of it."""
+    absent = SimpleNamespace(DDPOConfig=None, DDPOTrainer=None, DefaultDDPOStableDiffusionPipeline=object)
+    monkeypatch.setitem(sys.modules, "trl", absent)  # type: ignore[arg-type]
+    unet = torch.nn.Linear(2, 2)
+    passes = importlib.import_module("benchmarks.alignment.peers.on_trl").Passes(unet)
+    with torch.no_grad():
+        unet(torch.zeros(5, 2))
+    unet(torch.zeros(3, 2))
+    assert passes.figures() == {"forward_passes": 8, "backward_passes": 3}
+    assert set(passes.figures()) <= set(COUNTED)

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.alignment.downstream import asked
+from benchmarks.alignment.downstream import add_gain, asked
+from benchmarks.report import Report
 from training.data import Examples
 from training.evaluation.downstream import Labelled, Learning, _batch, accuracy, downstream, figures, share_of
+from training.evaluation.intervals import Estimate
 
 LABELS = ("dark", "bright")
 SHORT = Learning(steps=30, batch=16, widths=(8, 8))
@@ -77,3 +79,12 @@ def test_prompts_lend_labels_and_attributes_from_the_few_real_images_and_from_no
     known = {"neutrophil", "neutrophil, cell size big", "neutrophil, cell size small", "platelet"}
     assert set(prompts) == known
     assert prompts[:6] == asked(few, 6)[1]  # more images are the same ones and others
+
+
+@pytest.mark.parametrize(("low", "met"), [(0.001, True), (0.0, False), (-0.001, False)])
+def test_a_gain_is_asked_for_with_its_whole_interval(low: float, met: bool) -> None:
+    report = Report("downstream")
+    add_gain(report, Estimate(0.02, low, 0.04))
+    figure = report.figures["downstream_gain_low_points"]
+    assert figure.meets(figure.must) is met
+    assert report.figures["downstream_gain_points"].value == pytest.approx(2.0)

@@ -18,8 +18,8 @@ from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
 from tests.tiny import VOCABULARY, save_generator
 from training.attributes import AttributesConfig
 from training.attributes import fit as fit_attributes
-from training.data import halves, load_examples
-from training.evaluate import EvaluateConfig, fit
+from training.data import Examples, halves, load_examples
+from training.evaluate import FIRST_SEED, EvaluateConfig, _repeated, _request, fit
 from training.evaluation.features import Extractor, local_model, remembered
 from training.evaluation.judge import Judge
 from training.evaluation.report import SHOWN
@@ -105,9 +105,11 @@ def test_everything_is_measured_with_its_interval_and_written_down(place, tmp_pa
         "plausible", "real plausible", "below nearly all real", "recognised", "authentic", "real authentic",
         "copy alarms",
         "coverage, against real", "coverage, real against real", "alpha precision, against real",
-        "beta recall, against real", "KID, against real", "FID, against real", "diversity within a prompt",
+        "beta recall, against real", "KID, against real", "FID, against real", "diversity within a class",
         "KID, against real, by dinov2", "coverage, real against real, by dinov2", "authentic, by dinov2",
         "distance to the nearest training image", "real copy alarms", "brightness, distance from real",
+        "pairwise distance within a prompt", "real pairwise distance within a prompt", "pairwise SSIM within a prompt",
+        "real pairwise SSIM within a prompt", "pairwise distance within a prompt, by dinov2",
     }  # fmt: skip
     assert wanted <= set(new)
     known = {
@@ -119,7 +121,10 @@ def test_everything_is_measured_with_its_interval_and_written_down(place, tmp_pa
     assert new["real plausible"]["value"] > new["plausible"]["value"]  # what the models draw is noise
     assert new["KID, real against real"]["value"] < new["KID, against real"]["value"]
     changes = {"plausible", "recognised", "coverage", "beta recall", "authentic", "copy alarms"}
-    assert changes <= set(told["gain"])
+    assert changes | {"pairwise distance within a prompt", "pairwise SSIM within a prompt"} <= set(
+        told["gain"]
+    )
+    assert "A class is 20.0 to 20.0 %" in told["notes"][0] and "20 images of 5 prompts" in told["notes"][1]
     for name in ("coverage", "beta recall"):
         apart = (
             new[f"{name}, against real"]["value"] - told["versions"]["old"][f"{name}, against real"]["value"]
@@ -135,6 +140,9 @@ def test_the_page_is_whole_and_needs_nothing_else(place, tmp_path):
     assert page.count("data:image/png;base64,") == 2 * (len(VOCABULARY.labels) + SHOWN)
     assert "http" not in page.replace("http-equiv", "")
     assert "new against old" in page
+    assert (
+        "A class is 20.0 to 20.0 % of the generated images" in page and "Within a prompt: 20 images" in page
+    )
 
 
 def test_the_command_measures_published_versions_and_keeps_what_it_found_with_them(place, tmp_path):
@@ -198,6 +206,26 @@ def test_a_label_that_the_judge_does_not_know_is_refused_before_anything_is_draw
     with pytest.raises(InvalidInput, match="unicorn"):
         fit(config(place, tmp_path / "out", data=tmp_path / "foreign.parquet"), Session(tmp_path / "run"))
     assert not list((tmp_path / "run").rglob("*.npy"))
+
+
+def test_repeated_prompts_differ_in_seeds_alone_and_share_none_with_the_others(place, tmp_path):
+    settings = config(place, tmp_path / "out", repeats=3)
+    labels, images = ("monocyte",) * 4 + ("platelet",), torch.zeros(5, 3, 2, 2, dtype=torch.uint8)
+    attributes = (*({"cell_size": size} for size in ("big", "small") * 2), {})
+    request = _repeated(Examples(images, labels, attributes, ({},) * 5, "digest"), settings)
+    prompts = list(dict.fromkeys(request.prompts))
+    assert len(prompts) == 3 and prompts[2] == "platelet"  # of which nothing else can be asked
+    assert request.prompts == tuple(prompt for prompt in prompts for _ in range(3))
+    others = _request(load_examples(place / "test.parquet"), settings)
+    assert len({*request.seeds, *others.seeds}) == len(request.seeds) + len(others.seeds)
+    assert min(request.seeds) > FIRST_SEED
+
+
+def test_without_repeated_prompts_nothing_is_said_of_them(place, tmp_path):
+    fit(config(place, tmp_path / "out", repeated_per_class=0, train=None), Session(tmp_path / "run"))
+    told = json.loads((tmp_path / "out" / "evidence.json").read_text())
+    assert len(told["notes"]) == 1
+    assert not [name for name in (*told["versions"]["new"], *told["gain"]) if "within a prompt" in name]
 
 
 def test_classifiers_learn_from_what_was_drawn_where_that_is_asked_for(place, tmp_path):

@@ -84,9 +84,32 @@ def test_recall_misses_the_mode_that_is_not_drawn() -> None:
 
 
 def test_the_tail_of_real_images_is_a_twentieth_and_of_bad_ones_more() -> None:
-    real = np.random.default_rng(0).uniform(size=10_000)
-    assert tail(real, np.random.default_rng(1).uniform(size=10_000)).value == pytest.approx(0.05, abs=0.01)
-    assert tail(real, real * 0.5).value == pytest.approx(0.1, abs=0.01)
+    real, cells = np.random.default_rng(0).uniform(size=10_000), ["cell"] * 10_000
+    fresh = np.random.default_rng(1).uniform(size=10_000)
+    assert tail(real, cells, fresh, cells).value == pytest.approx(0.05, abs=0.01)
+    assert tail(real, cells, real * 0.5, cells).value == pytest.approx(0.1, abs=0.01)
+
+
+def of_classes(counts: dict[str, int], seed: int) -> tuple[np.ndarray, list[str]]:
+    """Scores of an easy, a middling and a hard class, and their names."""
+    random, means = np.random.default_rng(seed), {"easy": 0.0, "middling": -1.0, "hard": -4.0}
+    scores = [random.normal(means[label], 1.0, count) for label, count in counts.items()]
+    return np.concatenate(scores), [label for label, count in counts.items() for _ in range(count)]
+
+
+@pytest.mark.parametrize("hard", [30, 100, 10_000])
+def test_the_tail_is_a_twentieth_in_whatever_proportions_the_classes_come(hard: int) -> None:
+    alike = {"easy": 4000, "middling": 4000, "hard": 4000}
+    told = [
+        tail(*of_classes({"easy": 6000, "middling": 3000, "hard": hard}, seed), *of_classes(alike, 99)).value
+        for seed in range(40)  # of thirty images a percentile is anything: in the mean it is right
+    ]
+    assert np.mean(told) == pytest.approx(0.05, abs=0.005)
+
+
+def test_a_class_that_no_real_image_shows_has_no_tail() -> None:
+    scores, labels = np.array([-9.0, 9.0]), ["unicorn", "cell"]
+    assert tail(np.linspace(0, 1, 100), ["cell"] * 100, scores, labels).value == 0.0
 
 
 def test_diversity_is_the_mean_distance_within_a_prompt() -> None:

@@ -9,6 +9,7 @@ import torch
 
 from training.objectives import denoising
 from training.objectives.comparison import bradley_terry
+from training.objectives.concept import both, concept_loss
 from training.objectives.ddpo import advantages, ddpo_loss, log_probability
 from training.objectives.dpo import dpo_loss
 from training.objectives.guards import anchor_loss, narrowing
@@ -139,6 +140,57 @@ def test_a_question_left_open_is_not_guessed() -> None:
 
 def test_ratings_with_nothing_but_open_questions_cost_nothing() -> None:
     assert masked_cross_entropy(torch.randn(2, 3), torch.full((2, 3), math.nan)).item() == 0.0
+
+
+def test_the_cross_entropy_of_hand_worked_numbers() -> None:
+    """The verdict costs log 4/3 and log 4, the only criterion that was answered, halfway, log 2."""
+    logits = torch.tensor([[math.log(3), 0.0, 7.0], [math.log(3), -7.0, 7.0]])
+    targets = torch.tensor([[1.0, 0.5, math.nan], [0.0, math.nan, math.nan]])
+    wanted = (math.log(4 / 3) + math.log(4)) / 2 + math.log(2)
+    assert masked_cross_entropy(logits, targets).item() == pytest.approx(wanted)
+
+
+def test_the_cross_entropy_agrees_with_finite_differences() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(4, 3, dtype=torch.double, requires_grad=True)
+    targets = torch.rand(4, 3, dtype=torch.double)
+    targets[0, 0] = targets[1, 2] = targets[3, 1] = math.nan
+    assert torch.autograd.gradcheck(lambda values: masked_cross_entropy(values, targets), (logits,))
+
+
+@pytest.mark.parametrize(
+    ("yes", "sharpness", "expected"),
+    [(True, 1.0, 1.0), (False, 1.0, 25.0), (True, 2.0, 8.0), (False, 2.0, 32.0)],
+)
+def test_the_concept_loss_of_hand_worked_numbers(yes: bool, sharpness: float, expected: float) -> None:
+    """old 1, d 2, wanted 4: what is pulled misses by 3 - 2/s, what is pushed by 3 + 2/s, and s counts the squares."""
+    loss = concept_loss(column(3.0), column(1.0), column(4.0), torch.tensor([yes]), sharpness=sharpness)
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_what_a_drawing_is_worth_of_hand_worked_numbers() -> None:
+    """Three in four and one in two: 3/8 and, with the concept counted twice, 3/16."""
+    three_in_four, even = torch.tensor([math.log(3)]), torch.zeros(1)
+    assert both(three_in_four, even, 1.0).item() == pytest.approx(math.log(3 / 5), rel=1e-5)
+    assert both(three_in_four, even, 2.0).item() == pytest.approx(math.log(3 / 13), rel=1e-5)
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 2.5])
+def test_the_concept_loss_agrees_with_finite_differences(sharpness: float) -> None:
+    torch.manual_seed(0)
+    output, old, wanted = torch.randn(3, 4, 1, 2, 2, dtype=torch.double)
+    yes = torch.tensor([True, False, False, True])
+    assert torch.autograd.gradcheck(
+        lambda x: concept_loss(x, old, wanted, yes, sharpness=sharpness), (output.requires_grad_(),)
+    )
+
+
+@pytest.mark.parametrize("emphasis", [1.0, 3.0])
+def test_what_a_drawing_is_worth_agrees_with_finite_differences(emphasis: float) -> None:
+    torch.manual_seed(0)
+    plausible, concept = torch.randn(2, 5, dtype=torch.double)
+    given = plausible.requires_grad_(), concept.requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b: both(a, b, emphasis), given)
 
 
 def test_kto_of_hand_worked_numbers() -> None:

@@ -45,6 +45,11 @@ def test_a_limit_of_another_form_is_refused(limit: str) -> None:
         Figure(1.0, unit="ratio", must=limit)
 
 
+@pytest.mark.parametrize(("limit", "met"), [("<= 2", True), (">= 2", True), ("> 2", False), ("> 1.9", True)])
+def test_a_value_at_its_limit_keeps_to_it_unless_more_is_asked(limit: str, met: bool) -> None:
+    assert Figure(2.0, unit="points").meets(limit) is met
+
+
 def test_a_figure_is_reported_once() -> None:
     report = Report("basics")
     report.add("pss_mb", Figure(1, unit="MB"))

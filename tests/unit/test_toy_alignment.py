@@ -7,6 +7,7 @@ import torch
 
 from tests import toy
 from training.objectives import denoising
+from training.objectives.concept import concept_loss
 from training.objectives.ddpo import advantages, ddpo_loss, log_probability
 from training.objectives.dpo import dpo_loss
 from training.objectives.kto import kto_loss
@@ -113,6 +114,64 @@ def test_the_gradient_through_the_last_steps_moves_it_to_what_is_rewarded(parent
         return reward_loss(logits[None], caution=0.0)
 
     assert share(toy.train(net, loss, 100, 1e-3)) > 0.9
+
+
+@pytest.mark.parametrize("sharpness", [0.25, 0.5, 1.0])
+def test_the_concept_is_drawn_as_far_as_its_optimum_in_closed_form(parent, sharpness):
+    """With images that are the concept (at 2) and as many that are not, d = 2s·π(1-π)·(v₊ - v₋): DiffusionNFT's optimum
+    for β = 1/s, of samples half of which are good."""
+    net = toy.fresh(parent)
+    side = torch.tensor([2.0, -2.0]).repeat(256).view(-1, 1, 1, 1)
+
+    def loss(random: torch.Generator) -> torch.Tensor:
+        clean = side + toy.SPREAD * torch.randn(side.shape, generator=random)
+        x, timesteps, wanted = toy.noised(clean, random)
+        with torch.no_grad():
+            old = parent(x, timesteps)
+        return concept_loss(net(x, timesteps), old, wanted, side.flatten() > 0, sharpness=sharpness)
+
+    found = share(toy.train(net, loss, 600, 1e-3))
+    assert found == pytest.approx(share(toy.exact(1 / sharpness)), abs=0.06)
+    assert found > 0.55
+
+
+PEAK = 1.0
+"""Where the reward is highest, and where the parent draws nothing: no choice among its draws leads there."""
+
+
+def peaked(clean: torch.Tensor) -> torch.Tensor:
+    """The loss of a reward that falls off on either side of `PEAK`."""
+    return reward_loss(-((clean.flatten() - PEAK) ** 2)[None], caution=0.0)
+
+
+def test_the_gradient_through_the_predicted_clean_image_moves_it_to_the_peak_of_the_reward(parent, samples):
+    net = toy.fresh(parent)
+
+    def loss(random: torch.Generator) -> torch.Tensor:
+        x, timesteps, _ = toy.noised(some(samples, random), random)
+        said = net(x, timesteps)
+        return peaked(denoising.predicted_clean(toy.PREDICTION, said, x, toy.ALPHAS, timesteps))
+
+    values = toy.drawn(toy.train(net, loss, 800, 1e-3))
+    assert float((values - PEAK).abs().mean()) < 0.1
+
+
+def test_several_views_of_the_last_step_move_it_to_the_peak_of_the_reward(parent):
+    """DRaFT-LV: drawn without a gradient, noised again in several ways to where the last step begins."""
+    net, last = toy.fresh(parent), toy.WALK[-1]
+
+    def view(drawn: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        timesteps, alpha = torch.full((len(drawn),), last), toy.ALPHAS[last]
+        x = alpha.sqrt() * drawn + (1 - alpha).sqrt() * torch.randn(drawn.shape, generator=random)
+        return denoising.predicted_clean(toy.PREDICTION, net(x, timesteps), x, toy.ALPHAS, timesteps)
+
+    def loss(random: torch.Generator) -> torch.Tensor:
+        with torch.no_grad():
+            drawn = toy.walk(net, torch.randn(256, 1, 1, 1, generator=random))
+        return torch.stack([peaked(view(drawn, random)) for _ in range(2)]).mean()
+
+    values = toy.drawn(toy.train(net, loss, 300, 1e-3))
+    assert float((values - PEAK).abs().mean()) < 0.1
 
 
 def test_policy_gradients_move_it_to_what_is_rewarded(parent):

@@ -1,4 +1,4 @@
-"""How different the images of one prompt are."""
+"""How different images of one kind are from each other: of a prompt, or of a class."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def relative(generated: dict[str, float], real: dict[str, float]) -> float:
     return float(np.mean([generated[prompt] / real[prompt] for prompt in common])) if common else float("nan")
 
 
-def relative_diversity(
-    features: np.ndarray, prompts: Sequence[str], real: np.ndarray, real_prompts: Sequence[str]
+def within_class(
+    features: np.ndarray, labels: Sequence[str], real: np.ndarray, real_labels: Sequence[str]
 ) -> Estimate:
-    """Of the images of a prompt, against real ones of it; images of every prompt are resampled, and an image is no pair
-    with itself."""
-    theirs, names = within_prompt(real, real_prompts), np.array(prompts)
-    value = relative(within_prompt(features, prompts), theirs)
-    pairs = {prompt: _pairwise(features[names == prompt]) for prompt in sorted(set(prompts))}
+    """Of the images of a class, whatever else their prompts ask for, against real ones of it; images of every class are
+    resampled, and an image is no pair with itself."""
+    theirs, names = within_prompt(real, real_labels), np.array(labels)
+    value = relative(within_prompt(features, labels), theirs)
+    pairs = {label: _pairwise(features[names == label]) for label in sorted(set(labels))}
     random = np.random.default_rng(0)
     found = [relative(_resampled(pairs, random), theirs) for _ in range(ROUNDS)]
     return Estimate(value, *percentiles(found))

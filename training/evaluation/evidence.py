@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,15 +13,16 @@ import torch
 
 from training.attributes import recognise
 from training.data import Examples
-from training.evaluation import pixels, support
+from training.evaluation import pixels, repeats, support
 from training.evaluation.authenticity import Nearest, authentic, copies, false_alarms, nearest
 from training.evaluation.coverage import coverage, density
 from training.evaluation.distance import frechet, kid
-from training.evaluation.diversity import relative_diversity
+from training.evaluation.diversity import within_class
 from training.evaluation.features import Extractor, remembered
 from training.evaluation.intervals import Estimate, bootstrapped, rate
 from training.evaluation.judge import Judge
 from training.evaluation.reach import changes_of_reach
+from training.evaluation.repeats import Repeated
 from training.evaluation.tail import tail
 from training.plausibility import Assessment
 
@@ -87,6 +89,8 @@ class Seen:
     drawn: Drawn
     judge: Judge
     real: RealImages
+    repeated: Repeated | None = None
+    """Few prompts with several seeds each, where they were drawn."""
 
     @cached_property
     def assessed(self) -> Assessment:
@@ -96,6 +100,14 @@ class Seen:
     def features(self) -> tuple[np.ndarray, ...]:
         """[N, D] in each space."""
         return tuple(space.extractor.features(self.drawn.images) for space in self.real.spaces)
+
+    @cached_property
+    def repeated_features(self) -> tuple[np.ndarray, ...]:
+        """The same of the repeated prompts."""
+        if self.repeated is None:
+            return ()
+        images = self.repeated.drawn.images
+        return tuple(space.extractor.features(images) for space in self.real.spaces)
 
     @cached_property
     def pixels(self) -> dict[str, np.ndarray]:
@@ -130,7 +142,10 @@ class Seen:
             "recognised": _share(self.assessed.recognised),
             "attributes asked for": _share(_attributes(self.judge, drawn)),
             "below nearly all real": tail(
-                real.confidence, self.judge.confidence(drawn.images, drawn.prompts)
+                real.confidence,
+                real.unseen.labels,
+                self.judge.confidence(drawn.images, drawn.prompts),
+                drawn.labels,
             ),
             **_by_class(self.assessed.plausible, drawn.labels, "plausible"),
             **_by_class(real.assessed.plausible, real.unseen.labels, "real plausible"),
@@ -139,14 +154,29 @@ class Seen:
             found = {
                 **_likeness(space.unseen, features, "against real"),
                 **_likeness(*_apart(space.unseen, len(features)), "real against real"),
-                "diversity within a prompt": relative_diversity(
+                "diversity within a class": within_class(
                     features, drawn.labels, space.unseen, real.unseen.labels
                 ),
                 **(_novelty(features, space) if space.train is not None else {}),
             }
             told |= {name + space.told: estimate for name, estimate in found.items()}
+        told |= self._within_prompts()
         away = pixels.distances(real.pixels, self.pixels)
         return told | {f"{name}, distance from real": estimate for name, estimate in away.items()}
+
+    def _within_prompts(self) -> dict[str, Estimate]:
+        if self.repeated is None:
+            return {}
+        told = self.repeated.similarities()
+        for space, features in zip(self.real.spaces, self.repeated_features, strict=True):
+            found = self.repeated.figures(features, space.unseen)
+            told |= {name + space.told: estimate for name, estimate in found.items()}
+        return told
+
+    def notes(self) -> tuple[str, ...]:
+        """What one has to know to read the figures."""
+        told = _proportions(self.drawn.labels, self.real.unseen.labels)
+        return (told,) if self.repeated is None else (told, self.repeated.note)
 
 
 def paired_changes(ours: Seen, theirs: Seen) -> dict[str, Estimate]:
@@ -165,6 +195,9 @@ def paired_changes(ours: Seen, theirs: Seen) -> dict[str, Estimate]:
         if len(one)
     }
     told |= changes_of_reach(ours.real.spaces[0].unseen, ours.features[0], theirs.features[0])
+    if ours.repeated is not None and theirs.repeated is not None:
+        features = ours.repeated_features[0], theirs.repeated_features[0]
+        told |= repeats.changes(ours.repeated, theirs.repeated, features)
     away = pixels.changes(ours.real.pixels, ours.pixels, theirs.pixels)
     return told | {f"{name}, distance from real": estimate for name, estimate in away.items()}
 
@@ -184,6 +217,19 @@ def _attributes(judge: Judge, drawn: Drawn) -> np.ndarray:
 def _by_class(passed: np.ndarray, labels: Sequence[str], name: str) -> dict[str, Estimate]:
     names = np.array(labels)
     return {f"{name}, {label}": _share(passed[names == label]) for label in sorted(set(labels))}
+
+
+def _proportions(drawn: Sequence[str], real: Sequence[str]) -> str:
+    shares = [
+        [f"{100 * count / len(labels):.1f}" for _, count in reversed(Counter(labels).most_common())]
+        for labels in (drawn, real)
+    ]
+    ours, theirs = (f"{share[0]} to {share[-1]} %" for share in shares)
+    return (
+        f"A class is {ours} of the generated images and {theirs} of the real ones. Figures of all classes together see "
+        "that difference of proportions too, most of all precision, recall, density, coverage, α-precision, β-recall, "
+        "KID and FID. Real against real has none of it, nor have changes between versions."
+    )
 
 
 def _likeness(real: np.ndarray, features: np.ndarray, name: str) -> dict[str, Estimate]:

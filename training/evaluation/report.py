@@ -76,6 +76,7 @@ def write_report(
         gain=[(name, _text(name, estimate, "+")) for name, estimate in gain.items()],
         gate=gate,
         checks=[(check, _change(check)) for check in gate.checks] if gate else [],
+        notes=columns[0].seen.notes(),
         nearest=[(column.name, _pairs(column.seen)) for column in columns if column.seen.nearest],
         classes=[
             (label, [_sheet(column.seen.drawn, label) for column in columns]) for label in _labels(columns)

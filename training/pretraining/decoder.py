@@ -59,12 +59,19 @@ def fit(config: DecoderConfig, session: Session) -> dict[str, float]:
     critic = AttributeNet.load(config.features)
     optimizer = torch.optim.AdamW(parts.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0)
     ema = Ema([parts], 0.99)
-    step, seconds = _resume(parts, optimizer, ema, session.folder)
-    started, error = time.monotonic(), 0.0
+    step, seconds, error = _resume(parts, optimizer, ema, session.folder)
+    started = time.monotonic()
+
+    def spent() -> float:
+        return seconds + time.monotonic() - started
 
     def done() -> float:
-        by_time = (seconds + time.monotonic() - started) / (60 * config.minutes) if config.minutes else 0.0
+        by_time = spent() / (60 * config.minutes) if config.minutes else 0.0
         return max(step / config.steps, by_time)
+
+    def keep() -> None:
+        state = {"parts": parts.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict()}
+        checkpoint.save(session.folder, step, {**state, "seconds": spent(), "error": error})
 
     while done() < 1.0:
         step += 1
@@ -88,16 +95,22 @@ def fit(config: DecoderConfig, session: Session) -> dict[str, float]:
         error = float((restored.detach() - images).abs().mean()) * 127.5
         session.report(step, config.steps, "decoder", loss=float(loss.detach()), error_255=error)
         if step % config.checkpoint_every == 0:
-            spent = seconds + time.monotonic() - started
-            state = {
-                "parts": parts.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "ema": ema.state_dict(),
-            }
-            checkpoint.save(session.folder, step, {**state, "seconds": spent})
+            keep()
+    # The decoder that training began with is about to go: an attempt after this one finds nothing left to learn.
+    keep()
     ema.swap()
-    vae.to(torch.float16).save_pretrained(config.generator / "vae", safe_serialization=True)
-    return {"steps": step, "seconds": seconds + time.monotonic() - started, "train_error_255": error}
+    replace(vae.to(torch.float16), config.generator / "vae")
+    return {"steps": step, "seconds": spent(), "train_error_255": error}
+
+
+def replace(vae: AutoencoderKL, folder: Path) -> None:
+    """Writes `vae` in the place of the one in `folder`, file by file: whoever is killed on the way leaves none in
+    half."""
+    written = folder / ".writing"  # of one name, so that the next attempt takes away what a killed one left
+    vae.save_pretrained(written, safe_serialization=True)
+    for file in written.iterdir():
+        file.replace(folder / file.name)
+    written.rmdir()
 
 
 def perceptual_loss(critic: AttributeNet, restored: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
@@ -113,12 +126,13 @@ def perceptual_loss(critic: AttributeNet, restored: torch.Tensor, images: torch.
 
 def _resume(
     parts: torch.nn.Module, optimizer: torch.optim.Optimizer, ema: Ema, folder: Path
-) -> tuple[int, float]:
+) -> tuple[int, float, float]:
+    """Steps and seconds so far, and the last error."""
     found = checkpoint.load_latest(folder)
     if found is None:
-        return 0, 0.0
+        return 0, 0.0, 0.0
     step, state = found
     parts.load_state_dict(state["parts"])
     optimizer.load_state_dict(state["optimizer"])
     ema.load_state_dict(state["ema"])
-    return step, state["seconds"]
+    return step, state["seconds"], state["error"]

@@ -273,10 +273,10 @@ def fit_unet(
     parameters = [p for m in model.trained for p in m.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.99), weight_decay=1e-2)
     ema = Ema(model.trained, config.ema)
-    step, seconds = _resume(model, optimizer, ema, session.folder / "unet")
+    step, seconds, said = _resume(model, optimizer, ema, session.folder / "unet")
     team = session.team
     team.align(parameters)
-    started, loss = time.monotonic(), torch.zeros(())
+    started = time.monotonic()
 
     def spent() -> float:
         return seconds + time.monotonic() - started
@@ -292,17 +292,16 @@ def fit_unet(
         loss = _unet_loss(model, config, examples, latents, step, team)
         _update(loss, optimizer, parameters, team)
         ema.update()
-        session.report(
-            step, config.steps, "U-Net", loss=float(loss.detach()), lr=optimizer.param_groups[0]["lr"]
-        )
+        said = float(loss.detach())
+        session.report(step, config.steps, "U-Net", loss=said, lr=optimizer.param_groups[0]["lr"])
         if team.leads and step % config.checkpoint_every == 0:
-            _checkpoint(model, optimizer, ema, session.folder / "unet", step, spent())
+            _checkpoint(model, optimizer, ema, session.folder / "unet", step, spent(), said)
         if team.leads and step % config.grid_every == 0:
             _draw_grid(model, examples, ema, session, step)
     if team.leads:
-        _checkpoint(model, optimizer, ema, session.folder / "unet", step, spent())
+        _checkpoint(model, optimizer, ema, session.folder / "unet", step, spent(), said)
     ema.swap()
-    return model, {"unet_steps": step, "unet_seconds": spent(), "unet_loss": float(loss.detach())}
+    return model, {"unet_steps": step, "unet_seconds": spent(), "unet_loss": said}
 
 
 def _unet_loss(
@@ -356,27 +355,31 @@ def _update(
     optimizer.step()
 
 
-def _checkpoint(model: Generator, optimizer, ema: Ema, folder: Path, step: int, seconds: float) -> None:
+def _checkpoint(
+    model: Generator, optimizer, ema: Ema, folder: Path, step: int, seconds: float, loss: float
+) -> None:
     state = {
         "unet": model.unet.state_dict(),
         "text_encoder": model.text_encoder.state_dict(),
         "optimizer": optimizer.state_dict(),
         "ema": ema.state_dict(),
         "seconds": seconds,
+        "loss": loss,
     }
     checkpoint.save(folder, step, state)
 
 
-def _resume(model: Generator, optimizer, ema: Ema, folder: Path) -> tuple[int, float]:
+def _resume(model: Generator, optimizer, ema: Ema, folder: Path) -> tuple[int, float, float]:
+    """Steps and seconds so far, and the last loss."""
     found = checkpoint.load_latest(folder)
     if found is None:
-        return 0, 0.0
+        return 0, 0.0, 0.0
     step, state = found
     model.unet.load_state_dict(state["unet"])
     model.text_encoder.load_state_dict(state["text_encoder"])
     optimizer.load_state_dict(state["optimizer"])
     ema.load_state_dict(state["ema"])
-    return step, state["seconds"]
+    return step, state["seconds"], state["loss"]
 
 
 def _draw_grid(model: Generator, examples: Examples, ema: Ema, session: Session, step: int) -> None:

@@ -16,7 +16,8 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 def train_tokenizer(vocabulary: Vocabulary, max_tokens: int = MAX_TOKENS) -> CLIPTokenizer:
     """Byte-pair merges learned from every phrase of the vocabulary, so that each of its words is one token.
 
-    Other words still tokenise, letter by letter, into tokens that were never trained; the service refuses them.
+    Other words still tokenise, letter by letter, into tokens that were never trained; the service refuses them. The
+    same vocabulary gives the same numbers in every process, for a resumed run and every worker to read the same words.
     """
     phrases = [caption(label) for label in vocabulary.labels]
     phrases += [
@@ -24,10 +25,12 @@ def train_tokenizer(vocabulary: Vocabulary, max_tokens: int = MAX_TOKENS) -> CLI
     ]
     trained = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>", continuing_subword_prefix=""))
     trained.pre_tokenizer = pre_tokenizers.Whitespace()
-    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789-,")
+    letters = sorted({*"abcdefghijklmnopqrstuvwxyz0123456789-,", *"".join(phrases)} - {" "})
     trainer = trainers.BpeTrainer(
         vocab_size=8000,
-        special_tokens=[START, END],
+        # The trainer numbers the last letters of words as it meets them, in an order that differs from call to call,
+        # and merges of equal count go by these numbers: so they are given.
+        special_tokens=[START, END, *(f"{letter}</w>" for letter in letters)],
         end_of_word_suffix="</w>",
         min_frequency=1,
         initial_alphabet=letters,

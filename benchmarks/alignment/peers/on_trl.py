@@ -66,8 +66,7 @@ def train(given: argparse.Namespace) -> dict[str, Any]:
         "train_seconds": seconds,
         "epochs": epochs,
         "steps": steps,
-        "unet_forward": passes.drawn + passes.learned,
-        "unet_backward": passes.learned,
+        **passes.figures(),
         "curve": rewarded.curve,
     }
 
@@ -146,6 +145,10 @@ class Passes:
     def __init__(self, unet: torch.nn.Module) -> None:
         self.drawn = self.learned = 0
         unet.register_forward_hook(self._count)
+
+    def figures(self) -> dict[str, int]:
+        """By the names of vouch's own trainings."""
+        return {"forward_passes": self.drawn + self.learned, "backward_passes": self.learned}
 
     def _count(self, unet: torch.nn.Module, given: Any, said: Any) -> None:
         if torch.is_grad_enabled():

@@ -1,0 +1,210 @@
+"""A training that was killed at any moment goes on to what one that was left alone comes to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.tiny import SIZE, VOCABULARY, save_generator
+from training import attributes
+from training.attributes import AttributesConfig
+from training.pretraining import decoder
+from training.pretraining.decoder import DecoderConfig
+from training.pretraining.loop import PretrainConfig
+from training.pretraining.loop import fit as pretrain
+from training.pretraining.tokens import train_tokenizer
+from training.session import Progress, Session
+from vouch import images as codec
+from vouch.errors import Cancelled
+
+Figures = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled noise."""
+    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("cells") / "cells.parquet"
+    rows = [
+        {
+            "image": codec.encode_png(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)),
+            "label": VOCABULARY.labels[number % len(VOCABULARY.labels)],
+            "cell_size": "big" if number % 2 else "small",
+        }
+        for number in range(40)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+class Killer:
+    """Lets a run go on to its first word with `message` at `step` or later, and kills it there."""
+
+    def __init__(self, message: str, step: int) -> None:
+        self.message, self.step = message, step
+
+    def __call__(self, progress: Progress) -> bool:
+        return not (progress.message.startswith(self.message) and progress.step >= self.step)
+
+
+def killed_and_resumed(fit: Callable[[Session], Figures], folder: Path, *killers: Killer) -> Figures:
+    """The figures of a run that is killed by each of `killers` in turn, then left alone."""
+    for killer in killers:
+        with pytest.raises(Cancelled):
+            fit(Session(folder, killer, every_s=0))
+    return timeless(fit(Session(folder, every_s=0)))
+
+
+def timeless(figures: Figures) -> Figures:
+    """Without the seconds that things took."""
+    return {name: value for name, value in figures.items() if "seconds" not in name}
+
+
+def files(folder: Path) -> dict[str, Any]:
+    """Everything in it, but where its parts were loaded from."""
+    found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        name: settings(path) if path.suffix == ".json" else path.read_bytes() for name, path in found.items()
+    }
+
+
+def settings(path: Path) -> Any:
+    """A tokenizer also writes down whether it was ever asked to pad, which no caller relies on."""
+    told = json.loads(path.read_text())
+    return {
+        key: value for key, value in told.items() if key not in ("_name_or_path", "padding", "truncation")
+    }
+
+
+def test_the_same_words_have_the_same_numbers_whenever_a_tokenizer_is_learned() -> None:
+    """Else a resumed run, or another worker, would read its captions as other words."""
+    told = {json.dumps(train_tokenizer(VOCABULARY).get_vocab(), sort_keys=True) for _ in range(8)}
+    assert len(told) == 1
+
+
+# --- pre-training --------------------------------------------------------------------------------------------
+
+
+def pretraining(cells: Path, out: Path) -> PretrainConfig:
+    return PretrainConfig(
+        data=cells, out=out, threads=1, vae_steps=7, vae_batch=4, vae_crop=16, vae_channels=(16, 16),
+        views=2, steps=7, batch=4, channels=(32, 32), text_width=16, text_layers=1, warmup=2,
+        checkpoint_every=2, grid_every=1000,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pretrained(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Figures]:
+    """What a run that was left alone comes to."""
+    root = tmp_path_factory.mktemp("whole")
+    figures = pretrain(pretraining(cells, root / "out"), Session(root / "run"))
+    return files(root / "out"), timeless(figures)
+
+
+@pytest.mark.parametrize(
+    "killers",
+    [
+        [Killer("autoencoder", 4)],
+        [Killer("autoencoder", 7)],
+        [Killer("encoding", 40)],
+        [Killer("U-Net", 5)],
+        [Killer("U-Net", 7)],
+        [Killer("autoencoder", 3), Killer("encoding", 0), Killer("U-Net", 3), Killer("U-Net", 6)],
+    ],
+    ids=lambda killers: " ".join(f"{killer.message} {killer.step}" for killer in killers),
+)
+def test_pretraining_that_was_killed_in_any_phase_goes_on_to_the_same_generator(
+    cells: Path, pretrained: tuple[dict[str, Any], Figures], tmp_path: Path, killers: list[Killer]
+) -> None:
+    config = pretraining(cells, tmp_path / "out")
+    figures = killed_and_resumed(lambda session: pretrain(config, session), tmp_path / "run", *killers)
+    assert (files(tmp_path / "out"), figures) == pretrained
+
+
+def test_pretraining_that_was_killed_after_its_last_step_has_the_same_figures(
+    cells: Path, pretrained: tuple[dict[str, Any], Figures], tmp_path: Path
+) -> None:
+    """As where the process ends between the files and the news of them."""
+    config = pretraining(cells, tmp_path / "out")
+    pretrain(config, Session(tmp_path / "run"))
+    figures = timeless(pretrain(config, Session(tmp_path / "run")))
+    assert (files(tmp_path / "out"), figures) == pretrained
+
+
+# --- the attribute network -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 9])
+def test_an_attribute_network_that_was_killed_goes_on_to_the_same_weights(
+    cells: Path, tmp_path: Path, step: int
+) -> None:
+    def config(name: str) -> AttributesConfig:
+        return AttributesConfig(
+            data=cells, out=tmp_path / name, half="teach", threads=1, size=SIZE, widths=(8, 16), steps=9,
+            batch=8, checkpoint_every=2,
+        )  # fmt: skip
+
+    whole = timeless(attributes.fit(config("whole"), Session(tmp_path / "whole-run")))
+    broken = killed_and_resumed(
+        lambda session: attributes.fit(config("broken"), session),
+        tmp_path / "broken-run",
+        Killer("attribute", step),
+    )
+    assert broken == whole
+    assert files(tmp_path / "broken") == files(tmp_path / "whole")
+
+
+# --- the decoder ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def critic(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("critic")
+    config = AttributesConfig(
+        data=cells, out=root / "net", half="all", threads=1, size=SIZE, widths=(8, 16), steps=1, batch=4
+    )
+    attributes.fit(config, Session(root / "run"))
+    return root / "net"
+
+
+def sharpening(folder: Path, cells: Path, critic: Path) -> DecoderConfig:
+    return DecoderConfig(
+        generator=folder, features=critic, data=cells, threads=1, steps=7, batch=4, checkpoint_every=2
+    )
+
+
+@pytest.fixture(scope="module")
+def sharpened(
+    cells: Path, critic: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Figures]:
+    root = tmp_path_factory.mktemp("sharpened")
+    config = sharpening(save_generator(root / "generator", seed=0), cells, critic)
+    figures = decoder.fit(config, Session(root / "run"))
+    return files(root / "generator"), timeless(figures)
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 7])
+def test_a_decoder_that_was_killed_goes_on_to_the_same_weights(
+    cells: Path, critic: Path, sharpened: tuple[dict[str, Any], Figures], tmp_path: Path, step: int
+) -> None:
+    config = sharpening(save_generator(tmp_path / "generator", seed=0), cells, critic)
+    figures = killed_and_resumed(
+        lambda session: decoder.fit(config, session), tmp_path / "run", Killer("decoder", step)
+    )
+    assert (files(tmp_path / "generator"), figures) == sharpened
+
+
+def test_a_decoder_that_was_replaced_already_is_not_sharpened_again(
+    cells: Path, critic: Path, sharpened: tuple[dict[str, Any], Figures], tmp_path: Path
+) -> None:
+    """The process may end between the files and the news of them: they stand where training began."""
+    config = sharpening(save_generator(tmp_path / "generator", seed=0), cells, critic)
+    decoder.fit(config, Session(tmp_path / "run"))
+    figures = timeless(decoder.fit(config, Session(tmp_path / "run")))
+    assert (files(tmp_path / "generator"), figures) == sharpened
