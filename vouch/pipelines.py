@@ -186,7 +186,7 @@ def load_generator(folder: Path, parent_folder: Path | None = None, device: str 
         raise InvalidInput(
             f"{base.name} is not a diffusers model: it holds no model_index.json.", "NOT_A_GENERATOR"
         )
-    generator = Generator(load_pipeline(base).to(device), Vocabulary.load(base), *_defaults(base))
+    generator = Generator(load_pipeline(base).to(device), Vocabulary.load(base), *defaults_of(base))
     return adapt(generator, folder) if (Path(folder) / LORA_FILE).is_file() else generator
 
 
@@ -234,7 +234,8 @@ def load_pipeline(folder: Path) -> Any:
     return pipe
 
 
-def _defaults(folder: Path) -> tuple[int, float]:
+def defaults_of(folder: Path) -> tuple[int, float]:
+    """Steps and guidance of a request that names none."""
     path = folder / DEFAULTS_FILE
     found = json.loads(path.read_text()) if path.is_file() else {}
     return int(found.get("steps", 30)), float(found.get("guidance", 7.5))

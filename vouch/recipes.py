@@ -175,6 +175,9 @@ class Alignment(Recipe):
     sample_steps: int = Field(
         10, ge=2, description="denoising steps of an image that draft and ddpo draw; of draft 6"
     )
+    guidance: float = Field(
+        1.0, ge=1, description="guidance with which draft draws, and what is watched is drawn; 1: none"
+    )
     views: int = Field(
         0, ge=0, description="of draft: noised copies of each image that it draws (DRaFT-LV); 0: none"
     )
@@ -237,11 +240,15 @@ class ConceptLearning(Recipe):
     practice_anchor: float = Field(
         2.0, ge=0, description="weight of the distance to what it drew before practice"
     )
+    practice_sample_steps: int = Field(8, ge=2, description="denoising steps of what is drawn in practice")
     practice_gradient_steps: int = Field(
-        2, ge=1, description="of the six denoising steps of practice, the last ones that the gradient passes"
+        2, ge=1, description="of these, the last ones that the gradient passes"
+    )
+    practice_guidance: float | None = Field(
+        None, ge=1, description="guidance of practice; default: that of a request that names none"
     )
     practice_drift: float = Field(
-        2.5,
+        3.0,
         gt=0,
         description="standard deviations that brightness, contrast or colour may move in practice",
     )
@@ -249,7 +256,7 @@ class ConceptLearning(Recipe):
         300, ge=1, description="steps of each tutor, which tells the concept from its class"
     )
     emphasis: float = Field(
-        3.0, gt=0, description="how much more it counts to be the concept than a plausible one of its class"
+        2.0, gt=0, description="how much more it counts to be the concept than a plausible one of its class"
     )
     checkpoint_every: int = Field(20, ge=1)
 

@@ -47,15 +47,22 @@ class Scale:
     @property
     def meaning(self) -> str:
         """One sentence for people."""
-        who = "a simulated rater" if set(self.raters) == {"simulated"} else "an expert"
         known = (
             f"calibrated on {self.calibrated_on} held-out rated images (temperature {self.verdict.temperature:.2f}, "
             f"offset {self.verdict.offset:+.2f}, lapse {self.verdict.lapse:.3f})"
         )
         return (
-            f"probability that {who} finds the image plausible for its prompt; "
+            f"probability that {self._whose} finds the image plausible for its prompt; "
             f"{known if self.calibrated_on else 'not calibrated: no rating was held out'}"
         )
+
+    @property
+    def _whose(self) -> str:
+        """Whoever taught it: never simulated raters under the name of experts."""
+        kinds = set(self.raters)
+        if "simulated" in kinds:
+            return "a simulated rater" if kinds == {"simulated"} else "a rater, some of them simulated,"
+        return "an expert" if kinds else "an annotator of real images"
 
     def of_criterion(self, name: str) -> Calibration:
         return self.criteria.get(name, Calibration(temperature=self.verdict.temperature))

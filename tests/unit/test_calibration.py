@@ -141,3 +141,16 @@ def test_logits_are_calibrated_each_by_its_own(tmp_path: Path) -> None:
     assert torch.allclose(sure[..., 0], torch.tensor(0.95)) and torch.allclose(
         sure[..., 1], torch.tensor(1.0)
     )
+
+
+@pytest.mark.parametrize(
+    ("raters", "who"),
+    [
+        ({"human": 3}, "an expert finds"),
+        ({"simulated": 3}, "a simulated rater finds"),
+        ({"human": 1, "simulated": 2000}, "a rater, some of them simulated, finds"),
+        ({}, "an annotator of real images finds"),
+    ],
+)
+def test_a_scale_says_whose_verdict_it_foretells(raters: dict[str, int], who: str) -> None:
+    assert Scale(raters=raters).meaning.startswith(f"probability that {who} the image plausible")

@@ -32,10 +32,14 @@ class Walk:
 
 
 class Walker:
-    """Draws with the student by DDIM; steps and eta as of a request. No guidance: the student itself is to learn."""
+    """Draws with the student by DDIM; steps, eta and guidance as of a request, and no guidance unless it is asked for.
 
-    def __init__(self, student: Student, steps: int, eta: float = 0.0) -> None:
-        self._student = student
+    Guidance (Ho & Salimans 2022, arXiv 2207.12598) starts from what the student says without a caption. No gradient
+    passes that: it would gain by spoiling what it is compared with.
+    """
+
+    def __init__(self, student: Student, steps: int, eta: float = 0.0, guidance: float = 1.0) -> None:
+        self._student, self._guidance = student, guidance
         self.path: Trajectory = trajectory(with_sampler(student.pipe.scheduler, "ddim"), steps, eta)
 
     def walk(
@@ -54,12 +58,12 @@ class Walker:
         steer: Steer | None = None,
     ) -> Walk:
         """As `walk`, from standard normal noise [N, C, h, w]; `random` is for steps that add some."""
-        embedded = self._student.embed(prompts)
+        embedded, without = self._student.embed(prompts), self._without(len(prompts))
         x = noise * self.path.start
         before, taken = torch.zeros_like(x), []
         for step in range(len(self.path)):
             with torch.set_grad_enabled(step >= len(self.path) - last):
-                clean = self.clean(x, step, embedded)
+                clean = self._guided(self.clean(x, step, embedded), x, step, without)
                 clean = steer(clean, self._noisiness(step)) if steer else clean
                 noise = torch.randn(x.shape, generator=random)
                 after = advance(self._rows(step, len(prompts)), x, clean, before, noise)
@@ -80,6 +84,21 @@ class Walker:
         rows = self._rows(step, len(x))
         unet = self._student.parent if of_parent else self._student.unet
         return clean_of(rows, x, unet(rows.input * x, rows.timestep, embedded).sample)
+
+    @torch.no_grad()
+    def _without(self, count: int) -> torch.Tensor | None:
+        """No caption, encoded; None where nothing is guided."""
+        return None if self._guidance == 1 else self._student.embed([""] * count)
+
+    def _guided(
+        self, clean: torch.Tensor, x: torch.Tensor, step: int, without: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Clean latents are linear in the network's output, so guiding them is guiding it."""
+        if without is None:
+            return clean
+        with torch.no_grad():
+            unconditional = self.clean(x, step, without)
+        return unconditional + self._guidance * (clean - unconditional)
 
     def distribution(
         self, taken: Taken, embedded: torch.Tensor, of_parent: bool = False

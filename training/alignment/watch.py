@@ -45,7 +45,7 @@ class Watch:
 
     def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
         self._student, self._config = student, config
-        self._walker = Walker(student, config.sample_steps)
+        self._walker = Walker(student, config.sample_steps, guidance=config.guidance)
         every = max(1, len(pool) // config.watched)
         order = sorted(range(len(pool)), key=lambda row: pool.labels[row])
         self._prompts = pool.prompts_of(order[::every][: config.watched])

@@ -23,7 +23,7 @@ class Draft:
     def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
         self._student, self._pool, self._config = student, pool, config
         self._reward = GuardedReward(student, config)
-        self._walker = Walker(student, config.sample_steps)
+        self._walker = Walker(student, config.sample_steps, guidance=config.guidance)
 
     def loss(self, chance: Chance) -> torch.Tensor:
         prompts = self._pool.prompts_of(chance.rows(self._pool, self._config.batch))
