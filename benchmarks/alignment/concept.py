@@ -37,7 +37,7 @@ CONCEPT, KIND_OF, COLUMN, VALUE, OTHER = "band neutrophil", "neutrophil", "subty
 SAME_BY_WORDS = "neutrophil, nucleus shape unsegmented-band"
 """What the generator could be asked for before: the same thing in the words of other annotators."""
 SUB_LABELS, IMAGES, BASELINE, PER_CLASS = 200, 256, 128, 64
-SECONDS, PRACTICE = 600.0, 780.0
+SECONDS, PRACTICE = 900.0, 1200.0
 FIRST_SEED = 70_000_000
 ENOUGH = 100_000
 """Steps that no budget of seconds reaches."""

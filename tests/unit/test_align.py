@@ -187,7 +187,9 @@ def test_ddpo_doubts_what_the_members_disagree_about(toy: Path, monkeypatch: pyt
 def test_the_pool_knows_what_the_members_disagree_about(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     student = Student(toy / "base", None, toy / "reward", rank=2)
     monkeypatch.setattr(student, "verdicts", lambda images, prompts: torch.tensor([[4.0, 1.0], [0.0, 1.0]]))
-    rated = Rated(torch.zeros(2, 3, 32, 32).byte(), ("monocyte",) * 2, ("a", "b"), torch.ones(2), {})
+    rated = Rated(
+        torch.zeros(2, 3, 32, 32).byte(), ("monocyte",) * 2, ("a", "b"), torch.ones(2), {}, ("generated",) * 2
+    )
     pool = rated_pool(student, rated, caution=0.5)
     assert pool.disagreement is not None and pool.disagreement.tolist() == [2.0, 0.0]
     assert pool.rewards.tolist() == pytest.approx([1 / (1 + math.exp(-1))] * 2)

@@ -148,20 +148,34 @@ def downstream(
     What a classifier has read is kept in the folder `kept`: a measurement that was stopped goes on with the next one,
     and the classifier of the real images alone is trained once for all versions.
     """
-    kept.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[np.ndarray]] = {}
     for seed in seeds:
         for arm, given in arms(real, synthetic).items():
-            told = [part and part.digest for part in (*given, test)]
-            key = hashlib.sha256(json.dumps([told, asdict(learning), seed]).encode()).hexdigest()[:24]
-            file = kept / f"{key}.npy"
-            if not file.is_file():
-                read = correct(train(*given, learning, seed, partial(tell, arm)), test)
-                with file.with_suffix(".tmp").open("wb") as part:
-                    np.save(part, read)
-                file.with_suffix(".tmp").replace(file)
-            found.setdefault(arm, []).append(np.load(file, allow_pickle=False))
+            read = kept_reading(*given, test, learning, seed, kept, partial(tell, arm))
+            found.setdefault(arm, []).append(read)
     return {arm: np.stack(rows) for arm, rows in found.items()}
+
+
+def kept_reading(
+    real: Labelled | None,
+    synthetic: Labelled | None,
+    test: Labelled,
+    learning: Learning,
+    seed: int,
+    kept: Path,
+    tell: Callable[[int], None] = lambda step: None,
+) -> np.ndarray:
+    """Which test images one classifier reads rightly, bool [N]; read from the folder `kept` if it stands there."""
+    kept.mkdir(parents=True, exist_ok=True)
+    told = [part and part.digest for part in (real, synthetic, test)]
+    key = hashlib.sha256(json.dumps([told, asdict(learning), seed]).encode()).hexdigest()[:24]
+    file = kept / f"{key}.npy"
+    if not file.is_file():
+        read = correct(train(real, synthetic, learning, seed, tell), test)
+        with file.with_suffix(".tmp").open("wb") as part:
+            np.save(part, read)
+        file.with_suffix(".tmp").replace(file)
+    return np.asarray(np.load(file, allow_pickle=False))
 
 
 def figures(found: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
