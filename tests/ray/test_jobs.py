@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -26,23 +27,22 @@ def job(folder: Path, out: Path) -> Work:
     return Work("reward", config.model_dump(mode="json"), str(folder))
 
 
-def kill_the_worker_after(checkpoint: Path, killed: list[int]) -> None:
-    """Waits for the first checkpoint, then ends the worker as a full memory would."""
+def kill_the_worker_after(checkpoints: Path, killed: list[int]) -> None:
+    """Waits for a checkpoint, whichever is seen of those that come and go; ends the worker as a full memory would."""
     deadline = time.monotonic() + 300
     while not killed and time.monotonic() < deadline:
-        if checkpoint.exists():
+        if any(checkpoints.glob("step-*")):
             for child in psutil.Process().children(recursive=True):
-                if "RayTrainWorker" in " ".join(child.cmdline()):
-                    child.kill()
-                    killed.append(child.pid)
+                with contextlib.suppress(psutil.NoSuchProcess):  # it ended while it was looked at
+                    if "RayTrainWorker" in " ".join(child.cmdline()):
+                        child.kill()
+                        killed.append(child.pid)
         threading.Event().wait(0.05)
 
 
 def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     folder, killed = rated_folder(tmp_path / "run"), []
-    killer = threading.Thread(
-        target=kill_the_worker_after, args=(folder / "reward" / "step-00000010", killed)
-    )
+    killer = threading.Thread(target=kill_the_worker_after, args=(folder / "reward", killed))
     killer.start()
     figures = raise_reported(run_on_ray(job(folder, tmp_path / "broken")))
     killer.join()
@@ -57,9 +57,7 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened
 def test_two_workers_share_a_run_and_end_alike_though_one_was_killed(tmp_path: Path) -> None:
     whole, broken, killed = rated_folder(tmp_path / "whole"), rated_folder(tmp_path / "broken"), []
     run_on_ray(job(whole, tmp_path / "unbroken"), workers=2)
-    killer = threading.Thread(
-        target=kill_the_worker_after, args=(broken / "reward" / "step-00000010", killed)
-    )
+    killer = threading.Thread(target=kill_the_worker_after, args=(broken / "reward", killed))
     killer.start()
     figures = raise_reported(run_on_ray(job(broken, tmp_path / "mended"), workers=2))
     killer.join()
