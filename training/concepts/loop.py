@@ -218,9 +218,8 @@ def _train(
         session.report(step, config.steps, f"learning {config.concept}", **losses)
         if team.leads and step % config.checkpoint_every == 0:
             _checkpoint(student, optimizer, session.folder / "concept", step, spent())
-    if (
-        team.leads
-    ):  # with the seconds of the very end: an attempt that only has to practise learns no more here
+    # With the seconds of the very end: an attempt that only has to practise learns no more here.
+    if team.leads:
         _checkpoint(student, optimizer, session.folder / "concept", step, spent())
     session.report(config.steps, config.steps, f"learned {config.concept}", **losses)
     return spent(), losses
