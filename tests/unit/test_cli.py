@@ -238,7 +238,7 @@ def cells(folder: Path, count: int = 12, **columns: list[str]) -> Path:
 def test_real_images_are_added_once_as_drawn_ones_look(system: FakeSystem, tmp_path: Path) -> None:
     file = cells(tmp_path, patient=["7"] * 12)
     told = run_json("review", "add-real", file)
-    assert told == {"stored": 12, "already_stored": 0, "failed": 0, "failures": []}
+    assert told == {"stored": 12, "already_stored": 0, "failed": 0, "prompts_filled": 0, "failures": []}
     kept = list(system.images.values())
     assert {(image.width, image.height, image.media_type) for image in kept} == {(16, 16, "image/png")}
     assert {image.prompt for image in kept} == {"neutrophil", "neutrophil, nucleus shape round"}

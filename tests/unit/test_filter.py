@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import resource
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,25 @@ from vouch.filter import FilterSettings, Item, Scored, Window, filter_images
 from vouch.imagesets import SourceImage, open_image_set
 
 VERSION = "a" * 64
+
+
+class OwnSet:
+    """An image set of these images, which then fails if `failure` is given."""
+
+    layout = "a list"
+
+    def __init__(self, *images: SourceImage, failure: Exception | None = None) -> None:
+        self.path = Path("list")
+        self.ignored: Counter[str] = Counter()
+        self._images, self._failure = images, failure
+
+    def count(self) -> int | None:
+        return None
+
+    def images(self, skip: Any = None) -> Iterator[SourceImage]:
+        yield from (image for image in self._images if not (skip and skip(image.key)))
+        if self._failure:
+            raise self._failure
 
 
 class BrightnessScorer:
@@ -195,18 +215,9 @@ def test_an_image_that_could_not_be_scored_now_is_scored_by_the_next_run(tmp_pat
 def test_a_damaged_set_keeps_what_was_scored_before_the_damage(tmp_path: Path) -> None:
     source, out = write_set(tmp_path / "in", ["0.9", "0.2"]), tmp_path / "out"
 
-    class Damaged:
-        path = source
-
-        def count(self) -> int | None:
-            return None
-
-        def images(self, skip: Any = None) -> Iterator[SourceImage]:
-            yield from open_image_set(source).images(skip)
-            raise InvalidInput("in.tar is truncated.")
-
+    damaged = OwnSet(*open_image_set(source).images(), failure=InvalidInput("in.tar is truncated."))
     with pytest.raises(InvalidInput, match="truncated"):
-        filter_images(Damaged(), out, FilterSettings(source=str(source), min_score=0.8), BrightnessScorer())
+        filter_images(damaged, out, FilterSettings(source=str(source), min_score=0.8), BrightnessScorer())
     scorer = BrightnessScorer()
     run(source, out, scorer)
     assert scorer.seen == []
@@ -230,17 +241,9 @@ def test_a_full_disk_says_so_and_loses_no_score(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["../../etc/passwd", "/etc/passwd", "..", "a/../../b"])
 def test_a_hostile_name_in_a_tar_stays_inside_the_folder(tmp_path: Path, key: str) -> None:
-    class Hostile:
-        path = tmp_path
-
-        def count(self) -> int | None:
-            return 1
-
-        def images(self, skip: Any = None) -> Iterator[SourceImage]:
-            yield SourceImage(key, b"0.9", "neutrophil")
-
+    hostile = OwnSet(SourceImage(key, b"0.9", "neutrophil"))
     out = tmp_path / "deep" / "out"
-    filter_images(Hostile(), out, FilterSettings(source="x", min_score=0.5), BrightnessScorer())
+    filter_images(hostile, out, FilterSettings(source="x", min_score=0.5), BrightnessScorer())
     (row,) = rows_of(out).values()
     assert (out / row["file"]).resolve().is_relative_to((out / "images").resolve())
 
