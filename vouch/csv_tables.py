@@ -62,8 +62,8 @@ def _rows(
     try:
         ahead = next(reader, None)
         while (cells := ahead) is not None:
-            ahead = next(reader, None)
             number += 1
+            ahead = next(reader, None)
             _check_cells(path, number, cells, header, cut=ahead is None and not whole)
             if any(cells):
                 padded = cells + [""] * (len(header) - len(cells))
