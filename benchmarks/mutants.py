@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,24 +37,45 @@ class FuzzOutcome:
 def fuzz(decode: Callable[[bytes], Any], count: int, seed: int = 0) -> FuzzOutcome:
     """Decodes `count` mutants; the same `seed` makes the same ones."""
     outcome = FuzzOutcome()
-    for kind, data in mutants(count, seed):
-        began = time.monotonic()
-        outcome.tried += 1
-        try:
-            pixels = decode(data)
-            failure = "" if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 else "no pixels"
-            outcome.decoded += not failure
-        except InvalidInput:
-            outcome.refused += 1
-            failure = ""
-        except Exception as error:  # noqa: BLE001 - this is what is looked for
-            failure = f"{type(error).__name__}: {str(error)[:80]}"
-        if not failure and time.monotonic() - began > SLOW_S:
-            failure = "hang"
-        if failure:
-            outcome.failures[f"{kind} {failure}"] += 1
-            outcome.examples.setdefault(f"{kind} {failure}", data)
+    with _quiet_libraries():
+        for kind, data in mutants(count, seed):
+            began = time.monotonic()
+            failure = _try(decode, data, outcome)
+            if not failure and time.monotonic() - began > SLOW_S:
+                failure = "hang"
+            if failure:
+                outcome.failures[f"{kind} {failure}"] += 1
+                outcome.examples.setdefault(f"{kind} {failure}", data)
     return outcome
+
+
+def _try(decode: Callable[[bytes], Any], data: bytes, outcome: FuzzOutcome) -> str:
+    """What is neither pixels nor a refusal, in words; "" otherwise."""
+    outcome.tried += 1
+    try:
+        pixels = decode(data)
+    except InvalidInput:
+        outcome.refused += 1
+        return ""
+    except Exception as error:  # noqa: BLE001 - this is what is looked for
+        return f"{type(error).__name__}: {str(error)[:80]}"
+    if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8):
+        return "no pixels"
+    outcome.decoded += 1
+    return ""
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """libtiff and libjpeg write what they think of each mutant to the process's standard error."""
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def mutants(count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:

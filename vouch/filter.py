@@ -315,7 +315,7 @@ def _row(source: SourceImage, scored: Scored, settings: FilterSettings) -> tuple
         reward_version=scored.reward_version,
         error=scored.error,
         prompt_source=whose,
-        note="" if settings.window or scored.score is None else _range_note(source.data),
+        note="" if scored.score is None else _range_note(source.data, settings),
     )
     return row, source.data
 
@@ -328,9 +328,9 @@ def _status(source: SourceImage, scored: Scored, settings: FilterSettings) -> st
     return "accepted" if scored.score >= settings.min_score else "rejected"
 
 
-def _range_note(data: bytes) -> str:
+def _range_note(data: bytes, settings: FilterSettings) -> str:
     try:
-        return range_note(data)
+        return range_note(data, IntensityWindow.parse(settings.window) if settings.window else None)
     except InvalidInput:  # the reward service could read it, which is what counts
         return ""
 

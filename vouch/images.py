@@ -15,10 +15,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from vouch.errors import InvalidInput
-from vouch.intensity import IntensityWindow, small_range, upper_bits
+from vouch.intensity import SMALL_PART, IntensityWindow, small_range, upper_bits
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_PIXELS = 16_000_000
+MAX_THUMBNAILS = 16
 STRIPE_ROWS = 256  # brought to RGB at once: each whole copy of a picture of 16 megapixels would be 64 MB
 
 Pixels = npt.NDArray[np.uint8]
@@ -88,18 +89,26 @@ def windowed(data: bytes, window: IntensityWindow) -> bytes:
     return encode_png(decode(data, window)) if deep else data
 
 
-def range_note(data: bytes) -> str:
-    """A sentence if a grey image of more than 8 bits uses a small part of its range, else "". Raises as `decode`.
+def range_note(data: bytes, window: IntensityWindow | None = None) -> str:
+    """A sentence if an image of more than 8 bits uses a small part of its range, else "". Raises as `decode`.
 
-    Decodes only what the header says to be of more than 8 bits.
+    Decodes only what the header says to be of more than 8 bits. `window` takes care of greys, not of colours.
     """
     if not _may_be_deep(data):
         return ""
     with _opened(data) as (image, _):
         if not _is_deep(image):
-            return ""
+            return _dark_note(image) if data.startswith(b"\x89PNG") else ""
         image.load()
-        return small_range(np.asarray(image), _bits(image))
+        return "" if window else small_range(np.asarray(image), _bits(image))
+
+
+def _dark_note(image: Image.Image) -> str:
+    """Of a PNG of 16-bit colours, of which Pillow gives the upper 8."""
+    most = int(np.asarray(image.convert("RGB")).max())
+    if most >= SMALL_PART * 256:
+        return ""
+    return f"No colour is above {most} of 255, as of 12-bit data in a 16-bit file. Scale the values up first."
 
 
 def encode_png(pixels: Pixels) -> bytes:
@@ -205,15 +214,29 @@ def _kind(data: bytes) -> tuple[str, str]:
 
 
 def _check_size(image: Image.Image) -> None:
+    pictures = _pictures(image)
+    if pictures > 1:
+        raise InvalidInput(
+            f"The image has {pictures} frames; send each as a file of its own.", "SEVERAL_FRAMES"
+        )
     if image.width < 1 or image.height < 1:
         raise InvalidInput("The image has no pixels.", "NOT_AN_IMAGE")
     if image.width * image.height > MAX_PIXELS:
         raise InvalidInput(_too_many_pixels(f"{image.width} × {image.height}"), "IMAGE_TOO_LARGE")
+
+
+def _pictures(image: Image.Image) -> int:
+    """Frames that are pictures of their own; the image stands at the first. A TIFF's thumbnails are none."""
     frames = getattr(image, "n_frames", 1)
-    if frames != 1:
-        raise InvalidInput(
-            f"The image has {frames} frames; send each as a file of its own.", "SEVERAL_FRAMES"
-        )
+    if not 1 < frames <= MAX_THUMBNAILS or image.format != "TIFF":
+        return int(frames)
+    whole = []
+    for frame in range(frames):
+        image.seek(frame)
+        if not int(str(_tiff_tag(image, _SUBFILE_TYPE, 0))) & _REDUCED:
+            whole.append(frame)
+    image.seek(whole[0] if whole else 0)
+    return len(whole) or frames
 
 
 def _too_many_pixels(size: str) -> str:
@@ -278,8 +301,8 @@ def _oriented(pixels: Pixels, image: Image.Image) -> Pixels:
     return np.ascontiguousarray(turn(pixels)) if turn else pixels
 
 
-_PHOTOMETRIC, _BITS_PER_SAMPLE, _ORIENTATION = 262, 258, 274
-_WHITE_IS_ZERO = 0
+_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 254, 258, 262, 274  # TIFF 6.0, section 8
+_WHITE_IS_ZERO, _REDUCED = 0, 1
 # Exif 2.32, 4.6.4 A: what brings each orientation to 1. Pillow's own function writes the EXIF anew and fails on tags
 # that have nothing to do with the orientation.
 _TURNS: dict[int, Callable[[Pixels], Pixels]] = {

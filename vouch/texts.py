@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import re
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # UTF-32 first: its little-endian mark begins like that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -38,8 +40,9 @@ def checked_text(text: str) -> str:
 
 
 def printable_name(name: str) -> str:
-    """A file name as text: bytes that are not UTF-8 are written as ``\\xfc``. Example: ``Z\\xfcrich.png``."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A file name as text, with bytes that are not UTF-8 and control characters written out: ``Z\\xfcrich``."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def escaped(text: str) -> str:

@@ -78,3 +78,4 @@ def test_an_empty_text_is_text() -> None:
 def test_a_name_is_printable_whatever_its_bytes() -> None:
     assert printable_name(b"Z\xfcrich".decode("utf-8", "surrogateescape")) == "Z\\xfcrich"
     assert printable_name("Zürich") == "Zürich"
+    assert printable_name("a\x1b[31m\n.png") == "a\\x1b[31m\\x0a.png"

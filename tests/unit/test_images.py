@@ -273,3 +273,29 @@ def test_a_transparent_colour_of_a_palette_lies_over_white():
 def test_an_image_taller_than_a_stripe_is_whole():
     pixels = noise(images.STRIPE_ROWS + 3, 4)
     assert np.array_equal(images.decode(encoded(Image.fromarray(pixels))), pixels)
+
+
+def test_a_thumbnail_inside_a_tiff_is_no_picture_of_its_own():
+    picture, small = Image.fromarray(noise(16, 24)), Image.new("RGB", (4, 4), "red")
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    data = encoded(picture, "TIFF", save_all=True, append_images=[small])
+    assert np.array_equal(images.decode(data), noise(16, 24))
+    with pytest.raises(InvalidInput, match="2 frames"):
+        images.decode(encoded(picture, "TIFF", save_all=True, append_images=[picture]))
+
+
+def test_twelve_bits_of_a_packed_tiff_keep_their_upper_eight():
+    packed = bytes([0x00, 0x08, 0x00, 0xFF, 0xF7, 0xFF])  # 0, 0x800; 0xFFF, 0x7FF
+    tags = [(256, 2), (257, 2), (258, 12), (259, 1), (262, 1), (273, 122), (277, 1), (278, 2), (279, 6)]
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + directory + bytes(4) + packed
+    assert images.decode(data)[..., 0].tolist() == [[0, 0x80], [0xFF, 0x7F]]
+
+
+def test_colours_of_twelve_bits_in_a_file_of_sixteen_are_named():
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header, row = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0), b"\0" + struct.pack(">3H", 4095, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    assert "No colour is above 15 of 255" in images.range_note(b"\x89PNG\r\n\x1a\n" + parts)

@@ -125,8 +125,8 @@ def is_image_data(head: bytes) -> bool:
 
 def foreign(name: str, head: bytes) -> str:
     """Why a file that holds an image, or many, is not read; "" for any other file."""
-    lower = name.lower()
-    if reason := next((why for suffix, why in _FOREIGN.items() if lower.endswith(suffix)), ""):
+    parts = name.lower().rsplit(".", 2)[1:]
+    if reason := _FOREIGN.get("." + ".".join(parts)) or _FOREIGN.get("." + parts[-1] if parts else ""):
         return reason
     return _DICOM if head[128:132] == b"DICM" else ""
 
