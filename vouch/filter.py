@@ -207,10 +207,10 @@ def _items(images: ImageSet, ledger: Ledger, settings: FilterSettings, window: W
     held = Unworded(ledger, settings)
     for source in images.images(lambda key: ledger.has(key) or window.holds(key)):
         order = _order(source, settings)
-        held.meet(source)
         if isinstance(order, Scored):
             held.add(source, order)
         elif window.put(source):
+            held.release()
             yield order
         else:
             return
@@ -218,41 +218,38 @@ def _items(images: ImageSet, ledger: Ledger, settings: FilterSettings, window: W
 
 
 class Unworded:
-    """Rows of what cannot be scored, held back until an image with words is met.
+    """Rows of what cannot be scored, held back until an image that can is met.
 
-    A set without any prompt is refused before anything is kept of it, so that the same command with one starts anew.
+    A set without any usable prompt is refused before anything is kept of it, so that the same command with one starts
+    anew.
     """
 
     def __init__(self, ledger: Ledger, settings: FilterSettings) -> None:
         counts = ledger.counts()
         self._ledger, self._settings = ledger, settings
-        self._worded = bool(settings.prompt or counts["accepted"] or counts["rejected"])
+        self._holds = not (counts["accepted"] or counts["rejected"])
         self._rows: list[Row] = []
-        self._without: list[str] = []
-
-    def meet(self, source: SourceImage) -> None:
-        """Looks whether the image has words, be they readable or not."""
-        if not self._worded and (source.prompt or source.prompt_problem):
-            self._worded = True
-            self._release()
+        self._without: list[SourceImage] = []
 
     def add(self, source: SourceImage, order: Scored) -> None:
         """Raises InvalidInput after many images without a prompt and none with one."""
         self._rows.append(_row(source, order, self._settings)[0])
         if order.reason == NO_PROMPT:
-            self._without.append(source.key)
-        if self._worded:
-            self._release()
+            self._without.append(replace(source, data=b""))
+        if not self._holds:
+            self.release()
         elif len(self._rows) >= UNWORDED_IMAGES:
             self.end()
 
     def end(self) -> None:
         """Raises InvalidInput if there were images without a prompt and none with one."""
-        if self._without and not self._worded:
+        if self._without and self._holds:
             raise _no_prompt(self._without)
-        self._release()
+        self.release()
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Keeps the rows, and holds no more back."""
+        self._holds = False
         for row in self._rows:
             self._ledger.add(row, b"")
         self._rows = []
@@ -263,7 +260,7 @@ def _order(source: SourceImage, settings: FilterSettings) -> Item | Scored:
     problem = source.skipped or source.problem
     prompt, _ = Prompting(settings.prompt, settings.override_prompts).choose(source)
     if problem or not prompt:
-        reason = "INVALID_INPUT" if problem or source.prompt_problem else NO_PROMPT
+        reason = "INVALID_INPUT" if problem else NO_PROMPT
         error = problem or source.prompt_problem or "The image has no prompt."
         return Scored(key=source.key, reason=reason, error=error)
     try:
@@ -275,16 +272,22 @@ def _order(source: SourceImage, settings: FilterSettings) -> Item | Scored:
         return Scored(key=source.key, reason=error.reason, error=error.message)
 
 
-def _no_prompt(keys: list[str]) -> InvalidInput:
+def _no_prompt(images: list[SourceImage]) -> InvalidInput:
+    first = images[0]
+    if first.prompt_problem:
+        return InvalidInput(
+            f"The image {first.key} has no prompt that can be read{_and_more(images)}. {first.prompt_problem}"
+            " Mend that, or give --prompt with --override-prompts to use one prompt for all images."
+        )
     return InvalidInput(
-        f"The image {keys[0]} has no prompt{_and_more(keys)}, and a score says how well an image fits its prompt."
+        f"The image {first.key} has no prompt{_and_more(images)}, and a score says how well an image fits its prompt."
         ' Give one for all images (--prompt "neutrophil"), a .txt file beside each image, or a metadata.csv with the'
         " columns file_name and prompt."
     )
 
 
-def _and_more(keys: list[str]) -> str:
-    return f", nor have the {len(keys) - 1} that follow it" if len(keys) > 1 else ""
+def _and_more(images: list[SourceImage]) -> str:
+    return f", nor have the {len(images) - 1} that follow it" if len(images) > 1 else ""
 
 
 def _keep(ledger: Ledger, source: SourceImage, scored: Scored, settings: FilterSettings) -> None:

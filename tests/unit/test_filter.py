@@ -382,3 +382,14 @@ def test_a_run_of_before_a_setting_existed_goes_on(tmp_path: Path) -> None:
     assert run(source, out)["accepted"] == 1
     with pytest.raises(FailedPrecondition, match="prompt"):
         run(source, out, prompt="monocyte")
+
+
+@pytest.mark.parametrize("prompt", ["", "monocyte"])
+def test_a_set_whose_prompts_cannot_be_read_is_refused_with_what_to_do(tmp_path: Path, prompt: str) -> None:
+    source = write_set(tmp_path / "in", ["0.9", "0.9"], prompt="")
+    write_files(source, {"metadata.csv": "isic_id,diagnosis\n000,melanoma\n"})
+    with pytest.raises(
+        InvalidInput, match=r"metadata\.csv is there, but has no column file_name.*override-prompts"
+    ):
+        run(source, tmp_path / "out", prompt=prompt)
+    assert run(source, tmp_path / "out", prompt="monocyte", override_prompts=True)["accepted"] == 2

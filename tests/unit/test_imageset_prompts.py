@@ -38,6 +38,7 @@ def test_a_text_is_read_in_the_encodings_that_editors_write(
         ("a.txt", b"neutro\x00phil", "NUL"),
         ("a.json", b'{"prompt": ', "not JSON"),
         ("a.json", b"[1, 2]", "not an object"),
+        ("a.json", b'{"prompt": "a", "prompt": "b"}', "it has 'prompt' twice"),
         ("a.json", b'{"prompt": {"en": "monocyte"}}', "prompt: it is of type dict, not text"),
         ("a.json", b'{"prompt": "\\ud800"}', "half a surrogate pair"),
         ("a.cls", b"\xff\xff\xff", "not readable"),
@@ -161,3 +162,21 @@ def test_a_given_prompt_fills_only_what_has_none() -> None:
 def test_a_json_note_may_be_in_utf16(tmp_path: Path) -> None:
     write_files(tmp_path, {"a.png": png(1), "a.json": json.dumps({"text": "monocyte"}).encode("utf-16")})
     assert words(tmp_path) == {"a.png": "monocyte"}
+
+
+def test_a_class_number_hides_no_words_of_a_table_and_a_note_no_label(tmp_path: Path) -> None:
+    table = "file_name,prompt,label\n0.png,monocyte,\n1.png,,platelet\n"
+    write_files(
+        tmp_path, {"0.png": png(0), "0.cls": "7", "1.png": png(1), "1.txt": "a note", "metadata.csv": table}
+    )
+    found = read(tmp_path)
+    assert (found["0.png"].prompt, found["0.png"].label) == ("monocyte", "7")
+    assert (found["1.png"].prompt, found["1.png"].label) == ("a note", "platelet")
+
+
+def test_rows_that_disagree_about_an_image_are_said(tmp_path: Path) -> None:
+    rows = "0.png,monocyte\n0.png,platelet\n1.png,basophil\n1.png,basophil\n"
+    write_files(tmp_path, {"0.png": png(0), "1.png": png(1), "metadata.csv": f"file_name,prompt\n{rows}"})
+    found = read(tmp_path)
+    assert "metadata.csv names 0.png more than once" in found["0.png"].prompt_problem
+    assert found["1.png"].prompt == "basophil"

@@ -52,7 +52,7 @@ def filter_command(
     Writes OUT/images (the accepted, unchanged), OUT/ledger.parquet (every score, the rejected and the unreadable
     too) and OUT/summary.json. Interrupted? The same command continues where it stopped.
 
-    Every image is counted: seen = accepted + rejected + unreadable + skipped. Ends with 2 if anything that looks like
+    Every image is counted: seen = accepted + rejected + failed + skipped. Ends with 2 if anything that looks like
     an image was skipped (an unknown format, a hidden name); the summary says what and why.
 
     Prompts come with the images: a .txt, .json or .cls beside each (in a folder or tar), a metadata.csv, .jsonl or
@@ -118,7 +118,7 @@ def _view(summary: dict[str, Any], out: Path) -> Any:
             "seen": summary["seen"],
             "accepted": f"{summary['accepted']} ({render.percent(summary['accepted'] / total if total else None)})",
             "rejected": summary["rejected"],
-            "unreadable": summary["failed"],
+            "failed": summary["failed"],
             "skipped": summary["skipped"],
             **_prompts(summary),
             "mean score": "" if summary["mean_score"] is None else f"{summary['mean_score']:.3f}",

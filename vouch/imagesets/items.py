@@ -21,6 +21,7 @@ HEAD_BYTES = 132
 """So many first bytes of a file tell what it is: DICOM's mark ends there."""
 
 HIDDEN = "The name is hidden (it begins with a dot)."
+OTHER = "other files"
 
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\x00", b"MM\x00*")
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"  # RFC 1740: what macOS keeps beside a file on foreign file systems

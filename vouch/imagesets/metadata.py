@@ -66,9 +66,11 @@ class Metadata:
                 f"{self._folder / table} is damaged: {where} names no file in its file column."
             )
         name = posixpath.normpath(printable_name(file).replace("\\", "/"))
-        if name not in self._words:
-            self._words[name] = words_of_row(row, where, self._vocabulary)
-            self._table[name] = table
+        words = words_of_row(row, where, self._vocabulary)
+        if self._table.setdefault(name, table) != table:
+            return  # an earlier kind of table comes first
+        if self._words.setdefault(name, words) != words:
+            self._words[name] = Words(problem=f"{table} names {name} more than once, with different words.")
 
 
 def is_table_of_files(path: Path) -> bool:

@@ -31,11 +31,14 @@ class Words:
     """Why there is no prompt although something is there; "" otherwise."""
 
     def or_else(self, other: Words) -> Words:
-        """These where they hold a prompt or a label, else the other ones; a problem is kept until there is a prompt."""
-        if self.prompt or self.label:
-            return self
-        problem = "" if other.prompt else self.problem or other.problem
-        return Words(other.prompt, other.label, other.attributes, problem)
+        """These, with what they lack taken from the other ones. A problem is kept until there is a prompt."""
+        prompt = self.prompt or other.prompt
+        return Words(
+            prompt,
+            self.label or other.label,
+            self.attributes or other.attributes,
+            "" if prompt else self.problem or other.problem,
+        )
 
     def on(self, key: str, data: bytes, problem: str = "") -> SourceImage:
         """The image with these words."""
@@ -93,15 +96,22 @@ def _of_note(suffix: str, note: Note) -> tuple[str, str]:
 
 
 def json_object(data: bytes) -> dict[str, Any]:
-    """A JSON object; {} for an empty file. Raises ValueError with the reason."""
+    """A JSON object; {} for an empty file. Raises ValueError with the reason, such as a name that it has twice."""
     text = decode_text(data)
     try:
-        value = json.loads(text) if text.strip() else {}
+        value = json.loads(text, object_pairs_hook=_unique_pairs) if text.strip() else {}
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it is not JSON ({error})") from error
     if not isinstance(value, dict):
         raise ValueError("it is JSON, but not an object")
     return value
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"it has {next(n for n in found if [p[0] for p in pairs].count(n) > 1)!r} twice")
+    return found
 
 
 def words_of_row(row: Mapping[str, Any], where: str, vocabulary: Vocabulary | None) -> Words:

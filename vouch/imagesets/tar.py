@@ -23,6 +23,8 @@ from typing import IO
 from vouch.errors import InvalidInput
 from vouch.imagesets.items import (
     HEAD_BYTES,
+    HIDDEN,
+    OTHER,
     Skip,
     SourceImage,
     foreign,
@@ -60,7 +62,8 @@ class TarSet:
             yield from self._images(skip)
         except _DAMAGE as error:
             raise InvalidInput(
-                f"{self.path} is truncated or is not a tar file ({error}). Copy it again, or write it anew."
+                f"{self.path} is truncated or is not a tar file ({_first_line(error)}). Copy it again, or write it"
+                " anew."
             ) from error
 
     def _images(self, skip: Skip | None) -> Iterator[SourceImage]:
@@ -70,7 +73,7 @@ class TarSet:
             kind, reason = _kind_of(member)
             if kind not in ("image", "skipped"):
                 if kind:
-                    self.ignored[kind] += 1
+                    self.ignored[OTHER if kind == "note" else kind] += 1
                 continue
             seen = True
             key = self._prefix + keys.of(_key(member.name))
@@ -130,24 +133,20 @@ def _kind_of(member: _Member) -> tuple[str, str]:
     if member.info.isdir():
         return "", ""
     if member.link:
-        return ("image", "") if is_image(base, b"") else ("other files", "")
+        return ("image", "") if is_image(base, b"") else (OTHER, "")
     # What a suffix tells is not read: half of all members are looked at to pass them over.
     head = b"" if tells_kind(base) and not base.startswith(".") else member.head
     if is_apple_double(base, head):
         return "macOS ._ files", ""
     if base.startswith("."):
-        return (
-            ("skipped", "The name is hidden (it begins with a dot).")
-            if is_image(base, head)
-            else ("other files", "")
-        )
+        return ("skipped", HIDDEN) if is_image(base, head) else (OTHER, "")
     if reason := foreign(base, head):
         return "skipped", reason
     if is_image(base, head):
         return "image", ""
     if suffix_of(base) in PROMPT_SUFFIXES and member.info.isfile():
         return "note", ""
-    return "other files", ""
+    return OTHER, ""
 
 
 @dataclass
@@ -247,6 +246,10 @@ def _next_tar(tar: tarfile.TarFile) -> tarfile.TarFile | None:
 
 
 _DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
 
 
 def _key(name: str) -> str:

@@ -13,6 +13,7 @@ from vouch.errors import InvalidInput
 from vouch.imagesets.items import (
     HEAD_BYTES,
     HIDDEN,
+    OTHER,
     PARQUET_SUFFIXES,
     TAR_SUFFIXES,
     foreign,
@@ -26,7 +27,6 @@ from vouch.imagesets.parquet import images_column
 from vouch.texts import printable_name
 
 Kind = Literal["image", "tar", "parquet", "skipped", "ignored"]
-_OTHER = "other files"
 
 
 @dataclass(frozen=True)
@@ -98,26 +98,26 @@ def _kind_of(path: Path) -> tuple[Kind, str]:
     except FileNotFoundError:
         return _dangling(path)
     if not regular:
-        return ("skipped", "It is no regular file.") if is_image(name, b"") else ("ignored", _OTHER)
+        return ("skipped", "It is no regular file.") if is_image(name, b"") else ("ignored", OTHER)
     head = b"" if tells_kind(name) and not name.startswith(".") else _head(path)
     if is_apple_double(name, head):
         return "ignored", "macOS ._ files"
     if name.startswith("."):
-        return ("skipped", HIDDEN) if is_image(name, head) else ("ignored", _OTHER)
+        return ("skipped", HIDDEN) if is_image(name, head) else ("ignored", OTHER)
     if name.lower().endswith(TAR_SUFFIXES):
         return "tar", ""
     if name.lower().endswith(PARQUET_SUFFIXES):
         return _parquet_kind(path)
     if reason := foreign(name, head):
         return "skipped", reason
-    return ("image", "") if is_image(name, head) else ("ignored", _OTHER)
+    return ("image", "") if is_image(name, head) else ("ignored", OTHER)
 
 
 def _dangling(path: Path) -> tuple[Kind, str]:
     """A link to nowhere may be a folder of images on a disk that is not mounted; a note is none."""
     if is_image(path.name, b"") or not suffix_of(path.name):
         return "skipped", "It is a link, and what it points to is not there."
-    return "ignored", _OTHER
+    return "ignored", OTHER
 
 
 def _parquet_kind(path: Path) -> tuple[Kind, str]:
