@@ -180,3 +180,20 @@ def test_rows_that_disagree_about_an_image_are_said(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert "metadata.csv names 0.png more than once" in found["0.png"].prompt_problem
     assert found["1.png"].prompt == "basophil"
+
+
+def test_a_folder_named_by_a_class_that_the_model_knows_is_the_label(tmp_path: Path) -> None:
+    write_files(tmp_path, {
+        "train/Immature_Granulocyte/0.png": png(0), "train/monocyte/1.png": png(1), "train/2.png": png(2),
+        "train/monocyte/3.png": png(3), "train/monocyte/3.txt": "platelet",
+    })  # fmt: skip
+    known = Vocabulary(("immature granulocyte", "monocyte", "platelet"), {})
+    assert {key: (image.label, image.prompt) for key, image in read(tmp_path, known).items()} == {
+        "train/2.png": ("", ""),
+        "train/Immature_Granulocyte/0.png": ("immature granulocyte", "immature granulocyte"),
+        "train/monocyte/1.png": ("monocyte", "monocyte"),
+        "train/monocyte/3.png": ("monocyte", "platelet"),
+    }
+    assert {image.prompt for image in read(tmp_path).values()} == {"", "platelet"}
+    write_files(tmp_path, {"train/monocyte/3.txt": "für".encode("latin-1")})
+    assert "3.txt is there" in read(tmp_path, known)["train/monocyte/3.png"].prompt_problem

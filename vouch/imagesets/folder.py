@@ -72,14 +72,21 @@ class _Tables:
         self._vocabulary = vocabulary
         self._tables: dict[PurePosixPath, Metadata] = {}
 
-    def words(self, entry: Entry) -> Words:
-        """What the tables of its folder and of those above say of an image; the nearest comes first."""
-        words, inside = Words(), PurePosixPath(entry.key)
+    def words(self, entry: Entry, words: Words) -> Words:
+        """These words, with what they lack from the tables of the image's folder, those above, or the folder's name."""
+        inside = PurePosixPath(entry.key)
         for folder, path in zip(inside.parents, entry.path.parents):  # noqa: B905 - the set ends before the disk
             if folder not in self._tables:
                 self._tables[folder] = Metadata(path, self._vocabulary)
             words = words.or_else(self._tables[folder].of(inside.relative_to(folder).as_posix()))
-        return words
+        # Words that are there but unreadable say more than the class: it does not stand in for them.
+        return words if words.problem else words.or_else(self._class_folder(inside.parent.name))
+
+    def _class_folder(self, name: str) -> Words:
+        """The folder's name, where the model knows it as a label: ``train`` and ``images`` are no classes."""
+        label = name.lower().replace("_", " ")
+        known = self._vocabulary is not None and label in self._vocabulary.labels
+        return Words(label, label) if known else Words()
 
     def missing(self, skip: Skip | None) -> Iterator[SourceImage]:
         for folder, table in self._tables.items():
@@ -93,7 +100,7 @@ def _read(entry: Entry, key: str, tables: _Tables) -> SourceImage:
     if entry.kind == "skipped":
         return SourceImage(key, b"", skipped=entry.why)
     try:
-        words = _beside(entry).or_else(tables.words(entry))
+        words = tables.words(entry, _beside(entry))
         problem = size_problem(entry.path.stat().st_size)
         return words.on(key, b"" if problem else entry.path.read_bytes(), problem)
     except InvalidInput:  # a damaged table concerns all its images
