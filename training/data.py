@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from PIL import Image
 
 from vouch import images as codec
 from vouch.captions import Vocabulary, caption
-from vouch.errors import InvalidInput
-from vouch.imagesets import open_image_set
+from vouch.errors import InvalidInput, VouchError
+from vouch.imagesets import SourceImage, open_image_set
+
+log = logging.getLogger("vouch.training")
 
 NOT_ATTRIBUTES = frozenset({"subtype", "background", "patient"})
 """Columns that no caption names: a hidden concept, an artefact of the slide, an identity."""
@@ -52,23 +55,49 @@ class Examples:
 def load_examples(path: Path | str, size: int | None = None) -> Examples:
     """Reads a labelled image set, resizing to `size` pixels square where given.
 
+    Items without a label and unreadable ones are left out, and a warning says how many and why.
+
     Raises:
         InvalidInput: no labels, no readable image, or images of different sizes and no `size`.
     """
     arrays, labels, attributes, hidden = [], [], [], []
+    left_out: dict[str, list[str]] = {}
     for item in open_image_set(path).images():
-        if item.problem or not item.label:
+        try:
+            pixels = _labelled_pixels(item, size)
+        except VouchError as error:
+            left_out.setdefault(error.message, []).append(item.key)
             continue
-        arrays.append(_pixels(item.data, size))
+        arrays.append(pixels)
         labels.append(item.label)
         attributes.append({k: v for k, v in item.attributes.items() if k not in NOT_ATTRIBUTES})
         hidden.append({k: v for k, v in item.attributes.items() if k in NOT_ATTRIBUTES})
     if not arrays:
-        raise InvalidInput(f"{path} holds no labelled image. Training needs a `label` for each image.")
+        raise InvalidInput(
+            f"{path} holds no labelled image. Training needs a `label` for each image.{_why(left_out)}"
+        )
+    if left_out:
+        log.warning("%s: %d images are used.%s", path, len(arrays), _why(left_out))
     if len({a.shape for a in arrays}) > 1:
         raise InvalidInput(f"{path} holds images of different sizes. Give --size to bring them to one.")
     stacked = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
     return Examples(stacked, tuple(labels), tuple(attributes), tuple(hidden), digest_of(path))
+
+
+def _labelled_pixels(item: SourceImage, size: int | None) -> np.ndarray:
+    """uint8 [H, W, 3] of a labelled image. Raises InvalidInput with the reason why it teaches nothing."""
+    if problem := item.skipped or item.problem:
+        raise InvalidInput(problem)
+    if not item.label:
+        raise InvalidInput(item.prompt_problem or "The image has no label.")
+    return _pixels(item.data, size)
+
+
+def _why(left_out: Mapping[str, Sequence[str]], shown: int = 5) -> str:
+    """The most frequent reasons, each with how many images it left out and the first of them."""
+    reasons = sorted(left_out.items(), key=lambda pair: -len(pair[1]))
+    told = [f" Left out {len(keys)} ({keys[0]}, …): {why}" for why, keys in reasons[:shown]]
+    return "".join(told) + (f" And {len(reasons) - shown} reasons more." if len(reasons) > shown else "")
 
 
 def digest_of(path: Path | str) -> str:

@@ -30,13 +30,18 @@ from vouch.errors import (
     InvalidInput,
     StorageFull,
     Unavailable,
+    VouchError,
 )
 from vouch.filter_ledger import Ledger, Row
-from vouch.images import digest
-from vouch.imagesets import ImageSet, SourceImage
+from vouch.images import digest, range_note, windowed
+from vouch.imagesets import ImageSet, Prompting, SourceImage
+from vouch.intensity import IntensityWindow
 
 WINDOW_IMAGES = 512
 WINDOW_BYTES = 64 * 1024 * 1024
+NO_PROMPT = "NO_PROMPT"
+UNWORDED_IMAGES = 256
+"""So many first images without a prompt, and the run is refused; a set with some prompts goes on."""
 WORTH_ANOTHER_RUN = frozenset(
     kind.reason for kind in (Unavailable, Exhausted, StorageFull, DeadlineExceeded, Cancelled)
 )
@@ -82,8 +87,16 @@ class FilterSettings:
     """For images that bring no prompt of their own."""
     version: str = ""
     """Reward model by name or digest; "" takes what serves."""
+    override_prompts: bool = False
+    """`prompt` takes the place of the images' own prompts too."""
+    window: str = ""
+    """Grey values LOW:HIGH that images of more than 8 bits are scored with; "" takes their whole range."""
 
     def __post_init__(self) -> None:
+        if self.override_prompts and not self.prompt:
+            raise InvalidInput("Overriding prompts needs the prompt that takes their place (--prompt).")
+        if self.window:
+            IntensityWindow.parse(self.window)
         if not 0.0 <= self.min_score <= 1.0:
             raise InvalidInput(f"The lowest score must lie between 0 and 1, not {self.min_score}.")
 
@@ -95,10 +108,11 @@ class Progress:
     accepted: int
     rejected: int
     failed: int
+    skipped: int = 0
 
     @property
     def done(self) -> int:
-        return self.accepted + self.rejected + self.failed
+        return self.accepted + self.rejected + self.failed + self.skipped
 
 
 def filter_images(
@@ -110,8 +124,11 @@ def filter_images(
 ) -> dict[str, Any]:
     """Scores every image of the set that `out` has no score for, and returns the summary.
 
+    Every item of the set has its row in the ledger: seen = accepted + rejected + failed + skipped. What is wrong with
+    one item is said in its row and ends nothing.
+
     Raises:
-        InvalidInput: the set is damaged, or its first image has no prompt and none is given.
+        InvalidInput: the set is damaged, or none of its first images has a prompt and none is given.
         FailedPrecondition: `out` belongs to another filter run, or one is under way there.
         Unavailable: some images could not be scored now; the same call scores the rest.
         StorageFull: the disk is full; nothing that was kept is lost.
@@ -125,7 +142,7 @@ def filter_images(
                 f"{len(missed)} images could not be scored now ({missed[0].error or missed[0].reason})."
                 " Their places are kept: run the same command again to score the rest."
             )
-        return ledger.finish(asdict(settings))
+        return ledger.finish(asdict(settings), {"read_as": images.layout, "ignored": dict(images.ignored)})
 
 
 def _claim(ledger: Ledger, settings: FilterSettings) -> None:
@@ -134,7 +151,7 @@ def _claim(ledger: Ledger, settings: FilterSettings) -> None:
         ledger.write_settings({**asdict(settings), "reward_version": ""})
         return
     for name, value in asdict(settings).items():
-        if known.get(name) != value:
+        if known.get(name, value) != value:  # a run of before a setting existed has none
             raise FailedPrecondition(
                 f"{ledger.out} holds a filter run with {name.replace('_', ' ')} {known.get(name)!r},"
                 f" not {value!r}."
@@ -160,7 +177,7 @@ def _score_all(
                 continue
             if scored.reward_version and not ledger.reward_version():
                 ledger.pin(scored.reward_version)
-            ledger.add(*_row(source, scored, settings))
+            _keep(ledger, source, scored, settings)
             on_progress(_progress(ledger))
     finally:
         window.close()
@@ -186,47 +203,144 @@ class Reading:
 
 
 def _items(images: ImageSet, ledger: Ledger, settings: FilterSettings, window: Window) -> Iterator[Item]:
-    """Everything that has no score yet; unreadable images go straight to the ledger."""
-    first = True
+    """Everything that has no score yet; what cannot be scored goes straight to the ledger."""
+    held = Unworded(ledger, settings)
     for source in images.images(lambda key: ledger.has(key) or window.holds(key)):
-        prompt = source.prompt or settings.prompt
-        if first and not prompt:
-            raise InvalidInput(
-                f"The image {source.key} has no prompt, and a score says how well an image fits its prompt."
-                ' Give one for all images (--prompt "neutrophil"), or a .txt file beside each image.'
-            )
-        first = False
-        source = replace(source, prompt=prompt)
-        if source.problem or not prompt:
-            problem = source.problem or "The image has no prompt."
-            ledger.add(*_row(source, Scored(key=source.key, reason="INVALID_INPUT", error=problem), settings))
+        order = _order(source, settings)
+        if isinstance(order, Scored):
+            held.add(source, order)
         elif window.put(source):
-            yield Item(key=source.key, data=source.data, prompt=prompt)
+            held.release()
+            yield order
         else:
             return
+    held.end()
+
+
+class Unworded:
+    """Rows of what cannot be scored, held back until an image that can is met.
+
+    A set without any usable prompt is refused before anything is kept of it, so that the same command with one starts
+    anew.
+    """
+
+    def __init__(self, ledger: Ledger, settings: FilterSettings) -> None:
+        counts = ledger.counts()
+        self._ledger, self._settings = ledger, settings
+        self._holds = not (counts["accepted"] or counts["rejected"])
+        self._rows: list[Row] = []
+        self._without: list[SourceImage] = []
+
+    def add(self, source: SourceImage, order: Scored) -> None:
+        """Raises InvalidInput after many images without a prompt and none with one."""
+        self._rows.append(_row(source, order, self._settings)[0])
+        if order.reason == NO_PROMPT:
+            self._without.append(replace(source, data=b""))
+        if not self._holds:
+            self.release()
+        elif len(self._rows) >= UNWORDED_IMAGES:
+            self.end()
+
+    def end(self) -> None:
+        """Raises InvalidInput if there were images without a prompt and none with one."""
+        if self._without and self._holds:
+            raise _no_prompt(self._without)
+        self.release()
+
+    def release(self) -> None:
+        """Keeps the rows, and holds no more back."""
+        self._holds = False
+        for row in self._rows:
+            self._ledger.add(row, b"")
+        self._rows = []
+
+
+def _order(source: SourceImage, settings: FilterSettings) -> Item | Scored:
+    """What is sent to be scored, or the reason why nothing is."""
+    problem = source.skipped or source.problem
+    prompt, _ = Prompting(settings.prompt, settings.override_prompts).choose(source)
+    if problem or not prompt:
+        reason = "INVALID_INPUT" if problem else NO_PROMPT
+        error = problem or source.prompt_problem or "The image has no prompt."
+        return Scored(key=source.key, reason=reason, error=error)
+    try:
+        data = (
+            windowed(source.data, IntensityWindow.parse(settings.window)) if settings.window else source.data
+        )
+        return Item(key=source.key, data=data, prompt=prompt)
+    except VouchError as error:
+        return Scored(key=source.key, reason=error.reason, error=error.message)
+
+
+def _no_prompt(images: list[SourceImage]) -> InvalidInput:
+    first = images[0]
+    if first.prompt_problem:
+        return InvalidInput(
+            f"The image {first.key} has no prompt that can be read{_and_more(images)}. {first.prompt_problem}"
+            " Mend that, or give --prompt with --override-prompts to use one prompt for all images."
+        )
+    return InvalidInput(
+        f"The image {first.key} has no prompt{_and_more(images)}, and a score says how well an image fits its prompt."
+        ' Give one for all images (--prompt "neutrophil"), a .txt file beside each image, or a metadata.csv with the'
+        " columns file_name and prompt."
+    )
+
+
+def _and_more(images: list[SourceImage]) -> str:
+    return f", nor have the {len(images) - 1} that follow it" if len(images) > 1 else ""
+
+
+def _keep(ledger: Ledger, source: SourceImage, scored: Scored, settings: FilterSettings) -> None:
+    """Puts an item's row into the ledger. What fails for this item alone becomes its reason."""
+    row, data = _row(source, scored, settings)
+    try:
+        ledger.add(row, data)
+    except VouchError:  # the disk is full, the folder was taken away: no other row would fare better
+        raise
+    except Exception as error:  # noqa: BLE001 - one odd item must not end the run
+        why = f"The image could not be kept ({type(error).__name__}: {error})."
+        ledger.add(
+            replace(row, status="failed", score=None, score_std=None, criterion_scores={}, error=why), b""
+        )
 
 
 def _row(source: SourceImage, scored: Scored, settings: FilterSettings) -> tuple[Row, bytes]:
-    accepted = scored.score is not None and scored.score >= settings.min_score
-    status = "accepted" if accepted else "rejected" if scored.score is not None else "failed"
+    prompt, whose = Prompting(settings.prompt, settings.override_prompts).choose(source)
     row = Row(
         key=source.key,
         digest=digest(source.data) if source.data else "",
-        prompt=source.prompt,
+        prompt=prompt,
         label=source.label,
-        status=status,
+        status=_status(source, scored, settings),
         score=scored.score,
         score_std=scored.score_std,
         criterion_scores=dict(scored.criterion_scores),
         reward_version=scored.reward_version,
         error=scored.error,
+        prompt_source=whose,
+        note="" if scored.score is None else _range_note(source.data, settings),
     )
     return row, source.data
 
 
+def _status(source: SourceImage, scored: Scored, settings: FilterSettings) -> str:
+    if source.skipped:
+        return "skipped"
+    if scored.score is None:
+        return "failed"
+    return "accepted" if scored.score >= settings.min_score else "rejected"
+
+
+def _range_note(data: bytes, settings: FilterSettings) -> str:
+    try:
+        return range_note(data, IntensityWindow.parse(settings.window) if settings.window else None)
+    except InvalidInput:  # the reward service could read it, which is what counts
+        return ""
+
+
 def _progress(ledger: Ledger) -> Progress:
     counts = ledger.counts()
-    return Progress(accepted=counts["accepted"], rejected=counts["rejected"], failed=counts["failed"])
+    return Progress(**{name: counts[name] for name in ("accepted", "rejected", "failed", "skipped")})
 
 
 class Window:

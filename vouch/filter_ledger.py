@@ -20,11 +20,18 @@ from typing import Any
 
 from vouch.atomic import storage_errors, write_whole
 from vouch.errors import FailedPrecondition
+from vouch.images import digest
 from vouch.imagesets import METADATA
+from vouch.texts import escaped
 
 PART_ROWS = 2000
 PART_SECONDS = 5.0
 HISTOGRAM_BINS = 20
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 2000
+"""Of one name, as every usual file system allows; of a path, well below what the kernel allows with the folder."""
+EXAMPLES = 3
+PLACE_TAKEN = "PLACE_TAKEN"
+_IMAGES = Path("images")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +44,7 @@ class Row:
     prompt: str
     label: str
     status: str
-    """accepted, rejected, or failed (no score; `error` says why)."""
+    """accepted, rejected, failed (no score), or skipped (not read at all); `error` says why of the last two."""
     score: float | None
     score_std: float | None
     criterion_scores: Mapping[str, float] = field(default_factory=dict)
@@ -45,6 +52,49 @@ class Row:
     file: str = ""
     """Relative path of an accepted image, "" otherwise."""
     error: str = ""
+    prompt_source: str = ""
+    """own, given (it had none), overridden (the given one took its place), or "" without a prompt."""
+    note: str = ""
+    """What else is to be known: an image that uses a small part of its grey values."""
+
+
+@dataclass
+class Tally:
+    """What a summary counts over the rows of the whole run."""
+
+    histogram: list[int] = field(default_factory=lambda: [0] * HISTOGRAM_BINS)
+    total: float = 0.0
+    prompts: Counter[str] = field(default_factory=Counter)
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+    skipped_by: Counter[str] = field(default_factory=Counter)
+    small_range: int = 0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        if row["score"] is not None:
+            self.total += row["score"]
+            self.histogram[min(HISTOGRAM_BINS - 1, int(row["score"] * HISTOGRAM_BINS))] += 1
+        self.prompts[row.get("prompt_source") or ""] += 1
+        self.small_range += bool(row.get("note"))
+        if row["status"] == "skipped":
+            self.skipped_by[row["error"]] += 1
+            examples = self.skipped.setdefault(row["error"], [])
+            if len(examples) < EXAMPLES:
+                examples.append(row["key"])
+
+    def as_json(self) -> dict[str, Any]:
+        scored = sum(self.histogram)
+        reasons = [
+            {"reason": reason, "count": self.skipped_by[reason], "examples": examples}
+            for reason, examples in self.skipped.items()
+        ]
+        return {
+            "skipped_why": reasons,
+            "prompts_filled": self.prompts["given"],
+            "prompts_overridden": self.prompts["overridden"],
+            "small_range": self.small_range,
+            "mean_score": self.total / scored if scored else None,
+            "score_histogram": self.histogram,
+        }
 
 
 class Ledger:
@@ -75,6 +125,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._pending: list[Row] = []
         self._keys: set[str] = set()
+        self._files: set[str] = set()
         self._folders: set[Path] = set()
         self._counts: Counter[str] = Counter()
         self._flushed_at = time.monotonic()
@@ -84,6 +135,8 @@ class Ledger:
         for row in self._stored_rows():
             if self._is_whole(row):
                 self._count(row["key"], row["status"])
+                if row["file"]:
+                    self._files.add(row["file"])
 
     def has(self, key: str) -> bool:
         """Whether the image of this key has its row."""
@@ -129,60 +182,73 @@ class Ledger:
                 _write_parquet(self._next_part(), [self._pending])
                 self._pending = []
 
-    def finish(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """Joins the parts into one ledger, writes metadata and summary, and returns the summary."""
+    def finish(self, settings: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+        """Joins the parts into one ledger, writes metadata and summary, and returns the summary.
+
+        `found` is what else the summary says.
+        """
         self.flush()
         seconds = time.monotonic() - self._started_at
         self._merge()
-        histogram, total = self._write_metadata()
-        summary = self._summary(settings, histogram, total, seconds)
+        tally = self._write_metadata()
+        summary = self._summary({**settings, **found}, tally, seconds)
         write_whole(self.out / "summary.json", _json(summary))
         return summary
 
-    def _write_metadata(self) -> tuple[list[int], float]:
-        """One line for each accepted image, where `datasets` and `FolderSet` look; answers histogram and sum."""
-        histogram = [0] * HISTOGRAM_BINS
-        total = 0.0
+    def _write_metadata(self) -> Tally:
+        """One line for each accepted image, where `datasets` and `FolderSet` look."""
+        tally = Tally()
         images = self.out / "images"
         temporary = images / ".metadata.jsonl.tmp"
         with storage_errors(str(images)):
             images.mkdir(exist_ok=True)
             with temporary.open("w", encoding="utf-8") as file:
                 for row in self._stored_rows():
-                    if row["score"] is not None:
-                        total += row["score"]
-                        histogram[min(HISTOGRAM_BINS - 1, int(row["score"] * HISTOGRAM_BINS))] += 1
+                    tally.add(row)
                     if row["status"] == "accepted":
                         file.write(_metadata_line(row))
             temporary.replace(images / METADATA)
-        return histogram, total
+        return tally
 
-    def _summary(
-        self, settings: dict[str, Any], histogram: list[int], total: float, seconds: float
-    ) -> dict[str, Any]:
-        scored = sum(histogram)
+    def _summary(self, settings: dict[str, Any], tally: Tally, seconds: float) -> dict[str, Any]:
+        images = sum(self._counts[status] for status in ("accepted", "rejected", "failed"))
         return {
             **settings,
             "reward_version": self.reward_version(),
-            "images": sum(self._counts.values()),
+            "seen": sum(self._counts.values()),
+            "images": images,
             "accepted": self._counts["accepted"],
             "rejected": self._counts["rejected"],
             "failed": self._counts["failed"],
-            "mean_score": total / scored if scored else None,
-            "score_histogram": histogram,
+            "skipped": self._counts["skipped"],
+            **tally.as_json(),
             "images_this_run": self._new,
             "seconds_this_run": round(seconds, 3),
             "images_per_s": round(self._new / seconds, 1) if self._new else None,
         }
 
     def _store_image(self, row: Row, data: bytes) -> Row:
-        file = self.out / "images" / _safe_path(row.key, data)
+        name = _IMAGES / _safe_path(row.key, data)
+        other = _IMAGES / f"{digest(row.key.encode())}{name.suffix}"
+        if name.as_posix() in self._files:  # two keys may mean one path: a.png and ../a.png
+            name = other
+        try:
+            self._write_image(name, data)
+        except FailedPrecondition as error:
+            if error.reason != PLACE_TAKEN:
+                raise
+            name = other  # a key that is another's folder: a.png and a.png/b.png
+            self._write_image(name, data)
+        self._files.add(name.as_posix())
+        return replace(row, file=name.as_posix())
+
+    def _write_image(self, name: Path, data: bytes) -> None:
+        file = self.out / name
         with storage_errors(str(file)):
             if file.parent not in self._folders:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 self._folders.add(file.parent)
             _write_renamed(file, data)
-        return replace(row, file=file.relative_to(self.out).as_posix())
 
     def _count(self, key: str, status: str) -> None:
         self._keys.add(key)
@@ -278,18 +344,26 @@ def _schema() -> Any:
 
 
 def _flat(row: Row) -> dict[str, Any]:
-    return {f.name: getattr(row, f.name) for f in fields(row)}
+    values = {f.name: getattr(row, f.name) for f in fields(row)}
+    # Half a surrogate pair in one row would keep all rows of its part from being written.
+    return {name: escaped(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def _safe_path(key: str, data: bytes) -> Path:
-    """The key as a path that cannot leave the folder, with a suffix that says what the bytes are."""
+    """The key as a path that cannot leave the folder, with a suffix that says what the bytes are.
+
+    A path that a file system would refuse as too long is named by the digest of the key.
+    """
     parts = [part for part in PurePosixPath(key).parts if part not in ("/", "..", ".")]
     stem = Path(*parts) if parts else Path("image")
-    if stem.suffix.lower() in _SUFFIXES.values() or stem.suffix.lower() == ".jpeg":
-        return stem
-    return stem.with_name(
-        stem.name + next((s for magic, s in _SUFFIXES.items() if data.startswith(magic)), ".img")
-    )
+    if stem.suffix.lower() not in (*_SUFFIXES.values(), ".jpeg"):
+        suffix = next((s for magic, s in _SUFFIXES.items() if data.startswith(magic)), ".img")
+        stem = stem.with_name(stem.name + suffix)
+    if len(os.fsencode(stem)) > MAX_PATH_BYTES or any(
+        len(os.fsencode(p)) > MAX_NAME_BYTES for p in stem.parts
+    ):
+        return Path(digest(key.encode()) + stem.suffix.lower())
+    return stem
 
 
 _SUFFIXES = {
@@ -305,7 +379,8 @@ _SUFFIXES = {
 
 def _write_renamed(path: Path, data: bytes) -> None:
     # Whole, but not synced one by one: that would cost more than scoring. See the module's first paragraph.
-    temporary = path.with_name(f".{path.name}.tmp")
+    # The temporary name is short: that of the image may be as long as the file system allows.
+    temporary = path.with_name(f".{digest(os.fsencode(path.name))[:16]}.tmp")
     try:
         temporary.write_bytes(data)
         temporary.replace(path)

@@ -18,6 +18,7 @@ from vouch.atomic import write_whole
 from vouch.catalog import Catalog
 from vouch.catalog.ratings import bad_rows
 from vouch.criteria import Domain
+from vouch.csv_tables import check_unique, read_csv
 from vouch.errors import InvalidInput, NotFound
 from vouch.records import Preference, Rating
 
@@ -73,13 +74,13 @@ def import_ratings(catalog: Catalog, path: str | Path, domain: Domain) -> Import
 
 
 def read_ratings(path: str | Path) -> list[tuple[int, Rating]]:
-    """The ratings of a file, each with the number of its row. Raises as `import_ratings` does."""
+    """The ratings of a file, each with the number of its row, 1 after the header. Raises as `import_ratings` does."""
     path = Path(path)
     read = _format(path, {".csv": _from_csv, ".parquet": _from_parquet})
     if not path.is_file():
         raise NotFound(f"There is no file {path}.")
     numbered, problems = [], []
-    for number, row in enumerate(read(path), start=1):
+    for number, row in read(path):
         try:
             numbered.append((number, _rating(row)))
         except ValueError as error:
@@ -157,19 +158,15 @@ def _to_csv(rows: list[dict[str, Any]], columns: list[str]) -> bytes:
     return buffer.getvalue().encode("utf-8")
 
 
-def _from_csv(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:  # -sig: a spreadsheet may have put a mark
-            reader = csv.DictReader(file, restkey="", strict=True)
-            _check_columns(path, list(reader.fieldnames or []))
-            for row in reader:
-                if "" in row:
-                    raise InvalidInput(
-                        f"{path} line {reader.line_num} has more cells than the header has columns."
-                    )
-                yield row
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} is not a readable CSV file in UTF-8: {error}.") from error
+def _from_csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    columns, rows = read_csv(path, _is_known)
+    if "" in columns:
+        raise InvalidInput(
+            f"{path} column {columns.index('') + 1} has no name. Name it or remove it; pandas writes one for its "
+            "index (to_csv(index=False) does not)."
+        )
+    _check_columns(path, columns)
+    yield from rows
 
 
 def _to_parquet(rows: list[dict[str, Any]], columns: list[str]) -> bytes:
@@ -184,24 +181,35 @@ def _to_parquet(rows: list[dict[str, Any]], columns: list[str]) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-def _from_parquet(path: Path) -> Iterator[Mapping[str, Any]]:
+def _from_parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    number = 0
     try:
         file = pq.ParquetFile(path)
+        check_unique(path, file.schema_arrow.names)
         _check_columns(path, file.schema_arrow.names)
         for batch in file.iter_batches():
-            yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} is not a readable Parquet file: {error}.") from error
+
+
+def _is_known(column: str) -> bool:
+    return column in COLUMNS or column.startswith(ANSWER)
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
     missing = sorted(_NEEDED - set(columns))
     if missing:
-        raise InvalidInput(f"{path} lacks the columns {', '.join(missing)}.", "MISSING_COLUMNS")
-    unknown = sorted(name for name in columns if name not in COLUMNS and not name.startswith(ANSWER))
+        found = ", ".join(map(repr, columns)) or "none"
+        raise InvalidInput(
+            f"{path} lacks the columns {', '.join(missing)}. Its header has {found[:500]}.", "MISSING_COLUMNS"
+        )
+    unknown = sorted(name for name in columns if not _is_known(name))
     if unknown:
         raise InvalidInput(
             f"{path} has columns that mean nothing here: {', '.join(unknown)}. Known are {', '.join(COLUMNS)} "

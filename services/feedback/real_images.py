@@ -7,7 +7,7 @@ from vouch import images as codec
 from vouch.blobs import BlobStore
 from vouch.captions import Vocabulary, caption
 from vouch.catalog import Catalog
-from vouch.errors import InvalidInput
+from vouch.errors import InvalidInput, VouchError
 from vouch.records import ImageRecord
 
 MAX_PROMPT = 1_000
@@ -27,7 +27,7 @@ class RealImages:
                 smaller than the drawn ones.
         """
         words, label = _declared(prompt, drawn)
-        png = codec.encode_png(codec.fitted(codec.decode(data), drawn.width, drawn.height))
+        png = _fitted(data, drawn)
         record = ImageRecord(
             digest=self._blobs.put(png),
             media_type="image/png",
@@ -39,6 +39,20 @@ class RealImages:
             label=label,
         )
         return bool(self._catalog.images.add([record]))
+
+
+def _fitted(data: bytes, drawn: Description) -> bytes:
+    """The image as a PNG of the size of those that are `drawn`. One that cannot be had fails alone."""
+    try:
+        return codec.encode_png(codec.fitted(codec.decode(data), drawn.width, drawn.height))
+    except VouchError:
+        raise
+    except Exception as error:
+        raise InvalidInput(
+            f"The image could not be brought to {drawn.width} × {drawn.height} pixels"
+            f" ({type(error).__name__}: {error}). Convert it to PNG first.",
+            "IMAGE_DAMAGED",
+        ) from error
 
 
 def _declared(prompt: str, drawn: Description) -> tuple[str, str]:

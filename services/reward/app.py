@@ -19,7 +19,7 @@ from services.reward.scorer import Scorer
 from services.threads import share, spin_briefly
 from vouch import images
 from vouch.catalog import Catalog
-from vouch.errors import VouchError
+from vouch.errors import Internal, VouchError
 from vouch.registry import Registry
 from vouch.settings import Settings
 
@@ -103,16 +103,23 @@ def _decode_all(items: list[bytes]) -> list[np.ndarray | ItemRefusal]:
 def _decode(data: bytes) -> np.ndarray | ItemRefusal:
     try:
         return images.decode(data)
-    except VouchError as error:
-        return ItemRefusal(reason=error.reason, message=error.message)
+    except Exception as error:  # noqa: BLE001 - one bad image must not fail the others of its message
+        return _refusal(error)
 
 
 def _outcome(result: ItemScore | BaseException) -> ItemScore | ItemRefusal:
-    if isinstance(result, VouchError):
-        return ItemRefusal(reason=result.reason, message=result.message)
-    if isinstance(result, BaseException):
+    if isinstance(result, Exception):
+        return _refusal(result)
+    if isinstance(result, BaseException):  # the call was cancelled
         raise result
     return result
+
+
+def _refusal(error: Exception) -> ItemRefusal:
+    if isinstance(error, VouchError):
+        return ItemRefusal(reason=error.reason, message=error.message)
+    message = f"The image could not be scored ({type(error).__name__}: {error})."
+    return ItemRefusal(reason=Internal.reason, message=message)
 
 
 def _refused(item: np.ndarray | ItemRefusal) -> ItemRefusal:

@@ -175,6 +175,43 @@ def test_filter_without_prompts_says_how_to_give_one(system: FakeSystem, tmp_pat
     run("filter", tmp_path / "in", tmp_path / "out", "--prompt", "neutrophil")
 
 
+def test_filter_ends_with_2_where_something_like_an_image_was_left_out(
+    system: FakeSystem, tmp_path: Path
+) -> None:
+    source, out = _image_folder(tmp_path / "in"), tmp_path / "out"
+    (source / "scan.dcm").write_bytes(b"x")
+    result = run("filter", source, out, "--json", code=2)
+    summary = json.loads(result.stdout)
+    assert summary["seen"] == 42 == summary["images"] + summary["skipped"]
+    assert "skipped 1: DICOM files are not read. Export them as PNG or TIFF. (scan.dcm)" in result.stderr
+    assert re.search(r"skipped +1", run("filter", source, out, code=2).stdout)
+
+
+def test_filter_sends_images_whose_path_is_longer_than_an_id_may_be(
+    system: FakeSystem, tmp_path: Path
+) -> None:
+    deep = tmp_path / "in" / ("a" * 200) / ("b" * 200) / ("c" * 200)
+    deep.mkdir(parents=True)
+    (deep / "1.png").write_bytes(paint(200))
+    summary = run_json("filter", tmp_path / "in", tmp_path / "out", "--prompt", "neutrophil")
+    assert (summary["images"], summary["failed"], summary["prompts_filled"]) == (1, 0, 1)
+
+
+def test_of_several_images_a_bad_one_is_named_and_the_others_are_scored(
+    system: FakeSystem, tmp_path: Path
+) -> None:
+    for name, data in (("a", paint(255)), ("b", b"no image"), ("c", paint(51))):
+        (tmp_path / f"{name}.png").write_bytes(data)
+    files = [tmp_path / f"{name}.png" for name in "abc"]
+    result = run("score", *files, "--prompt", "neutrophil", "--json", code=2)
+    told = json.loads(result.stdout)
+    assert [(one["item_id"], round(one["score"], 2)) for one in told["scores"]] == [
+        (str(files[0]), 1.0), (str(files[2]), 0.2),
+    ]  # fmt: skip
+    assert [one["image"] for one in told["failures"]] == [str(files[1])]
+    assert "not an image" in result.stderr
+
+
 def _image_folder(folder: Path) -> Path:
     folder.mkdir()
     for level in [*range(20), *range(200, 220)]:
@@ -238,7 +275,7 @@ def cells(folder: Path, count: int = 12, **columns: list[str]) -> Path:
 def test_real_images_are_added_once_as_drawn_ones_look(system: FakeSystem, tmp_path: Path) -> None:
     file = cells(tmp_path, patient=["7"] * 12)
     told = run_json("review", "add-real", file)
-    assert told == {"stored": 12, "already_stored": 0, "failed": 0, "failures": []}
+    assert told == {"stored": 12, "already_stored": 0, "failed": 0, "prompts_filled": 0, "failures": []}
     kept = list(system.images.values())
     assert {(image.width, image.height, image.media_type) for image in kept} == {(16, 16, "image/png")}
     assert {image.prompt for image in kept} == {"neutrophil", "neutrophil, nucleus shape round"}
@@ -270,10 +307,12 @@ def test_an_unreadable_file_of_real_images_is_named_and_the_rest_is_kept(
 ) -> None:
     folder = _image_folder(tmp_path / "in")
     (folder / "empty.png").write_bytes(b"")
-    result = run("review", "add-real", folder, "--json", code=2)
+    (folder / "scan.dcm").write_bytes(b"")
+    (folder / "000.txt").write_bytes("für".encode("latin-1"))
+    result = run("review", "add-real", folder, "--prompt", "platelet", "--json", code=2)
     told = json.loads(result.stdout)
-    assert (told["stored"], told["failed"]) == (40, 2)
-    assert {one["image"] for one in told["failures"]} == {"broken.png", "empty.png"}
+    assert (told["stored"], told["failed"], told["prompts_filled"]) == (39, 4, 0)
+    assert {one["image"] for one in told["failures"]} == {"000.png", "broken.png", "empty.png", "scan.dcm"}
     assert "empty.png: The image is empty." in result.stderr
 
 

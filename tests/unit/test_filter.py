@@ -2,18 +2,42 @@ from __future__ import annotations
 
 import json
 import resource
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from tests.image_files import encoded, write_files
+from vouch import images
 from vouch.errors import FailedPrecondition, InvalidInput, StorageFull, Unavailable
 from vouch.filter import FilterSettings, Item, Scored, Window, filter_images
 from vouch.imagesets import SourceImage, open_image_set
 
 VERSION = "a" * 64
+
+
+class OwnSet:
+    """An image set of these images, which then fails if `failure` is given."""
+
+    layout = "a list"
+
+    def __init__(self, *images: SourceImage, failure: Exception | None = None) -> None:
+        self.path = Path("list")
+        self.ignored: Counter[str] = Counter()
+        self._images, self._failure = images, failure
+
+    def count(self) -> int | None:
+        return None
+
+    def images(self, skip: Any = None) -> Iterator[SourceImage]:
+        yield from (image for image in self._images if not (skip and skip(image.key)))
+        if self._failure:
+            raise self._failure
 
 
 class BrightnessScorer:
@@ -195,18 +219,9 @@ def test_an_image_that_could_not_be_scored_now_is_scored_by_the_next_run(tmp_pat
 def test_a_damaged_set_keeps_what_was_scored_before_the_damage(tmp_path: Path) -> None:
     source, out = write_set(tmp_path / "in", ["0.9", "0.2"]), tmp_path / "out"
 
-    class Damaged:
-        path = source
-
-        def count(self) -> int | None:
-            return None
-
-        def images(self, skip: Any = None) -> Iterator[SourceImage]:
-            yield from open_image_set(source).images(skip)
-            raise InvalidInput("in.tar is truncated.")
-
+    damaged = OwnSet(*open_image_set(source).images(), failure=InvalidInput("in.tar is truncated."))
     with pytest.raises(InvalidInput, match="truncated"):
-        filter_images(Damaged(), out, FilterSettings(source=str(source), min_score=0.8), BrightnessScorer())
+        filter_images(damaged, out, FilterSettings(source=str(source), min_score=0.8), BrightnessScorer())
     scorer = BrightnessScorer()
     run(source, out, scorer)
     assert scorer.seen == []
@@ -230,17 +245,9 @@ def test_a_full_disk_says_so_and_loses_no_score(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["../../etc/passwd", "/etc/passwd", "..", "a/../../b"])
 def test_a_hostile_name_in_a_tar_stays_inside_the_folder(tmp_path: Path, key: str) -> None:
-    class Hostile:
-        path = tmp_path
-
-        def count(self) -> int | None:
-            return 1
-
-        def images(self, skip: Any = None) -> Iterator[SourceImage]:
-            yield SourceImage(key, b"0.9", "neutrophil")
-
+    hostile = OwnSet(SourceImage(key, b"0.9", "neutrophil"))
     out = tmp_path / "deep" / "out"
-    filter_images(Hostile(), out, FilterSettings(source="x", min_score=0.5), BrightnessScorer())
+    filter_images(hostile, out, FilterSettings(source="x", min_score=0.5), BrightnessScorer())
     (row,) = rows_of(out).values()
     assert (out / row["file"]).resolve().is_relative_to((out / "images").resolve())
 
@@ -257,3 +264,132 @@ def test_a_window_is_bounded_in_bytes_but_lets_a_large_image_through_alone() -> 
     assert window.take("large").key == "large"
     window.close()
     assert not window.put(SourceImage("late", b"x"))
+
+
+def test_the_summary_counts_everything_that_was_seen(tmp_path: Path) -> None:
+    source, out = write_set(tmp_path / "in", ["0.9", "0.1", "bad"]), tmp_path / "out"
+    write_files(source, {"scan.dcm": b"x", "other.dcm": b"x", ".hidden.png": b"0.9", "README.md": "# cells"})
+    summary = run(source, out)
+    counts = {name: summary[name] for name in ("accepted", "rejected", "failed", "skipped")}
+    assert counts == {"accepted": 1, "rejected": 1, "failed": 1, "skipped": 3}
+    assert summary["seen"] == sum(counts.values()) == len(rows_of(out))
+    assert summary["images"] == 3
+    reasons = {why["count"]: (why["reason"], why["examples"]) for why in summary["skipped_why"]}
+    assert reasons[1][1] == [".hidden.png"]
+    assert reasons[2] == (rows_of(out)["scan.dcm"]["error"], ["other.dcm", "scan.dcm"])
+    assert summary["ignored"] == {"other files": 4}
+    again = run(source, out)
+    assert {name: again[name] for name in counts} == counts
+
+
+def test_a_given_prompt_fills_only_what_has_none_and_says_how_often(tmp_path: Path) -> None:
+    source = write_set(tmp_path / "in", ["0.9", "0.9"], prompt="monocyte")
+    write_files(source, {"a.png": "0.9", "b.png": "0.9", "b.txt": "für".encode("latin-1")})
+    summary = run(source, tmp_path / "out", prompt="basophil")
+    rows = rows_of(tmp_path / "out")
+    assert [(rows[k]["prompt"], rows[k]["prompt_source"]) for k in ("000.png", "a.png")] == [
+        ("monocyte", "own"), ("basophil", "given"),
+    ]  # fmt: skip
+    assert rows["b.png"]["status"] == "failed"
+    assert "b.txt is there, but not readable" in rows["b.png"]["error"]
+    assert (summary["prompts_filled"], summary["prompts_overridden"]) == (1, 0)
+
+
+def test_own_prompts_are_overridden_only_when_asked_for(tmp_path: Path) -> None:
+    source = write_set(tmp_path / "in", ["0.9", "0.9"], prompt="monocyte")
+    summary = run(source, tmp_path / "out", prompt="basophil", override_prompts=True)
+    assert {row["prompt"] for row in rows_of(tmp_path / "out").values()} == {"basophil"}
+    assert (summary["prompts_filled"], summary["prompts_overridden"]) == (0, 2)
+    with pytest.raises(InvalidInput, match="needs the prompt"):
+        FilterSettings(source="x", min_score=0.5, override_prompts=True)
+
+
+def test_a_refusal_for_want_of_prompts_leaves_the_folder_free_for_another_try(tmp_path: Path) -> None:
+    source = write_set(tmp_path / "in", ["", "0.9", "0.9"], prompt="")  # the first is unreadable besides
+    with pytest.raises(InvalidInput, match=r"image 001\.png has no prompt, nor have the 1 that follow it"):
+        run(source, tmp_path / "out")
+    summary = run(source, tmp_path / "out", prompt="monocyte")
+    assert (summary["accepted"], summary["failed"]) == (2, 1)
+
+
+def test_some_images_without_a_prompt_fail_alone(tmp_path: Path) -> None:
+    source = write_set(tmp_path / "in", ["0.9", "0.9"])
+    write_files(source, {"0.png": "0.9"})  # the first of all
+    summary = run(source, tmp_path / "out")
+    assert (summary["accepted"], summary["failed"]) == (2, 1)
+    assert rows_of(tmp_path / "out")["0.png"]["error"] == "The image has no prompt."
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("a.png", "b" * 249 + ".png", "c.png"),
+        ("a.png", "/".join(["d" * 200] * 15) + "/b.png"),
+        ("a.png", "a.png/b.png"),
+        ("a.png/b.png", "a.png"),
+        ("b.png", "a/../../b.png", "/b.png"),
+        ("a", "a.img"),
+    ],
+)
+def test_accepted_images_never_replace_or_hinder_one_another(tmp_path: Path, keys: tuple[str, ...]) -> None:
+    sources = [SourceImage(key, f"0.9{number}".encode(), "neutrophil") for number, key in enumerate(keys)]
+    out = tmp_path / "out"
+    summary = filter_images(
+        OwnSet(*sources), out, FilterSettings(source="x", min_score=0.5), BrightnessScorer()
+    )
+    assert summary["accepted"] == len(keys)
+    rows = rows_of(out)
+    assert {key: (out / row["file"]).read_bytes() for key, row in rows.items()} == {
+        i.key: i.data for i in sources
+    }
+
+
+def test_texts_that_no_file_can_hold_do_not_end_the_run(tmp_path: Path) -> None:
+    odd = SourceImage("a\ud800.png", b"0.9", "neutrophil", label="\udcff")
+    out = tmp_path / "out"
+    settings = FilterSettings(source="x", min_score=0.5)
+    filter_images(OwnSet(odd, SourceImage("b.png", b"0.9", "neutrophil")), out, settings, BrightnessScorer())
+    assert {row["status"] for row in rows_of(out).values()} <= {"accepted", "failed"}
+    assert rows_of(out)["b.png"]["status"] == "accepted"
+    assert len(rows_of(out)) == 2
+
+
+def test_twelve_bit_images_are_scored_through_the_window_and_named_without_one(tmp_path: Path) -> None:
+    deep = encoded(Image.fromarray(np.array([[0, 4095]], dtype=np.uint16)))
+    sent: list[bytes] = []
+
+    def score(items: Iterable[Item], version: str) -> Iterator[Scored]:
+        for item in items:
+            sent.append(item.data)
+            yield Scored(key=item.key, score=0.9, reward_version=VERSION)
+
+    source = write_files(tmp_path / "in", {"a.png": deep})
+    summary = run(source, tmp_path / "whole", score, prompt="monocyte")
+    assert summary["small_range"] == 1
+    assert "--window 0:4095" in rows_of(tmp_path / "whole")["a.png"]["note"]
+    assert run(source, tmp_path / "cut", score, prompt="monocyte", window="0:4095")["small_range"] == 0
+    assert sent[0] == deep
+    assert images.decode(sent[1])[0, :, 0].tolist() == [0, 255]
+    assert (tmp_path / "cut" / "images" / "a.png").read_bytes() == deep, "the accepted image is as it was"
+
+
+def test_a_run_of_before_a_setting_existed_goes_on(tmp_path: Path) -> None:
+    source, out = write_set(tmp_path / "in", ["0.9"]), tmp_path / "out"
+    run(source, out)
+    known = json.loads((out / ".filter" / "settings.json").read_text())
+    del known["window"], known["override_prompts"]
+    (out / ".filter" / "settings.json").write_text(json.dumps(known))
+    assert run(source, out)["accepted"] == 1
+    with pytest.raises(FailedPrecondition, match="prompt"):
+        run(source, out, prompt="monocyte")
+
+
+@pytest.mark.parametrize("prompt", ["", "monocyte"])
+def test_a_set_whose_prompts_cannot_be_read_is_refused_with_what_to_do(tmp_path: Path, prompt: str) -> None:
+    source = write_set(tmp_path / "in", ["0.9", "0.9"], prompt="")
+    write_files(source, {"metadata.csv": "isic_id,diagnosis\n000,melanoma\n"})
+    with pytest.raises(
+        InvalidInput, match=r"metadata\.csv is there, but has no column file_name.*override-prompts"
+    ):
+        run(source, tmp_path / "out", prompt=prompt)
+    assert run(source, tmp_path / "out", prompt="monocyte", override_prompts=True)["accepted"] == 2

@@ -6,16 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
+from tests.image_files import encoded, exif, tiff
 from vouch import images
 from vouch.errors import InvalidInput
-
-
-def encoded(image, kind="PNG", **options):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+from vouch.intensity import IntensityWindow
 
 
 def noise(height=5, width=7):
@@ -158,3 +154,148 @@ def test_an_image_of_the_size_asked_for_is_as_it_was():
 def test_a_smaller_image_is_not_enlarged(size):
     with pytest.raises(InvalidInput, match="7 × 5 pixels"):
         images.fitted(noise(5, 7), *size)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_turns_it(kind, orientation):
+    stated = Image.Exif()
+    stated[0x0112] = orientation
+    data = encoded(Image.fromarray(noise(16, 24)), kind, exif=stated)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    assert np.array_equal(images.decode(data), np.asarray(upright))
+
+
+ROTATED = (0x112, 3, 1, 6)
+
+
+@pytest.mark.parametrize(
+    ("entries", "turned"),
+    [
+        ([ROTATED], True),
+        ([ROTATED, (0x11A, 7, 8, bytes(8))], True),  # a resolution that is no fraction
+        ([ROTATED, (0x11A, 5, 1, bytes(8))], True),  # 0/0
+        ([ROTATED, (0x8769, 4, 1, 8)], True),  # a directory inside itself
+        ([ROTATED, (0x9286, 5, 1, struct.pack("<II", 1, 3))], True),
+        ([(0x112, 2, 2, 54)], False),  # the text "6"
+        ([(0x112, 11, 1, struct.pack("<f", 6.0))], False),
+        ([(0x112, 3, 1, 9)], False),
+    ],
+)
+def test_sound_pixels_are_read_whatever_their_exif_holds(entries, turned):
+    data = encoded(Image.fromarray(noise(16, 24)), "JPEG", exif=exif(*entries))
+    assert images.decode(data).shape == ((24, 16, 3) if turned else (16, 24, 3))
+
+
+def test_of_a_camera_picture_with_another_inside_the_first_is_read():
+    first, second = Image.fromarray(noise(16, 24)), Image.new("RGB", (4, 4))
+    data = encoded(first, "MPO", save_all=True, append_images=[second])
+    assert np.array_equal(images.decode(data), images.decode(encoded(first, "JPEG")))
+    assert images.inspect(data).media_type == "image/jpeg"
+    stripped = data[: data.rfind(b"\xff\xd8\xff")]
+    assert images.decode(stripped).shape == (16, 24, 3)
+
+
+@pytest.mark.parametrize(("bits", "black"), [(8, 0xC0), (16, 0xC000)])
+def test_white_is_zero_is_turned_round_in_any_depth(bits, black):
+    assert images.decode(tiff([[0, black]], bits, photometric=0))[0, :, 0].tolist() == [255, 255 - 0xC0]
+    assert images.decode(tiff([[0, black]], bits, photometric=1))[0, :, 0].tolist() == [0, 0xC0]
+
+
+def test_a_window_says_which_greys_are_black_and_white():
+    window = IntensityWindow.parse("0:4095")
+    twelve = np.array([[0, 2048, 4095, 5000]], dtype=np.uint16)
+    assert images.decode(encoded(Image.fromarray(twelve)), window)[0, :, 0].tolist() == [0, 128, 255, 255]
+    turned = tiff(twelve.tolist(), 16, photometric=0)
+    assert images.decode(turned, window)[0, :, 0].tolist() == [255, 127, 0, 0]
+    assert np.array_equal(images.decode(encoded(Image.fromarray(noise())), window), noise())
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_greys_without_a_known_range_need_a_window(kind):
+    data = encoded(Image.fromarray(np.array([[-1, 0, 1]], dtype=kind)), "TIFF")
+    with pytest.raises(InvalidInput, match=r"from -1 to 1.*--window LOW:HIGH") as refusal:
+        images.decode(data)
+    assert refusal.value.reason == "UNSUPPORTED_MODE"
+    assert images.decode(data, IntensityWindow(-1, 1))[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_values_that_are_no_numbers_are_refused():
+    data = encoded(Image.fromarray(np.array([[np.nan, 1]], dtype=np.float32)), "TIFF")
+    with pytest.raises(InvalidInput, match="NaN"):
+        images.decode(data, IntensityWindow(0, 1))
+
+
+def test_only_deep_images_are_written_anew_for_a_window():
+    window = IntensityWindow.parse("0:4095")
+    plain = encoded(Image.fromarray(noise()), "JPEG")
+    assert images.windowed(plain, window) is plain
+    deep = encoded(Image.fromarray(np.array([[0, 4095]], dtype=np.uint16)))
+    assert images.decode(images.windowed(deep, window))[0, :, 0].tolist() == [0, 255]
+
+
+def test_an_image_that_uses_a_small_part_of_its_greys_is_named():
+    twelve, sixteen = (np.array([[0, most]], dtype=np.uint16) for most in (4095, 65535))
+    assert "0 to 4095, a small part of 0 to 65535" in images.range_note(encoded(Image.fromarray(twelve)))
+    assert "--window 0:4095" in images.range_note(encoded(Image.fromarray(twelve), "TIFF"))
+    assert images.range_note(encoded(Image.fromarray(sixteen))) == ""
+    assert images.range_note(encoded(Image.new("L", (4, 4), 3))) == ""
+
+
+@pytest.mark.parametrize("text", ["", "1", "a:b", "5:5", "9:1", "nan:1", "0:inf", "1:2:3"])
+def test_a_window_that_is_none_is_refused(text):
+    with pytest.raises(InvalidInput, match=r"LOW|window"):
+        IntensityWindow.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "colour"),
+    [
+        (Image.new("CMYK", (2, 2), (0, 255, 255, 0)), "TIFF", [255, 0, 0]),
+        (Image.new("1", (2, 2), 1), "PNG", [255, 255, 255]),
+        (Image.new("LA", (2, 2), (0, 0)), "PNG", [255, 255, 255]),
+        (Image.new("P", (2, 2), 0), "GIF", [0, 0, 0]),
+        (Image.new("YCbCr", (2, 2), (255, 128, 128)), "JPEG", [255, 255, 255]),
+    ],
+)
+def test_other_colour_modes_become_rgb(image, kind, colour):
+    assert images.decode(encoded(image, kind))[0, 0].tolist() == colour
+
+
+def test_a_transparent_colour_of_a_palette_lies_over_white():
+    palette = Image.new("P", (2, 1), 0)
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putpixel((1, 0), 1)
+    data = encoded(palette, "PNG", transparency=0)
+    assert images.decode(data)[0].tolist() == [[255, 255, 255], [40, 50, 60]]
+
+
+def test_an_image_taller_than_a_stripe_is_whole():
+    pixels = noise(images.STRIPE_ROWS + 3, 4)
+    assert np.array_equal(images.decode(encoded(Image.fromarray(pixels))), pixels)
+
+
+def test_a_thumbnail_inside_a_tiff_is_no_picture_of_its_own():
+    picture, small = Image.fromarray(noise(16, 24)), Image.new("RGB", (4, 4), "red")
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    data = encoded(picture, "TIFF", save_all=True, append_images=[small])
+    assert np.array_equal(images.decode(data), noise(16, 24))
+    with pytest.raises(InvalidInput, match="2 frames"):
+        images.decode(encoded(picture, "TIFF", save_all=True, append_images=[picture]))
+
+
+def test_twelve_bits_of_a_packed_tiff_keep_their_upper_eight():
+    packed = bytes([0x00, 0x08, 0x00, 0xFF, 0xF7, 0xFF])  # 0, 0x800; 0xFFF, 0x7FF
+    tags = [(256, 2), (257, 2), (258, 12), (259, 1), (262, 1), (273, 122), (277, 1), (278, 2), (279, 6)]
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + directory + bytes(4) + packed
+    assert images.decode(data)[..., 0].tolist() == [[0, 0x80], [0xFF, 0x7F]]
+
+
+def test_colours_of_twelve_bits_in_a_file_of_sixteen_are_named():
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header, row = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0), b"\0" + struct.pack(">3H", 4095, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    assert "No colour is above 15 of 255" in images.range_note(b"\x89PNG\r\n\x1a\n" + parts)

@@ -218,3 +218,51 @@ def test_any_text_survives_a_file(texts, suffix, tmp_path_factory, domain, make_
         export_ratings(one, folder / f"r{suffix}")
         import_ratings(two, folder / f"r{suffix}", domain)
         assert list(two.ratings.iterate()) == list(one.ratings.iterate())
+
+
+@pytest.mark.parametrize(("separator", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-16"), (",", "utf-8")])
+def test_a_file_that_a_spreadsheet_saved_again_imports_the_same(
+    separator, encoding, full, empty, domain, tmp_path
+):
+    path = tmp_path / "ratings.csv"
+    export_ratings(full, path)
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    with path.open("w", encoding=encoding, newline="") as file:
+        csv.writer(file, delimiter=separator, lineterminator="\r\n").writerows(rows)
+    assert import_ratings(empty, path, domain).added == 3
+    assert list(empty.ratings.iterate()) == list(full.ratings.iterate())
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_column_that_is_there_twice_loses_no_answer(suffix, full, empty, domain, tmp_path):
+    path = tmp_path / f"ratings{suffix}"
+    export_ratings(full, path)
+    if suffix == ".csv":
+        lines = path.read_text("utf-8").splitlines()
+        path.write_text(
+            "\n".join([lines[0] + ',"verdict"', *(line + ',""' for line in lines[1:])]) + "\n", "utf-8"
+        )
+    else:
+        table = pq.read_table(path)
+        pq.write_table(table.append_column("verdict", table["verdict"]), path)
+    with pytest.raises(InvalidInput, match="column 'verdict' twice"):
+        import_ratings(empty, path, domain)
+    assert empty.ratings.count() == 0
+
+
+def test_a_column_without_a_name_is_refused_by_its_place(full, empty, domain, tmp_path):
+    path = tmp_path / "ratings.csv"
+    export_ratings(full, path)
+    lines = path.read_text("utf-8").splitlines()
+    path.write_text(
+        "\n".join("," + line if n == 0 else f"{n},{line}" for n, line in enumerate(lines)) + "\n", "utf-8"
+    )
+    with pytest.raises(InvalidInput, match=r"column 1 has no name.*index=False"):
+        import_ratings(empty, path, domain)
+
+
+def test_a_refusal_of_missing_columns_says_what_the_header_has(empty, domain, tmp_path):
+    (tmp_path / "ratings.csv").write_text("id:image\n1:2\n")
+    with pytest.raises(InvalidInput, match=r"lacks the columns .*Its header has 'id:image'"):
+        import_ratings(empty, tmp_path / "ratings.csv", domain)

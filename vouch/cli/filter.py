@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vouch.cli import render
-from vouch.cli.session import Session, command
+from vouch.cli.session import Session, WindowOption, command
 from vouch.cli.vocabulary import vocabulary_of
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ def filter_command(
     ],
     min_score: Annotated[float, typer.Option(help="Lowest score to accept, 0 to 1.")] = 0.8,
     prompt: Annotated[str, typer.Option(help="For images that bring no prompt of their own.")] = "",
+    override_prompts: Annotated[
+        bool,
+        typer.Option("--override-prompts", help="Use --prompt for images with a prompt of their own too."),
+    ] = False,
+    window: WindowOption = "",
     version: Annotated[str, typer.Option(help="Reward model by name or digest. Default: what serves.")] = "",
 ) -> None:
     """Score every image of a set and keep the plausible ones.
@@ -47,15 +52,20 @@ def filter_command(
     Writes OUT/images (the accepted, unchanged), OUT/ledger.parquet (every score, the rejected and the unreadable
     too) and OUT/summary.json. Interrupted? The same command continues where it stopped.
 
-    Prompts come with the images: a .txt, .json or .cls beside each (in a folder or tar), or the Parquet columns
-    prompt, text or caption, or else label and attributes.
+    Every image is counted: seen = accepted + rejected + failed + skipped. Ends with 2 if anything that looks like
+    an image was skipped (an unknown format, a hidden name); the summary says what and why.
+
+    Prompts come with the images: a .txt, .json or .cls beside each (in a folder or tar), a metadata.csv, .jsonl or
+    .parquet with the column file_name, or the Parquet columns prompt, text or caption, or else label and attributes.
     """
     from vouch.filter import FilterSettings, filter_images
     from vouch.imagesets import open_image_set
+    from vouch.texts import printable_name
 
     settings = FilterSettings(
-        source=str(source.resolve()), min_score=min_score, prompt=prompt, version=version
-    )
+        source=printable_name(str(source.resolve())), min_score=min_score, prompt=prompt, version=version,
+        override_prompts=override_prompts, window=window,
+    )  # fmt: skip
     open_image_set(source)  # complains before anything is asked of the system
     with session.connect() as client:
         images = open_image_set(source, vocabulary_of(client))
@@ -67,6 +77,9 @@ def filter_command(
 
             summary = filter_images(images, out, settings, scorer(client), advance)
     session.emit(summary, lambda: _view(summary, out))
+    _warn(summary)
+    if summary["skipped"]:
+        raise typer.Exit(2)
 
 
 def scorer(client: Client) -> Score:
@@ -75,18 +88,25 @@ def scorer(client: Client) -> Score:
     from vouch.filter import Scored
 
     def score(items: Iterable[Item], version: str) -> Iterator[Scored]:
-        wire = (ScoreItem(item_id=item.key, data=item.data, prompt=item.prompt) for item in items)
-        for result in client.score_stream(wire, version=version, batch=BATCH):
+        keys: dict[str, str] = {}  # of items on their way, by number: a key may be longer than an id
+
+        def wire() -> Iterator[ScoreItem]:
+            for number, item in enumerate(items):
+                keys[str(number)] = item.key
+                yield ScoreItem(item_id=str(number), data=item.data, prompt=item.prompt)
+
+        for result in client.score_stream(wire(), version=version, batch=BATCH):
+            key = keys.pop(result.item_id)
             if result.score is not None:
                 yield Scored(
-                    key=result.item_id,
+                    key=key,
                     score=result.score.score,
                     score_std=result.score.score_std,
                     criterion_scores=result.score.criterion_scores,
                     reward_version=result.score.reward_version,
                 )
             elif result.error is not None:
-                yield Scored(key=result.item_id, reason=result.error.reason, error=result.error.message)
+                yield Scored(key=key, reason=result.error.reason, error=result.error.message)
 
     return score
 
@@ -95,15 +115,40 @@ def _view(summary: dict[str, Any], out: Path) -> Any:
     total = summary["images"]
     return render.facts(
         {
-            "images": total,
+            "seen": summary["seen"],
             "accepted": f"{summary['accepted']} ({render.percent(summary['accepted'] / total if total else None)})",
             "rejected": summary["rejected"],
-            "unreadable": summary["failed"],
+            "failed": summary["failed"],
+            "skipped": summary["skipped"],
+            **_prompts(summary),
             "mean score": "" if summary["mean_score"] is None else f"{summary['mean_score']:.3f}",
             "reward model": render.digest(summary["reward_version"]),
             "speed": f"{summary['images_per_s']:,} images/s"
             if summary["images_per_s"]
             else "nothing left to score",
+            "read as": summary["read_as"],
             "written to": out,
         }
     )
+
+
+def _prompts(summary: dict[str, Any]) -> dict[str, Any]:
+    if not summary["prompt"]:
+        return {}
+    told = {"prompts filled in": summary["prompts_filled"]}
+    return told | (
+        {"prompts overridden": summary["prompts_overridden"]} if summary["override_prompts"] else {}
+    )
+
+
+def _warn(summary: dict[str, Any]) -> None:
+    console = render.stderr()
+    for why in summary["skipped_why"]:
+        examples = ", ".join(why["examples"])
+        console.print(f"skipped {why['count']}: {why['reason']} ({examples})", markup=False, highlight=False)
+    if summary["small_range"]:
+        console.print(
+            f"{summary['small_range']} images use a small part of their grey values and are nearly black to the reward"
+            " model. The ledger's column `note` says which values each has; --window LOW:HIGH names those that count.",
+            markup=False, highlight=False,
+        )  # fmt: skip

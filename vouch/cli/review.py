@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vouch.cli import render
-from vouch.cli.session import Session, command
+from vouch.cli.session import Session, WindowOption, command
 from vouch.cli.vocabulary import vocabulary_of
+from vouch.errors import InvalidInput, VouchError
 
 if TYPE_CHECKING:
     from vouch.client.values import ImportRealImagesResponse, RealImage
     from vouch.imagesets import SourceImage
+    from vouch.intensity import IntensityWindow
 
 SHOWN = 20
 
@@ -36,6 +38,7 @@ def add_real(
     count: Annotated[int, typer.Option(min=1, help="At most this many, drawn at random.")] = 500,
     seed: Annotated[int, typer.Option(help="Which are drawn.")] = 0,
     prompt: Annotated[str, typer.Option(help="For images that bring no label or prompt of their own.")] = "",
+    window: WindowOption = "",
 ) -> None:
     """Store labelled real images, to be hidden in reviews: what raters say of them shows how reliable they are.
 
@@ -47,15 +50,21 @@ def add_real(
     once rated, they teach the reward model.
     """
     from vouch.imagesets import open_image_set, sampled
+    from vouch.intensity import IntensityWindow
 
     open_image_set(data)  # complains before anything is asked of the system
     with session.connect() as client:
         words = vocabulary_of(client)
-        sent = Parcel(sampled(open_image_set(data, words), count, seed), prompt, vary=words is not None)
+        chosen = IntensityWindow.parse(window) if window else None
+        images = sampled(open_image_set(data, words), count, seed)
+        sent = Parcel(images, prompt, vary=words is not None, window=chosen)
         report = client.import_real_images(sent)
     failures = sent.refused(report)
     failed = report.failed + len(sent.unreadable)
-    told = {"stored": report.stored, "already_stored": report.already_stored, "failed": failed}
+    told = {
+        "stored": report.stored, "already_stored": report.already_stored, "failed": failed,
+        "prompts_filled": sent.filled,
+    }  # fmt: skip
     session.emit({**told, "failures": failures}, lambda: _told(**told))
     if failed:
         _explain(failures)
@@ -65,28 +74,49 @@ def add_real(
 class Parcel:
     """Real images on their way, and where each of them came from."""
 
-    def __init__(self, images: Iterable[SourceImage], prompt: str, *, vary: bool) -> None:
-        self._images, self._prompt, self._vary = images, prompt, vary
+    def __init__(
+        self,
+        images: Iterable[SourceImage],
+        prompt: str,
+        *,
+        vary: bool,
+        window: IntensityWindow | None = None,
+    ) -> None:
+        self._images, self._prompt, self._vary, self._window = images, prompt, vary, window
         self._keys: list[str] = []
         self.unreadable: list[tuple[str, str]] = []
         """Those that cannot be sent, with the reason."""
+        self.filled = 0
+        """Those that took the given prompt, for they had none."""
 
     def __iter__(self) -> Iterator[RealImage]:
-        from vouch.client.values import RealImage
-
         for image in self._images:
-            if image.problem:
-                self.unreadable.append((image.key, image.problem))
-                continue
-            self._keys.append(image.key)
-            yield RealImage(data=image.data, prompt=self._worded(image))
+            try:
+                sent = self._sent(image)
+            except VouchError as error:
+                self.unreadable.append((image.key, error.message))
+            else:
+                self._keys.append(image.key)
+                yield sent
 
-    def _worded(self, image: SourceImage) -> str:
+    def _sent(self, image: SourceImage) -> RealImage:
+        """Raises `InvalidInput` for one that cannot be sent."""
+        from vouch.client.values import RealImage
+        from vouch.images import windowed
+        from vouch.imagesets import Prompting
+
+        prompt, whose = Prompting(self._prompt).choose(image)
+        if problem := image.skipped or image.problem or image.prompt_problem:
+            raise InvalidInput(problem)
+        data = windowed(image.data, self._window) if self._window else image.data
+        self.filled += whose == "given"
+        return RealImage(data=data, prompt=self._worded(image.data, prompt))
+
+    def _worded(self, data: bytes, whole: str) -> str:
         """Its whole prompt, or its class alone; by its own digest, so that it is the same whenever it is sent."""
         from vouch.images import digest
 
-        whole = image.prompt or self._prompt
-        alone = self._vary and int(digest(image.data)[-1], 16) % 2
+        alone = self._vary and int(digest(data)[-1], 16) % 2
         return whole.partition(",")[0] if alone else whole
 
     def refused(self, report: ImportRealImagesResponse) -> list[dict[str, str]]:
@@ -101,8 +131,9 @@ def _place(key: str) -> str:
     return f"{shard} row {int(row)}".strip() if row.isdigit() else key
 
 
-def _told(*, stored: int, already_stored: int, failed: int) -> str:
-    return f"{stored} real images added, {already_stored} already there, {failed} refused"
+def _told(*, stored: int, already_stored: int, failed: int, prompts_filled: int) -> str:
+    filled = f"; the given prompt was filled in for {prompts_filled}" if prompts_filled else ""
+    return f"{stored} real images added, {already_stored} already there, {failed} refused{filled}"
 
 
 def _explain(failures: list[dict[str, Any]]) -> None:

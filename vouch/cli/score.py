@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vouch.cli import render
-from vouch.cli.session import Session, command
+from vouch.cli.session import Session, WindowOption, command
 from vouch.errors import InvalidInput
+from vouch.texts import printable_name
 
 if TYPE_CHECKING:
-    from vouch.client.values import ImageScore, ScoreItem
+    from vouch.client import Client
+    from vouch.client.values import ImageScore, ScoreItem, ScoreResult
 
-PER_CALL = 64
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 
 app = typer.Typer()
@@ -36,18 +38,49 @@ def score(
     prompt: Annotated[
         str, typer.Option(help="What the images should show. Stored images have their own.")
     ] = "",
+    window: WindowOption = "",
     version: Annotated[str, typer.Option(help="Reward model by name or digest. Default: what serves.")] = "",
 ) -> None:
     """Score images against what they should show.
 
-    The score is the probability that an expert finds the image plausible for its prompt. For whole data sets use
-    `vouch filter`, which streams, resumes and writes a ledger.
+    The score is the probability that an expert finds the image plausible for its prompt. Of several images, those that
+    cannot be scored are named, and the command ends with 2. For whole data sets use `vouch filter`, which streams,
+    resumes and writes a ledger.
     """
-    items = [_item(image, prompt) for image in images]
-    scores: list[ImageScore] = []
+    items = [_item(image, prompt, window) for image in images]
     with session.connect() as client:
-        for start in range(0, len(items), PER_CALL):
-            scores += client.score_images(items[start : start + PER_CALL], version=version)
+        results = _scored(client, items, version)
+    scores = [one.score for one in results if one.score]
+    failures = [
+        {"image": one.item_id, "reason": one.error.reason, "message": one.error.message}
+        for one in results
+        if one.error
+    ]
+    session.emit({"scores": scores, "failures": failures}, lambda: _table(scores))
+    for failure in failures:
+        render.stderr().print(f"{failure['image']}: {failure['message']}", markup=False, highlight=False)
+    if failures:
+        raise typer.Exit(2)
+
+
+def _scored(client: Client, items: list[ScoreItem], version: str) -> list[ScoreResult]:
+    """One result for each item, in their order. What is wrong with the only one is raised."""
+    from vouch.client.values import ScoreResult
+
+    if len(items) == 1:
+        (only,) = client.score_images(items, version=version)
+        return [ScoreResult(item_id=only.item_id, score=only, error=None)]
+    numbered = (replace(item, item_id=str(number)) for number, item in enumerate(items))
+    by_number = {int(one.item_id): one for one in client.score_stream(numbered, version=version)}
+    return [_named(by_number[number], item.item_id) for number, item in enumerate(items)]
+
+
+def _named(result: ScoreResult, item_id: str) -> ScoreResult:
+    score = replace(result.score, item_id=item_id) if result.score else None
+    return replace(result, item_id=item_id, score=score)
+
+
+def _table(scores: list[ImageScore]) -> Any:
     criteria = sorted({name for one in scores for name in one.criterion_scores})
     rows = [
         (
@@ -57,12 +90,10 @@ def score(
         )
         for one in scores
     ]
-    session.emit(
-        {"scores": scores}, lambda: render.table(("image", "score", *(f"#{c}" for c in criteria)), rows)
-    )
+    return render.table(("image", "score", *(f"#{c}" for c in criteria)), rows)
 
 
-def _item(image: str, prompt: str) -> ScoreItem:
+def _item(image: str, prompt: str, window: str) -> ScoreItem:
     from vouch.client.values import ScoreItem
 
     path = Path(image)
@@ -71,7 +102,24 @@ def _item(image: str, prompt: str) -> ScoreItem:
             raise InvalidInput(
                 f'A score says how well an image fits its prompt. Add --prompt "neutrophil" for {image}.'
             )
-        return ScoreItem(item_id=image, data=path.read_bytes(), prompt=prompt)
+        return ScoreItem(item_id=printable_name(image), data=_data(path, window), prompt=prompt)
     if _DIGEST.match(image):
         return ScoreItem(item_id=image, digest=image, prompt=prompt)
     raise InvalidInput(f"{image} is neither an image file nor the 64-digit digest of a stored image.")
+
+
+def _data(path: Path, window: str) -> bytes:
+    """The file's bytes, through the window if there is one. Of what is no image, the system says why."""
+    from vouch.images import range_note, windowed
+    from vouch.intensity import IntensityWindow
+
+    data = path.read_bytes()
+    chosen = IntensityWindow.parse(window) if window else None
+    try:
+        if chosen:
+            return windowed(data, chosen)
+        if note := range_note(data):
+            render.stderr().print(f"{path.name}: {note}", markup=False, highlight=False)
+    except InvalidInput:
+        pass
+    return data

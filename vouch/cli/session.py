@@ -55,6 +55,14 @@ CaOption = Annotated[
     typer.Option("--ca", envvar="VOUCH_CA", help="Certificate to trust, PEM, for a system with TLS."),
 ]
 
+WindowOption = Annotated[
+    str,
+    typer.Option(
+        help="Grey values that are black and white in images of more than 8 bits, such as 0:4095 for 12-bit data.",
+        metavar="LOW:HIGH",
+    ),
+]
+
 SHARED: tuple[tuple[str, Any, Any], ...] = (
     ("as_json", JsonOption, False),
     ("state", StateOption, None),

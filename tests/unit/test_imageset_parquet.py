@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.image_files import png, write_files, write_parquet
+from vouch.errors import InvalidInput
+from vouch.imagesets import SourceImage, open_image_set
+
+
+def read(path: Path) -> list[SourceImage]:
+    return list(open_image_set(path).images())
+
+
+def prompts(path: Path, column: Any, name: str = "prompt") -> list[str]:
+    table = {"image": [png(n) for n in range(len(column))], name: column}
+    return [image.prompt for image in read(write_parquet(path / "set.parquet", table))]
+
+
+WORDS = ["neutrophil", "monocyte"]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(WORDS, pa.large_string()),
+        pa.array(WORDS).dictionary_encode(),
+        pa.array(WORDS, pa.large_string()).dictionary_encode(),
+        pa.array([word.encode() for word in WORDS]),
+        pa.array([[word] for word in WORDS]),
+        pa.array([["", word, "another"] for word in WORDS], pa.large_list(pa.string())),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_a_prompt_column_is_read_in_every_type_of_text(tmp_path: Path, column: pa.Array) -> None:
+    assert prompts(tmp_path, column) == WORDS
+
+
+def test_categories_of_pandas_are_words(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"image": [png(0), png(1)], "label": pd.Series(WORDS, dtype="category"),
+                          "size": pd.Series(["big", None], dtype="category")})  # fmt: skip
+    frame.to_parquet(tmp_path / "set.parquet")
+    first, second = read(tmp_path / "set.parquet")
+    assert (first.label, first.prompt, first.attributes) == (
+        "neutrophil",
+        "neutrophil, size big",
+        {"size": "big"},
+    )
+    assert (second.prompt, second.attributes) == ("monocyte", {})
+
+
+def test_a_missing_prompt_is_none_and_one_of_another_type_is_unreadable(tmp_path: Path) -> None:
+    assert prompts(tmp_path, pa.array([None, "", "  "])) == ["", "", ""]
+    assert prompts(tmp_path, pa.array([None, None], pa.null())) == ["", ""]
+    (image,) = read(write_parquet(tmp_path / "n.parquet", {"image": [png(1)], "prompt": [7]}))
+    assert "Row 0 has words, but they are not readable: prompt: it is of type int" in image.prompt_problem
+
+
+def test_class_numbers_are_named_by_the_metadata_that_datasets_writes(tmp_path: Path) -> None:
+    table = pa.table({"image": [png(0), png(1), png(2)], "label": pa.array([1, 0, None], pa.int64())})
+    names = {"info": {"features": {"label": {"names": WORDS, "_type": "ClassLabel"}}}}
+    pq.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps(names)}), tmp_path / "set.parquet"
+    )
+    assert [(i.label, i.prompt) for i in read(tmp_path / "set.parquet")] == [
+        ("monocyte", "monocyte"), ("neutrophil", "neutrophil"), ("", ""),
+    ]  # fmt: skip
+
+
+def test_a_class_number_without_names_is_a_label_and_no_prompt(tmp_path: Path) -> None:
+    (image,) = read(write_parquet(tmp_path / "set.parquet", {"image": [png(0)], "label": [3]}))
+    assert (image.label, image.prompt, image.prompt_problem) == ("3", "", "")
+
+
+def test_images_given_by_path_are_read_beside_the_file_and_never_outside(tmp_path: Path) -> None:
+    write_files(tmp_path, {"secret.png": png(9), "set/a.png": png(1), "set/sub/b.png": png(2)})
+    (tmp_path / "set" / "link.png").symlink_to(tmp_path / "secret.png")
+    paths = [str(tmp_path / "set" / "a.png"), "sub/b.png", "../secret.png", "link.png", "gone.png", None]
+    cells = [{"bytes": None, "path": path} for path in paths]
+    found = read(write_parquet(tmp_path / "set" / "set.parquet", {"image": cells}))
+    assert [image.data for image in found[:2]] == [png(1), png(2)]
+    assert ["leads out" in i.problem for i in found[2:4]] == [True, True]
+    assert "'gone.png', and there is no such file" in found[4].problem
+    assert "neither bytes nor a path" in found[5].problem
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_a_column_of_paths_alone_is_read(tmp_path: Path, kind: pa.DataType) -> None:
+    write_files(tmp_path, {"a.png": png(1)})
+    column = pa.array(["a.png", "b.png"]).cast(kind)
+    good, gone = read(write_parquet(tmp_path / "set.parquet", {"image": column}))
+    assert good.data == png(1)
+    assert "b.png" in gone.problem
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_a_row_of_several_images_yields_each(tmp_path: Path, kind: pa.DataType) -> None:
+    column = pa.array([[png(1), png(2)], [png(3)], [], None], pa.list_(kind))
+    found = read(write_parquet(tmp_path / "set.parquet", {"image": column, "prompt": ["a", "b", "c", "d"]}))
+    assert [(i.key, i.prompt, i.data) for i in found[:3]] == [
+        ("00000000/0", "a", png(1)), ("00000000/1", "a", png(2)), ("00000001", "b", png(3)),
+    ]  # fmt: skip
+    assert [bool(i.problem) for i in found[3:]] == [True, True]
+
+
+def test_text_that_is_no_utf8_is_unreadable_in_its_row_alone(tmp_path: Path) -> None:
+    raw = pa.array([b"monocyte", "für".encode("latin-1"), b"platelet"])
+    text = pa.StringArray.from_buffers(3, raw.buffers()[1], raw.buffers()[2])
+    table = {"image": [png(n) for n in range(3)], "prompt": text}
+    first, second, third = read(write_parquet(tmp_path / "set.parquet", table))
+    assert (first.prompt, second.prompt, third.prompt) == ("monocyte", "", "platelet")
+    assert "not readable" in second.prompt_problem
+
+
+def test_a_column_that_is_there_twice_is_refused_by_name(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array([png(1)]), pa.array(["a"]), pa.array(["b"])],
+                                 names=["image", "prompt", "prompt"])  # fmt: skip
+    pq.write_table(table, tmp_path / "set.parquet")
+    with pytest.raises(InvalidInput, match="column 'prompt' twice, as columns 2 and 3"):
+        read(tmp_path / "set.parquet")

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.image_files import png, write_files
+from vouch.captions import Vocabulary
+from vouch.errors import InvalidInput
+from vouch.imagesets import Prompting, SourceImage, open_image_set
+
+
+def read(path: Path, vocabulary: Vocabulary | None = None) -> dict[str, SourceImage]:
+    return {image.key: image for image in open_image_set(path, vocabulary).images()}
+
+
+def words(path: Path) -> dict[str, str]:
+    return {key: image.prompt for key, image in read(path).items()}
+
+
+@pytest.mark.parametrize("mark", [True, False])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+def test_a_text_is_read_in_the_encodings_that_editors_write(
+    tmp_path: Path, encoding: str, mark: bool
+) -> None:
+    text = ("\ufeff" if mark else "") + "neutrophil, cell size big\r\n"
+    write_files(tmp_path, {"a.png": png(1), "a.txt": text.encode(encoding)})
+    assert words(tmp_path) == {"a.png": "neutrophil, cell size big"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("a.txt", "für".encode("latin-1"), "not readable as UTF-8"),
+        ("a.txt", b"neutro\x00phil", "NUL"),
+        ("a.json", b'{"prompt": ', "not JSON"),
+        ("a.json", b"[1, 2]", "not an object"),
+        ("a.json", b'{"prompt": "a", "prompt": "b"}', "it has 'prompt' twice"),
+        ("a.json", b'{"prompt": {"en": "monocyte"}}', "prompt: it is of type dict, not text"),
+        ("a.json", b'{"prompt": "\\ud800"}', "half a surrogate pair"),
+        ("a.cls", b"\xff\xff\xff", "not readable"),
+    ],
+)
+def test_words_that_are_there_but_unreadable_are_another_case_than_none(
+    tmp_path: Path, name: str, content: bytes, what: str
+) -> None:
+    write_files(tmp_path, {"a.png": png(1), name: content})
+    (image,) = read(tmp_path).values()
+    assert image.prompt == ""
+    assert f"{name} is there, but not readable" in image.prompt_problem
+    assert what in image.prompt_problem
+
+
+def test_a_readable_note_makes_up_for_an_unreadable_one(tmp_path: Path) -> None:
+    write_files(tmp_path, {"a.png": png(1), "a.json": b"{", "a.txt": b"monocyte"})
+    (image,) = read(tmp_path).values()
+    assert (image.prompt, image.prompt_problem) == ("monocyte", "")
+
+
+@pytest.mark.parametrize("name", ["a.TXT", "A.txt", "a.caption", "a.png.txt", "a.png.json"])
+def test_notes_are_found_under_the_names_that_tools_give_them(tmp_path: Path, name: str) -> None:
+    content = b'{"caption": ["monocyte", "a cell"]}' if name.endswith("json") else b"monocyte"
+    write_files(tmp_path, {"a.png": png(1), name: content})
+    assert words(tmp_path)["a.png"] == "monocyte"
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("metadata.csv", "file_name,text\ntrain/0.jpg,neutrophil\n./train/1.jpg,monocyte\n"),
+        ("metadata.csv", "\ufefffile_name;prompt\r\ntrain\\0.jpg;neutrophil\r\ntrain/1.jpg;monocyte\r\n"),
+        ("metadata.csv", ",file_name,caption\n0,train/0.jpg,neutrophil\n1,train/1.jpg,monocyte\n"),
+        ("train/metadata.csv", "image,prompt\n0.jpg,neutrophil\n1.jpg,monocyte\n"),
+        ("train/metadata.jsonl", '{"file_name": "0.jpg", "text": "neutrophil"}\r\n'
+                                 '{"file_name": "1.jpg", "text": "monocyte"}\r\n'),
+    ],
+)  # fmt: skip
+def test_a_table_in_the_folder_of_the_images_or_above_gives_the_words(
+    tmp_path: Path, name: str, table: str
+) -> None:
+    write_files(tmp_path, {"train/0.jpg": png(0), "train/1.jpg": png(1), name: table})
+    assert words(tmp_path) == {"train/0.jpg": "neutrophil", "train/1.jpg": "monocyte"}
+
+
+def test_a_table_may_be_parquet_or_utf16(tmp_path: Path) -> None:
+    write_files(tmp_path / "a", {"0.png": png(0), "x/1.png": png(1)})
+    columns = {"file_name": ["0.png", "x/1.png"], "prompt": pa.array(["one", "two"]).dictionary_encode()}
+    pq.write_table(pa.table(columns), tmp_path / "a" / "metadata.parquet")
+    assert words(tmp_path / "a") == {"0.png": "one", "x/1.png": "two"}
+    write_files(
+        tmp_path / "b", {"0.png": png(0), "metadata.csv": "file_name\tprompt\n0.png\tone\n".encode("utf-16")}
+    )
+    assert words(tmp_path / "b") == {"0.png": "one"}
+
+
+def test_the_nearest_table_comes_first_and_a_note_before_it(tmp_path: Path) -> None:
+    write_files(tmp_path, {
+        "a/0.png": png(0), "a/1.png": png(1), "a/1.txt": "note",
+        "a/metadata.csv": "file_name,prompt\n0.png,near\n1.png,near\n",
+        "metadata.csv": "file_name,prompt\na/0.png,far\n2.png,far\n", "2.png": png(2),
+    })  # fmt: skip
+    assert words(tmp_path) == {"2.png": "far", "a/0.png": "near", "a/1.png": "note"}
+
+
+def test_a_label_of_a_table_becomes_the_prompt_as_far_as_the_model_knows_the_words(tmp_path: Path) -> None:
+    table = "file_name,label,nucleus_shape,patient\n0.png,neutrophil,irregular,p7\n"
+    write_files(tmp_path, {"0.png": png(0), "metadata.csv": table})
+    known = Vocabulary(("neutrophil",), {"nucleus_shape": ("irregular",)})
+    (image,) = read(tmp_path, known).values()
+    assert image.prompt == "neutrophil, nucleus shape irregular"
+    assert image.attributes == {"nucleus_shape": "irregular", "patient": "p7"}
+
+
+def test_a_row_whose_file_is_missing_is_counted(tmp_path: Path) -> None:
+    write_files(
+        tmp_path, {"0.png": png(0), "metadata.csv": "file_name,prompt\n0.png,a\n1.png,b\n../2.png,c\n"}
+    )
+    found = read(tmp_path)
+    assert found["0.png"].prompt == "a"
+    assert "metadata.csv names this file, which is not there" in found["1.png"].problem
+    assert "outside" in found["../2.png"].problem
+
+
+def test_a_table_without_file_names_is_said_to_be_there(tmp_path: Path) -> None:
+    write_files(tmp_path, {"0.png": png(0), "metadata.csv": "id,diagnosis\n0,melanoma\n"})
+    (image,) = read(tmp_path).values()
+    assert "metadata.csv is there, but has no column file_name" in image.prompt_problem
+    assert "id, diagnosis" in image.prompt_problem
+
+
+@pytest.mark.parametrize(
+    ("table", "what"),
+    [
+        ("file_name,prompt,prompt\n0.png,a,b\n", "column 'prompt' twice, as columns 2 and 3"),
+        ("file_name,prompt\n0.png,a,b\n", "row 1 has more cells.*column 3 holds 'b'"),
+        ("file_name,prompt\n,a\n", "row 1 names no file"),
+        ('file_name,prompt\n"0.png,a\n', "row 1 is not readable as CSV"),
+    ],
+)
+def test_a_damaged_table_is_refused_by_row_and_column(tmp_path: Path, table: str, what: str) -> None:
+    write_files(tmp_path, {"0.png": png(0), "metadata.csv": table})
+    with pytest.raises(InvalidInput, match=what):
+        words(tmp_path)
+
+
+def test_a_given_prompt_fills_only_what_has_none() -> None:
+    own, none = SourceImage("a", b"x", "monocyte"), SourceImage("b", b"x")
+    unreadable = SourceImage("c", b"x", prompt_problem="c.txt is there, but not readable.")
+    given, override = Prompting("basophil"), Prompting("basophil", override=True)
+    assert [given.choose(image) for image in (own, none, unreadable)] == [
+        ("monocyte", "own"), ("basophil", "given"), ("", ""),
+    ]  # fmt: skip
+    assert [override.choose(image) for image in (own, none, unreadable)] == [
+        ("basophil", "overridden"), ("basophil", "given"), ("basophil", "overridden"),
+    ]  # fmt: skip
+    assert Prompting().choose(own) == ("monocyte", "own")
+
+
+def test_a_json_note_may_be_in_utf16(tmp_path: Path) -> None:
+    write_files(tmp_path, {"a.png": png(1), "a.json": json.dumps({"text": "monocyte"}).encode("utf-16")})
+    assert words(tmp_path) == {"a.png": "monocyte"}
+
+
+def test_a_class_number_hides_no_words_of_a_table_and_a_note_no_label(tmp_path: Path) -> None:
+    table = "file_name,prompt,label\n0.png,monocyte,\n1.png,,platelet\n"
+    write_files(
+        tmp_path, {"0.png": png(0), "0.cls": "7", "1.png": png(1), "1.txt": "a note", "metadata.csv": table}
+    )
+    found = read(tmp_path)
+    assert (found["0.png"].prompt, found["0.png"].label) == ("monocyte", "7")
+    assert (found["1.png"].prompt, found["1.png"].label) == ("a note", "platelet")
+
+
+def test_rows_that_disagree_about_an_image_are_said(tmp_path: Path) -> None:
+    rows = "0.png,monocyte\n0.png,platelet\n1.png,basophil\n1.png,basophil\n"
+    write_files(tmp_path, {"0.png": png(0), "1.png": png(1), "metadata.csv": f"file_name,prompt\n{rows}"})
+    found = read(tmp_path)
+    assert "metadata.csv names 0.png more than once" in found["0.png"].prompt_problem
+    assert found["1.png"].prompt == "basophil"
+
+
+def test_a_folder_named_by_a_class_that_the_model_knows_is_the_label(tmp_path: Path) -> None:
+    write_files(tmp_path, {
+        "train/Immature_Granulocyte/0.png": png(0), "train/monocyte/1.png": png(1), "train/2.png": png(2),
+        "train/monocyte/3.png": png(3), "train/monocyte/3.txt": "platelet",
+    })  # fmt: skip
+    known = Vocabulary(("immature granulocyte", "monocyte", "platelet"), {})
+    assert {key: (image.label, image.prompt) for key, image in read(tmp_path, known).items()} == {
+        "train/2.png": ("", ""),
+        "train/Immature_Granulocyte/0.png": ("immature granulocyte", "immature granulocyte"),
+        "train/monocyte/1.png": ("monocyte", "monocyte"),
+        "train/monocyte/3.png": ("monocyte", "platelet"),
+    }
+    assert {image.prompt for image in read(tmp_path).values()} == {"", "platelet"}
+    write_files(tmp_path, {"train/monocyte/3.txt": "für".encode("latin-1")})
+    assert "3.txt is there" in read(tmp_path, known)["train/monocyte/3.png"].prompt_problem

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from tests.image_files import png, write_files
+from training.data import load_examples
+from vouch.errors import InvalidInput
+
+TABLE = (
+    "file_name,label,cell_size,patient\n0.png,neutrophil,big,p7\n1.png,monocyte,small,p8\n2.png,platelet,,\n"
+)
+
+
+def test_a_folder_with_a_table_of_labels_is_training_data(tmp_path: Path) -> None:
+    files = {f"{n}.png": png(n) for n in range(3)}
+    examples = load_examples(write_files(tmp_path, {**files, "metadata.csv": TABLE}))
+    assert examples.labels == ("neutrophil", "monocyte", "platelet")
+    assert examples.attributes == ({"cell_size": "big"}, {"cell_size": "small"}, {})
+    assert examples.hidden[0] == {"patient": "p7"}
+
+
+def test_what_teaches_nothing_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = {"0.png": png(0), "1.png": b"no image", "2.png": png(2)[:40], "3.png": png(3), "4.dcm": b"x"}
+    write_files(tmp_path, {**files, "metadata.csv": TABLE})
+    with caplog.at_level(logging.WARNING):
+        assert len(load_examples(tmp_path)) == 1
+    (line,) = caplog.messages
+    for left_out in ("1.png", "2.png", "3.png", "4.dcm"):
+        assert left_out in line
+    assert "The image has no label." in line
+
+
+def test_data_without_any_label_is_refused_with_the_reasons(tmp_path: Path) -> None:
+    write_files(tmp_path, {"0.png": png(0), "0.cls": b"\xff\xff", "1.png": b"x"})
+    with pytest.raises(InvalidInput, match=r"no labelled image.*0\.cls is there, but not readable"):
+        load_examples(tmp_path)
