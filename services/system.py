@@ -34,10 +34,7 @@ ROLES = ("client", "rater", "operator")
 OBJECT_STORE_BYTES = 100 * 2**20
 STOP_S = 30.0
 RAY_ATTEMPTS = 3
-SERVICERS = [
-    f"vouch.pb.v1.{name}_pb2_grpc.add_{name.capitalize()}ServiceServicer_to_server"
-    for name in ("generation", "reward", "feedback", "models", "rollout", "training")
-]
+SERVICERS = ["services.ingress.add_services"]
 
 
 class System:

@@ -19,6 +19,7 @@ from vouch.errors import InvalidInput
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_PIXELS = 16_000_000
+STRIPE_ROWS = 256  # brought to RGB at once: each whole copy of a picture of 16 megapixels would be 64 MB
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -69,7 +70,8 @@ def decode(data: bytes) -> Pixels:
     """
     with _opened(data) as (image, _):
         image.load()
-        return _rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)
+        return _rgb(image)
 
 
 def encode_png(pixels: Pixels) -> bytes:
@@ -161,10 +163,18 @@ def _rgb(image: Image.Image) -> Pixels:
     if image.mode.startswith("I") or image.mode == "F":
         grey = _eight_bits(np.asarray(image))
         return np.repeat(grey[:, :, None], 3, axis=2)
+    out = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, STRIPE_ROWS):
+        bottom = min(top + STRIPE_ROWS, image.height)
+        out[top:bottom] = np.asarray(_over_white(image.crop((0, top, image.width, bottom))))
+    return out
+
+
+def _over_white(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         over = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-    return np.array(image.convert("RGB"), dtype=np.uint8)
+    return image.convert("RGB")
 
 
 def _eight_bits(values: npt.NDArray[np.generic]) -> Pixels:

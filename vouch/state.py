@@ -71,6 +71,11 @@ class StateFolder:
         return self.root / "metrics"
 
     @property
+    def logs(self) -> Path:
+        """One JSON line for each call that was refused or broke."""
+        return self.root / "logs"
+
+    @property
     def access(self) -> Path:
         return self.root / "access.json"
 
@@ -82,8 +87,9 @@ class StateFolder:
             StorageFull: no room.
         """
         with storage_errors(f"The state folder {self.root}"):
-            for part in (self.root, self.blobs, self.models, self.runs, self.metrics):
-                part.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for part in (self.blobs, self.models, self.runs, self.metrics, self.logs):
+                part.mkdir(mode=0o700, exist_ok=True)
         return self
 
     @contextlib.contextmanager
