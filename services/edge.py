@@ -35,7 +35,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from services import limits, logs
+from services import field_limits, logs
 from vouch import errors
 from vouch.client import rpcs
 from vouch.client.endpoint import CLIENT_KEY
@@ -314,7 +314,7 @@ def checked(request: Any) -> Any:
     if isinstance(request, Unreadable):
         raise errors.InvalidInput(request.problem, request.reason)
     if isinstance(request, Message):
-        limits.check(request)
+        field_limits.check(request)
         return request
     return _checked_stream(request)
 
@@ -327,11 +327,11 @@ async def _checked_stream(messages: Any) -> AsyncIterator[Any]:
 def _sendable(answer: Any, rpc: str) -> Any:
     """The answer, unless it is larger than a server may send. Raises FailedPrecondition."""
     size = answer.ByteSize()
-    if size <= limits.LARGEST_MESSAGE:
+    if size <= field_limits.LARGEST_MESSAGE:
         return answer
     raise errors.FailedPrecondition(
-        f"The answer of {rpc} would have {size / limits.MIB:.0f} MiB, and one message carries at most "
-        f"{limits.LARGEST_MESSAGE // limits.MIB} MiB. Ask for less at once, or use the call that streams.",
+        f"The answer of {rpc} would have {size / field_limits.MIB:.0f} MiB, and one message carries at most "
+        f"{field_limits.LARGEST_MESSAGE // field_limits.MIB} MiB. Ask for less at once, or use the call that streams.",
         "ANSWER_TOO_LARGE",
     )
 

@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from services import limits
+from services import field_limits
 from services.ports import free_range
 from vouch.atomic import write_whole
 from vouch.settings import Settings
@@ -93,7 +93,7 @@ def _quick() -> dict[str, str]:
 def _bounded() -> dict[str, str]:
     """What the servers in front read and send at most. Serve has one size for both, and for every RPC."""
     return {
-        "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(limits.LARGEST_MESSAGE),
+        "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(field_limits.LARGEST_MESSAGE),
     }
 
 

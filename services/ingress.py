@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from services import edge, limits
+from services import edge, field_limits
 from services.environment import ACCESS_FILE
 from vouch.client import rpcs
 from vouch.errors import Unavailable, VouchError
@@ -48,13 +48,13 @@ def _handler(rpc: str, servicer: Any) -> grpc.RpcMethodHandler:
 
 def reader(rpc: str) -> Callable[[bytes], Any]:
     """What makes a request of bytes. It never raises: gRPC would answer UNKNOWN."""
-    kind, most = rpcs.request_class(rpc), limits.largest_request(rpc)
+    kind, most = rpcs.request_class(rpc), field_limits.largest_request(rpc)
 
     def read(data: bytes) -> Any:
         if len(data) > most:
             return edge.Unreadable(
-                f"The message has {len(data) / limits.MIB:.1f} MiB; {rpc} takes at most {most // limits.MIB} MiB "
-                "in one. Send less in each message.",
+                f"The message has {len(data) / field_limits.MIB:.1f} MiB; {rpc} takes at most "
+                f"{most // field_limits.MIB} MiB in one. Send less in each message.",
                 "MESSAGE_TOO_LARGE",
             )
         try:

@@ -24,8 +24,10 @@ from typing import Any
 from services.environment import ROUTER_IN_OWN_LOOP, prepare_environment
 from services.ports import free_range, is_free
 from services.starter import check_models, publish_models
+from services.unfinished import remove_unfinished
 from vouch.errors import FailedPrecondition, VouchError
 from vouch.settings import Access, GenerationSettings, Settings, StateFolder, load_settings
+from vouch.state import PRIVATE
 
 log = logging.getLogger("vouch.system")
 
@@ -58,6 +60,7 @@ class System:
         """
         with contextlib.ExitStack() as cleanup:
             cleanup.enter_context(settings.folder.lock())
+            remove_unfinished(settings.folder)
             _check_ports(settings)
             check_models(settings)
             scratch = cleanup.enter_context(_scratch(tell))
@@ -332,6 +335,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the addresses as one line of JSON")
     options = parser.parse_args(arguments)
     ended = threading.Event()
+    os.umask(PRIVATE)  # Ray's processes and training inherit it
     try:
         _on_signals(_interrupt)
         settings = load_settings()

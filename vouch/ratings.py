@@ -19,6 +19,7 @@ from vouch.catalog import Catalog
 from vouch.catalog.ratings import bad_rows
 from vouch.criteria import Domain
 from vouch.errors import InvalidInput, NotFound
+from vouch.escapes import from_cell, to_cell
 from vouch.records import Preference, Rating
 
 ANSWER = "answer."
@@ -151,10 +152,13 @@ def _to_csv(rows: list[dict[str, Any]], columns: list[str]) -> bytes:
     # Everything quoted, so that a text's own line ends and spaces survive spreadsheets.
     writer = csv.DictWriter(buffer, columns, restval="", quoting=csv.QUOTE_ALL, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(
-        {**row, "created_at": row["created_at"].isoformat(timespec="microseconds")} for row in rows
-    )
+    writer.writerows(map(_cells, rows))
     return buffer.getvalue().encode("utf-8")
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    texts = {name: to_cell(value) if isinstance(value, str) else value for name, value in row.items()}
+    return {**texts, "created_at": row["created_at"].isoformat(timespec="microseconds")}
 
 
 def _from_csv(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -167,7 +171,7 @@ def _from_csv(path: Path) -> Iterator[Mapping[str, Any]]:
                     raise InvalidInput(
                         f"{path} line {reader.line_num} has more cells than the header has columns."
                     )
-                yield row
+                yield {name: from_cell(cell) if cell else cell for name, cell in row.items()}
     except (csv.Error, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} is not a readable CSV file in UTF-8: {error}.") from error
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services import limits, logs, metrics
+from services import field_limits, logs, metrics
 from services.feedback.real_images import RealImages
 from services.feedback.review import Found, Review
 from services.generation.orders import Description
@@ -106,7 +106,7 @@ class Feedback:
         answer = pb.ImportRealImagesResponse()
         for index, image in enumerate(request.images, start=offset):
             try:
-                limits.check(image)
+                field_limits.check(image)
                 new = self._real_images.add(image.data, image.prompt, drawn)
             except InvalidInput as error:  # a full disk ends the whole import
                 answer.failed += 1
@@ -118,7 +118,7 @@ class Feedback:
 
     def _take(self, index: int, message: Any) -> tuple[int, int]:
         """Store one rating of an import: (1, 0), or (0, 1) when it was there before."""
-        limits.check(message)
+        field_limits.check(message)
         new = _new_rating(_needed("request_id", message.request_id), message)
         if message.rating_id or message.HasField("created_at"):
             return self._catalog.ratings.restore([(index, self._restored(new, message))], self._domain)

@@ -11,7 +11,7 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from services import edge, ingress, limits, logs
+from services import edge, field_limits, ingress, logs
 from services.edge import Identity, streaming, unary
 from services.gateway import validation
 from services.gateway.drawing import Picture, Studio, Tally
@@ -294,7 +294,7 @@ def _items(message: Any) -> list[Item]:
 def _item(message: Any) -> Item:
     """What is out of its limits in one item is that item's own outcome."""
     try:
-        limits.check(message)
+        field_limits.check(message)
     except InvalidInput as error:
         return Item(item_id=message.item_id[:ITEM_ID_SHOWN], problem=error)
     return Item(item_id=message.item_id, data=message.data, digest=message.digest, prompt=message.prompt)
@@ -367,10 +367,10 @@ def _description(told: Description) -> Any:
             generation_pb2.PromptAttribute(name=name, values=values) for name, values in told.attributes
         ],
         example_prompts=told.examples,
-        max_images_per_call=int(limits.number("GenerateImagesRequest.count").high),
-        max_images_per_stream=int(limits.number("StreamImagesRequest.count").high),
-        max_steps=int(limits.number("steps").high),
-        max_guidance=limits.number("guidance").high,
+        max_images_per_call=int(field_limits.number("GenerateImagesRequest.count").high),
+        max_images_per_stream=int(field_limits.number("StreamImagesRequest.count").high),
+        max_steps=int(field_limits.number("steps").high),
+        max_guidance=field_limits.number("guidance").high,
         whole_because=told.whole_because,
         kernel=told.kernel,
         samplers=told.samplers,

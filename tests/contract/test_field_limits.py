@@ -13,8 +13,9 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from services import edge, ingress, limits
-from services.limits import Bytes, Count, Moment, Number, Text, Tree, Words
+from services import edge, ingress
+from services import field_limits as limits
+from services.field_limits import Bytes, Count, Moment, Number, Text, Tree, Words
 from vouch.client import rpcs
 from vouch.errors import InvalidInput
 
@@ -159,7 +160,7 @@ def test_every_field_that_a_caller_may_fill_has_a_limit(rpc: str, way: tuple[Fie
     field = way[-1]
     nested = field.message_type is not None and limits.is_ours(field.message_type)
     if not nested or field.is_repeated:
-        assert limits.limit_of(field) is not None, f"add {field.full_name} to services/limits.py"
+        assert limits.limit_of(field) is not None, f"add {field.full_name} to services/field_limits.py"
 
 
 @pytest.mark.parametrize("rpc", rpcs.METHODS)
