@@ -20,6 +20,7 @@ from services.environment import LOGS_FOLDER
 from vouch.errors import Internal, VouchError
 
 FILE_BYTES = 5 * 2**20  # then a new file begins; the one before is kept
+FILES_KEPT = 20
 RAY_SERVE = "ray.serve"
 
 log = logging.getLogger("vouch.calls")
@@ -39,6 +40,13 @@ def _write(level: str, entry: dict[str, str]) -> None:
     moment = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     _open()
     log.log(logging.getLevelName(level), json.dumps({"at": moment, "level": level, **entry}))
+
+
+def remove_old(folder: Path, kept: int = FILES_KEPT) -> None:
+    """Keep the newest files only: every process of every start has one or two."""
+    files = sorted(folder.glob("calls-*.jsonl*"), key=lambda path: path.stat().st_mtime)
+    for path in files[:-kept]:
+        path.unlink(missing_ok=True)
 
 
 def _open() -> None:

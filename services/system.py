@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from services import logs
 from services.environment import ROUTER_IN_OWN_LOOP, prepare_environment
 from services.ports import free_range, is_free
 from services.starter import check_models, publish_models
@@ -61,6 +62,7 @@ class System:
         with contextlib.ExitStack() as cleanup:
             cleanup.enter_context(settings.folder.lock())
             remove_unfinished(settings.folder)
+            logs.remove_old(settings.folder.logs)
             _check_ports(settings)
             check_models(settings)
             scratch = cleanup.enter_context(_scratch(tell))

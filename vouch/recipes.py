@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vouch.errors import InvalidInput
 from vouch.records import RaterKind
 
-
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=16)]
 """Channels of the stages of a network."""
 Word = Annotated[str, Field(max_length=1000)]

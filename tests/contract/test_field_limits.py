@@ -282,11 +282,20 @@ def test_the_token_is_looked_at_before_the_message(
     assert status(channel, rpc, b"\xff\xff\xff", metadata)[0] is code
 
 
-def test_a_message_without_a_token_is_not_read(channel: grpc.Channel) -> None:
-    """Read, it would be refused for its size."""
-    huge = bytes(limits.LARGEST_MESSAGE + 1)
-    assert status(channel, "ScoreImages", huge, [])[0] is grpc.StatusCode.UNAUTHENTICATED
-    assert status(channel, "ScoreImages", huge)[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+@pytest.mark.parametrize("rpc", rpcs.METHODS)
+def test_a_message_without_a_token_is_not_read(rpc: str) -> None:
+    """gRPC reads the message of a unary request before its handler runs, and that of a stream when it is asked for."""
+    asked = type("Details", (), {"method": rpcs.path(rpc), "invocation_metadata": ()})
+    taken = ingress.Guard(lambda: edge.Access(TOKENS)).service(asked)
+    assert taken is not None
+    assert taken.request_streaming
+    assert taken.request_deserializer is None
+
+
+def test_a_message_larger_than_any_may_be_is_refused_by_its_length(channel: grpc.Channel) -> None:
+    code, details = status(channel, "ScoreImages", bytes(limits.LARGEST_MESSAGE + 1))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in details
 
 
 def test_a_call_of_no_known_method_is_not_the_guards() -> None:

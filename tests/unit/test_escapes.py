@@ -68,8 +68,8 @@ def test_a_cell_comes_back_as_it_was(text: str) -> None:
 @pytest.mark.parametrize("text", [*FORMULAS, "plain", "'quoted'", ""])
 def test_exported_ratings_hold_no_formula_and_import_again_exactly(tmp_path: Path, text: str) -> None:
     rating = Rating(
-        id="r1", request_id="q1", image="0" * 64, rater="=ada", kind="human", verdict="plausible", text=text, generator_version="",
-        domain="blood_cells", created_at=datetime(2026, 1, 31, tzinfo=timezone.utc), answers={},
+        id="r1", request_id="q1", image="0" * 64, rater="=ada", kind="human", verdict="plausible", text=text,
+        generator_version="", domain="blood_cells", created_at=datetime(2026, 1, 31, tzinfo=timezone.utc), answers={},
     )  # fmt: skip
     file = tmp_path / "ratings.csv"
     write_ratings(file, [rating])
