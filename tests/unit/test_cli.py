@@ -517,7 +517,8 @@ def test_the_reference_of_a_defect_leads_to_its_traceback(
         file.write('{"at": "half a li')
     shown = CliRunner().invoke(root, ["logs", "bb22"])  # the one command whose answer is a traceback
     assert (shown.exit_code, "RuntimeError: the lamp broke" in shown.stdout) == (0, True)
-    assert [call["reference"] for call in run_json("logs")["calls"]] == ["aa11", "bb22"]
+    calls = run_json("logs")["calls"]
+    assert [(call["reference"], "trace" in call) for call in calls] == [("aa11", False), ("bb22", False)]
     assert "UNKNOWN_LABEL" in run("logs").stdout
     assert "Nothing is kept under cc33" in run("logs", "cc33", code=4).output
     for handler in logs.log.handlers:

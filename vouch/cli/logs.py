@@ -48,7 +48,8 @@ def logs(
     if reference:
         _show_one(session, folder, reference)
         return
-    calls = sorted(entries(folder.logs), key=lambda entry: str(entry["at"]))[-limit:]
+    newest = sorted(entries(folder.logs), key=lambda entry: str(entry["at"]))[-limit:]
+    calls = [{name: value for name, value in entry.items() if name != "trace"} for entry in newest]
     session.emit(
         {"calls": calls}, lambda: render.table(COLUMNS, map(_row, calls), empty="No call was refused.")
     )
