@@ -1,5 +1,7 @@
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -158,3 +160,22 @@ def test_an_image_of_the_size_asked_for_is_as_it_was():
 def test_a_smaller_image_is_not_enlarged(size):
     with pytest.raises(InvalidInput, match="7 × 5 pixels"):
         images.fitted(noise(5, 7), *size)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA"])
+def test_the_largest_picture_costs_little_more_than_its_pixels(tmp_path, mode):
+    """48 MB of pixels, and the at most 64 MB that Pillow holds of the same: one whole copy more would be too much."""
+    Image.new(mode, (4000, 4000)).save(tmp_path / "large.png")
+    Image.new(mode, (8, 8)).save(tmp_path / "small.png")
+    script = """
+import pathlib, resource, sys
+from vouch import images
+folder = pathlib.Path(sys.argv[1])
+images.decode((folder / "small.png").read_bytes())
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+images.decode((folder / "large.png").read_bytes())
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 40 < int(done.stdout) < 48 + 64 + 20
