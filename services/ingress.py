@@ -12,12 +12,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from services import edge, field_limits
+from services import edge, field_limits, metrics
 from services.environment import ACCESS_FILE
 from vouch.client import rpcs
 from vouch.errors import Unavailable, VouchError
@@ -93,7 +93,8 @@ class Guard(grpc.GenericRpcHandler):
         if not handler_call_details.method.startswith(PACKAGE) or rpc not in rpcs.METHODS:
             return None
         try:
-            self._access().admit(Metadata(handler_call_details.invocation_metadata), rpc)
+            metadata = Metadata(handler_call_details.invocation_metadata)
+            self._access().admit(cast(edge.Context, metadata), rpc)
         except VouchError as error:
             return _refusing(error, rpc)
         return None
@@ -101,6 +102,7 @@ class Guard(grpc.GenericRpcHandler):
 
 def _refusing(error: VouchError, rpc: str) -> grpc.RpcMethodHandler:
     async def refuse(messages: Any, context: Any) -> Any:
+        metrics.REQUESTS.labels(rpc, edge.code_of(error).name).inc()
         edge.refuse(context, error, rpc)
         return
         yield  # a generator that yields nothing
