@@ -183,8 +183,8 @@ LARGEST_MESSAGE = 64 * MIB
 """Bytes that a server reads or sends as one message of any RPC: more is refused before it is read."""
 LARGEST_REQUEST = {
     "ScoreImages": 32 * MIB,
-    "ScoreStream": 20 * MIB,
-    "ImportRealImages": 20 * MIB,
+    "ScoreStream": 24 * MIB,
+    "ImportRealImages": 24 * MIB,
     "ImportRatings": 24 * MIB,
 }
 """Bytes of one message of an RPC that carries images or many ratings."""

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from services import edge, ingress
 from services import field_limits as limits
 from services.field_limits import Bytes, Count, Moment, Number, Text, Tree, Words
-from vouch.client import rpcs
+from vouch.client import groups, rpcs
 from vouch.errors import InvalidInput
 
 TOKENS = {"client": "c-token", "rater": "r-token", "operator": "o-token"}
@@ -236,6 +236,17 @@ def test_the_contract_states_every_limit(files: list[Any]) -> None:
 
 
 # ---- before and beside the fields
+
+
+@pytest.mark.parametrize("rpc", ["ScoreStream", "ImportRealImages"])
+def test_what_the_client_puts_into_one_message_is_small_enough(rpc: str) -> None:
+    """A group ends with the item that makes it large enough, which may be as large as an item can be."""
+    item = len(message(rpcs.request_class("ScoreStream"), way_to_prompt(), "é" * 1_000).SerializeToString())
+    assert groups.GROUP_BYTES + 16 * limits.MIB + 64 * 2 * item < limits.largest_request(rpc)
+
+
+def way_to_prompt() -> tuple[FieldDescriptor, ...]:
+    return next(way for rpc, way in PLACES if rpc == "ScoreStream" and named(way) == "items.prompt")
 
 
 def test_training_is_not_started_under_a_name_of_a_megabyte(channel: grpc.Channel) -> None:
