@@ -122,13 +122,14 @@ def measure_memory(system: System, report: Report) -> None:
 def measure_tokenless(system: System, report: Report) -> None:
     """`tokenless_memory_mb`: three messages of 300 MiB and three of 60 MiB at once, all without a token."""
     endpoint = find(state=system.state, role="operator")
-    worst, codes = 0.0, Counter[str]()
-    for size in (60 * MIB, 300 * MIB):
+    worst = 0.0
+    for size in (60, 300):
         with Peak(system) as peak:
-            codes.update(_send_together(endpoint, bytes(size), 3))
+            codes = Counter(_send_together(endpoint, bytes(size * MIB), 3))
+        answers = ", ".join(f"{count} {code}" for code, count in sorted(codes.items()))
+        report.add(f"tokenless_mb[3 of {size} MiB]", Figure(peak.mb, unit=f"MB, answered {answers}"))
         worst = max(worst, peak.mb)
-    answers = ", ".join(f"{count} {code}" for code, count in sorted(codes.items()))
-    report.add("tokenless_memory_mb", Figure(worst, unit=f"MB ({answers})", must="<= 50"))
+    report.add("tokenless_memory_mb", Figure(worst, unit="MB", must="<= 50"))
 
 
 def _send_together(endpoint: Endpoint, data: bytes, count: int) -> list[str]:
@@ -144,12 +145,16 @@ def _send_together(endpoint: Endpoint, data: bytes, count: int) -> list[str]:
     return codes
 
 
-def _send(endpoint: Endpoint, rpc: str, data: bytes, metadata: Any) -> str:
+def _send(endpoint: Endpoint, rpc: str, data: bytes, metadata: Any, timeout_s: float = 300.0) -> str:
     """The name of the code that a call with these bytes ends with."""
     with endpoint.open(grpc) as channel:
         call = getattr(channel, rpcs.arity(rpc))(rpcs.path(rpc))
         try:
-            call(iter([data]) if rpcs.METHODS[rpc].client_streaming else data, metadata=metadata, timeout=300)
+            call(
+                iter([data]) if rpcs.METHODS[rpc].client_streaming else data,
+                metadata=metadata,
+                timeout=timeout_s,
+            )
         except grpc.RpcError as error:
             return str(error.code().name)
     return "OK"
