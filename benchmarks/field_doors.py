@@ -135,7 +135,7 @@ def measure_tokenless(system: System, report: Report) -> None:
 def _send_together(endpoint: Endpoint, data: bytes, count: int) -> list[str]:
     codes: list[str] = []
     threads = [
-        threading.Thread(target=lambda: codes.append(_send(endpoint, "ScoreImages", data, ())))
+        threading.Thread(target=lambda: codes.append(_send(endpoint, "ScoreImages", data, (), PATIENCE_S)))
         for _ in range(count)
     ]
     for thread in threads:

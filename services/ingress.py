@@ -29,7 +29,7 @@ def add_services(servicer: Any, server: Any) -> None:
     """Register all services of the contract, behind a guard that looks at the metadata alone."""
     # Handlers that are registered by name would be found before any guard.
     server.add_registered_method_handlers = lambda *_: None
-    grpc.aio.Server.add_generic_rpc_handlers(server, (Guard(known_access),))
+    server.add_generic_rpc_handlers((Guard(known_access),))
     for name in dict.fromkeys(method.containing_service.full_name for method in rpcs.METHODS.values()):
         methods = [rpc for rpc, method in rpcs.METHODS.items() if method.containing_service.full_name == name]
         handlers = {rpc: _handler(rpc, servicer) for rpc in methods}
@@ -86,6 +86,9 @@ class Guard(grpc.GenericRpcHandler):
 
     def __init__(self, access: Callable[[], edge.Access]) -> None:
         self._access = access
+        self._method_handlers: dict[
+            str, Any
+        ] = {}  # Serve looks here for handlers of ours to replace by its own
 
     def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler | None:
         """None lets the call pass to its own handler."""

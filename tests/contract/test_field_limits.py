@@ -303,6 +303,16 @@ def test_a_message_without_a_token_is_not_read(rpc: str) -> None:
     assert taken.request_deserializer is None
 
 
+def test_the_guard_answers_a_call_that_its_token_does_not_allow(
+    channel: grpc.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(Willing, "access", edge.Access(None))  # the edge itself would let everybody pass
+    monkeypatch.setattr(edge, "checked", lambda request: read.append("a message"))
+    assert status(channel, "GetRun", b"", [])[0] is grpc.StatusCode.UNAUTHENTICATED
+    assert read == []
+
+
 def test_a_message_larger_than_any_may_be_is_refused_by_its_length(channel: grpc.Channel) -> None:
     code, details = status(channel, "ScoreImages", bytes(limits.LARGEST_MESSAGE + 1))
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -312,3 +322,38 @@ def test_a_message_larger_than_any_may_be_is_refused_by_its_length(channel: grpc
 def test_a_call_of_no_known_method_is_not_the_guards() -> None:
     asked = type("Details", (), {"method": "/grpc.health.v1.Health/Check", "invocation_metadata": ()})
     assert ingress.Guard(lambda: edge.Access(TOKENS)).service(asked) is None
+
+
+def test_the_guard_stands_before_the_handlers_of_ray_serves_own_server_too() -> None:
+    """The server of every proxy and of every replica, with reflection and health, as Serve puts it together."""
+    from ray.serve._private.grpc_util import enable_server_reflection, gRPCGenericServer
+
+    from services.web.app import add_health
+
+    async def passed_on(request: Any, context: Any) -> bytes:
+        return type(request).__name__.encode()
+
+    async def calls() -> list[Any]:
+        server = gRPCGenericServer(lambda service_method, streaming_type: passed_on)
+        ingress.add_services(Willing(), server)
+        add_health(None, server)
+        enable_server_reflection(server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_unary(rpcs.path("GetRun"))
+            good, bad = rpcs.request_class("GetRun")(run_id="r").SerializeToString(), b"\xff"
+            answers = [await call(data, metadata=OPERATOR, timeout=20) for data in (good, bad)]
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call(good, timeout=20)
+            healthy = await channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=20)
+        await server.stop(None)
+        return [*answers, caught.value.code(), healthy]
+
+    ingress.guard_with(edge.Access(TOKENS))
+    assert asyncio.run(calls()) == [
+        b"GetRunRequest",
+        b"Unreadable",
+        grpc.StatusCode.UNAUTHENTICATED,
+        b"\x08\x01",
+    ]
