@@ -78,11 +78,13 @@ class Convergence(Generic[M]):
         heartbeat_s: float = 10.0,
         keep: int = 2,
         on_swap: Callable[[Routes[M]], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slot, self._replica = slot, replica
         self._desired, self._load, self._report = desired, load, report
         self._poll_s, self._retry_s, self._heartbeat_s, self._keep = poll_s, retry_s, heartbeat_s, keep
         self._on_swap = on_swap
+        self._clock, self._sent_at = clock, 0.0  # monotonic: the day's time may be set, forward or back
         self._routes: Routes[M] | None = None
         self._cache: OrderedDict[str, Loaded[M]] = OrderedDict()
         self._loading = threading.Lock()
@@ -225,11 +227,12 @@ class Convergence(Generic[M]):
 
     def _beat(self) -> None:
         """Say again what was said last, so that a replica that is gone can be told from a quiet one."""
-        if self._last and (now() - self._last.updated_at).total_seconds() > self._heartbeat_s:
+        if self._last and self._clock() - self._sent_at > self._heartbeat_s:
             self._last = replace(self._last, updated_at=now())
             self._send(self._last)
 
     def _send(self, report: ReplicaReport) -> None:
+        self._sent_at = self._clock()
         try:
             self._report(report)
         except Exception as error:  # noqa: BLE001 - the swap stands, even when nobody could write it down

@@ -24,7 +24,6 @@ import asyncio
 import errno
 import hmac
 import inspect
-import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing
@@ -36,11 +35,10 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from services import field_limits, logs
 from vouch import errors
 from vouch.client import rpcs
 from vouch.client.endpoint import CLIENT_KEY
-
-log = logging.getLogger(__name__)
 
 DOMAIN = "vouch"
 STATUS_KEY = "grpc-status-details-bin"
@@ -183,10 +181,13 @@ def translate_with(translator: Translator) -> None:
         _translators.append(translator)
 
 
-def as_vouch_error(error: BaseException) -> errors.VouchError:
-    """The error that the caller is told. Whatever nobody expected becomes `Internal` and goes to the log."""
+def as_vouch_error(error: BaseException, reference: str) -> errors.VouchError:
+    """The error that the caller is told. Whatever nobody expected becomes `Internal`, found in the log by its
+    reference."""
     # Ray wraps an error of another process in one whose text is a traceback; the original is its cause.
     for candidate in (getattr(error, "cause", None), error):
+        if isinstance(candidate, errors.Internal):
+            return errors.Internal(f"{candidate.message.rstrip('.')}. {_find(reference)}")
         if isinstance(candidate, errors.VouchError):
             return candidate
     for translator in _translators:
@@ -198,11 +199,11 @@ def as_vouch_error(error: BaseException) -> errors.VouchError:
         return errors.DeadlineExceeded("The time for this call was up. Allow it more or ask for less.")
     if isinstance(origin, OSError) and origin.errno in (errno.ENOSPC, errno.EDQUOT):
         return errors.StorageFull("The server's disk is full. Free some space there and repeat the call.")
-    reference = secrets.token_hex(6)
-    log.error("unexpected error, reference %s", reference, exc_info=error)
-    return errors.Internal(
-        f"Something went wrong inside vouch, not in the request. The server's log has it under {reference}."
-    )
+    return errors.Internal(f"Something went wrong inside vouch, not in the request. {_find(reference)}")
+
+
+def _find(reference: str) -> str:
+    return f"On the server `vouch logs {reference}` shows it."
 
 
 def code_of(error: errors.VouchError) -> grpc.StatusCode:
@@ -210,10 +211,13 @@ def code_of(error: errors.VouchError) -> grpc.StatusCode:
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), grpc.StatusCode.INTERNAL)
 
 
-def status_of(error: errors.VouchError) -> status_pb2.Status:
-    """What travels in the trailing metadata: code, sentence, `ErrorInfo` with the reason, and `RetryInfo` where
-    the error knows when to come again."""
-    details = [_packed(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))]
+def status_of(error: errors.VouchError, reference: str = "") -> status_pb2.Status:
+    """What travels in the trailing metadata: code, sentence, `ErrorInfo` with the reason and the reference in the
+    log, and `RetryInfo` where the error knows when to come again."""
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
+    if reference:
+        info.metadata["reference"] = reference
+    details = [_packed(info)]
     if isinstance(error, errors.Exhausted) and error.retry_after_s is not None:
         wait = duration_pb2.Duration()
         wait.FromMilliseconds(int(error.retry_after_s * 1000))
@@ -227,10 +231,23 @@ def _packed(detail: Message) -> any_pb2.Any:
     return packed
 
 
-def refuse(context: Context, error: BaseException) -> None:
-    """Tells the caller of `error`; the method must end without raising, see above."""
-    told = as_vouch_error(error)
-    status = status_of(told)
+def refuse(context: Context, error: BaseException, rpc: str = "", identity: Identity | None = None) -> None:
+    """Tells the caller of `error`; the method must end without raising, see above.
+
+    The log gets one line without a word of the caller's. Both know it by the same reference.
+    """
+    reference = secrets.token_hex(6)
+    told = as_vouch_error(error, reference)
+    code = code_of(told)
+    entry = {
+        "reference": reference, "code": code.name, "reason": told.reason, "rpc": rpc,
+        "role": identity.role if identity else "",
+    }  # fmt: skip
+    if code is grpc.StatusCode.INTERNAL:
+        logs.failed(error, **entry)
+    else:
+        logs.refused(**entry)
+    status = status_of(told, reference)
     context.set_code(code_of(told))
     context.set_details(status.message)
     context.set_trailing_metadata([(STATUS_KEY, status.SerializeToString())])
@@ -248,11 +265,13 @@ def unary(method: Callable[[Any, Any, Identity], Coroutine[Any, Any, Any]]) -> C
     empty = _empty_answer(method)
 
     async def call(self: Servicer, request: Any, grpc_context: Context) -> Message:
+        identity: Identity | None = None
         try:
             identity = self.access.admit(grpc_context, method.__name__)
-            return await method(self, request, identity)
+            answer = await method(self, checked(request), identity)
+            return _sendable(answer, method.__name__)
         except Exception as error:  # noqa: BLE001 - the edge is where every error becomes a status
-            refuse(grpc_context, error)
+            refuse(grpc_context, error, method.__name__, identity)
             return empty()
 
     return _named_after(method, call)
@@ -263,18 +282,58 @@ def streaming(method: Callable[[Any, Any, Identity], AsyncIterator[Any]]) -> Cal
     empty = _empty_answer(method)
 
     async def call(self: Servicer, request: Any, grpc_context: Context) -> AsyncIterator[Message]:
+        identity: Identity | None = None
         try:
             identity = self.access.admit(grpc_context, method.__name__)
             # Closing at once tells the method that its caller has left.
-            async with aclosing(method(self, request, identity)) as answers:  # type: ignore[type-var]
+            async with aclosing(method(self, checked(request), identity)) as answers:  # type: ignore[type-var]
                 async for answer in answers:
                     yield answer
         except Exception as error:  # noqa: BLE001 - the edge is where every error becomes a status
-            refuse(grpc_context, error)
+            refuse(grpc_context, error, method.__name__, identity)
             # Ray's plain proxy learns of code and metadata only together with a message.
             yield empty()
 
     return _named_after(method, call)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a message that is no request of its RPC, until the edge says so to its caller."""
+
+    problem: str
+    reason: str = "MALFORMED_MESSAGE"
+
+
+def checked(request: Any) -> Any:
+    """The request, or its stream, of which every message is within the limits of the contract.
+
+    Raises:
+        InvalidInput: names the field that is not, or says that the message cannot be read.
+    """
+    if isinstance(request, Unreadable):
+        raise errors.InvalidInput(request.problem, request.reason)
+    if isinstance(request, Message):
+        field_limits.check(request)
+        return request
+    return _checked_stream(request)
+
+
+async def _checked_stream(messages: Any) -> AsyncIterator[Any]:
+    async for message in messages:
+        yield checked(message)
+
+
+def _sendable(answer: Any, rpc: str) -> Any:
+    """The answer, unless it is larger than a server may send. Raises FailedPrecondition."""
+    size = answer.ByteSize()
+    if size <= field_limits.LARGEST_MESSAGE:
+        return answer
+    raise errors.FailedPrecondition(
+        f"The answer of {rpc} would have {size / field_limits.MIB:.0f} MiB, and one message carries at most "
+        f"{field_limits.LARGEST_MESSAGE // field_limits.MIB} MiB. Ask for less at once, or use the call that streams.",
+        "ANSWER_TOO_LARGE",
+    )
 
 
 def _empty_answer(method: Callable[..., Any]) -> Callable[[], Message]:

@@ -6,14 +6,17 @@ import os
 import secrets
 from pathlib import Path
 
+from services import field_limits
 from services.ports import free_range
 from vouch.atomic import write_whole
 from vouch.settings import Settings
 
 # Not PROMETHEUS_MULTIPROC_DIR itself: Ray's own processes would heed it and write their figures among ours.
 METRICS_FOLDER = "SERVICES_METRICS_FOLDER"
+LOGS_FOLDER = "SERVICES_LOGS_FOLDER"
+ACCESS_FILE = "SERVICES_ACCESS_FILE"  # where a proxy, which is no part of the application, finds the tokens
 TLS_ADDRESS, TLS_FILES = "SERVICES_TLS_ADDRESS", "SERVICES_TLS_FILES"
-LONGEST_MESSAGE_BYTES = 2**31 - 1  # between deployments; gRPC's own limit, as at the front
+LONGEST_MESSAGE_BYTES = 2**31 - 1  # between deployments; gRPC's own limit
 # For a process that calls handles from its event loop alone: no second loop and thread between a call and its replica.
 # Not for all: in the process that starts the system, `handle.method.remote().result()` would no longer work.
 ROUTER_IN_OWN_LOOP = {"RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
@@ -25,8 +28,10 @@ def prepare_environment(settings: Settings, scratch: Path) -> None:
     they are stays as the user has set it."""
     for name, value in {**_quiet(), **_patient(), **_quick()}.items():
         os.environ.setdefault(name, value)
-    os.environ.update(_guarded(settings))
+    os.environ.update({**_guarded(settings), **_bounded()})
     os.environ[METRICS_FOLDER] = str(_emptied(settings.folder.metrics))
+    os.environ[LOGS_FOLDER] = str(settings.folder.logs)
+    os.environ[ACCESS_FILE] = str(settings.folder.access)
     if uses_haproxy(settings):
         os.environ.update(_haproxy(scratch))
     if settings.server.tls_cert is not None:
@@ -82,6 +87,13 @@ def _quick() -> dict[str, str]:
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
         "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(LONGEST_MESSAGE_BYTES),
+    }
+
+
+def _bounded() -> dict[str, str]:
+    """What the servers in front read and send at most. Serve has one size for both, and for every RPC."""
+    return {
+        "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(field_limits.LARGEST_MESSAGE),
     }
 
 

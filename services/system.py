@@ -21,11 +21,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from services import logs
 from services.environment import ROUTER_IN_OWN_LOOP, prepare_environment
 from services.ports import free_range, is_free
 from services.starter import check_models, publish_models
+from services.unfinished import remove_unfinished
 from vouch.errors import FailedPrecondition, VouchError
 from vouch.settings import Access, GenerationSettings, Settings, StateFolder, load_settings
+from vouch.state import PRIVATE
 
 log = logging.getLogger("vouch.system")
 
@@ -34,10 +37,7 @@ ROLES = ("client", "rater", "operator")
 OBJECT_STORE_BYTES = 100 * 2**20
 STOP_S = 30.0
 RAY_ATTEMPTS = 3
-SERVICERS = [
-    f"vouch.pb.v1.{name}_pb2_grpc.add_{name.capitalize()}ServiceServicer_to_server"
-    for name in ("generation", "reward", "feedback", "models", "rollout", "training")
-]
+SERVICERS = ["services.ingress.add_services"]
 
 
 class System:
@@ -61,6 +61,8 @@ class System:
         """
         with contextlib.ExitStack() as cleanup:
             cleanup.enter_context(settings.folder.lock())
+            remove_unfinished(settings.folder)
+            logs.remove_old(settings.folder.logs)
             _check_ports(settings)
             check_models(settings)
             scratch = cleanup.enter_context(_scratch(tell))
@@ -335,6 +337,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the addresses as one line of JSON")
     options = parser.parse_args(arguments)
     ended = threading.Event()
+    os.umask(PRIVATE)  # Ray's processes and training inherit it
     try:
         _on_signals(_interrupt)
         settings = load_settings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from training.worker import Work
 from vouch.errors import Cancelled, VouchError
 from vouch.records import Run, Version
 from vouch.scale import read_scale
+from vouch.state import PRIVATE
 
 Fit = Callable[[Work], dict[str, Any]]
 """Carries out a loop, from its last checkpoint where there is one, and returns its figures."""
@@ -107,6 +109,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--gpus", type=float, default=0.0, help="of each worker")
     arguments = parser.parse_args()
+    os.umask(PRIVATE)
     fit = partial(run_on_ray, workers=arguments.workers, gpus=arguments.gpus)
     try:
         version = execute(arguments.state, arguments.run, fit)

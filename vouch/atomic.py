@@ -46,9 +46,9 @@ def storage_errors(what: str) -> Iterator[None]:
         raise
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names inside `folder` durable (a rename is only as durable as the folder that holds it)."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file, or the names inside a folder, durable: a rename is only as durable as the folder that holds it."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -69,7 +69,7 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def _write_synced(path: Path, data: bytes, mode: int) -> None:

@@ -20,6 +20,7 @@ from vouch.catalog.ratings import bad_rows
 from vouch.criteria import Domain
 from vouch.csv_tables import check_unique, read_csv
 from vouch.errors import InvalidInput, NotFound
+from vouch.escapes import from_cell, to_cell
 from vouch.records import Preference, Rating
 
 ANSWER = "answer."
@@ -152,10 +153,13 @@ def _to_csv(rows: list[dict[str, Any]], columns: list[str]) -> bytes:
     # Everything quoted, so that a text's own line ends and spaces survive spreadsheets.
     writer = csv.DictWriter(buffer, columns, restval="", quoting=csv.QUOTE_ALL, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(
-        {**row, "created_at": row["created_at"].isoformat(timespec="microseconds")} for row in rows
-    )
+    writer.writerows(map(_cells, rows))
     return buffer.getvalue().encode("utf-8")
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    texts = {name: to_cell(value) if isinstance(value, str) else value for name, value in row.items()}
+    return {**texts, "created_at": row["created_at"].isoformat(timespec="microseconds")}
 
 
 def _from_csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -166,7 +170,8 @@ def _from_csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             "index (to_csv(index=False) does not)."
         )
     _check_columns(path, columns)
-    yield from rows
+    for number, row in rows:
+        yield number, {name: from_cell(cell) if cell else cell for name, cell in row.items()}
 
 
 def _to_parquet(rows: list[dict[str, Any]], columns: list[str]) -> bytes:

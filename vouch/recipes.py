@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vouch.errors import InvalidInput
 from vouch.records import RaterKind
+
+Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=16)]
+"""Channels of the stages of a network."""
+Word = Annotated[str, Field(max_length=1000)]
+Words = Annotated[tuple[Word, ...], Field(max_length=1000)]
 
 
 class Asked(BaseModel):
@@ -28,10 +33,10 @@ class Asked(BaseModel):
 class Recipe(BaseModel):
     """The settings of a loop that its caller may choose."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    seed: int = Field(0, description="seed")
-    threads: int = Field(2, ge=1, description="threads of a worker")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="seed")
+    threads: int = Field(2, ge=1, le=1024, description="threads of a worker")
     symmetric: bool = Field(
         True, description="flips and turns; False where left and right mean something, as in a chest X-ray"
     )
@@ -43,36 +48,39 @@ class Pretraining(Recipe):
     data: Path = Field(description="labelled images: Parquet, tar or folder; the training split only")
     size: int | None = Field(None, ge=16, le=1024, description="resize to so many pixels square")
 
-    vae_steps: int = Field(1500, ge=1, description="autoencoder steps")
-    vae_batch: int = Field(32, ge=1)
-    vae_crop: int = Field(32, ge=8)
-    vae_lr: float = Field(1e-3, gt=0)
-    vae_channels: tuple[int, ...] = (32, 64, 96)
-    latent_channels: int = Field(4, ge=1)
-    views: int = Field(2, ge=1, description="turned copies of each image, encoded once and kept as latents")
+    vae_steps: int = Field(1500, ge=1, le=10_000_000, description="autoencoder steps")
+    vae_batch: int = Field(32, ge=1, le=4096)
+    vae_crop: int = Field(32, ge=8, le=1024)
+    vae_lr: float = Field(1e-3, gt=0, le=10)
+    vae_channels: Sizes = (32, 64, 96)
+    latent_channels: int = Field(4, ge=1, le=64)
+    views: int = Field(
+        2, ge=1, le=256, description="turned copies of each image, encoded once and kept as latents"
+    )
 
-    steps: int = Field(2600, ge=1, description="U-Net steps")
+    steps: int = Field(2600, ge=1, le=10_000_000, description="U-Net steps")
     minutes: float | None = Field(
         None,
         gt=0,
+        le=525_600,
         description="time budget of the U-Net phase over all attempts; the learning rate cools down within it",
     )
-    batch: int = Field(64, ge=1, description="images a step")
-    lr: float = Field(8e-4, gt=0, description="learning rate")
-    warmup: int = Field(100, ge=0)
+    batch: int = Field(64, ge=1, le=4096, description="images a step")
+    lr: float = Field(8e-4, gt=0, le=10, description="learning rate")
+    warmup: int = Field(100, ge=0, le=10_000_000)
     cooldown: float = Field(0.3, ge=0, le=1, description="last share of the run, in which lr falls to zero")
     ema: float = Field(0.999, ge=0, lt=1)
     drop_caption: float = Field(
         0.1, ge=0, le=1, description="how often the caption is left out (Ho & Salimans 2022)"
     )
-    snr_gamma: float = Field(5.0, gt=0)
-    channels: tuple[int, ...] = (64, 96, 128)
-    text_width: int = Field(64, ge=8)
-    text_layers: int = Field(2, ge=1)
-    default_steps: int = Field(20, ge=1, description="denoising steps of a request that names none")
-    default_guidance: float = Field(2.0, ge=0, description="guidance of a request that names none")
-    checkpoint_every: int = Field(200, ge=1)
-    grid_every: int = Field(600, ge=1)
+    snr_gamma: float = Field(5.0, gt=0, le=1e6)
+    channels: Sizes = (64, 96, 128)
+    text_width: int = Field(64, ge=8, le=4096)
+    text_layers: int = Field(2, ge=1, le=64)
+    default_steps: int = Field(20, ge=1, le=200, description="denoising steps of a request that names none")
+    default_guidance: float = Field(2.0, ge=0, le=30, description="guidance of a request that names none")
+    checkpoint_every: int = Field(200, ge=1, le=1_000_000)
+    grid_every: int = Field(600, ge=1, le=1_000_000)
 
 
 class RewardTraining(Recipe):
@@ -80,29 +88,34 @@ class RewardTraining(Recipe):
 
     data: Path | None = Field(None, description="labelled real images for the pseudo-labels; optional")
     half: Literal["teach", "all"] = "all"
-    criteria: tuple[str, ...] = ()
-    members: int = Field(3, ge=1, description="networks of the ensemble")
+    criteria: Words = ()
+    members: int = Field(3, ge=1, le=64, description="networks of the ensemble")
     backbone: Path | None = Field(
         None,
         description="folder of a transformers vision model (DINOv2, RAD-DINO, …) in place of small networks of its own",
     )
     fine_tune: bool = Field(False, description="let the backbone learn too")
-    views: int = Field(4, ge=1, description="augmented copies of an image that a frozen backbone sees")
+    views: int = Field(
+        4, ge=1, le=256, description="augmented copies of an image that a frozen backbone sees"
+    )
     size: int | None = Field(
-        None, ge=16, description="resize to so many pixels square; default: 64, a backbone's own size"
+        None,
+        ge=16,
+        le=1024,
+        description="resize to so many pixels square; default: 64, a backbone's own size",
     )
-    widths: tuple[int, ...] = (24, 48, 96, 128)
-    steps: int = Field(200, ge=1, description="steps")
-    batch: int = Field(64, ge=4, description="images a step")
+    widths: Sizes = (24, 48, 96, 128)
+    steps: int = Field(200, ge=1, le=10_000_000, description="steps")
+    batch: int = Field(64, ge=4, le=4096, description="images a step")
     lr: float = Field(
-        2e-3, gt=0, description="learning rate of heads; what was learned before goes on at a tenth"
+        2e-3, gt=0, le=10, description="learning rate of heads; what was learned before goes on at a tenth"
     )
-    weight_decay: float = Field(0.05, ge=0)
+    weight_decay: float = Field(0.05, ge=0, le=1e6)
     real_share: float = Field(
         0.4, ge=0, le=1, description="share of a batch that is real or swapped when there are ratings too"
     )
     recognise: float = Field(
-        1.0, ge=0, description="weight of naming the class and attributes of real images"
+        1.0, ge=0, le=1e6, description="weight of naming the class and attributes of real images"
     )
     held_out: float = Field(
         0.2,
@@ -110,7 +123,7 @@ class RewardTraining(Recipe):
         lt=1,
         description="share of the rated images that no member learns from; half fits the temperature, half measures",
     )
-    checkpoint_every: int = Field(50, ge=1)
+    checkpoint_every: int = Field(50, ge=1, le=1_000_000)
 
 
 DEFAULT_METHOD: Final = "draft"
@@ -135,57 +148,73 @@ class Alignment(Recipe):
         None, description="labelled real images: the anchor of reward_weighted, all that real learns from"
     )
     half: Literal["teach", "all"] = "all"
-    rank: int = Field(16, ge=1, description="rank of the LoRA")
+    rank: int = Field(16, ge=1, le=1024, description="rank of the LoRA")
     text_encoder: bool = Field(False, description="adapt the text encoder too, not the U-Net alone")
-    steps: int = Field(100, ge=1, description="steps")
-    minutes: float | None = Field(None, gt=0, description="time budget over all attempts")
-    batch: int = Field(24, ge=1, description="images a step; of draft 12")
-    lr: float = Field(4e-4, ge=0, description="learning rate")
-    anchor: float = Field(5.0, ge=0, description="weight of the squared distance to the parent's output")
+    steps: int = Field(100, ge=1, le=10_000_000, description="steps")
+    minutes: float | None = Field(None, gt=0, le=525_600, description="time budget over all attempts")
+    batch: int = Field(24, ge=1, le=4096, description="images a step; of draft 12")
+    lr: float = Field(4e-4, ge=0, le=10, description="learning rate")
+    anchor: float = Field(
+        5.0, ge=0, le=1e6, description="weight of the squared distance to the parent's output"
+    )
     caution: float = Field(
-        1.0, ge=0, description="standard deviations of the ensemble that are taken off its mean"
+        1.0, ge=0, le=1e6, description="standard deviations of the ensemble that are taken off its mean"
     )
     doubt: float = Field(
-        0.5, ge=0, description="how much dearer one logit of the ensemble's disagreement makes the anchor"
+        0.5,
+        ge=0,
+        le=1e6,
+        description="how much dearer one logit of the ensemble's disagreement makes the anchor",
     )
-    diversity: float = Field(1.0, ge=0, description="price of drawing less variety than the parent does")
+    diversity: float = Field(
+        1.0, ge=0, le=1e6, description="price of drawing less variety than the parent does"
+    )
     watch_every: int = Field(
         25,
         ge=0,
+        le=1_000_000,
         description="steps between looks at the validation reward; 0: none, and the last weights are kept",
     )
-    watched: int = Field(40, ge=2, description="images that are drawn for a look")
-    patience: int = Field(4, ge=1, description="looks without a better one after which it stops")
+    watched: int = Field(40, ge=2, le=4096, description="images that are drawn for a look")
+    patience: int = Field(4, ge=1, le=10_000, description="looks without a better one after which it stops")
     drift: float = Field(
         1.0,
         gt=0,
+        le=1e6,
         description="standard deviations that brightness, contrast or colour may move from the parent's",
     )
     variety: float = Field(
         0.7, ge=0, le=1, description="share of the parent's variety within a class that has to be left"
     )
-    beta: float = Field(0.3, ge=0, description="weight of real images in reward weighting (paper 1)")
-    earliest: int = Field(700, ge=0, description="noisiest timestep at which the reward's gradient is taken")
-    latest: int = Field(50, ge=0, description="cleanest timestep at which the reward's gradient is taken")
+    beta: float = Field(0.3, ge=0, le=1e6, description="weight of real images in reward weighting (paper 1)")
+    earliest: int = Field(
+        700, ge=0, le=1000, description="noisiest timestep at which the reward's gradient is taken"
+    )
+    latest: int = Field(
+        50, ge=0, le=1000, description="cleanest timestep at which the reward's gradient is taken"
+    )
     gradient_steps: int = Field(
         1,
         ge=1,
+        le=200,
         description="denoising steps that the gradient passes; 1 jumps to the predicted clean image; of draft 2",
     )
     sample_steps: int = Field(
-        10, ge=2, description="denoising steps of an image that draft and ddpo draw; of draft 6"
+        10, ge=2, le=200, description="denoising steps of an image that draft and ddpo draw; of draft 6"
     )
     guidance: float = Field(
-        1.0, ge=1, description="guidance with which draft draws, and what is watched is drawn; 1: none"
+        1.0, ge=1, le=30, description="guidance with which draft draws, and what is watched is drawn; 1: none"
     )
     views: int = Field(
-        0, ge=0, description="of draft: noised copies of each image that it draws (DRaFT-LV); 0: none"
+        0, ge=0, le=256, description="of draft: noised copies of each image that it draws (DRaFT-LV); 0: none"
     )
-    divergence: float = Field(2000.0, gt=0, description="of kto and dpo: how dear it is to leave the parent")
-    strength: float = Field(0.5, gt=0, description="of nft: how little it leaves the parent")
-    groups: int = Field(4, ge=1, description="of ddpo: different prompts in a batch")
-    stride: int = Field(100, ge=1, description="timesteps that one of several gradient steps covers")
-    checkpoint_every: int = Field(20, ge=1)
+    divergence: float = Field(
+        2000.0, gt=0, le=1e6, description="of kto and dpo: how dear it is to leave the parent"
+    )
+    strength: float = Field(0.5, gt=0, le=1e6, description="of nft: how little it leaves the parent")
+    groups: int = Field(4, ge=1, le=4096, description="of ddpo: different prompts in a batch")
+    stride: int = Field(100, ge=1, le=1000, description="timesteps that one of several gradient steps covers")
+    checkpoint_every: int = Field(20, ge=1, le=1_000_000)
 
     @model_validator(mode="before")
     @classmethod
@@ -204,61 +233,76 @@ class ConceptLearning(Recipe):
     )
     column: str | None = Field(None, description="column of data with the sub-labels; else they are ratings")
     value: str | None = Field(None, description="what the column says of the new concept")
-    others: tuple[str, ...] = Field(
+    others: Words = Field(
         (), description="what it says of images that are not; default: anything else but the value"
     )
     most: int | None = Field(
-        None, ge=1, description="learn from so many of the sub-labels at the most, drawn at random"
+        None,
+        ge=1,
+        le=10_000_000,
+        description="learn from so many of the sub-labels at the most, drawn at random",
     )
-    least: int = Field(10, ge=2, description="sub-labels of yes, and of no, below which nothing is learned")
+    least: int = Field(
+        10, ge=2, le=10_000_000, description="sub-labels of yes, and of no, below which nothing is learned"
+    )
     sure: float = Field(
         0.9, gt=0.5, lt=1, description="how sure the head must be of an image that has no sub-label"
     )
     sharpness: float = Field(
-        1.5, gt=0, description="how far it goes from the class to the concept; 1: as far as the images"
+        1.5,
+        gt=0,
+        le=1e6,
+        description="how far it goes from the class to the concept; 1: as far as the images",
     )
     cleanest: int = Field(250, ge=0, lt=1000, description="cleanest timestep at which the concept is learned")
-    rank: int = Field(16, ge=1, description="rank of the LoRA that is merged in the end")
-    steps: int = Field(300, ge=1, description="steps")
+    rank: int = Field(16, ge=1, le=1024, description="rank of the LoRA that is merged in the end")
+    steps: int = Field(300, ge=1, le=10_000_000, description="steps")
     minutes: float | None = Field(
-        None, gt=0, description="time budget of learning from images, over all attempts"
+        None, gt=0, le=525_600, description="time budget of learning from images, over all attempts"
     )
-    batch: int = Field(24, ge=2, description="images a step")
-    lr: float = Field(1e-3, ge=0, description="learning rate of the U-Net")
-    word_lr: float = Field(5e-3, ge=0, description="learning rate of the new word")
+    batch: int = Field(24, ge=2, le=4096, description="images a step")
+    lr: float = Field(1e-3, ge=0, le=10, description="learning rate of the U-Net")
+    word_lr: float = Field(5e-3, ge=0, le=10, description="learning rate of the new word")
     prior_share: float = Field(
         0.2, ge=0, lt=1, description="share of a batch that keeps the other concepts as they were"
     )
-    prior: float = Field(1.0, ge=0, description="weight of keeping the other concepts")
+    prior: float = Field(1.0, ge=0, le=1e6, description="weight of keeping the other concepts")
     practice_steps: int = Field(
         250,
         ge=0,
+        le=10_000_000,
         description="steps of practice, in which it draws the concept and follows its tutors; 0: none",
     )
-    practice_minutes: float | None = Field(None, gt=0, description="time budget of practice")
-    practice_lr: float = Field(4e-4, ge=0, description="learning rate of practice")
+    practice_minutes: float | None = Field(None, gt=0, le=525_600, description="time budget of practice")
+    practice_lr: float = Field(4e-4, ge=0, le=10, description="learning rate of practice")
     practice_anchor: float = Field(
-        2.0, ge=0, description="weight of the distance to what it drew before practice"
+        2.0, ge=0, le=1e6, description="weight of the distance to what it drew before practice"
     )
-    practice_sample_steps: int = Field(8, ge=2, description="denoising steps of what is drawn in practice")
+    practice_sample_steps: int = Field(
+        8, ge=2, le=200, description="denoising steps of what is drawn in practice"
+    )
     practice_gradient_steps: int = Field(
-        2, ge=1, description="of these, the last ones that the gradient passes"
+        2, ge=1, le=200, description="of these, the last ones that the gradient passes"
     )
     practice_guidance: float | None = Field(
-        None, ge=1, description="guidance of practice; default: that of a request that names none"
+        None, ge=1, le=30, description="guidance of practice; default: that of a request that names none"
     )
     practice_drift: float = Field(
         3.0,
         gt=0,
+        le=1e6,
         description="standard deviations that brightness, contrast or colour may move in practice",
     )
     tutor_steps: int = Field(
-        300, ge=1, description="steps of each tutor, which tells the concept from its class"
+        300, ge=1, le=10_000_000, description="steps of each tutor, which tells the concept from its class"
     )
     emphasis: float = Field(
-        2.0, gt=0, description="how much more it counts to be the concept than a plausible one of its class"
+        2.0,
+        gt=0,
+        le=1e6,
+        description="how much more it counts to be the concept than a plausible one of its class",
     )
-    checkpoint_every: int = Field(20, ge=1)
+    checkpoint_every: int = Field(20, ge=1, le=1_000_000)
 
 
 RECIPES: dict[str, type[Recipe]] = {

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from vouch.atomic import storage_errors, sync_folder, write_whole
+from vouch.atomic import storage_errors, sync, write_whole
 from vouch.catalog import Catalog
 from vouch.errors import AlreadyExists, CorruptVersion, InvalidInput, NotFound, Unavailable
 from vouch.records import VERSION_KINDS, FileEntry, Version, VersionKind, json_ready, now
@@ -179,7 +179,7 @@ class Registry:
             write_whole(staged / MANIFEST, canonical(version))
             for path in (staged, *staged.rglob("*")):
                 if path.is_dir():
-                    sync_folder(path)
+                    sync(path)
             os.rename(staged, target)
             if self._indexed(version, target, staged):
                 return version
@@ -191,7 +191,7 @@ class Registry:
         """Enter a renamed folder into the catalog; where that fails, take the folder back."""
         entered = False
         try:
-            sync_folder(self._models)
+            sync(self._models)
             entered = self._catalog.versions.add(version)
         finally:
             if not entered:
@@ -294,7 +294,7 @@ def _copy_file(source: Path, target: Path) -> FileEntry:
             size += len(chunk)
         writer.flush()
         os.fsync(writer.fileno())
-    target.chmod(0o444)  # a version does not change; an editor that tries shall notice
+    target.chmod(0o400)  # a version does not change; an editor that tries shall notice
     return FileEntry(sha256=hashed.hexdigest(), bytes=size)
 
 

@@ -1,4 +1,7 @@
-"""The state folder: where everything lies, who may use it, and how others find the running system."""
+"""The state folder: where everything lies, who may use it, and how others find the running system.
+
+Images and ratings of patients lie in it: folders are 0700 and files 0600, whoever makes them and however late.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,13 @@ from pathlib import Path
 
 from vouch.atomic import storage_errors, write_whole
 from vouch.errors import FailedPrecondition, InvalidInput, NotFound
+
+OWN = (
+    "blobs", "models", "runs", "metrics", "logs", "lock", "ray_token", "access.json", "catalog.db*", "mlflow.db*",
+)  # fmt: skip
+"""What vouch makes in a state folder. Whatever else lies there is none of its business."""
+PRIVATE = 0o077
+"""The umask of every process that writes into a state folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +81,11 @@ class StateFolder:
         return self.root / "metrics"
 
     @property
+    def logs(self) -> Path:
+        """One JSON line for each call that was refused or broke."""
+        return self.root / "logs"
+
+    @property
     def access(self) -> Path:
         return self.root / "access.json"
 
@@ -82,9 +97,20 @@ class StateFolder:
             StorageFull: no room.
         """
         with storage_errors(f"The state folder {self.root}"):
-            for part in (self.root, self.blobs, self.models, self.runs, self.metrics):
-                part.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for part in (self.blobs, self.models, self.runs, self.metrics, self.logs):
+                part.mkdir(mode=0o700, exist_ok=True)
+            self._close_to_others()
         return self
+
+    def _close_to_others(self) -> None:
+        """Take from others what an older version or a generous umask left them. Parts lie behind the folder's own
+        mode. On a volume that somebody else owns, modes are that owner's business."""
+        own = (path for pattern in OWN for path in self.root.glob(pattern))
+        for path in (self.root, *own):
+            status = path.lstat()
+            if status.st_uid == os.getuid() and not stat.S_ISLNK(status.st_mode) and status.st_mode & 0o077:
+                path.chmod(stat.S_IMODE(status.st_mode) & 0o700)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -96,7 +122,7 @@ class StateFolder:
         self.create()
         path = self.root / "lock"
         with storage_errors(str(path)):
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             self._take(handle)
             yield

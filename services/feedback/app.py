@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services import metrics
+from services import field_limits, logs, metrics
 from services.feedback.real_images import RealImages
 from services.feedback.review import Found, Review
 from services.generation.orders import Description
@@ -25,15 +25,14 @@ from vouch.registry import Registry
 from vouch.settings import Settings
 
 T = TypeVar("T")
-MAX_IMPORT = 500
-MAX_REAL = 100
-MAX_REVIEW = 50
+ID_SHOWN = 128  # characters; a longer id is refused, and its failure carries so much of it
 
 
 class Feedback:
     """One replica. Every method is a transaction or a read; all state is in the catalog."""
 
     def __init__(self, settings: Settings) -> None:
+        logs.leave_out_refusals()
         catalog = Catalog(settings.resolved_catalog_url)
         registry = Registry(catalog, settings.folder.models)
         self._catalog, self._registry = catalog, registry
@@ -86,15 +85,16 @@ class Feedback:
 
     def _import(self, request: Any, offset: int) -> Any:
         answer = pb.ImportRatingsResponse()
-        if len(request.ratings) > MAX_IMPORT:
-            raise InvalidInput(f"One message holds at most {MAX_IMPORT} ratings, not {len(request.ratings)}.")
         for index, message in enumerate(request.ratings, start=offset):
             try:
                 added, known = self._take(index, message)
             except VouchError as error:
                 answer.failed += 1
                 answer.failures.add(
-                    index=index, request_id=message.request_id, reason=error.reason, message=error.message
+                    index=index,
+                    request_id=message.request_id[:ID_SHOWN],
+                    reason=error.reason,
+                    message=error.message,
                 )
             else:
                 answer.recorded += added
@@ -104,10 +104,9 @@ class Feedback:
 
     def _import_real(self, request: Any, offset: int, drawn: Description) -> Any:
         answer = pb.ImportRealImagesResponse()
-        if len(request.images) > MAX_REAL:
-            raise InvalidInput(f"One message holds at most {MAX_REAL} images, not {len(request.images)}.")
         for index, image in enumerate(request.images, start=offset):
             try:
+                field_limits.check(image)
                 new = self._real_images.add(image.data, image.prompt, drawn)
             except InvalidInput as error:  # a full disk ends the whole import
                 answer.failed += 1
@@ -119,6 +118,7 @@ class Feedback:
 
     def _take(self, index: int, message: Any) -> tuple[int, int]:
         """Store one rating of an import: (1, 0), or (0, 1) when it was there before."""
+        field_limits.check(message)
         new = _new_rating(_needed("request_id", message.request_id), message)
         if message.rating_id or message.HasField("created_at"):
             return self._catalog.ratings.restore([(index, self._restored(new, message))], self._domain)
@@ -156,8 +156,6 @@ class Feedback:
 
     def _next_for_review(self, request: Any) -> Any:
         count = request.count if request.HasField("count") else 1
-        if not 1 <= count <= MAX_REVIEW:
-            raise InvalidInput(f"count is {count}; one call picks 1 to {MAX_REVIEW} images.")
         if not request.rater:
             raise InvalidInput("rater is empty: say who will rate.")
         found = self._review.next(

@@ -10,8 +10,6 @@ from vouch.catalog import Catalog
 from vouch.errors import InvalidInput, VouchError
 from vouch.records import ImageRecord
 
-MAX_PROMPT = 1_000
-
 
 class RealImages:
     """What is hidden among drawn images to show how reliable a rater is."""
@@ -61,8 +59,6 @@ def _declared(prompt: str, drawn: Description) -> tuple[str, str]:
         raise InvalidInput(
             "The image has no label, and a rater is told what it should show: name its class.", "NO_LABEL"
         )
-    if len(prompt) > MAX_PROMPT:
-        raise InvalidInput(f"The prompt has {len(prompt)} characters; at most {MAX_PROMPT} are allowed.")
     if not drawn.labels:
         return prompt.strip(), ""
     declared = Vocabulary(drawn.labels, dict(drawn.attributes)).parse(prompt)

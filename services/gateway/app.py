@@ -11,7 +11,7 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from services import edge
+from services import edge, field_limits, ingress, logs
 from services.edge import Identity, streaming, unary
 from services.gateway import validation
 from services.gateway.drawing import Picture, Studio, Tally
@@ -22,12 +22,13 @@ from services.generation.orders import Description, DrawPreview
 from services.reward.orders import ItemRefusal
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
-from vouch.errors import Exhausted, Unavailable, VouchError
+from vouch.errors import Exhausted, InvalidInput, Unavailable, VouchError
 from vouch.pb.v1 import feedback_pb2, generation_pb2, reward_pb2
 from vouch.registry import Registry
 from vouch.settings import Settings
 
 IMPORT_FAILURES = 100
+ITEM_ID_SHOWN = 512  # characters; a longer id is refused, and its result carries so much of it
 
 
 @observed
@@ -45,6 +46,8 @@ class Gateway:
     ) -> None:
         edge.translate_with(_ray_error)
         self.access = edge.Access(tokens)
+        ingress.guard_with(self.access)
+        logs.leave_out_refusals()
         self._generation, self._reward = GenerationHandle(generation), RewardHandle(reward)
         self._feedback, self._operations = feedback, operations
         catalog = Catalog(settings.resolved_catalog_url)
@@ -99,7 +102,7 @@ class Gateway:
 
     @unary
     async def ScoreImages(self, request: Any, identity: Identity) -> Any:
-        request_id = validation.check_request_id(request.request_id)
+        request_id = validation.named(request.request_id)
         results = await self._scoring.score(_items(request), request_id, request.version)
         return reward_pb2.ScoreImagesResponse(
             scores=[_score(result) for result in results], reward_version=results[0].version
@@ -110,7 +113,7 @@ class Gateway:
         first = await anext(aiter(request), None)
         if first is None:
             return
-        request_id = validation.check_request_id(first.request_id)
+        request_id = validation.named(first.request_id)
         version = await self._scoring.pin(request_id, first.version)
         async for results in self._scoring.stream(_messages(first, request), request_id, version):
             yield reward_pb2.ScoreStreamResponse(results=[_result(result) for result in results])
@@ -285,10 +288,16 @@ def _drawing(request: Any, identity: Identity, *, stream: bool) -> validation.Dr
 
 
 def _items(message: Any) -> list[Item]:
-    return [
-        Item(item_id=item.item_id, data=item.data, digest=item.digest, prompt=item.prompt)
-        for item in message.items
-    ]
+    return [_item(item) for item in message.items]
+
+
+def _item(message: Any) -> Item:
+    """What is out of its limits in one item is that item's own outcome."""
+    try:
+        field_limits.check(message)
+    except InvalidInput as error:
+        return Item(item_id=message.item_id[:ITEM_ID_SHOWN], problem=error)
+    return Item(item_id=message.item_id, data=message.data, digest=message.digest, prompt=message.prompt)
 
 
 async def _messages(first: Any, rest: Any) -> AsyncIterator[Sequence[Item]]:
@@ -358,10 +367,10 @@ def _description(told: Description) -> Any:
             generation_pb2.PromptAttribute(name=name, values=values) for name, values in told.attributes
         ],
         example_prompts=told.examples,
-        max_images_per_call=validation.MAX_IMAGES_PER_CALL,
-        max_images_per_stream=validation.MAX_IMAGES_PER_STREAM,
-        max_steps=validation.MAX_STEPS,
-        max_guidance=validation.MAX_GUIDANCE,
+        max_images_per_call=int(field_limits.number("GenerateImagesRequest.count").high),
+        max_images_per_stream=int(field_limits.number("StreamImagesRequest.count").high),
+        max_steps=int(field_limits.number("steps").high),
+        max_guidance=field_limits.number("guidance").high,
         whole_because=told.whole_because,
         kernel=told.kernel,
         samplers=told.samplers,

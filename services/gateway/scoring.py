@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
+from services.budget import Budget
 from services.gateway import validation
 from services.gateway.drawing import RewardPort
 from services.reward.orders import ItemRefusal, ItemScore, ScoreOrder
@@ -17,6 +18,8 @@ from vouch.errors import Internal, InvalidInput, NotFound, VouchError
 from vouch.registry import Registry
 
 IN_FLIGHT = 4  # messages of a stream at once: one is decoded while another is scored and a third is read
+BYTES_AT_ONCE = 48 * 2**20  # encoded images on their way to the reward model, of all calls together
+BYTES_WAITING = 256 * 2**20  # and of calls that wait for their turn; more are refused
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -28,6 +31,7 @@ class Item:
     data: bytes = b""
     digest: str = ""
     prompt: str = ""
+    problem: InvalidInput | None = None  # why it can have no score, found before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,7 @@ class Scoring:
 
     def __init__(self, reward: RewardPort, catalog: Catalog, blobs: BlobStore, registry: Registry) -> None:
         self._reward, self._catalog, self._blobs, self._registry = reward, catalog, blobs, registry
+        self._bytes = Budget(BYTES_AT_ONCE, BYTES_WAITING, "images to score")
 
     async def score(self, items: Sequence[Item], request_id: str, version: str) -> list[Result]:
         """All scores, in the order of the items. One bad item fails the call, by name."""
@@ -112,8 +117,9 @@ class Scoring:
         good = tuple(pair for pair in found if not isinstance(pair, ItemRefusal))
         scored: Iterator[ItemScore | ItemRefusal] = iter(())
         if good:
-            reply = await self._reward.score(ScoreOrder(request_id=request_id, items=good, version=version))
-            scored = iter(reply.outcomes)
+            order = ScoreOrder(request_id=request_id, items=good, version=version)
+            async with self._bytes.hold(sum(len(data) for data, _ in good)):
+                scored = iter((await self._reward.score(order)).outcomes)
         return [
             Result(
                 item_id=item.item_id,
@@ -129,6 +135,8 @@ class Scoring:
     def _find(self, item: Item, needs_id: bool) -> tuple[bytes, str] | ItemRefusal:
         """The bytes and the prompt of an item, or why there are none."""
         try:
+            if item.problem is not None:
+                raise item.problem
             validation.check_item_id(item.item_id, needed=needs_id)
             if not item.data and not item.digest:
                 raise InvalidInput("The item has no image: send its bytes, or the digest of a stored one.")

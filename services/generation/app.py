@@ -15,7 +15,7 @@ import numpy as np
 from platformdirs import user_cache_path
 from ray import serve
 
-from services import metrics
+from services import logs, metrics
 from services.convergence import Convergence, Loaded, Routes
 from services.generation.metered import Metered
 from services.generation.models import Loader, ServedGenerator
@@ -41,6 +41,7 @@ class Generation:
         from services.generation.engine import Engine
         from services.generation.workshop import Workshop
 
+        logs.leave_out_refusals()
         self._catalog = Catalog(settings.resolved_catalog_url)
         registry = Registry(self._catalog, settings.folder.models)
         # The most replicas that there may be share the cores: how many run beside this one is not known here, and the

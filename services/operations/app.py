@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from ray.serve.handle import DeploymentHandle
 
+from services import logs
 from services.jobs.app import Training
 from services.overview import overview
 from services.rollout.app import Models, Rollouts
@@ -24,6 +25,7 @@ class Operations:
     """Hands each RPC to the part that it belongs to, on a worker thread."""
 
     def __init__(self, settings: Settings, generation: DeploymentHandle, reward: DeploymentHandle) -> None:
+        logs.leave_out_refusals()
         catalog = Catalog(settings.resolved_catalog_url)
         registry = Registry(catalog, settings.folder.models)
         handles = {"generator": generation, "reward": reward}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from ray import serve
 
-from services import metrics
+from services import logs, metrics
+from services.budget import Budget, parts
 from services.convergence import Convergence, Loaded, Routes
 from services.reward.models import ServedReward, load_version
 from services.reward.orders import ItemRefusal, ItemScore, ScoreOrder, ScoreReply
@@ -24,12 +26,17 @@ from vouch.registry import Registry
 from vouch.settings import Settings
 
 SLOT = "reward"
+PIXELS_OF_A_CALL = (
+    images.MAX_PIXELS
+)  # decoded at once of one call: the largest image alone, or many small ones
+PIXELS_AT_ONCE = 2 * images.MAX_PIXELS  # of all calls together; the others wait
 
 
 class Reward:
     """One replica. A bad image is an outcome of its own; the others are scored."""
 
     def __init__(self, settings: Settings) -> None:
+        logs.leave_out_refusals()
         spin_briefly()
         self._catalog = Catalog(settings.resolved_catalog_url)
         registry = Registry(self._catalog, settings.folder.models)
@@ -39,6 +46,7 @@ class Reward:
             threads=settings.reward.threads or share(1.0),
         )
         self._decoders = ThreadPoolExecutor(2, "decode")
+        self._pixels = Budget(PIXELS_AT_ONCE, most_waiting=sys.maxsize, what="images to decode")
         self._convergence: Convergence[ServedReward] = Convergence(
             slot=SLOT,
             replica=serve.get_replica_context().replica_id.unique_id,
@@ -59,12 +67,15 @@ class Reward:
         loaded = await self._choose(order.request_id, order.version)
         loop = asyncio.get_running_loop()
         # One job for all of them: handing each to the pool would cost more than a small image's decoding.
-        decoded = await loop.run_in_executor(self._decoders, _decode_all, [data for data, _ in order.items])
-        outcomes = await self._score(loaded.model, decoded, [prompt for _, prompt in order.items])
+        sizes = await loop.run_in_executor(self._decoders, _sizes, [data for data, _ in order.items])
+        outcomes: list[ItemScore | ItemRefusal] = []
+        for part in parts(sizes, PIXELS_OF_A_CALL):
+            async with self._pixels.hold(sum(sizes[part])):
+                outcomes += await self._part(loaded.model, order.items[part])
         elapsed = time.perf_counter() - started
         metrics.SCORE_SECONDS.observe(elapsed)
         metrics.SCORES.inc(sum(isinstance(outcome, ItemScore) for outcome in outcomes))
-        return ScoreReply(version=loaded.digest, outcomes=outcomes, score_s=elapsed)
+        return ScoreReply(version=loaded.digest, outcomes=tuple(outcomes), score_s=elapsed)
 
     async def resolve(self, request_id: str, version: str) -> str:
         """The digest of the version that scores a request of this id; loads an explicit one."""
@@ -85,6 +96,14 @@ class Reward:
             return self._convergence.routes.choose(request_id)
         return await asyncio.to_thread(self._convergence.version, version)
 
+    async def _part(
+        self, served: ServedReward, items: Sequence[tuple[bytes, str]]
+    ) -> tuple[ItemScore | ItemRefusal, ...]:
+        """Decode and score as many items as memory has room for at once."""
+        loop = asyncio.get_running_loop()
+        decoded = await loop.run_in_executor(self._decoders, _decode_all, [data for data, _ in items])
+        return await self._score(served, decoded, [prompt for _, prompt in items])
+
     async def _score(
         self, served: ServedReward, decoded: Sequence[np.ndarray | ItemRefusal], prompts: Sequence[str]
     ) -> tuple[ItemScore | ItemRefusal, ...]:
@@ -94,6 +113,19 @@ class Reward:
         scored = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
         by_row = dict(zip(good, map(_outcome, scored), strict=True))
         return tuple(by_row.get(row) or _refused(item) for row, item in enumerate(decoded))
+
+
+def _sizes(items: list[bytes]) -> list[int]:
+    """Pixels of each image by its header; 0 where it cannot be decoded."""
+    return [_size(data) for data in items]
+
+
+def _size(data: bytes) -> int:
+    try:
+        info = images.inspect(data)
+    except Exception:  # noqa: BLE001 - decoding says what is wrong with it
+        return 0
+    return info.width * info.height
 
 
 def _decode_all(items: list[bytes]) -> list[np.ndarray | ItemRefusal]:

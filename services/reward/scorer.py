@@ -16,6 +16,10 @@ from services.threads import use_threads
 from vouch.errors import Exhausted, Internal, Unavailable, VouchError
 from vouch.scores import Scores
 
+BATCH_PIXELS = (
+    4_000_000  # in one forward pass: as floats they take twelve times as many bytes, twice while scaled
+)
+
 
 class RewardModel(Protocol):
     """What the scorer needs of a reward model: uint8 [N, H, W, 3] and N prompts in."""
@@ -31,6 +35,11 @@ class Job:
     pixels: np.ndarray
     prompt: str
     result: Future[ItemScore] = field(default_factory=Future)
+
+    @property
+    def area(self) -> int:
+        """Pixels."""
+        return self.pixels.shape[0] * self.pixels.shape[1]
 
     @property
     def key(self) -> tuple[int, tuple[int, ...]]:
@@ -98,7 +107,10 @@ class Scorer:
     def _take(self) -> list[Job]:
         key = self._waiting[0].key if self._waiting else None
         batch: list[Job] = []
-        while self._waiting and len(batch) < self._max_batch and self._waiting[0].key == key:
+        most = (
+            min(self._max_batch, max(1, BATCH_PIXELS // (self._waiting[0].area or 1))) if self._waiting else 0
+        )
+        while self._waiting and len(batch) < most and self._waiting[0].key == key:
             job = self._waiting.popleft()
             if job.result.set_running_or_notify_cancel():
                 batch.append(job)
@@ -106,9 +118,8 @@ class Scorer:
 
     def _score(self, batch: list[Job]) -> None:
         try:
-            scores = batch[0].model.score(
-                np.stack([job.pixels for job in batch]), [job.prompt for job in batch]
-            )
+            stacked = batch[0].pixels[None] if len(batch) == 1 else np.stack([job.pixels for job in batch])
+            scores = batch[0].model.score(stacked, [job.prompt for job in batch])
         except Exception as error:  # noqa: BLE001 - it belongs to the jobs, the scorer goes on
             self._blame(batch, error)
             return

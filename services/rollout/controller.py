@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
 
 from services.rollout import policy
+from services.rollout.pulses import Pulses
 from vouch.catalog import Catalog
 from vouch.errors import InvalidInput, VouchError
-from vouch.records import ReplicaReport, Rollout, now
+from vouch.records import ReplicaReport, Rollout
 from vouch.registry import Registry
 
 log = logging.getLogger("vouch.rollout")
 
 SLOTS = ("generator", "reward")
-SILENT_AFTER = timedelta(seconds=35)  # replicas repeat their report every 10 seconds
 MAX_REASON = 1_000
 
 
@@ -31,6 +30,7 @@ class RolloutController:
         steps: tuple[int, ...] = policy.DEFAULT_STEPS,
     ) -> None:
         self._catalog, self._registry, self._hurry, self._steps = catalog, registry, hurry, steps
+        self._pulses = Pulses()
 
     # ---- what an operator asks for
 
@@ -109,7 +109,7 @@ class RolloutController:
 
     def living(self, slot: str) -> tuple[ReplicaReport, ...]:
         """The last report of each replica that was heard of lately."""
-        return self._catalog.reports.list(slot, newer_than=now() - SILENT_AFTER)
+        return self._pulses.living(self._catalog.reports.list(slot))
 
     def _apply(self, rollout: Rollout, decision: policy.RollBack) -> None:
         try:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import errno
 import inspect
-import logging
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from services import edge
+from services import edge, logs
+from services.environment import LOGS_FOLDER
 from vouch import errors
 from vouch.client import failures
 from vouch.pb.v1 import training_pb2
 
+ASKED = training_pb2.GetRunRequest()
 TOKENS = {"client": "c-token", "rater": "r-token", "operator": "o-token"}
 
 
@@ -90,33 +93,72 @@ def test_the_table_knows_every_error_and_no_other() -> None:
 @pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
 def test_the_client_raises_the_very_error_that_the_server_raised(kind: type[errors.VouchError]) -> None:
     call = Call("c-token")
-    asyncio.run(Failing(kind("Do this instead.")).GetRun(None, call))
+    asyncio.run(Failing(kind("Do this instead.")).GetRun(ASKED, call))
     assert call.info().reason == kind.reason
     assert failures._class_of(call.code, call.info().reason) is kind
 
 
 def test_a_reason_of_its_own_reaches_the_caller() -> None:
     call = Call("c-token")
-    asyncio.run(Failing(errors.NotFound("There is no image ab12.", "UNKNOWN_IMAGE")).GetRun(None, call))
+    asyncio.run(Failing(errors.NotFound("There is no image ab12.", "UNKNOWN_IMAGE")).GetRun(ASKED, call))
     assert (call.code, call.details) == (grpc.StatusCode.NOT_FOUND, "There is no image ab12.")
     assert call.info().reason == "UNKNOWN_IMAGE"
 
 
-def test_an_unexpected_error_tells_a_reference_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[dict[str, str]]]]:
+    """What the log of this process says, line by line."""
+    monkeypatch.setenv(LOGS_FOLDER, str(tmp_path))
+    monkeypatch.setattr(logs.log, "handlers", [])
+    monkeypatch.setattr(logs.log, "propagate", True)
+
+    def read() -> list[dict[str, str]]:
+        (file,) = tmp_path.glob("*.jsonl")
+        return [json.loads(line) for line in file.read_text().splitlines()]
+
+    yield read
+    for handler in logs.log.handlers:
+        handler.close()
+
+
+def test_an_unexpected_error_tells_a_reference_and_the_log_has_its_traceback(
+    lines: Callable[[], list[dict[str, str]]],
+) -> None:
     call = Call("c-token")
-    with caplog.at_level(logging.ERROR):
-        asyncio.run(Failing(RuntimeError("password in secret.py")).GetRun(None, call))
+    asyncio.run(Failing(RuntimeError("password in secret.py")).GetRun(ASKED, call))
     assert call.code is grpc.StatusCode.INTERNAL
     assert "secret" not in call.details
-    reference = call.details.rstrip(".").rpartition(" ")[2]
-    assert reference in caplog.text
-    assert "password in secret.py" in caplog.text
+    (line,) = lines()
+    assert f"`vouch logs {line['reference']}`" in call.details
+    assert (line["code"], line["rpc"], line["role"]) == ("INTERNAL", "GetRun", "client")
+    assert "password in secret.py" in line["trace"]
+
+
+def test_a_refusal_is_one_line_without_a_word_of_the_callers(
+    lines: Callable[[], list[dict[str, str]]],
+) -> None:
+    call = Call("c-token")
+    asyncio.run(Failing(errors.InvalidInput("Nobody knows 'Jane Doe, born 1970'.")).GetRun(ASKED, call))
+    (line,) = lines()
+    assert {name: line[name] for name in ("level", "code", "reason", "rpc", "role")} == {
+        "level": "INFO", "code": "INVALID_ARGUMENT", "reason": "INVALID_INPUT", "rpc": "GetRun", "role": "client",
+    }  # fmt: skip
+    assert call.info().metadata["reference"] == line["reference"]
+    assert "Jane" not in json.dumps(line)
+
+
+def test_a_defect_that_another_process_reports_has_a_reference_too(
+    lines: Callable[[], list[dict[str, str]]],
+) -> None:
+    call = Call("c-token")
+    asyncio.run(Failing(errors.Internal("The reward model failed.")).GetRun(ASKED, call))
+    assert call.details.endswith(f"On the server `vouch logs {lines()[0]['reference']}` shows it.")
 
 
 def test_an_error_of_another_process_arrives_without_its_traceback() -> None:
     call = Call("c-token")
     asyncio.run(
-        Failing(RayTaskError(errors.CorruptVersion("unet.safetensors is truncated."))).GetRun(None, call)
+        Failing(RayTaskError(errors.CorruptVersion("unet.safetensors is truncated."))).GetRun(ASKED, call)
     )
     assert (call.code, call.details) == (grpc.StatusCode.DATA_LOSS, "unet.safetensors is truncated.")
 
@@ -131,7 +173,7 @@ def test_an_error_of_another_process_arrives_without_its_traceback() -> None:
 )
 def test_errors_of_the_system_get_a_code_of_their_own(error: Exception, code: grpc.StatusCode) -> None:
     call = Call("c-token")
-    asyncio.run(Failing(error).GetRun(None, call))
+    asyncio.run(Failing(error).GetRun(ASKED, call))
     assert call.code is code
 
 
@@ -145,7 +187,7 @@ def test_foreign_errors_are_translated_by_those_who_know_them() -> None:
     edge.translate_with(translate)
     try:
         call = Call("c-token")
-        asyncio.run(Failing(QueueFull()).GetRun(None, call))
+        asyncio.run(Failing(QueueFull()).GetRun(ASKED, call))
     finally:
         edge._translators.remove(translate)
     assert call.code is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -154,13 +196,13 @@ def test_foreign_errors_are_translated_by_those_who_know_them() -> None:
 def test_a_cancelled_call_stays_cancelled() -> None:
     call = Call("c-token")
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(Failing(asyncio.CancelledError()).GetRun(None, call))
+        asyncio.run(Failing(asyncio.CancelledError()).GetRun(ASKED, call))
     assert call.code is None
 
 
 def test_a_failed_stream_keeps_what_it_sent_and_ends_with_an_empty_message() -> None:
     async def read() -> list[Any]:
-        return [answer async for answer in Failing(errors.NotFound("gone")).WatchRun(None, call)]
+        return [answer async for answer in Failing(errors.NotFound("gone")).WatchRun(ASKED, call)]
 
     call = Call("c-token")
     assert asyncio.run(read()) == [training_pb2.Run(run_id="first"), training_pb2.Run()]
@@ -169,7 +211,7 @@ def test_a_failed_stream_keeps_what_it_sent_and_ends_with_an_empty_message() -> 
 
 def test_a_long_message_is_shortened_to_what_trailers_hold() -> None:
     call = Call("c-token")
-    asyncio.run(Failing(errors.InvalidInput("é" * 50_000)).GetRun(None, call))
+    asyncio.run(Failing(errors.InvalidInput("é" * 50_000)).GetRun(ASKED, call))
     assert len(call.details.encode()) <= edge.LONGEST_MESSAGE_BYTES
     assert call.details.endswith("é…")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -81,13 +82,48 @@ def test_a_request_that_makes_no_sense_is_refused_with_what_to_do(client, change
 
 @pytest.mark.parametrize("count", [0, 10_001])
 def test_a_stream_has_one_to_ten_thousand_images(client, count):
-    with pytest.raises(InvalidInput, match=f"count is {count}; one call draws 1 to 10000"):
+    with pytest.raises(InvalidInput, match=f"count is {count}; it must be 1 to 10000"):
         list(client.stream_images("neutrophil", count=count))
 
 
 def test_a_stream_of_an_unknown_prompt_is_refused_before_anything_is_drawn(client):
     with pytest.raises(InvalidInput, match="never learned"):
         list(client.stream_images("unicorn", count=5))
+
+
+def test_nothing_in_the_state_folder_is_for_others(system, client):
+    """Images, ratings, the catalog and its log: whatever has been written by now, by any process."""
+    image = client.generate_images("neutrophil", steps=1).images[0]
+    assert (system.folder.blobs / image.digest[:2] / image.digest[2:]).is_file()
+    paths = [system.folder.root, *system.folder.root.rglob("*")]
+    assert any(path.name.startswith("catalog.db-") for path in paths)
+    open_to_others = [path for path in paths if path.lstat().st_mode & 0o077 and not path.is_symlink()]
+    assert open_to_others == []
+
+
+def test_a_refusal_leaves_one_line_in_the_log_and_none_of_its_words_anywhere(system, client):
+    with pytest.raises(InvalidInput):
+        client.generate_images("neutrophil, seen of Jane Doe")
+    lines = [json.loads(line) for file in system.folder.logs.glob("*.jsonl") for line in file.open()]
+    assert any((line["rpc"], line["code"]) == ("GenerateImages", "INVALID_ARGUMENT") for line in lines)
+    kept = [path for path in system.folder.logs.rglob("*") if b"Jane Doe" in path.read_bytes()]
+    assert kept == []
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x0a\x80\x80\x80\x80\x08"])
+def test_what_is_no_protobuf_is_an_invalid_argument(system, data):
+    tokens = system.folder.read_access().tokens
+    metadata = [("authorization", f"Bearer {tokens['operator']}")]
+    with grpc.insecure_channel(system.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/vouch.v1.TrainingService/StartTraining")(data, metadata=metadata)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_training_under_a_name_of_a_megabyte_is_refused_by_the_field(client):
+    with pytest.raises(InvalidInput, match="request_id has 900000 characters"):
+        client.start_training("reward", {}, request_id="x" * 900_000)
+    with pytest.raises(InvalidInput, match="Setting members"):
+        client.start_training("reward", {"members": 10**9})
 
 
 def start(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
 from training import checkpoint
 from training.ema import Ema
 from training.randomness import numbers, tensors
+from vouch.errors import DataLoss
 
 
 def trained(steps: int, folder: Path | None = None, start: Path | None = None) -> nn.Linear:
@@ -54,6 +57,67 @@ def test_a_half_written_checkpoint_is_not_seen(tmp_path: Path) -> None:
     (tmp_path / ".writing-2").mkdir()
     found = checkpoint.load_latest(tmp_path)
     assert found == (1, {"value": 7})
+
+
+@pytest.mark.parametrize("name", ["tensors.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "a bit", "gone"])
+def test_where_the_newest_is_damaged_the_one_before_is_taken_and_said(
+    tmp_path: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, {"value": torch.full((100,), float(step))})
+    file = tmp_path / "step-00000002" / name
+    data = bytearray(file.read_bytes())
+    data[-10] ^= 1
+    damaged = {"empty": b"", "cut": bytes(data[:-3]), "a bit": bytes(data)}
+    file.unlink()
+    if damage != "gone":
+        file.write_bytes(damaged[damage])
+    found = checkpoint.load_latest(tmp_path)
+    assert found is not None and found[0] == 1 and float(found[1]["value"][0]) == 1.0
+    assert "step-00000002 is damaged" in caplog.text
+    assert "goes on from" in caplog.text
+
+
+def test_where_all_are_damaged_nothing_begins_again_by_itself(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 1, {"value": 1})
+    (tmp_path / "step-00000001" / "state.json").write_text("{")
+    with pytest.raises(DataLoss, match=r"step-00000001.*remove the folder"):
+        checkpoint.load_latest(tmp_path)
+
+
+def test_a_checkpoint_of_an_older_version_has_no_digest_and_is_read(tmp_path: Path) -> None:
+    (checkpoint.save(tmp_path, 1, {"value": 7}) / "sha256").unlink()
+    assert checkpoint.load_latest(tmp_path) == (1, {"value": 7})
+
+
+def test_everything_is_on_the_disk_before_the_checkpoint_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(handle: int) -> None:
+        happened.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        fsync(handle)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        happened.append(f"rename to {target.name}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    checkpoint.save(tmp_path, 1, {"value": torch.zeros(1)})
+    renamed = happened.index("rename to step-00000001")
+    assert set(happened[:renamed]) >= {"tensors.safetensors", "state.json", "sha256"}
+    assert any(name.startswith(".writing-") for name in happened[:renamed])
+    assert happened[renamed + 1 :] == [tmp_path.name]
+
+
+def test_what_a_killed_process_was_writing_is_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".writing-abc").mkdir()
+    checkpoint.save(tmp_path, 1, {"value": 7})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -299,3 +301,25 @@ def test_colours_of_twelve_bits_in_a_file_of_sixteen_are_named():
     header, row = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0), b"\0" + struct.pack(">3H", 4095, 0, 0)
     parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
     assert "No colour is above 15 of 255" in images.range_note(b"\x89PNG\r\n\x1a\n" + parts)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA"])
+def test_the_largest_picture_costs_little_more_than_its_pixels(tmp_path, mode):
+    """48 MB of pixels, and the at most 64 MB that Pillow holds of the same: one whole copy more would be too much."""
+    Image.new(mode, (4000, 4000)).save(tmp_path / "large.png")
+    Image.new(mode, (8, 8)).save(tmp_path / "small.png")
+    script = """
+import pathlib, sys
+from vouch import images
+
+def peak():
+    (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    return int(line.split()[1]) // 1024
+
+folder = pathlib.Path(sys.argv[1])
+images.decode((folder / "small.png").read_bytes())
+before = peak()
+images.decode((folder / "large.png").read_bytes())
+print(peak() - before)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 40 < int(done.stdout) < 48 + 64 + 20

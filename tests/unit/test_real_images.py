@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.feedback.app import MAX_REAL, Feedback
+from services.feedback.app import Feedback
 from services.feedback.real_images import RealImages
 from services.feedback.review import Review
 from services.generation.orders import Description
@@ -157,9 +157,10 @@ def test_a_call_counts_what_it_stored_knew_and_refused(feedback: Feedback) -> No
     assert (image.source, image.generator_version) == (pb.IMAGE_SOURCE_REAL, "")
 
 
-def test_a_message_of_too_many_images_is_refused_whole(feedback: Feedback) -> None:
-    with pytest.raises(InvalidInput, match=str(MAX_REAL)):
-        handed(feedback, *[(b"", "neutrophil")] * (MAX_REAL + 1))
+def test_an_image_whose_prompt_is_too_long_is_refused_alone(feedback: Feedback) -> None:
+    answer = handed(feedback, (picture(1), "x" * 1001), (picture(2), "neutrophil"))
+    assert (answer.stored, answer.failed) == (1, 1)
+    assert "prompt has 1001 characters" in answer.failures[0].message
 
 
 def test_a_full_disk_ends_the_call(feedback: Feedback, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typing
+
 import pytest
 
 from vouch import recipes
@@ -46,3 +48,36 @@ def test_every_setting_that_is_shown_can_be_given(kind):
     known = {**recipes.RECIPES[kind].model_fields, **recipes.Asked.model_fields}
     assert set(recipes.described(kind)) <= set(known)
     assert "steps" in recipes.described(kind)
+
+
+def numbers(kind: str) -> list[str]:
+    """The settings of a kind that are numbers."""
+    fields = recipes.RECIPES[kind].model_fields
+    return [
+        name
+        for name, field in fields.items()
+        if {int, float} & {field.annotation, *typing.get_args(field.annotation)}
+    ]
+
+
+@pytest.mark.parametrize("kind", recipes.RECIPES)
+@pytest.mark.parametrize("value", [10**12, -(10**12)])
+def test_every_number_has_a_least_and_a_most(kind, value):
+    fields = recipes.RECIPES[kind].model_fields
+    for name in numbers(kind):
+        asked = 2**63 if name == "seed" and value > 0 else value
+        needed = {"data": "d", "concept": "c", "kind_of": "k"}
+        given = {known: word for known, word in needed.items() if known in fields}
+        with pytest.raises(InvalidInput, match=f"Setting {name}: "):
+            recipes.parse(kind, {**given, name: asked})
+
+
+def test_a_milliard_members_are_refused():
+    with pytest.raises(InvalidInput, match="Setting members: .*less than or equal to 64"):
+        recipes.parse("reward", {"members": 10**9})
+
+
+@pytest.mark.parametrize("widths", [[], [10**9], [8] * 100])
+def test_a_network_has_a_few_stages_of_some_thousand_channels(widths):
+    with pytest.raises(InvalidInput, match="Setting widths"):
+        recipes.parse("reward", {"widths": widths})

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from services.gateway import validation
@@ -16,33 +14,9 @@ def drawing(**changes) -> validation.Drawing:
     return validation.check_drawing(**{**values, **changes})
 
 
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"count": 0}, "count is 0; one call draws 1 to 64 images"),
-        ({"count": 65}, "Use StreamImages"),
-        ({"count": 0, "stream": True}, "1 to 10000"),
-        ({"count": 10_001, "stream": True}, "count is 10001; one call draws 1 to 10000 images"),
-        ({"steps": -1}, "steps is -1; it must be 1 to 200"),
-        ({"steps": 0}, "steps is 0"),
-        ({"steps": 201}, "steps is 201"),
-        ({"guidance": math.nan}, "guidance is nan; it must be a number from 0 to 30"),
-        ({"guidance": math.inf}, "guidance is inf"),
-        ({"guidance": -0.1}, "guidance is -0.1"),
-        ({"guidance": 30.5}, "guidance is 30.5"),
-        ({"seed": -1}, "seed is -1; it must be 0 to 2\\^63-1"),
-        ({"seed": 2**63}, "seed is 9223372036854775808"),
-        ({"prompt": "  "}, "The prompt is empty"),
-        ({"prompt": "x" * 1001}, "1001 characters"),
-        ({"request_id": "x" * 129}, "129 characters"),
-        ({"timeout_s": 0.0}, "timeout_s is 0.0"),
-        ({"timeout_s": math.nan}, "timeout_s is nan"),
-        ({"timeout_s": 3601.0}, "at most 3600 seconds"),
-    ],
-)
-def test_a_value_out_of_range_is_refused_with_its_limits(changes, sentence):
-    with pytest.raises(InvalidInput, match=sentence):
-        drawing(**changes)
+def test_a_prompt_that_says_nothing_is_refused():
+    with pytest.raises(InvalidInput, match="The prompt is empty"):
+        drawing(prompt="  ")
 
 
 def test_what_is_left_out_becomes_one_image_with_the_generators_defaults():
@@ -65,10 +39,9 @@ def test_requests_without_an_id_draw_different_images():
     assert drawing(request_id="").seeds != drawing(request_id="").seeds
 
 
-@pytest.mark.parametrize("count", [0, 65])
-def test_a_scoring_message_holds_one_to_sixty_four_images(count):
-    with pytest.raises(InvalidInput, match=f"holds {count} images; 1 to 64 are allowed"):
-        validation.check_items(count)
+def test_a_scoring_message_holds_an_image():
+    with pytest.raises(InvalidInput, match="send at least one"):
+        validation.check_items(0)
 
 
 def test_an_item_of_a_stream_needs_an_id():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -53,12 +54,20 @@ class Database:
     def _make_engine(self) -> sa.Engine:
         if not self.is_sqlite:
             return sa.create_engine(self.url, pool_pre_ping=True, pool_size=8, max_overflow=24)
+        _make_private(self.url.database or "")
         engine = sa.create_engine(
             self.url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
         )
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
+
+
+def _make_private(path: str) -> None:
+    """A new file that its owner alone may read. SQLite gives its own files beside it the same mode. One that is there
+    is not opened: closing it would drop the locks that SQLite holds on it in this process."""
+    with suppress(OSError):  # what is wrong with the place, SQLite says better
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _normalised(text: str) -> sa.URL:

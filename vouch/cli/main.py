@@ -11,6 +11,7 @@ from vouch.cli import (
     concept,
     evaluate,
     generate,
+    logs,
     rate,
     ratings,
     review,
@@ -53,7 +54,7 @@ def _options(
 
 
 # In the order of the life of an image, which is the order of --help.
-for single in (up, status, generate, score, filter_, rate):
+for single in (up, status, logs, generate, score, filter_, rate):
     root.add_typer(single.app)
 root.add_typer(review.app, name="review")
 root.add_typer(ratings.app, name="ratings")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -22,8 +21,11 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from vouch.escapes import json_text, visible, visible_lines
 
 __all__ = [
     "ago", "digest", "escape", "facts", "half_blocks", "image_width", "percent", "plain", "print_json", "progress",
@@ -42,14 +44,22 @@ def stderr() -> Console:
     return _console(sys.stderr)
 
 
+class SafeConsole(Console):
+    """Sends a terminal no order that came with a text, wherever the text was from."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible_lines(segment.text), segment.style)
+
+
 def _console(file: TextIO) -> Console:
     # Made anew each time: tests and pipes exchange sys.stdout under us. A pipe has no width: lines stay whole there.
-    return Console(file=file, width=None if file.isatty() else PIPE_WIDTH)
+    return SafeConsole(file=file, width=None if file.isatty() else PIPE_WIDTH)
 
 
 def print_json(value: Any) -> None:
     """One JSON document on one line, so that streams of documents are JSON lines."""
-    sys.stdout.write(json.dumps(plain(value), ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(json_text(plain(value)) + "\n")
     sys.stdout.flush()
 
 
@@ -78,7 +88,7 @@ def table(
         numeric = name.startswith("#")
         drawn.add_column(name.lstrip("#"), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        drawn.add_row(*(cell if isinstance(cell, Text) else Text(visible(str(cell))) for cell in row))
     return drawn if drawn.row_count or not empty else Text(empty, style="dim")
 
 
@@ -88,7 +98,8 @@ def facts(pairs: Mapping[str, Any]) -> Table:
     for name, value in pairs.items():
         if value not in ("", None):
             drawn.add_row(
-                Text(name, style="bold"), value if isinstance(value, (Text, Table)) else Text(str(value))
+                Text(name, style="bold"),
+                value if isinstance(value, (Text, Table)) else Text(visible(str(value))),
             )
     return drawn
 

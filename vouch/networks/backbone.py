@@ -46,7 +46,8 @@ def to_input(images: np.ndarray | torch.Tensor, size: int) -> torch.Tensor:
     """uint8 images [N, H, W, 3] (array) or [N, 3, H, W] (tensor) to float [N, 3, size, size] in [-1, 1]."""
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    return fit_size(images.float() / 127.5 - 1.0, size)
+    # In place: a photograph of 16 megapixels is 192 MB of floats, and each copy would be as many again.
+    return fit_size(images.to(torch.float32, copy=True).div_(127.5).sub_(1.0), size)
 
 
 def fit_size(images: torch.Tensor, size: int) -> torch.Tensor:

@@ -61,7 +61,8 @@ class GenerationServiceServicer(object):
         returns the stored images and draws nothing.
         Errors: INVALID_ARGUMENT (a field out of range, an unknown word in the prompt), NOT_FOUND (unknown version),
         DATA_LOSS (corrupt version), RESOURCE_EXHAUSTED (queue full, with a RetryInfo that says when to come again; or
-        disk full), DEADLINE_EXCEEDED.
+        disk full), DEADLINE_EXCEEDED, FAILED_PRECONDITION (the images together are more than the 64 MiB of one answer:
+        use StreamImages).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,147 @@
+"""The contract's services on a gRPC server: the token first, then the message, then its form.
+
+Serve calls `add_services` before a server of its own starts, in every replica of the gateway and in every proxy. A call
+that its token does not allow is answered before one byte of its message is read. A message that is too large or no
+protobuf reaches the gateway as `edge.Unreadable`, so that one place refuses it, with a code and a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from services import edge, field_limits, metrics
+from services.environment import ACCESS_FILE
+from vouch.client import rpcs
+from vouch.errors import Unavailable, VouchError
+
+PACKAGE = "/vouch.v1."
+
+
+def add_services(servicer: Any, server: Any) -> None:
+    """Register all services of the contract, behind a guard that looks at the metadata alone."""
+    # Handlers that are registered by name would be found before any guard.
+    server.add_registered_method_handlers = lambda *_: None
+    server.add_generic_rpc_handlers((Guard(known_access),))
+    for name in dict.fromkeys(method.containing_service.full_name for method in rpcs.METHODS.values()):
+        methods = [rpc for rpc, method in rpcs.METHODS.items() if method.containing_service.full_name == name]
+        handlers = {rpc: _handler(rpc, servicer) for rpc in methods}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+
+
+def _handler(rpc: str, servicer: Any) -> grpc.RpcMethodHandler:
+    make = getattr(grpc, f"{rpcs.arity(rpc)}_rpc_method_handler")
+    handler: grpc.RpcMethodHandler = make(
+        getattr(servicer, rpc),
+        request_deserializer=reader(rpc),
+        response_serializer=rpcs.answer_class(rpc).SerializeToString,
+    )
+    return handler
+
+
+def reader(rpc: str) -> Callable[[bytes], Any]:
+    """What makes a request of bytes. It never raises: gRPC would answer UNKNOWN."""
+    kind, most = rpcs.request_class(rpc), field_limits.largest_request(rpc)
+
+    def read(data: bytes) -> Any:
+        if len(data) > most:
+            return edge.Unreadable(
+                f"The message has {len(data) / field_limits.MIB:.1f} MiB; {rpc} takes at most "
+                f"{most // field_limits.MIB} MiB in one. Send less in each message.",
+                "MESSAGE_TOO_LARGE",
+            )
+        try:
+            return kind.FromString(data)
+        except DecodeError:
+            return edge.Unreadable(
+                f"These {len(data)} bytes are not a {kind.DESCRIPTOR.full_name}: the client that sent them, or "
+                "something between, is broken."
+            )
+
+    return read
+
+
+# ---- the guard
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The part of a call that is known before its message."""
+
+    entries: Any
+
+    def invocation_metadata(self) -> Any:
+        return self.entries
+
+
+class Guard(grpc.GenericRpcHandler):
+    """Takes over each call of the contract that may not be made, and reads nothing of it."""
+
+    def __init__(self, access: Callable[[], edge.Access]) -> None:
+        self._access = access
+        self._method_handlers: dict[
+            str, Any
+        ] = {}  # Serve looks here for handlers of ours to replace by its own
+
+    def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler | None:
+        """None lets the call pass to its own handler."""
+        rpc = handler_call_details.method.rpartition("/")[2]
+        if not handler_call_details.method.startswith(PACKAGE) or rpc not in rpcs.METHODS:
+            return None
+        try:
+            metadata = Metadata(handler_call_details.invocation_metadata)
+            self._access().admit(cast(edge.Context, metadata), rpc)
+        except VouchError as error:
+            return _refusing(error, rpc)
+        return None
+
+
+def _refusing(error: VouchError, rpc: str) -> grpc.RpcMethodHandler:
+    async def refuse(messages: Any, context: Any) -> Any:
+        metrics.REQUESTS.labels(rpc, edge.code_of(error).name).inc()
+        edge.refuse(context, error, rpc)
+        return
+        yield  # a generator that yields nothing
+
+    # A stream on both sides, whatever the RPC is: only streams are not read before their handler runs.
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+_access: list[edge.Access] = []
+
+
+def guard_with(access: edge.Access) -> None:
+    """The gateway's own check guards the servers of its process."""
+    _access[:] = [access]
+
+
+def known_access() -> edge.Access:
+    """Who may call: what the gateway of this process said, or in a proxy what stands in access.json.
+
+    Raises:
+        Unavailable: the system is starting and has not written it.
+    """
+    return _access[0] if _access else _from_file(Path(os.environ[ACCESS_FILE]))
+
+
+_read: dict[tuple[str, int], edge.Access] = {}
+
+
+def _from_file(path: Path) -> edge.Access:
+    """As of the file's last change."""
+    try:
+        key = (str(path), path.stat().st_mtime_ns)
+        if key not in _read:
+            tokens = json.loads(path.read_bytes())["tokens"]
+            _read.clear()
+            _read[key] = edge.Access(tokens or None)
+        return _read[key]
+    except (OSError, ValueError, KeyError) as error:
+        raise Unavailable("The system is starting; try again in a moment.") from error

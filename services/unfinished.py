@@ -1,0 +1,55 @@
+"""What processes that were killed left half-written in the state folder, removed at the next start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from vouch.state import StateFolder
+
+OLD_S = 3600.0
+"""Seconds without a change after which nobody writes any more: a command beside the system may publish just now."""
+
+
+def remove_unfinished(folder: StateFolder, older_than_s: float = OLD_S) -> list[Path]:
+    """Remove our own half-written files and folders; answers which.
+
+    Only names that vouch gives to what is not finished, only this user's, no links, and only what is old.
+    """
+    before = time.time() - older_than_s
+    return [path for path in _unfinished(folder) if _ours_and_old(path, before) and _removed(path)]
+
+
+def _unfinished(folder: StateFolder) -> Iterator[Path]:
+    yield from folder.root.glob(".*.tmp")
+    yield from folder.models.glob(".new-*")
+    yield from folder.models.glob(".*.tmp")
+    yield from folder.blobs.glob("[0-9a-f][0-9a-f]/.*.tmp")
+    yield from folder.runs.glob("**/.writing-*")
+    yield from folder.runs.glob("**/*.tmp")
+
+
+def _ours_and_old(path: Path, before: float) -> bool:
+    with contextlib.suppress(OSError):
+        status = path.lstat()
+        return status.st_uid == os.getuid() and not path.is_symlink() and _changed_at(path) < before
+    return False
+
+
+def _changed_at(path: Path) -> float:
+    """When anything in it was changed last."""
+    inside = path.rglob("*") if path.is_dir() else ()
+    return max((one.lstat().st_mtime for one in (path, *inside)), default=0.0)
+
+
+def _removed(path: Path) -> bool:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return not path.exists()

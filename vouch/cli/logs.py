@@ -1,0 +1,85 @@
+"""``vouch logs``: calls that were refused or broke, from the state folder of a system on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from vouch.cli import render
+from vouch.cli.session import Session, command
+from vouch.errors import NotFound
+from vouch.escapes import visible_lines
+from vouch.state import StateFolder
+
+app = typer.Typer()
+COLUMNS = ("at", "code", "reason", "rpc", "role", "reference")
+
+
+@command(
+    app,
+    "logs",
+    """
+    vouch logs
+    vouch logs 3f786850e387
+    vouch logs --limit 1000 --json | jq '.calls[] | select(.code == "INTERNAL")'
+    """,
+)
+def logs(
+    session: Session,
+    reference: Annotated[
+        str, typer.Argument(help="What an error message named; shows the traceback of a defect.")
+    ] = "",
+    limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest.")] = 50,
+) -> None:
+    """Show calls that were refused or broke, newest last. Reads the state folder, on the machine of the system.
+
+    A refusal is kept without a word of what the caller wrote.
+    """
+    folder = StateFolder(session.state or Path("state"))
+    if not folder.logs.is_dir():
+        raise NotFound(
+            f"No system has been started on {folder.root}: name its folder with --state.", "NO_SYSTEM"
+        )
+    if reference:
+        _show_one(session, folder, reference)
+        return
+    newest = sorted(entries(folder.logs), key=lambda entry: str(entry["at"]))[-limit:]
+    calls = [{name: value for name, value in entry.items() if name != "trace"} for entry in newest]
+    session.emit(
+        {"calls": calls}, lambda: render.table(COLUMNS, map(_row, calls), empty="No call was refused.")
+    )
+
+
+def _show_one(session: Session, folder: StateFolder, reference: str) -> None:
+    found = next((entry for entry in entries(folder.logs) if entry.get("reference") == reference), None)
+    if found is None:
+        raise NotFound(
+            f"Nothing is kept under {reference} in {folder.logs}; old lines make room for new ones.",
+            "UNKNOWN_REFERENCE",
+        )
+    known = {name: value for name, value in found.items() if name != "trace"}
+    session.emit(found, lambda: render.facts({**known, "trace": Text(visible_lines(found.get("trace", "")))}))
+
+
+def entries(folder: Path) -> Iterator[dict[str, Any]]:
+    """Every line that is one; a process that was killed may have left half of its last."""
+    for file in sorted(folder.glob("calls-*.jsonl*")):
+        for line in file.read_text("utf-8", "replace").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict) and "at" in entry:
+                yield entry
+
+
+def _row(entry: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(
+        Text(str(entry.get(name, "")), style="red" if entry.get("level") == "ERROR" else "")
+        for name in COLUMNS
+    )
