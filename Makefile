@@ -1,8 +1,8 @@
 # `make demo` and `make test` are all the set-up there is: each makes .venv, installs with the constraints, and goes on.
-# Settings:  ONCE=1 (the demo exits when done)   PYTHON=python3.12 (which Python makes .venv)   ARGS="..." (passed on)
+# Settings:  ONCE=1 (the demo exits when done)   DATA=folder (of the starter's images)   PYTHON=python3.12 (which Python makes .venv)   ARGS="..." (passed on)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-all check lint-fix protos clean
+.PHONY: help install demo up starter test test-all check lint-fix protos clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -20,6 +20,9 @@ demo: $(STAMP)  ## the whole loop on blood cells, with a report (ONCE=1 exits af
 
 up: $(STAMP)  ## start the system in the foreground and say where it is
 	@$(BIN)/vouch up $(ARGS)
+
+starter: $(STAMP)  ## train everything that ships anew; resumes (DATA=folder of pbc64; ARGS="--part generator")
+	@$(BIN)/python -m training starter --no-ray --data "$(or $(DATA),../shared/data/pbc64)" $(ARGS)
 
 test: $(STAMP)  ## every test but those that take minutes
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)

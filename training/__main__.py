@@ -69,18 +69,28 @@ def decoder(
 @app.command()
 def starter(
     data: Annotated[Path, typer.Option(help="Folder of pbc64: train, val and test.parquet.")],
-    out: Annotated[Path, typer.Option(help="Where rater, judge and reward go.")] = Path("vouch/starter"),
+    out: Annotated[Path, typer.Option(help="Where the parts go.")] = Path("vouch/starter"),
     run_dir: Annotated[Path, typer.Option(help="Checkpoints. The same folder resumes.")] = Path(
         "state/runs/starter"
     ),
+    part: Annotated[
+        list[str], typer.Option(help="rater, generator, judge or reward; repeatable. Default: all.")
+    ] = [],  # noqa: B006
+    setting: Annotated[
+        list[str], typer.Option("--set", help="Any setting of the generator's training: --set minutes=60")
+    ] = [],  # noqa: B006
+    ray: Annotated[bool, typer.Option(help="Run as Ray Train jobs; without, in this process.")] = True,
 ) -> None:
-    """Learns what ships beside the starter generator: the rater, the judge, the first reward model.
+    """Learns everything that ships: rater, generator, judge and the first reward model.
 
     Example: python -m training starter --data pbc64 --out vouch/starter
     """
-    from training.starter import build
+    from training.starter import PARTS, build
 
-    figures = build(data.resolve(), out.resolve(), run_dir.resolve(), _run)
+    if unknown := sorted(set(part) - set(PARTS)):
+        raise InvalidInput(f"There is no part {', '.join(unknown)}. Parts: {', '.join(PARTS)}.")
+    run = _run if ray else _here
+    figures = build(data.resolve(), out.resolve(), run_dir.resolve(), run, part or PARTS, _settings(setting))
     print(json.dumps(figures, indent=1))
 
 
@@ -155,12 +165,15 @@ def _run(kind: str, config: dict[str, Any], folder: Path, workers: int = 1) -> d
 
 
 def _here(kind: str, config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """In this process, without Ray: a killed evaluation loses a batch of images and goes on at the next start."""
+    """In this process, without Ray, on a GPU where there is one. The same folder resumes."""
+    import torch
+
     from training.worker import Work, work
 
     folder.mkdir(parents=True, exist_ok=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     with FollowedBar(folder / "progress.json"):
-        return work(Work(kind, config, str(folder)))
+        return work(Work(kind, config, str(folder), device=device))
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:

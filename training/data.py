@@ -121,16 +121,27 @@ def to_unit(images: torch.Tensor) -> torch.Tensor:
     return images.float().div_(127.5).sub_(1.0)
 
 
-def random_caption(label: str, attributes: dict[str, str], rng: random.Random, bare: float = 0.4) -> str:
-    """The bare label with probability `bare`, else the label with a random subset of its attributes.
+def random_caption(
+    label: str, attributes: dict[str, str], rng: random.Random, bare: float = 0.4, full: float = 0.0
+) -> str:
+    """The bare label with probability `bare`, all attributes with probability `full`, else one to four of them.
 
     A generator that saw only full descriptions draws poorly when a client asks for "neutrophil" alone.
     """
     names = list(attributes)
-    if not names or rng.random() < bare:
+    chance = rng.random()
+    if not names or chance < bare:
         return caption(label)
+    if chance >= 1.0 - full:
+        return caption(label, attributes)
     chosen = rng.sample(names, rng.randint(1, min(4, len(names))))
     return caption(label, {name: attributes[name] for name in chosen})
+
+
+def turned(images: torch.Tensor, turn: int) -> torch.Tensor:
+    """Images [N, C, S, S] in one of the eight orientations of a square; 0 leaves them as they are."""
+    part = torch.rot90(images, turn % 4, (2, 3))
+    return part.flip(3) if turn >= 4 else part
 
 
 def dihedral(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -140,8 +151,7 @@ def dihedral(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     for turn in range(8):
         rows = (turns == turn).nonzero().flatten()
         if len(rows):
-            part = torch.rot90(images[rows], turn % 4, (2, 3))
-            out[rows] = part.flip(3) if turn >= 4 else part
+            out[rows] = turned(images[rows], turn)
     return out
 
 

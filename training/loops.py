@@ -12,9 +12,9 @@ from training.alignment.loop import AlignConfig
 from training.alignment.loop import fit as align
 from training.concepts.loop import ConceptConfig
 from training.concepts.loop import fit as teach_concept
+from training.pretraining.config import PretrainConfig
 from training.pretraining.decoder import DecoderConfig
 from training.pretraining.decoder import fit as sharpen
-from training.pretraining.loop import PretrainConfig
 from training.pretraining.loop import fit as pretrain
 from training.reward.loop import RewardConfig
 from training.reward.loop import fit as teach_reward

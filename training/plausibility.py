@@ -12,6 +12,7 @@ cent of real images by each of three signs:
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,15 @@ from safetensors.torch import load_file, save_file
 
 from training.attributes import recognise
 from training.data import Examples
-from vouch.captions import Declared, Vocabulary
+from training.randomness import numbers
+from vouch.captions import Declared, Vocabulary, caption
 from vouch.networks.attributes import AttributeNet, Recognition
 
 NEIGHBOUR = 5
+FORMS = {"bare": 0, "some attributes": 1, "many attributes": 5}
+"""Forms of a prompt, each with the fewest attributes that it declares. Every declared attribute is one more chance for
+annotator and network to differ, so each form has limits of its own."""
+QUANTILES = (0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995)
 CRITERIA: Mapping[str, tuple[str, ...]] = {
     "cell_size": ("cell_size", "cell_shape", "nuclear_cytoplasmic_ratio"),
     "nucleus_shape": ("nucleus_shape",),
@@ -54,7 +60,7 @@ class Plausibility:
     """An attribute network with the statistics of real images that make its opinion a verdict.
 
     `priors[name]` [L, V] are attribute frequencies per class (rows of nan where the class has no annotation);
-    `limits[sign]` [L] the oddest accepted value of each sign.
+    `limits[sign]` [F, L] the oddest accepted value of each sign, per form of the prompt (`FORMS`) and class.
     """
 
     def __init__(
@@ -83,7 +89,8 @@ class Plausibility:
         labels = torch.tensor([self.vocabulary.labels.index(d.label) for d in declared])
         signs = self._signs(said, labels, declared)
         recognised = said.labels.argmax(1) == labels
-        within = {name: ~(value > self.limits[name][labels]) for name, value in signs.items()}  # nan passes
+        forms = _forms(declared)
+        within = {n: ~(value > self.limits[n][forms, labels]) for n, value in signs.items()}  # nan passes
         plausible = recognised & within["confidence"] & within["rarity"] & within["distance"]
         criteria = {"cell_type": (recognised & within["confidence"] & within["distance"]).float()}
         for name in CRITERIA:
@@ -91,16 +98,35 @@ class Plausibility:
             criteria[name] = torch.where(known, within[name].float(), torch.nan)
         return Assessment(plausible.numpy(), recognised.numpy(), {k: v.numpy() for k, v in criteria.items()})
 
-    def calibrate(self, real: Examples, quantile: float) -> None:
-        """Sets each class's limits at `quantile` of `real`, images that the network never saw."""
+    def calibrate(self, real: Examples, target: float) -> None:
+        """Sets the limits on `real`, images that the network never saw, once for each form of the prompt.
+
+        The quantile of the single signs is raised until `target` of the images pass all of them.
+        """
         said = recognise(self.net, real.images)
         labels = torch.tensor([self.vocabulary.labels.index(label) for label in real.labels])
-        signs = self._signs(said, labels, [Declared(label, {}) for label in real.labels])
+        by_form = [self._limits(said, labels, prompts_of(real, form), target) for form in FORMS]
+        self.limits = {name: torch.stack([limits[name] for limits in by_form]) for name in by_form[0]}
+
+    def _limits(
+        self, said: Recognition, labels: torch.Tensor, prompts: Sequence[str], target: float
+    ) -> dict[str, torch.Tensor]:
+        """Each sign's limit [L] for prompts of one form."""
+        signs = self._signs(said, labels, [self.vocabulary.parse(prompt) for prompt in prompts])
         right = said.labels.argmax(1) == labels
-        for name, value in signs.items():
-            rows = [value[(labels == c) & right & ~value.isnan()] for c in range(len(self.vocabulary.labels))]
-            limits = [float(r.quantile(quantile)) if len(r) else float("inf") for r in rows]
-            self.limits[name] = torch.tensor(limits)
+        limits: dict[str, torch.Tensor] = {}
+        for quantile in QUANTILES:
+            limits = {name: self._quantiles(value, labels, right, quantile) for name, value in signs.items()}
+            within = [~(signs[name] > limits[name][labels]) for name in ("confidence", "rarity", "distance")]
+            if (right & torch.stack(within).all(0)).float().mean() >= target:
+                break
+        return limits
+
+    def _quantiles(
+        self, value: torch.Tensor, labels: torch.Tensor, right: torch.Tensor, quantile: float
+    ) -> torch.Tensor:
+        rows = [value[(labels == c) & right & ~value.isnan()] for c in range(len(self.vocabulary.labels))]
+        return torch.tensor([float(r.quantile(quantile)) if len(r) else float("inf") for r in rows])
 
     def _signs(
         self, said: Recognition, labels: torch.Tensor, declared: Sequence[Declared]
@@ -163,20 +189,39 @@ class Plausibility:
         return cls(net, found["bank"].float(), found["bank_labels"].long(), part("prior."), part("limit."))
 
 
+def prompts_of(real: Examples, form: str, seed: int = 0) -> list[str]:
+    """A prompt of `form` for each real image, by its own annotation; bare where it has none."""
+    return [
+        _prompt(label, row, form, numbers(seed, "prompt form", form, index))
+        for index, (label, row) in enumerate(zip(real.labels, real.attributes, strict=True))
+    ]
+
+
+def _prompt(label: str, attributes: Mapping[str, str], form: str, rng: random.Random) -> str:
+    if form == "bare" or not attributes:
+        return caption(label)
+    fewest = FORMS["many attributes"]
+    count = rng.randint(1, fewest - 1) if form == "some attributes" else len(attributes)
+    names = rng.sample(sorted(attributes), min(count, len(attributes)))
+    return caption(label, {name: attributes[name] for name in names})
+
+
+def _forms(declared: Sequence[Declared]) -> torch.Tensor:
+    """The index [N] of each prompt's form."""
+    fewest = torch.tensor(list(FORMS.values()))
+    counts = torch.tensor([len(d.attributes) for d in declared])
+    return (counts[:, None] >= fewest[None, :]).sum(1) - 1
+
+
 def learn_plausibility(
     net: AttributeNet, seen: Examples, calibration: Examples, target: float
 ) -> Plausibility:
-    """Statistics from `seen` (what the network trained on), limits from `calibration` (what it did not).
-
-    The quantile of the single signs is raised until `target` of the calibration images pass all of them.
-    """
+    """Statistics from `seen` (what the network trained on), limits from `calibration` (what it did not), such that
+    `target` of the calibration images pass."""
     features = torch.nn.functional.normalize(recognise(net, seen.images).features, dim=1)
     labels = torch.tensor([net.vocabulary.labels.index(label) for label in seen.labels])
     learned = Plausibility(net, features, labels, _priors(net.vocabulary, seen))
-    for quantile in (0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99):
-        learned.calibrate(calibration, quantile)
-        if learned.assess(calibration.images, calibration.labels).plausible.mean() >= target:
-            break
+    learned.calibrate(calibration, target)
     return learned
 
 

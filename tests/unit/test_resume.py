@@ -16,8 +16,8 @@ from tests.tiny import SIZE, VOCABULARY, save_generator
 from training import attributes
 from training.attributes import AttributesConfig
 from training.pretraining import decoder
+from training.pretraining.config import PretrainConfig
 from training.pretraining.decoder import DecoderConfig
-from training.pretraining.loop import PretrainConfig
 from training.pretraining.loop import fit as pretrain
 from training.pretraining.tokens import train_tokenizer
 from training.session import Progress, Session
@@ -93,9 +93,9 @@ def test_the_same_words_have_the_same_numbers_whenever_a_tokenizer_is_learned() 
 
 def pretraining(cells: Path, out: Path) -> PretrainConfig:
     return PretrainConfig(
-        data=cells, out=out, threads=1, vae_steps=7, vae_batch=4, vae_crop=16, vae_channels=(16, 16),
-        views=2, steps=7, batch=4, channels=(32, 32), text_width=16, text_layers=1, warmup=2,
-        checkpoint_every=2, grid_every=1000,
+        data=cells, held_out=cells, out=out, threads=1, precision="float32", vae_steps=7, vae_batch=4, vae_crop=16,
+        vae_channels=(16, 16), views=2, steps=7, batch=4, channels=(32, 32), text_width=16, text_layers=1, warmup=2,
+        checkpoint_every=2, validate_every=3, validated=8, grid_every=1000,
     )  # fmt: skip
 
 

@@ -121,6 +121,8 @@ def asked(kind: str, world: Path, folder: Path) -> dict[str, Any]:
 
 
 _average = Team.average
+CLOCKED = {"pretrain": "training.pretraining.schedule"}
+"""Modules that look at the clock for a loop in another module."""
 
 
 class Learned(NamedTuple):
@@ -149,7 +151,8 @@ def learn(
         patch.setattr(Team, "average", watched)
         if clocks:
             ticks = itertools.count(0.0, clocks[team.rank])
-            patch.setattr(sys.modules[fit.__module__], "time", SimpleNamespace(monotonic=ticks.__next__))
+            module = sys.modules[CLOCKED.get(kind, fit.__module__)]
+            patch.setattr(module, "time", SimpleNamespace(monotonic=ticks.__next__))
         figures = fit(config.model_validate(settings), Session(folder, team=team))
     return Learned(figures, gradients, weights)
 

@@ -14,17 +14,15 @@ from typing import Literal
 import torch
 from diffusers import AutoencoderKL
 from pydantic import BaseModel, ConfigDict, Field
-from torch.nn import functional as F
 
 from training import checkpoint
 from training.attributes import half_of
 from training.data import load_examples, to_unit
 from training.ema import Ema
-from training.pretraining.loop import reconstruction_loss
+from training.objectives.reconstruction import perceptual_loss, pixel_loss
 from training.randomness import tensors
 from training.session import Session
 from vouch.networks.attributes import AttributeNet
-from vouch.networks.backbone import fit_size
 
 
 class DecoderConfig(BaseModel):
@@ -56,7 +54,8 @@ def fit(config: DecoderConfig, session: Session) -> dict[str, float]:
     vae = AutoencoderKL.from_pretrained(str(config.generator / "vae"), torch_dtype=torch.float32)
     vae.requires_grad_(False).to(memory_format=torch.channels_last)
     parts = torch.nn.ModuleList([vae.decoder, vae.post_quant_conv]).requires_grad_(True)
-    critic = AttributeNet.load(config.features)
+    critic = AttributeNet.load(config.features).eval().requires_grad_(False)
+    levels = [critic.backbone.stem, *critic.backbone.blocks]
     optimizer = torch.optim.AdamW(parts.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0)
     ema = Ema([parts], 0.99)
     step, seconds, error = _resume(parts, optimizer, ema, session.folder)
@@ -84,9 +83,7 @@ def fit(config: DecoderConfig, session: Session) -> dict[str, float]:
         with torch.no_grad():
             latents = vae.encode(images).latent_dist.mode()
         restored = vae.decode(latents).sample
-        loss = reconstruction_loss(restored, images) + config.perceptual * perceptual_loss(
-            critic, restored, images
-        )
+        loss = pixel_loss(restored, images) + config.perceptual * perceptual_loss(levels, restored, images)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
@@ -111,17 +108,6 @@ def replace(vae: AutoencoderKL, folder: Path) -> None:
     for file in written.iterdir():
         file.replace(folder / file.name)
     written.rmdir()
-
-
-def perceptual_loss(critic: AttributeNet, restored: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Mean over the critic's levels of the distance between unit-length features of two batches [N, 3, H, W]."""
-    levels = [critic.backbone.stem, *critic.backbone.blocks]
-    a, b = fit_size(restored, critic.size), fit_size(images, critic.size)
-    losses = []
-    for level in levels:
-        a, b = level(a), level(b)
-        losses.append((F.normalize(a, dim=1) - F.normalize(b, dim=1)).pow(2).sum(1).mean())
-    return torch.stack(losses).mean()
 
 
 def _resume(

@@ -1,0 +1,118 @@
+"""The autoencoder phase: what whitening keeps, what a discriminator sees, what is encoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.data import Examples, to_unit, turned
+from training.pretraining import autoencoder
+from training.pretraining.autoencoder import AutoencoderTrainer, build_vae, encode_views, random_crops, whiten
+from training.pretraining.config import PretrainConfig
+from training.pretraining.discriminator import PatchDiscriminator
+from training.session import Session
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PretrainConfig:
+    return PretrainConfig(
+        data=tmp_path, out=tmp_path, precision="float32", vae_channels=(16, 16), latent_channels=3, vae_batch=4,
+        vae_crop=16, views=8,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def examples() -> Examples:
+    """Smooth colours with fine stripes."""
+    torch.manual_seed(0)
+    images = torch.rand(12, 3, 1, 1) * 120 + 60 + 40 * (torch.arange(32) % 2).view(1, 1, 1, 32)
+    images = (images + 10 * torch.rand(12, 3, 32, 32)).to(torch.uint8)
+    return Examples(images, ("cell",) * 12, ({},) * 12, ({},) * 12, "")
+
+
+def test_whitening_changes_the_latents_and_no_decoded_pixel(
+    config: PretrainConfig, examples: Examples
+) -> None:
+    torch.manual_seed(1)
+    vae = build_vae(config, 32).eval()
+    images = to_unit(examples.images)
+    with torch.no_grad():
+        vae.quant_conv.weight[0] *= 7.0  # a channel that is far wider than the others
+        posterior = vae.encode(images).latent_dist
+        before, spread_before = (
+            vae.decode(posterior.mode()).sample,
+            posterior.std / posterior.mean.std((0, 2, 3))[:, None, None],
+        )
+        whiten(vae, examples)
+        posterior = vae.encode(images).latent_dist
+        latents, after = posterior.mode(), vae.decode(posterior.mode()).sample
+    assert torch.allclose(latents.mean((0, 2, 3)), torch.zeros(3), atol=1e-3)
+    assert torch.allclose(latents.std((0, 2, 3)), torch.ones(3), atol=1e-3)
+    assert torch.allclose(before, after, atol=1e-4)
+    assert torch.allclose(posterior.std, spread_before, rtol=1e-2), "the posterior is scaled like its mean"
+    assert vae.config.scaling_factor == 1.0
+
+
+def test_every_view_is_encoded_in_its_own_orientation(
+    config: PretrainConfig, examples: Examples, tmp_path: Path
+) -> None:
+    vae = build_vae(config, 32).eval()
+    latents = encode_views(config, vae, examples, Session(tmp_path / "run"))
+    assert latents.shape == (8, 12, 3, 16, 16) and latents.dtype == torch.float16
+    with torch.no_grad():
+        turned_before = vae.encode(to_unit(turned(examples.images, 5))).latent_dist.mode()
+    assert torch.allclose(latents[5].float(), turned_before, atol=2e-3)
+
+
+def test_a_domain_with_left_and_right_is_encoded_as_it_is(
+    config: PretrainConfig, examples: Examples, tmp_path: Path
+) -> None:
+    straight = config.model_copy(update={"symmetric": False})
+    assert len(encode_views(straight, build_vae(config, 32), examples, Session(tmp_path / "run"))) == 1
+    crops = random_crops(examples.images, 32, straight, torch.Generator().manual_seed(0))
+    assert crops.diff(dim=3).abs().mean() > 3 * crops.diff(dim=2).abs().mean(), "the stripes stay upright"
+
+
+def test_the_discriminator_learns_to_tell_a_smoothed_image_from_a_striped_one(
+    config: PretrainConfig, examples: Examples, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    fast = config.model_copy(update={"discriminator_lr": 4e-3})
+    trainer = AutoencoderTrainer(fast, examples, Session(tmp_path / "run"))
+    real = to_unit(examples.images[:4])
+    smooth = torch.nn.functional.avg_pool2d(real, 3, 1, 1)
+    losses = [trainer._update_discriminator(real, smooth) for _ in range(20)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_adversarial_loss_joins_when_its_time_has_come(
+    config: PretrainConfig, examples: Examples, tmp_path: Path
+) -> None:
+    always = config.model_copy(update={"equivariance": 0.0})
+    trainer = AutoencoderTrainer(always, examples, Session(tmp_path / "run"))
+    assert "discriminator_loss" not in trainer.step(1, 0.1)
+    assert "discriminator_loss" in trainer.step(2, 0.9)
+
+
+def test_latents_at_half_the_size_decode_to_the_image_at_half_the_size(
+    config: PretrainConfig, examples: Examples, tmp_path: Path
+) -> None:
+    trainer = AutoencoderTrainer(config, examples, Session(tmp_path / "run"))
+    batch = random_crops(examples.images, 4, config, torch.Generator().manual_seed(0))
+    restored, wanted, _ = trainer._restore(batch, True, torch.Generator().manual_seed(0))
+    assert restored.shape == wanted.shape == (4, 3, 8, 8)
+    assert torch.allclose(wanted, torch.nn.functional.avg_pool2d(batch, 2))
+
+
+def test_a_score_of_the_discriminator_sees_twenty_pixels() -> None:
+    images = torch.zeros(1, 3, 64, 64, requires_grad=True)
+    PatchDiscriminator()(images)[0, 0, 8, 8].backward()
+    seen = images.grad.abs().sum((0, 1)) > 0  # type: ignore[union-attr]
+    assert int(seen.any(0).sum()) == int(seen.any(1).sum()) == 20
+
+
+def test_the_groups_of_a_norm_divide_every_width() -> None:
+    default = PretrainConfig(data=Path("x"), out=Path("y"))
+    assert all(width % autoencoder.GROUPS == 0 for width in default.vae_channels)

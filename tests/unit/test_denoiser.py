@@ -1,0 +1,88 @@
+"""The U-Net phase: which timesteps it sees, and which weights it keeps."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import VOCABULARY
+from training.data import Examples, random_caption
+from training.pretraining.autoencoder import build_vae
+from training.pretraining.config import PretrainConfig
+from training.pretraining.denoiser import DenoiserTrainer, Validation, draw_timesteps
+from training.pretraining.networks import Networks
+from training.pretraining.schedule import Budget, cosine, trapezoid
+from training.session import Session
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PretrainConfig:
+    return PretrainConfig(
+        data=tmp_path, out=tmp_path, precision="float32", vae_channels=(16, 16), latent_channels=4, batch=4,
+        channels=(32, 32), text_width=16, text_layers=1, ema=(0.9, 0.5), validated=6, warmup=0, lr=3e-3,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def trainer(config: PretrainConfig, tmp_path: Path) -> DenoiserTrainer:
+    torch.manual_seed(0)
+    labels = tuple(VOCABULARY.labels[number % len(VOCABULARY.labels)] for number in range(8))
+    examples = Examples(torch.zeros(8, 3, 16, 16, dtype=torch.uint8), labels, ({},) * 8, ({},) * 8, "")
+    networks = Networks(config, VOCABULARY, build_vae(config, 16), 8, "cpu")
+    return DenoiserTrainer(config, networks, examples, torch.randn(2, 8, 4, 8, 8), Session(tmp_path / "run"))
+
+
+def test_most_timesteps_lie_in_the_middle_and_some_at_the_very_end(config: PretrainConfig) -> None:
+    """Sampling begins at timestep 999, of pure noise: without a uniform share training would never see it."""
+    timesteps = draw_timesteps(40_000, config, torch.Generator().manual_seed(0))
+    assert int(timesteps.min()) >= 0 and int(timesteps.max()) == 999
+    middle = ((timesteps > 250) & (timesteps < 750)).float().mean()
+    assert 0.65 < float(middle) < 0.75
+    end = (timesteps >= 990).float().mean()
+    assert 0.001 < float(end) < 0.004
+
+
+def test_the_held_out_loss_is_the_same_whenever_it_is_asked_for(trainer: DenoiserTrainer) -> None:
+    validation = Validation(trainer.config, trainer.networks, trainer.examples, trainer.latents)
+    again = Validation(trainer.config, trainer.networks, trainer.examples, trainer.latents)
+    assert validation.loss() == validation.loss() == again.loss()
+    assert trainer.networks.unet.training, "dropout is only left out while it looks"
+
+
+def test_the_weights_that_predict_held_out_images_best_are_kept(trainer: DenoiserTrainer) -> None:
+    validation = Validation(trainer.config, trainer.networks, trainer.examples, trainer.latents)
+    for step in range(1, 13):
+        trainer.step(step, 0.0)
+    trainer.validate(validation, 12)
+    best = dict(trainer.best)
+    for parameter in trainer.parameters:  # training goes astray
+        parameter.data += 0.5 * torch.randn_like(parameter)
+    for average in trainer.averages:
+        for _ in range(20):
+            average.update()
+    losses = trainer.validate(validation, 13)
+    figures = trainer.finish(13)
+    assert min(losses.values()) > best["loss"] and figures["unet_best_step"] == 12
+    assert validation.loss() == pytest.approx(best["loss"], rel=1e-5)
+
+
+def test_a_caption_is_bare_partial_or_full() -> None:
+    attributes = {f"sign_{number}": "yes" for number in range(11)}
+    rng = random.Random(0)
+    counts = [random_caption("cell", attributes, rng, bare=0.4, full=0.15).count(",") for _ in range(2000)]
+    assert 0.36 < counts.count(0) / 2000 < 0.44 and 0.12 < counts.count(11) / 2000 < 0.18
+    assert max(count for count in counts if count < 11) == 4
+
+
+def test_a_phase_ends_by_steps_or_by_minutes_whichever_comes_first() -> None:
+    assert Budget(10, None, step=5).done() == 0.5
+    assert Budget(10, 1.0, step=5, seconds=60.0).done() >= 1.0
+
+
+def test_rates_rise_and_fall() -> None:
+    assert cosine(0.0, 50, 100) == pytest.approx(0.5) and cosine(1.0, 1000, 100) == pytest.approx(0.03)
+    assert trapezoid(0.5, 1000, 100, 0.25) == 1.0
+    assert trapezoid(0.875, 1000, 100, 0.25) == pytest.approx(0.5) and trapezoid(1.0, 1000, 100, 0.25) == 0.01

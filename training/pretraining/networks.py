@@ -1,0 +1,126 @@
+"""The parts of a miniature Stable Diffusion while they are trained."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from training.pretraining.config import PretrainConfig
+from training.pretraining.tokens import train_tokenizer
+from vouch.captions import Vocabulary
+from vouch.pipelines import DEFAULTS_FILE
+
+
+class Networks:
+    """Autoencoder, tokenizer, text encoder, U-Net and noise schedule of one generator."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        vocabulary: Vocabulary,
+        vae: AutoencoderKL,
+        latent_size: int,
+        device: str,
+    ) -> None:
+        self.vae, self.vocabulary, self.device = vae, vocabulary, device
+        self.tokenizer: CLIPTokenizer = train_tokenizer(vocabulary)
+        self.text_encoder = build_text_encoder(config, self.tokenizer).to(device)
+        self.unet = build_unet(config, latent_size).to(device, memory_format=torch.channels_last)
+        self.scheduler = build_scheduler()
+
+    @property
+    def trained(self) -> list[nn.Module]:
+        return [self.unet, self.text_encoder]
+
+    def embed(self, captions: list[str]) -> torch.Tensor:
+        """Captions as the U-Net reads them: [N, tokens, width]."""
+        tokens = self.tokenizer(
+            captions,
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        return self.text_encoder(tokens.input_ids.to(self.device))[0]
+
+    def pipeline(self) -> StableDiffusionPipeline:
+        """The same parts as diffusers knows them."""
+        pipe = StableDiffusionPipeline(
+            vae=self.vae,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            unet=self.unet,
+            scheduler=self.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def save(self, config: PretrainConfig) -> None:
+        """Writes the diffusers folder, VAE and U-Net in half precision, with the vocabulary beside it.
+
+        The text encoder stays in single precision: transformers would load it as stored where diffusers loads the
+        others as float32, and a plain ``from_pretrained(folder)`` would then mix the two.
+        """
+        self.vae.to("cpu", torch.float16)
+        self.unet.to("cpu", torch.float16)
+        self.text_encoder.cpu()
+        self.pipeline().save_pretrained(config.out, safe_serialization=True)
+        self.vocabulary.save(config.out)
+        defaults = {"steps": config.default_steps, "guidance": config.default_guidance}
+        (config.out / DEFAULTS_FILE).write_text(json.dumps(defaults))
+
+
+def build_scheduler() -> DDIMScheduler:
+    """Cosine betas rescaled to zero terminal SNR (Lin et al. 2023, arXiv 2305.08891): sampling starts from the pure
+    noise that training has seen, so backgrounds keep their true brightness."""
+    return DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,
+    )
+
+
+def build_text_encoder(config: PretrainConfig, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """A CLIP text encoder with random weights, trained with the U-Net."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.text_width,
+            intermediate_size=4 * config.text_width,
+            num_hidden_layers=config.text_layers,
+            num_attention_heads=max(1, config.text_width // 16),
+            max_position_embeddings=tokenizer.model_max_length,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def build_unet(config: PretrainConfig, latent_size: int) -> UNet2DConditionModel:
+    """Attention below the first level only: at full size it costs most and says least about a single cell."""
+    levels = len(config.channels)
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=config.latent_channels,
+        out_channels=config.latent_channels,
+        block_out_channels=config.channels,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (levels - 1),
+        up_block_types=("CrossAttnUpBlock2D",) * (levels - 1) + ("UpBlock2D",),
+        cross_attention_dim=config.text_width,
+        attention_head_dim=tuple(max(1, c // 32) for c in config.channels),  # diffusers reads it as heads
+        norm_num_groups=16,
+        dropout=config.dropout,
+    )
