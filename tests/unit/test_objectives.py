@@ -13,7 +13,7 @@ from training.objectives.concept import both, concept_loss
 from training.objectives.ddpo import advantages, ddpo_loss, log_probability
 from training.objectives.dpo import dpo_loss
 from training.objectives.guards import anchor_loss, narrowing
-from training.objectives.kto import kto_loss
+from training.objectives.kto import certainty, kto_loss
 from training.objectives.nft import nft_loss, normalised
 from training.objectives.plausibility import masked_cross_entropy
 from training.objectives.reward_gradient import conservative, ddim_step, reward_loss
@@ -212,10 +212,24 @@ def test_kto_measures_from_the_mean_gain_but_never_from_a_loss() -> None:
     assert worse.item() == pytest.approx(1 - 1 / (1 + math.e))
 
 
-def test_kto_weighs_what_was_found_implausible() -> None:
-    same = torch.tensor([1.0, 1.0])
-    loss = kto_loss(same, same, torch.tensor([True, False]), beta=1.0, undesirable_weight=3.0)
-    assert loss.item() == pytest.approx((0.5 + 3 * 0.5) / 2)
+def test_kto_counts_a_verdict_by_how_sure_the_raters_are() -> None:
+    same, sure = torch.tensor([1.0, 1.0]), certainty(torch.tensor([1.0, 0.4]))
+    assert sure.tolist() == pytest.approx([1.0, 0.2])
+    loss = kto_loss(same, same, torch.tensor([True, False]), beta=1.0, weight=sure)
+    assert loss.item() == pytest.approx((0.5 + 0.2 * 0.5) / 2)
+
+
+def test_ktos_weight_is_the_expectation_over_both_possible_verdicts() -> None:
+    """Up to a constant: with p for plausible and 1 - p for implausible the gradients add up to |2p - 1| of one."""
+    p, reference = 0.8, torch.zeros(1)
+    slopes = []
+    for wanted in (True, False):
+        error = torch.tensor([0.7], requires_grad=True)
+        kto_loss(error, reference, torch.tensor([wanted]), beta=1.0).backward()
+        assert error.grad is not None
+        slopes.append(float(error.grad))
+    expected = p * slopes[0] + (1 - p) * slopes[1]
+    assert expected == pytest.approx(float(certainty(torch.tensor(p))) * slopes[0])
 
 
 def test_dpo_of_hand_worked_numbers() -> None:
@@ -223,6 +237,8 @@ def test_dpo_of_hand_worked_numbers() -> None:
     assert dpo_loss(one, one, two, two, beta=9.0).item() == pytest.approx(math.log(2))
     loss = dpo_loss(one, two, two, one, beta=0.5)  # one better on the preferred, one worse on the other
     assert loss.item() == pytest.approx(-math.log(1 / (1 + math.exp(-1))))
+    unsure = dpo_loss(one, two, two, one, beta=0.5, weight=torch.tensor([0.25]))
+    assert unsure.item() == pytest.approx(0.25 * loss.item())
 
 
 @pytest.mark.parametrize(("reward", "expected"), [(1.0, 0.25), (0.0, 2.25), (0.5, 1.25)])
