@@ -108,7 +108,8 @@ class RewardTraining(Recipe):
         0.2,
         gt=0,
         lt=1,
-        description="share of the rated images that no member learns from; half fits the temperature, half measures",
+        description="share of the rated images that no member learns from, while the review queue has drawn fewer than "
+        "20 of them uniformly; those never teach. They calibrate and measure",
     )
     checkpoint_every: int = Field(50, ge=1)
 

@@ -17,6 +17,7 @@ Verdict = Literal["plausible", "implausible", "unsure"]
 RaterKind = Literal["human", "simulated"]
 ImageSource = Literal["generated", "real", "uploaded"]
 VersionKind = Literal["generator", "reward", "rater", "judge"]
+ReviewStratum = Literal["uniform", "queue", "real", "repeat"]
 RunKind = Literal["pretrain", "reward", "align", "evaluate", "concept"]
 RunState = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
 RolloutState = Literal["ACTIVE", "COMPLETED", "ROLLED_BACK"]
@@ -27,6 +28,7 @@ VERDICTS: tuple[str, ...] = get_args(Verdict)
 RATER_KINDS: tuple[str, ...] = get_args(RaterKind)
 IMAGE_SOURCES: tuple[str, ...] = get_args(ImageSource)
 VERSION_KINDS: tuple[str, ...] = get_args(VersionKind)
+REVIEW_STRATA: tuple[str, ...] = get_args(ReviewStratum)
 RUN_KINDS: tuple[str, ...] = get_args(RunKind)
 RUN_STATES: tuple[str, ...] = get_args(RunState)
 RUN_ENDED: frozenset[str] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
@@ -129,6 +131,22 @@ class Rating(NewRating):
     domain: str
     generator_version: str  # digest of the version that drew the image, "" when no generator did
     created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandedOut:
+    """An image that the review queue gave to a rater, and how it was chosen.
+
+    "uniform": drawn with equal chances from the images that no score decides about; "queue": drawn by how much its
+    verdict would teach; "real": a hidden real image; "repeat": one that this rater has rated before.
+    """
+
+    image: str
+    rater: str
+    kind: RaterKind
+    stratum: ReviewStratum
+    propensity: float | None = None  # chance of being drawn in its turn, 0..1; of new images only
+    created_at: datetime = field(default_factory=now)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 
 import pytest
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from tests.unit.test_atomic import SMALL_FILES
-from vouch.catalog import Catalog
+from vouch.catalog import Catalog, migrate
 from vouch.catalog.database import Database
 from vouch.catalog.migrate import HEAD
 from vouch.catalog.tables import metadata
@@ -184,3 +185,17 @@ def test_a_writer_waits_for_another_instead_of_failing(tmp_path, make_image):
         writer.join(30)
         other.close()
         assert catalog.images.get(make_image(1).digest)
+
+
+def test_a_catalog_of_the_first_form_keeps_its_images_and_learns_to_log_reviews(catalog_url, make_image):
+    database = Database(catalog_url)
+    with pytest.MonkeyPatch.context() as first:
+        first.setattr(migrate, "HEAD", "0001")
+        migrate.migrate(database)
+    with database.write() as connection:
+        connection.execute(sa.insert(metadata.tables["images"]).values(asdict(make_image(1))))
+        assert not sa.inspect(connection).has_table("reviews")
+    database.close()
+    with Catalog(catalog_url) as catalog:
+        assert catalog.images.get(make_image(1).digest).seed == 1
+        assert catalog.reviews.uniform() == frozenset()

@@ -91,8 +91,8 @@ def reliability(score: np.ndarray, wanted: np.ndarray, bins: int = BINS) -> list
 
 
 def expected_calibration_error(score: np.ndarray, wanted: np.ndarray, bins: int = BINS) -> float:
-    """Σ_b n_b/N · |mean score − share of ones| over bins of equal width (Naeini et al. 2015), as it shows: noise adds to
-    it. `calibration_error` takes that out."""
+    """Σ_b n_b/N · |mean score − share of ones| over bins of equal width (Naeini et al. 2015), as it shows: noise adds
+    to it. `calibration_error` takes that out."""
     place = np.minimum((score * bins).astype(int), bins - 1)
     return float(np.abs(np.bincount(place, score - wanted)).sum() / len(score))
 

@@ -113,6 +113,18 @@ ratings = sa.Table(
     _moment("created_at"),
 )
 
+reviews = sa.Table(
+    "reviews",
+    metadata,
+    _sequence(),
+    _digest("image", sa.ForeignKey("images.digest"), index=True),
+    _text("rater"),
+    _text("kind"),
+    _text("stratum"),
+    sa.Column("propensity", sa.Float(53)),
+    _moment("created_at"),
+)
+
 versions = sa.Table(
     "versions",
     metadata,
