@@ -23,18 +23,10 @@ from safetensors.torch import load_file, save_file
 from training.attributes import recognise
 from training.data import Examples
 from vouch.captions import Declared, Vocabulary
+from vouch.criteria import load_domain
 from vouch.networks.attributes import AttributeNet, Recognition
 
 NEIGHBOUR = 5
-CRITERIA: Mapping[str, tuple[str, ...]] = {
-    "cell_size": ("cell_size", "cell_shape", "nuclear_cytoplasmic_ratio"),
-    "nucleus_shape": ("nucleus_shape",),
-    "chromatin": ("chromatin_density",),
-    "cytoplasm_colour": ("cytoplasm_colour", "cytoplasm_texture"),
-    "granules": ("granule_type", "granule_colour", "granularity"),
-    "vacuoles": ("cytoplasm_vacuole",),
-}
-"""Which annotated attributes answer which question of the blood-cell checklist."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,8 @@ class Plausibility:
     """An attribute network with the statistics of real images that make its opinion a verdict.
 
     `priors[name]` [L, V] are attribute frequencies per class (rows of nan where the class has no annotation);
-    `limits[sign]` [L] the oddest accepted value of each sign.
+    `limits[sign]` [L] the oddest accepted value of each sign; `annotated[criterion]` the attributes that answer it, by
+    default those of the shipped domain.
     """
 
     def __init__(
@@ -64,7 +57,9 @@ class Plausibility:
         bank_labels: torch.Tensor,
         priors: Mapping[str, torch.Tensor],
         limits: Mapping[str, torch.Tensor] | None = None,
+        annotated: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
+        self.annotated = load_domain().annotated if annotated is None else annotated
         self.net, self.bank, self.bank_labels = net, bank, bank_labels
         self.priors, self.limits = dict(priors), dict(limits or {})
 
@@ -86,7 +81,7 @@ class Plausibility:
         within = {name: ~(value > self.limits[name][labels]) for name, value in signs.items()}  # nan passes
         plausible = recognised & within["confidence"] & within["rarity"] & within["distance"]
         criteria = {"cell_type": (recognised & within["confidence"] & within["distance"]).float()}
-        for name in CRITERIA:
+        for name in self.annotated:
             known = ~signs[name].isnan()
             criteria[name] = torch.where(known, within[name].float(), torch.nan)
         return Assessment(plausible.numpy(), recognised.numpy(), {k: v.numpy() for k, v in criteria.items()})
@@ -111,7 +106,7 @@ class Plausibility:
             "distance": self._distance(said.features, labels),
         }
         odd = {name: self._rarity(name, logits, labels, declared) for name, logits in said.attributes.items()}
-        for criterion, names in CRITERIA.items():
+        for criterion, names in self.annotated.items():
             known = [odd[name] for name in names if name in odd]
             signs[criterion] = torch.stack(known).sum(0) if known else torch.full((len(labels),), torch.nan)
         signs["rarity"] = torch.stack(list(odd.values())).nansum(0) if odd else torch.zeros(len(labels))
@@ -149,18 +144,20 @@ class Plausibility:
         tensors |= {"bank": self.bank.half(), "bank_labels": self.bank_labels.to(torch.uint8)}
         save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "plausibility.safetensors")
         (folder / "plausibility.json").write_text(
-            json.dumps({"format": "plausibility", "neighbour": NEIGHBOUR})
+            json.dumps({"format": "plausibility", "neighbour": NEIGHBOUR, "annotated": self.annotated})
         )
 
     @classmethod
     def load(cls, folder: Path) -> Plausibility:
         found = load_file(Path(folder) / "plausibility.safetensors")
+        told = json.loads((Path(folder) / "plausibility.json").read_text())
 
         def part(prefix: str) -> dict[str, torch.Tensor]:
             return {k.removeprefix(prefix): v.float() for k, v in found.items() if k.startswith(prefix)}
 
         net = AttributeNet.load(Path(folder))
-        return cls(net, found["bank"].float(), found["bank_labels"].long(), part("prior."), part("limit."))
+        bank, labels = found["bank"].float(), found["bank_labels"].long()
+        return cls(net, bank, labels, part("prior."), part("limit."), told.get("annotated"))
 
 
 def learn_plausibility(

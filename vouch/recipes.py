@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from vouch.criteria import Domain, load_domain
 from vouch.errors import InvalidInput
 from vouch.records import RaterKind
 
@@ -25,16 +26,29 @@ class Asked(BaseModel):
     name: str | None = Field(None, description="name of the new version")
 
 
-class Recipe(BaseModel):
-    """The settings of a loop that its caller may choose."""
+def _shipped_domain() -> Domain:
+    return load_domain()
+
+
+class OfDomain(BaseModel):
+    """Settings of a loop that depend on the kind of image."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    domain: Domain = Field(default_factory=_shipped_domain)
+    """The kind of image. Whoever starts a run of a system gets the system's; callers cannot give one."""
+    symmetric: bool = Field(
+        default_factory=lambda told: told["domain"].symmetric,
+        description="flips and turns; False where left and right mean something, as in a chest X-ray; default: what "
+        "the domain says",
+    )
+
+
+class Recipe(OfDomain):
+    """The settings of a loop that its caller may choose."""
+
     seed: int = Field(0, description="seed")
     threads: int = Field(2, ge=1, description="threads of a worker")
-    symmetric: bool = Field(
-        True, description="flips and turns; False where left and right mean something, as in a chest X-ray"
-    )
 
 
 class Pretraining(Recipe):
@@ -270,8 +284,8 @@ RECIPES: dict[str, type[Recipe]] = {
 }
 
 
-def parse(kind: str, settings: Mapping[str, Any]) -> tuple[Asked, Recipe]:
-    """The settings of a run, checked.
+def parse(kind: str, settings: Mapping[str, Any], domain: Domain | None = None) -> tuple[Asked, Recipe]:
+    """The settings of a run, checked. domain: the kind of image; default: the shipped one.
 
     Raises InvalidInput, naming the kind (UNKNOWN_KIND) or the setting (BAD_SETTING) and what there is instead.
     """
@@ -285,7 +299,8 @@ def parse(kind: str, settings: Mapping[str, Any]) -> tuple[Asked, Recipe]:
     if unknown:
         raise InvalidInput(f"There is no setting {', '.join(unknown)}. {_known(kind)}", "BAD_SETTING")
     try:
-        return Asked.model_validate(settings), recipe.model_validate(own)
+        given = {"domain": domain} if domain else {}
+        return Asked.model_validate(settings), recipe.model_validate({**given, **own})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "config"

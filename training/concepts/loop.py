@@ -81,7 +81,7 @@ def fit(config: ConceptConfig, session: Session) -> dict[str, float]:
     """
     torch.set_num_threads(config.threads)
     grown = _vocabulary(config).with_concept(config.concept, config.kind_of)
-    data = load_examples(config.data) if config.data else None
+    data = load_examples(config.data, domain=config.domain) if config.data else None
     found = gather(config, data, session.folder)
     check_enough(found, config.concept, config.least)
     if config.practice_steps:
@@ -134,7 +134,10 @@ def belonging(student: ConceptStudent, found: SubLabelled, config: ConceptConfig
     """Sub-labelled images by their sub-label; of the others those that the head is sure of."""
     sights = _sights(student, config)
     seen = {name: features_of(see, found.images) for name, see in sights.items()}
-    name, head = best_head(seen, found.told, (found.said[found.told] > 0.5).numpy(), config.seed)
+    told, groups = found.told, found.groups
+    name, head = best_head(
+        seen, told, (found.said[told] > 0.5).numpy(), config.seed, [groups[row] for row in told.tolist()]
+    )
     likely = torch.from_numpy(head.probability(seen[name])).float()
     untold = found.said.isnan()
     told = found.sides()

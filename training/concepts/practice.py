@@ -120,7 +120,7 @@ def settings(config: ConceptLearning, base: Path, reward: Path, out: Path) -> Al
         "gradient_steps": config.practice_gradient_steps, "drift": config.practice_drift,
         "guidance": config.practice_guidance or max(1.0, defaults_of(base)[1]),
     }  # fmt: skip
-    same = ("seed", "threads", "symmetric", "rank", "checkpoint_every")
+    same = ("domain", "seed", "threads", "symmetric", "rank", "checkpoint_every")
     return AlignConfig.model_validate(told | {name: getattr(config, name) for name in same})
 
 

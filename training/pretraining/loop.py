@@ -46,7 +46,7 @@ def fit(config: PretrainConfig, session: Session) -> dict[str, float]:
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    examples = load_examples(config.data, config.size)
+    examples = load_examples(config.data, config.size, config.domain)
     vae, vae_figures = fit_vae(config, examples, session)
     latents = encode_views(config, vae, examples, session)
     generator, figures = fit_unet(config, examples, latents, vae, session)

@@ -69,7 +69,7 @@ def fit(config: RewardConfig, session: Session) -> dict[str, float]:
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     rated = load_rated(session.folder)
-    real = half_of(load_examples(config.data, _load_size(config)), config.half) if config.data else None
+    real = _real(config)
     if rated is None and real is None:
         raise FailedPrecondition(
             "Reward training needs ratings or labelled real images; there are neither.", "NO_RATINGS"
@@ -88,6 +88,12 @@ def fit(config: RewardConfig, session: Session) -> dict[str, float]:
     model.save(config.out)
     session.note("figures.json", figures)
     return figures
+
+
+def _real(config: RewardConfig) -> Examples | None:
+    if config.data is None:
+        return None
+    return half_of(load_examples(config.data, _load_size(config), config.domain), config.half)
 
 
 def _load_size(config: RewardConfig) -> int | None:
