@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Generic, Literal, TypeVar, get_args
 
+from vouch.guidance import GuidanceChoice, GuidanceOptions
+
 Answer = Literal["pass", "fail", "unsure"]
 Verdict = Literal["plausible", "implausible", "unsure"]
 RaterKind = Literal["human", "simulated"]
@@ -80,10 +82,25 @@ class ImageRecord:
     seed: int | None = None  # 0 .. 2^63-1
     sampler: str = ""
     steps: int | None = None
-    guidance: float | None = None
+    guidance: float | None = None  # the scale; the rest as in vouch.guidance.GuidanceOptions
+    guidance_method: str = ""
+    guidance_start: float | None = None
+    guidance_stop: float | None = None
+    adapter_start: float | None = None
     generator_version: str = ""  # digest of the version that drew it
     request_id: str = ""
     created_at: datetime = field(default_factory=now)
+
+    @property
+    def guidance_options(self) -> GuidanceOptions:
+        """How it was guided, to draw it again; the plain way where the record says nothing."""
+        choice = GuidanceChoice(
+            method=self.guidance_method or None,
+            start=self.guidance_start,
+            stop=self.guidance_stop,
+            adapter_start=self.adapter_start,
+        )
+        return choice.upon(GuidanceOptions())
 
 
 @dataclass(frozen=True, kw_only=True)

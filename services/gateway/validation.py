@@ -8,6 +8,7 @@ import uuid
 from dataclasses import dataclass
 
 from vouch.errors import InvalidInput
+from vouch.guidance import GuidanceChoice, GuidanceOptions, check_fraction, check_method
 
 MAX_IMAGES_PER_CALL = 64
 MAX_IMAGES_PER_STREAM = 10_000
@@ -40,6 +41,7 @@ class Drawing:
     eta: float = 0.0
     preview_every: int = 0
     client: str = ""  # who waits in one line
+    choice: GuidanceChoice = GuidanceChoice()
 
 
 def check_drawing(
@@ -59,6 +61,7 @@ def check_drawing(
     eta: float = 0.0,
     preview_every: int = 0,
     client: str = "",
+    choice: GuidanceChoice | None = None,
 ) -> Drawing:
     """Raises InvalidInput with a sentence that names the field, its limits, and what to do."""
     given_id = check_request_id(request_id)
@@ -78,6 +81,7 @@ def check_drawing(
         eta=check_eta(eta),
         preview_every=_within("preview_every", preview_every, 0, MAX_STEPS),
         client=client,
+        choice=check_choice(choice or GuidanceChoice(), guidance),
     )
 
 
@@ -111,6 +115,24 @@ def check_guidance(guidance: float | None) -> float | None:
     raise InvalidInput(
         f"guidance is {guidance}; it must be a number from 0 to {MAX_GUIDANCE:g}. Leave it out for the default."
     )
+
+
+def check_choice(choice: GuidanceChoice, guidance: float | None) -> GuidanceChoice:
+    """What can be told without the generator's defaults, which may yet leave no interval."""
+    if choice.method is not None:
+        check_method(choice.method)
+    for name, value in (
+        ("guidance_start", choice.start),
+        ("guidance_stop", choice.stop),
+        ("adapter_start", choice.adapter_start),
+    ):
+        if value is not None:
+            check_fraction(name, value)
+    if choice.method is not None and guidance is not None:
+        GuidanceOptions(method=choice.method).check_scale(guidance)
+    if choice.start is not None and choice.stop is not None:
+        GuidanceOptions(start=choice.start, stop=choice.stop)
+    return choice
 
 
 def check_eta(eta: float) -> float:
