@@ -132,7 +132,9 @@ DEFAULT_METHOD: Final = "draft"
 """What `benchmarks.alignment` says: all but two points of the gain of `reward_gradient`, and variety rises, where
 that one's falls."""
 OWN_DEFAULTS: Mapping[str, Mapping[str, int]] = {
-    "draft": {"sample_steps": 6, "gradient_steps": 2, "batch": 12},
+    "draft": {"gradient_steps": 2, "batch": 12},
+    "nft": {"groups": 8},
+    "awm": {"groups": 8},
 }
 """Of methods that are best with other settings than the rest."""
 
@@ -140,11 +142,11 @@ OWN_DEFAULTS: Mapping[str, Mapping[str, int]] = {
 class Alignment(Recipe):
     """A LoRA of the generator that draws what the reward model finds plausible."""
 
-    method: Literal["reward_gradient", "reward_weighted", "kto", "dpo", "nft", "draft", "ddpo", "real"] = (
-        Field(
-            DEFAULT_METHOD,
-            description="draft (the default), reward_gradient, reward_weighted, kto, dpo, nft, ddpo or real",
-        )
+    method: Literal[
+        "reward_gradient", "reward_weighted", "kto", "dpo", "nft", "awm", "draft", "ddpo", "real"
+    ] = Field(
+        DEFAULT_METHOD,
+        description="draft (the default), reward_gradient, reward_weighted, kto, dpo, nft, awm, ddpo or real",
     )
     data: Path | None = Field(
         None, description="labelled real images: the anchor of reward_weighted, all that real learns from"
@@ -187,18 +189,38 @@ class Alignment(Recipe):
         ge=1,
         description="denoising steps that the gradient passes; 1 jumps to the predicted clean image; of draft 2",
     )
-    sample_steps: int = Field(
-        10, ge=2, description="denoising steps of an image that draft and ddpo draw; of draft 6"
+    sample_steps: int | None = Field(
+        None,
+        ge=2,
+        description="denoising steps of an image that draft, nft, awm and ddpo draw to learn from; default: those of a "
+        "request that names none. What is watched is always drawn so",
     )
-    guidance: float = Field(
-        1.0, ge=1, description="guidance with which draft draws, and what is watched is drawn; 1: none"
+    guidance: float | None = Field(
+        None,
+        ge=0,
+        description="guidance of what is drawn, watched and improved; default: that of a request that names none",
     )
     views: int = Field(
         0, ge=0, description="of draft: noised copies of each image that it draws (DRaFT-LV); 0: none"
     )
     divergence: float = Field(2000.0, gt=0, description="of kto and dpo: how dear it is to leave the parent")
     strength: float = Field(0.5, gt=0, description="of nft: how little it leaves the parent")
-    groups: int = Field(4, ge=1, description="of ddpo: different prompts in a batch")
+    groups: int = Field(
+        4, ge=1, description="different prompts in a batch of ddpo, in a round of nft and awm; of these 8"
+    )
+    round_steps: int = Field(
+        8,
+        ge=0,
+        description="of nft and awm: steps that learn from what was drawn before it is drawn anew; of nft, 0: learn "
+        "from the rated images",
+    )
+    round_images: int = Field(48, ge=2, description="of nft and awm: images that are drawn for a round")
+    clip: float = Field(0.2, gt=0, description="of awm: how far one round may move an image's likelihood")
+    novelty: float = Field(
+        0.0,
+        ge=0,
+        description="of draft, nft and awm: weight of how different images of one prompt are in the reward's features",
+    )
     stride: int = Field(100, ge=1, description="timesteps that one of several gradient steps covers")
     checkpoint_every: int = Field(20, ge=1)
 

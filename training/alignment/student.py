@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from training.alignment.encoder import Encoder
 from training.alignment.passes import Passes
 from training.objectives import denoising
 from training.placing import place
+from vouch.defaults import load_defaults
 from vouch.errors import InvalidInput
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble
@@ -77,6 +79,7 @@ class Student:
         if self.prediction not in ("epsilon", "v_prediction", "sample"):
             raise InvalidInput(f"Alignment knows epsilon, v and sample prediction, not {self.prediction!r}.")
         self.unet = self.pipe.unet
+        self.defaults = load_defaults(base) if parent is None else load_defaults(parent, load_defaults(base))
         if parent is not None:
             self.pipe.load_lora_weights(str(parent), weight_name=LORA_FILE, adapter_name=ADAPTER)
         for part in (self.pipe.vae, self.pipe.text_encoder, self.unet):
@@ -161,6 +164,22 @@ class Student:
     def verdicts(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """What each member that teaches says of images [N, 3, H, W] in [-1, 1]: logits [K, N]; differentiable."""
         return self.reward.logits(images, self.reward.encode(prompts))[self._teachers, :, 0]
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the members that teach see in images [N, 3, H, W] in [-1, 1]: [N, D], of length 1; differentiable."""
+        return self.reward.features(images)
+
+    @contextmanager
+    def with_weights(self, weights: Sequence[torch.Tensor]) -> Iterator[None]:
+        """Within it the student is what it was with these weights. For what is asked without gradients."""
+        now = [weight.data for weight in self.trained]
+        for weight, other in zip(self.trained, weights, strict=True):
+            weight.data = other
+        try:
+            yield
+        finally:
+            for weight, own in zip(self.trained, now, strict=True):
+                weight.data = own
 
     @torch.no_grad()
     def examined(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:

@@ -16,11 +16,14 @@ from vouch.recipes import Alignment
 class Ddpo:
     """Every step draws afresh, so the policy that is improved is the one that drew. `gradient_steps` of the sampler's
     steps, chosen at random, carry the gradient. Rewards are cautious; advantages are counted within each of the
-    `groups` of one prompt."""
+    `groups` of one prompt.
+
+    It draws without guidance: a step's probability is that of the captioned network alone. What is watched is guided.
+    """
 
     def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
         self._student, self._pool, self._config = student, pool, config
-        self._walker = Walker(student, config.sample_steps, eta=1.0)
+        self._walker = Walker(student, config.sample_steps or student.defaults.steps, eta=1.0)
 
     def loss(self, chance: Chance) -> torch.Tensor:
         batch, groups = self._config.batch, self._config.groups
