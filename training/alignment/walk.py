@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from training.alignment.student import Student
+from vouch.guidance import PLAIN, GuidanceOptions
 from vouch.sampling import Rows, Trajectory, advance, clean_of, trajectory, with_sampler
 
 Steer = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -31,16 +32,38 @@ class Walk:
     taken: tuple[Taken, ...]
 
 
+@dataclass(frozen=True)
+class Captions:
+    """Prompts as a U-Net reads them, [N, L, D], and what the network that guidance leads away from reads."""
+
+    prompts: torch.Tensor
+    without: torch.Tensor | None
+
+
 class Walker:
     """Draws with the student by DDIM; steps, eta and guidance as of a request, and no guidance unless it is asked for.
 
-    Guidance (Ho & Salimans 2022, arXiv 2207.12598) starts from what the student says without a caption. No gradient
-    passes that: it would gain by spoiling what it is compared with.
+    Guidance starts from what a network says without a caption, or from what a weaker one says. No gradient passes
+    that: it would gain by spoiling what it is compared with. Nor does one pass the steps that the base draws.
+
+    Raises:
+        InvalidInput: autoguidance of a base that has no guide; a scale that the method does not take.
     """
 
-    def __init__(self, student: Student, steps: int, eta: float = 0.0, guidance: float = 1.0) -> None:
-        self._student, self._guidance = student, guidance
+    def __init__(
+        self,
+        student: Student,
+        steps: int,
+        eta: float = 0.0,
+        guidance: float = 1.0,
+        options: GuidanceOptions = PLAIN,
+    ) -> None:
+        options.check_scale(guidance)
+        self._student, self._guidance, self._method = student, guidance, options.method
         self.path: Trajectory = trajectory(with_sampler(student.pipe.scheduler, "ddim"), steps, eta)
+        self._guided = options.guided_steps(guidance, len(self.path))
+        self._adapted_from = options.adapted_from(len(self.path))
+        self._guide = student.guide if options.method == "autoguidance" else None
 
     def walk(
         self, prompts: Sequence[str], random: torch.Generator, last: int = 0, steer: Steer | None = None
@@ -58,18 +81,58 @@ class Walker:
         steer: Steer | None = None,
     ) -> Walk:
         """As `walk`, from standard normal noise [N, C, h, w]; `random` is for steps that add some."""
-        embedded, without = self._student.embed(prompts), self._without(len(prompts))
-        x = noise * self.path.start
-        before, taken = torch.zeros_like(x), []
-        for step in range(len(self.path)):
-            with torch.set_grad_enabled(step >= len(self.path) - last):
-                clean = self._guided(self.clean(x, step, embedded), x, step, without)
-                clean = steer(clean, self._noisiness(step)) if steer else clean
-                noise = torch.randn(x.shape, generator=random)
-                after = advance(self._rows(step, len(prompts)), x, clean, before, noise)
-            taken.append(Taken(step, x.detach(), after.detach()))
-            x, before = after, clean
-        return Walk(x, tuple(taken))
+        x, taken = noise * self.path.start, list[Taken]()
+
+        def go(x: torch.Tensor, steps: range, captions: Captions) -> torch.Tensor:
+            for step in steps:
+                with torch.set_grad_enabled(step >= len(self.path) - last):
+                    after = self._after(x, step, captions, random, steer)
+                taken.append(Taken(step, x.detach(), after.detach()))
+                x = after
+            return x
+
+        if self._adapted_from:
+            captions = self._captions(self._student.embed_as_base, prompts)
+            with self._student.as_base():
+                x = go(x, range(self._adapted_from), captions)
+        captions = self._captions(self._student.embed, prompts)
+        return Walk(go(x, range(self._adapted_from, len(self.path)), captions), tuple(taken))
+
+    def _after(
+        self, x: torch.Tensor, step: int, captions: Captions, random: torch.Generator, steer: Steer | None
+    ) -> torch.Tensor:
+        """The latents after a step. DDIM remembers nothing of the step before, so zeros stand for it."""
+        rows, guided = self._rows(step, len(x)), step in self._guided
+        clean = self.clean(x, step, captions.prompts)
+        without = self._without(x, step, captions) if guided else clean
+        # Clean latents are linear in the network's output, so guiding them is guiding it.
+        clean = without + self._guidance * (clean - without) if guided else clean
+        clean = steer(clean, self._noisiness(step)) if steer else clean
+        along = without if guided and self._method == "cfg_pp" else clean
+        noise = torch.randn(x.shape, generator=random)
+        after = advance(rows, x, along, torch.zeros_like(x), noise)
+        return after if along is clean else after + rows.signal * (clean - along)
+
+    def _captions(self, embed: Callable[[Sequence[str]], torch.Tensor], prompts: Sequence[str]) -> Captions:
+        return Captions(embed(prompts), self._read_without(embed, prompts) if self._guided else None)
+
+    @torch.no_grad()
+    def _read_without(
+        self, embed: Callable[[Sequence[str]], torch.Tensor], prompts: Sequence[str]
+    ) -> torch.Tensor:
+        if self._guide is None:
+            return embed([""] * len(prompts))
+        _, encoder = self._guide
+        return (encoder or self._student.embed_as_base)(prompts)
+
+    @torch.no_grad()
+    def _without(self, x: torch.Tensor, step: int, captions: Captions) -> torch.Tensor:
+        """The clean latents that guidance leads away from."""
+        assert captions.without is not None
+        if self._guide is None:
+            return self.clean(x, step, captions.without)
+        rows, (unet, _) = self._rows(step, len(x)), self._guide
+        return clean_of(rows, x, unet(rows.input * x, rows.timestep, captions.without).sample)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -84,21 +147,6 @@ class Walker:
         rows = self._rows(step, len(x))
         unet = self._student.parent if of_parent else self._student.unet
         return clean_of(rows, x, unet(rows.input * x, rows.timestep, embedded).sample)
-
-    @torch.no_grad()
-    def _without(self, count: int) -> torch.Tensor | None:
-        """No caption, encoded; None where nothing is guided."""
-        return None if self._guidance == 1 else self._student.embed([""] * count)
-
-    def _guided(
-        self, clean: torch.Tensor, x: torch.Tensor, step: int, without: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Clean latents are linear in the network's output, so guiding them is guiding it."""
-        if without is None:
-            return clean
-        with torch.no_grad():
-            unconditional = self.clean(x, step, without)
-        return unconditional + self._guidance * (clean - unconditional)
 
     def distribution(
         self, taken: Taken, embedded: torch.Tensor, of_parent: bool = False
