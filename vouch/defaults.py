@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vouch.errors import InvalidInput
-from vouch.guidance import GuidanceOptions
+from vouch.guidance import PLAIN, GuidanceOptions
 
 DEFAULTS_FILE = "defaults.json"
 KEYS = ("steps", "guidance", "guidance_method", "guidance_start", "guidance_stop", "adapter_start")
@@ -20,7 +20,7 @@ class Defaults:
 
     steps: int = 30
     guidance: float = 7.5
-    options: GuidanceOptions = field(default_factory=GuidanceOptions)
+    options: GuidanceOptions = PLAIN
 
     def save(self, folder: Path) -> None:
         (folder / DEFAULTS_FILE).write_text(json.dumps(self.entries(), indent=2) + "\n")

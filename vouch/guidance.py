@@ -49,7 +49,7 @@ class GuidanceOptions:
     @property
     def plain(self) -> bool:
         """Whether this is what a plain diffusers pipeline does."""
-        return self == GuidanceOptions()
+        return self == PLAIN
 
     def guided_steps(self, scale: float, steps: int) -> range:
         """The steps of `steps` that are guided; they take the network twice."""
@@ -110,3 +110,9 @@ def check_fraction(name: str, value: float) -> float:
 def _first(share: float, steps: int) -> int:
     """The first step i with share <= i / steps."""
     return math.ceil(share * steps - ROUNDING)
+
+
+PLAIN = GuidanceOptions()
+"""What a plain diffusers pipeline does."""
+NO_CHOICE = GuidanceChoice()
+"""Everything is left to the generator."""

@@ -15,7 +15,7 @@ from vouch.captions import Vocabulary
 from vouch.defaults import DEFAULTS_FILE as DEFAULTS_FILE
 from vouch.defaults import Defaults, load_defaults
 from vouch.errors import Cancelled, InvalidInput
-from vouch.guidance import METHODS, GuidanceOptions
+from vouch.guidance import METHODS, PLAIN, GuidanceOptions
 from vouch.kernels import Eager, Network
 from vouch.predictions import asking_of, take_step
 from vouch.samplers import SAMPLERS
@@ -46,11 +46,11 @@ class Generator:
         vocabulary: Vocabulary | None,
         steps: int,
         guidance: float,
-        options: GuidanceOptions | None = None,
+        options: GuidanceOptions = PLAIN,
     ) -> None:
         self.pipe, self.vocabulary = pipe, vocabulary
         self.default_steps, self.default_guidance = steps, guidance
-        self.default_options = options or GuidanceOptions()
+        self.default_options = options
         self.height = self.width = pipe.unet.config.sample_size * pipe.vae_scale_factor
         self.sampler = sampler_of(pipe.scheduler)
         self.network: Network = Eager(pipe.unet)
@@ -272,28 +272,34 @@ def load_generator(folder: Path, parent_folder: Path | None = None, device: str 
         )
     pipe, defaults = load_pipeline(base).to(device), load_defaults(base)
     generator = Generator(pipe, Vocabulary.load(base), defaults.steps, defaults.guidance, defaults.options)
-    generator.guide = _guide(generator, base / GUIDE_FOLDER, device)
+    if (guide := load_guide(pipe, base / GUIDE_FOLDER)) is not None:
+        generator.guide = Generator(guide, generator.vocabulary, defaults.steps, defaults.guidance)
     generator.check_guidance(generator.default_guidance, generator.default_options)
     return adapt(generator, folder) if (Path(folder) / LORA_FILE).is_file() else generator
 
 
-def _guide(generator: Generator, folder: Path, device: str) -> Generator | None:
-    """`generator` with the U-Net in `folder`, and with the text encoder there; None where there is no such folder."""
+def load_guide(pipe: Any, folder: Path) -> Any:
+    """`pipe` with the U-Net in `folder`, and with the text encoder there; None where there is no such folder.
+
+    Raises:
+        InvalidInput: a U-Net of other latents or prompts.
+    """
     if not folder.is_dir():
         return None
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel
 
-    options = {"torch_dtype": torch.float32, "local_files_only": True, "use_safetensors": True}
-    parts = dict(generator.pipe.components)
-    parts["unet"] = UNet2DConditionModel.from_pretrained(str(folder), **options).eval()
+    options: dict[str, Any] = {
+        "torch_dtype": torch.float32, "local_files_only": True, "use_safetensors": True
+    }  # fmt: skip
+    parts = {**pipe.components, "unet": UNet2DConditionModel.from_pretrained(str(folder), **options).eval()}
     if (folder / "text_encoder").is_dir():
         parts["text_encoder"] = CLIPTextModel.from_pretrained(str(folder / "text_encoder"), **options).eval()
-    pipe = type(generator.pipe)(**parts, requires_safety_checker=False).to(device)
-    pipe.set_progress_bar_config(disable=True)
-    pipe.unet.to(memory_format=torch.channels_last)
-    _check_guide(generator.pipe.unet.config, pipe.unet.config)
-    return Generator(pipe, generator.vocabulary, generator.default_steps, generator.default_guidance)
+    _check_guide(pipe.unet.config, parts["unet"].config)
+    guide = type(pipe)(**parts, requires_safety_checker=False).to(pipe.device)
+    guide.set_progress_bar_config(disable=True)
+    guide.unet.to(memory_format=torch.channels_last)
+    return guide
 
 
 def _check_guide(ours: Any, theirs: Any) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Generic, Literal, TypeVar, get_args
 
-from vouch.guidance import GuidanceChoice, GuidanceOptions
+from vouch.guidance import PLAIN, GuidanceChoice, GuidanceOptions
 
 Answer = Literal["pass", "fail", "unsure"]
 Verdict = Literal["plausible", "implausible", "unsure"]
@@ -100,7 +100,7 @@ class ImageRecord:
             stop=self.guidance_stop,
             adapter_start=self.adapter_start,
         )
-        return choice.upon(GuidanceOptions())
+        return choice.upon(PLAIN)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass
 
 from vouch.errors import InvalidInput
-from vouch.guidance import GuidanceChoice, GuidanceOptions, check_fraction, check_method
+from vouch.guidance import NO_CHOICE, GuidanceChoice, GuidanceOptions, check_fraction, check_method
 
 MAX_IMAGES_PER_CALL = 64
 MAX_IMAGES_PER_STREAM = 10_000
@@ -41,7 +41,7 @@ class Drawing:
     eta: float = 0.0
     preview_every: int = 0
     client: str = ""  # who waits in one line
-    choice: GuidanceChoice = GuidanceChoice()
+    choice: GuidanceChoice = NO_CHOICE
 
 
 def check_drawing(
@@ -61,7 +61,7 @@ def check_drawing(
     eta: float = 0.0,
     preview_every: int = 0,
     client: str = "",
-    choice: GuidanceChoice | None = None,
+    choice: GuidanceChoice = NO_CHOICE,
 ) -> Drawing:
     """Raises InvalidInput with a sentence that names the field, its limits, and what to do."""
     given_id = check_request_id(request_id)
@@ -81,7 +81,7 @@ def check_drawing(
         eta=check_eta(eta),
         preview_every=_within("preview_every", preview_every, 0, MAX_STEPS),
         client=client,
-        choice=check_choice(choice or GuidanceChoice(), guidance),
+        choice=check_choice(choice, guidance),
     )
 
 

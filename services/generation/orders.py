@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vouch.guidance import GuidanceChoice, GuidanceOptions
+from vouch.guidance import NO_CHOICE, PLAIN, GuidanceChoice, GuidanceOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class DrawOrder:
     eta: float = 0.0
     preview_every: int = 0  # steps; 0: none
     timeout_s: float | None = None  # from now on; None: no limit
-    choice: GuidanceChoice = GuidanceChoice()
+    choice: GuidanceChoice = NO_CHOICE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,5 +83,5 @@ class Description:
     whole_because: str = ""
     kernel: str = ""  # how its U-Net is computed, and why
     samplers: tuple[str, ...] = ()
-    default_options: GuidanceOptions = GuidanceOptions()
+    default_options: GuidanceOptions = PLAIN
     guidance_methods: tuple[str, ...] = ("cfg",)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vouch.errors import DeadlineExceeded, VouchError
-from vouch.guidance import GuidanceOptions
+from vouch.guidance import PLAIN, GuidanceOptions
 
 if TYPE_CHECKING:  # whoever orders images needs no torch
     import torch
@@ -35,7 +35,7 @@ class ImageRequest:
     eta: float = 0.0
     preview_every: int = 0  # steps between looks at the predicted clean image; 0: none
     deadline: float = math.inf  # time.monotonic(), after which nobody waits any more
-    options: GuidanceOptions = GuidanceOptions()
+    options: GuidanceOptions = PLAIN
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ class Served:
 
     def walker(self, student: Student, steps: int | None = None, eta: float = 0.0) -> Walker:
         """Draws so; steps: fewer of them, for training."""
-        return Walker(student, steps or self.steps, eta, self.guidance)
+        sampler = "ddim" if eta else student.sampler  # the only one that takes an eta
+        return Walker(student, steps or self.steps, eta, self.guidance, self.options, sampler)
 
     def scales(self, timesteps: torch.Tensor, levels: int) -> torch.Tensor:
         """The scale of guidance [N, 1, 1, 1] at timesteps [N] of `levels` noise levels: 1 outside of the interval, and
