@@ -37,6 +37,7 @@ UNWATCHED = {
     "watched": 4,
     "round_images": 12,
     "round_steps": 4,
+    "guidance": 1.0,
     "watch_every": 5,
     "sample_steps": 4,
     "patience": 1000,

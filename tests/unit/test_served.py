@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,7 +20,9 @@ from training.alignment.student import Student
 from training.alignment.watch import Watch
 from vouch.guidance import GuidanceOptions
 from vouch.networks.reward import RewardEnsemble
+from vouch.pipelines import load_generator, load_pipeline
 from vouch.recipes import Alignment
+from vouch.sampling import with_sampler
 
 PROMPTS = tuple(VOCABULARY.labels[:4]) * 2
 
@@ -148,3 +151,41 @@ def test_the_judged_features_are_those_of_members_that_teach(student: Student) -
     images = torch.randn(3, 3, 32, 32)
     found = student.features(images)
     assert found.shape == (3, 2 * 8) and torch.allclose(found.norm(dim=1), torch.ones(3), atol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++2m", "euler"])
+def test_it_draws_what_a_request_that_says_nothing_gets_whatever_the_generators_sampler(
+    folders: tuple[Path, Path], tmp_path: Path, sampler: str
+) -> None:
+    base = save_generator(tmp_path / "base", seed=1)
+    pipe = load_pipeline(base)
+    with_sampler(pipe.scheduler, sampler).save_pretrained(base / "scheduler")
+    index = json.loads((base / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", type(with_sampler(pipe.scheduler, sampler)).__name__]
+    (base / "model_index.json").write_text(json.dumps(index))
+    (base / "defaults.json").write_text(json.dumps({"steps": 5, "guidance": 2.5, "guidance_stop": 0.8}))
+    student = Student(base, None, folders[1], rank=2)
+    walker = Served.of(student, config()).walker(student)
+    noise = torch.stack(
+        [torch.randn(walker.shape, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4)]
+    )
+    with torch.no_grad():
+        images = student.decode(walker.walk_from(noise, PROMPTS[:2], torch.Generator()).clean).clamp(-1, 1)
+    ours = ((images + 1) * 127.5).round().permute(0, 2, 3, 1).numpy()
+    served = load_generator(base)
+    assert served.sampler == sampler
+    theirs = served.generate(PROMPTS[:2], [3, 4], served.default_steps, served.default_guidance)
+    assert np.abs(ours - theirs.astype(float)).max() <= 1
+
+
+def test_ddpo_counts_the_probability_of_the_guided_step(student: Student) -> None:
+    walker = Served.of(student, config()).walker(student, eta=1.0)
+    walk = walker.walk(PROMPTS[:2], torch.Generator().manual_seed(0))
+    for taken in walk.taken[1:-1]:
+        with torch.no_grad():
+            usual, _ = walker.distribution(taken, PROMPTS[:2], of_parent=True)
+        mean, deviation = walker.distribution(taken, PROMPTS[:2])
+        # What was drawn lies where the policy says: its distance is noise of that deviation.
+        apart = ((taken.after - mean.detach()) / deviation.view(-1, 1, 1, 1)).flatten()
+        assert apart.mean().abs() < 0.2 and apart.std() == pytest.approx(1, abs=0.15)
+        assert torch.allclose(usual, mean, atol=1e-5)
