@@ -33,7 +33,7 @@ def disputed(answers: list[Answer]) -> Answer:
 
 
 def test_a_rater_who_repeats_an_answer_still_has_one_vote():
-    """As a second vote it would turn an even case into a certain one."""
+    """As a second vote it turns an even case into a certain one."""
     _, answers = asked({"one": 0.12, "two": 0.12})
     yes = disputed(answers)
     once, twice = consensus(answers)[yes.image], consensus([*answers, yes])[yes.image]
