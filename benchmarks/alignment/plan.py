@@ -16,6 +16,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "real": {"lr": 4e-4, "watch_every": 0},  # what was chosen by the reward would not be without feedback
     "draft": {},
     "draft lv": {"views": 2},
+    "draft short": {"sample_steps": 6},
     "draft diverse": {"novelty": 1.0},
     "nft": {"strength": 0.5, "anchor": 0.0},
     "nft rated": {"strength": 0.5, "anchor": 0.0, "round_steps": 0},
