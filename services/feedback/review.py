@@ -9,7 +9,7 @@ from services.feedback.selection import Choice, choose
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
 from vouch.errors import InvalidInput, NotFound
-from vouch.records import HandedOut, ImageRecord, RaterKind, Score
+from vouch.records import HandedOut, ImageRecord, RaterKind, ReviewStratum, Score
 from vouch.registry import Registry
 from vouch.settings import ReviewSettings
 
@@ -121,11 +121,15 @@ class Review:
 
 
 def _logged(image: ImageRecord, choice: Choice, rater: str, kind: RaterKind) -> HandedOut:
-    if image is choice.image:
-        how = choice.stratum, choice.propensity
-        return HandedOut(image=image.digest, rater=rater, kind=kind, stratum=how[0], propensity=how[1])
-    stratum = "real" if image.source == "real" else "repeat"
-    return HandedOut(image=image.digest, rater=rater, kind=kind, stratum=stratum)
+    new = image is choice.image
+    stratum: ReviewStratum = choice.stratum if new else "real" if image.source == "real" else "repeat"
+    return HandedOut(
+        image=image.digest,
+        rater=rater,
+        kind=kind,
+        stratum=stratum,
+        propensity=choice.propensity if new else None,
+    )
 
 
 def _in_place_of(image: ImageRecord, gold: list[ImageRecord]) -> ImageRecord:

@@ -154,8 +154,8 @@ def split(rated: Rated | None, config: RewardConfig) -> tuple[list[int], list[in
 
 def measured_on(rated: Rated, held: list[int]) -> str:
     """Which stratum the held-out images are of."""
-    fair = {rated.digests[i] in rated.uniform for i in held}
-    return {(True,): UNIFORM, (False,): CHOSEN}.get(tuple(fair), MIXED)
+    fair = [rated.digests[i] in rated.uniform for i in held]
+    return UNIFORM if all(fair) else MIXED if any(fair) else CHOSEN
 
 
 class Sources:

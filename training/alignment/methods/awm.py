@@ -29,8 +29,8 @@ class Awm:
         round_ = self._rounds.now(chance)
         rows = [chance.rng.randrange(len(round_.prompts)) for _ in range(self._config.batch)]
         said = self._rounds.outputs(round_, rows, chance)
-        errors = [per_sample_error(output, said.noised.wanted) for output in (said.guided, said.old)]
-        learned = awm_loss(*errors, 2 * round_.goodness[rows] - 1, clip=self._config.clip)
+        error, old = (per_sample_error(output, said.noised.wanted) for output in (said.guided, said.old))
+        learned = awm_loss(error, old, 2 * round_.goodness[rows] - 1, clip=self._config.clip)
         parent = self._student.parent_says(said.noised)
         anchor = anchor_loss(said.plain, parent, round_.disagreement[rows], self._config.doubt)
         return learned + self._config.anchor * anchor
