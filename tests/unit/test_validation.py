@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from services.gateway import validation
+from services.gateway import guidance_methods, validation
 from vouch.errors import InvalidInput
+from vouch.guidance import METHODS, GuidanceChoice
 
 
 def drawing(**changes) -> validation.Drawing:
@@ -30,6 +31,15 @@ def drawing(**changes) -> validation.Drawing:
         ({"guidance": math.inf}, "guidance is inf"),
         ({"guidance": -0.1}, "guidance is -0.1"),
         ({"guidance": 30.5}, "guidance is 30.5"),
+        ({"choice": GuidanceChoice(method="much")}, "guidance_method is 'much'; choose one of cfg, cfg_pp"),
+        (
+            {"choice": GuidanceChoice(start=math.nan)},
+            "guidance_start is nan; it must be a number from 0 to 1",
+        ),
+        ({"choice": GuidanceChoice(stop=1.1)}, "guidance_stop is 1.1"),
+        ({"choice": GuidanceChoice(adapter_start=-1.0)}, "adapter_start is -1"),
+        ({"choice": GuidanceChoice(start=0.6, stop=0.4)}, "guidance must start before it stops"),
+        ({"choice": GuidanceChoice(method="cfg_pp"), "guidance": 2.0}, "guidance is 2; CFG.. interpolates"),
         ({"seed": -1}, "seed is -1; it must be 0 to 2\\^63-1"),
         ({"seed": 2**63}, "seed is 9223372036854775808"),
         ({"prompt": "  "}, "The prompt is empty"),
@@ -75,3 +85,10 @@ def test_an_item_of_a_stream_needs_an_id():
     with pytest.raises(InvalidInput, match="item_id is empty"):
         validation.check_item_id("", needed=True)
     assert validation.check_item_id("", needed=False) == ""
+
+
+def test_every_guidance_method_has_a_number_of_the_contract_and_no_number_is_without_a_method():
+    assert [guidance_methods.word(guidance_methods.number(method)) for method in METHODS] == list(METHODS)
+    assert [guidance_methods.word(number) for number in range(len(METHODS) + 1)] == ["", *METHODS]
+    with pytest.raises(InvalidInput, match="guidance_method is 9; choose one of cfg, cfg_pp, autoguidance"):
+        guidance_methods.word(9)
