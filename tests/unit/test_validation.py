@@ -4,9 +4,10 @@ import math
 
 import pytest
 
-from services.gateway import guidance_methods, validation
+from services.gateway import guidance, validation
 from vouch.errors import InvalidInput
-from vouch.guidance import METHODS, GuidanceChoice
+from vouch.guidance import METHODS, GuidanceChoice, GuidanceOptions
+from vouch.pb.v1 import generation_pb2
 
 
 def drawing(**changes) -> validation.Drawing:
@@ -87,8 +88,32 @@ def test_an_item_of_a_stream_needs_an_id():
     assert validation.check_item_id("", needed=False) == ""
 
 
-def test_every_guidance_method_has_a_number_of_the_contract_and_no_number_is_without_a_method():
-    assert [guidance_methods.word(guidance_methods.number(method)) for method in METHODS] == list(METHODS)
-    assert [guidance_methods.word(number) for number in range(len(METHODS) + 1)] == ["", *METHODS]
+def test_guidance_methods_have_the_numbers_of_the_contract():
+    for number, name in enumerate(["", *METHODS]):
+        assert guidance.method_of(number) == name
+        assert (
+            generation_pb2.GuidanceMethod.Name(number) == f"GUIDANCE_METHOD_{name.upper() or 'UNSPECIFIED'}"
+        )
+    assert len(generation_pb2.GuidanceMethod.items()) == len(METHODS) + 1
+    assert [guidance.method_of(guidance.number_of(method)) for method in METHODS] == list(METHODS)
     with pytest.raises(InvalidInput, match="guidance_method is 9; choose one of cfg, cfg_pp, autoguidance"):
-        guidance_methods.word(9)
+        guidance.method_of(9)
+
+
+def test_what_a_request_says_of_guidance_is_its_choice_and_what_it_leaves_out_is_none():
+    request = generation_pb2.GenerateImagesRequest(
+        guidance_start=0.0, guidance_method="GUIDANCE_METHOD_CFG_PP"
+    )
+    assert guidance.choice_of(request) == GuidanceChoice(method="cfg_pp", start=0.0)
+    assert guidance.choice_of(generation_pb2.StreamImagesRequest()) == GuidanceChoice()
+
+
+def test_how_images_are_guided_fits_the_messages_that_tell_of_it():
+    options = GuidanceOptions(method="autoguidance", start=0.25, stop=0.75, adapter_start=0.5)
+    image = generation_pb2.GeneratedImage(**guidance.fields_of(options))
+    told = generation_pb2.DescribeGeneratorResponse(**guidance.fields_of(options, "default_"))
+    assert (image.guidance_method, image.guidance_start) == (
+        generation_pb2.GUIDANCE_METHOD_AUTOGUIDANCE,
+        0.25,
+    )
+    assert (told.default_guidance_stop, told.default_adapter_start) == (0.75, 0.5)
