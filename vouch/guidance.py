@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from vouch.errors import InvalidInput
 
@@ -86,7 +87,7 @@ class GuidanceChoice:
         """Whether `options` can have come of this choice."""
         return all(getattr(options, name) == value for name, value in self._chosen().items())
 
-    def _chosen(self) -> dict[str, object]:
+    def _chosen(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 

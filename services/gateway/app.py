@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from services import edge
 from services.edge import Identity, streaming, unary
-from services.gateway import guidance_methods, validation
+from services.gateway import guidance, validation
 from services.gateway.drawing import Picture, Studio, Tally
 from services.gateway.handles import GenerationHandle, RewardHandle, stream
 from services.gateway.observed import observed
@@ -23,7 +23,6 @@ from services.reward.orders import ItemRefusal
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
 from vouch.errors import Exhausted, Unavailable, VouchError
-from vouch.guidance import GuidanceChoice
 from vouch.pb.v1 import feedback_pb2, generation_pb2, reward_pb2
 from vouch.registry import Registry
 from vouch.settings import Settings
@@ -282,12 +281,7 @@ def _drawing(request: Any, identity: Identity, *, stream: bool) -> validation.Dr
         eta=request.eta,
         preview_every=request.preview_every if stream else 0,
         client=identity.client or identity.role,
-        choice=GuidanceChoice(
-            method=guidance_methods.word(request.guidance_method) or None,
-            start=_optional(request, "guidance_start"),
-            stop=_optional(request, "guidance_stop"),
-            adapter_start=_optional(request, "adapter_start"),
-        ),
+        choice=guidance.choice_of(request),
     )
 
 
@@ -321,13 +315,10 @@ def _image(picture: Picture) -> Any:
         sampler=record.sampler,
         steps=record.steps,
         guidance=record.guidance,
-        guidance_method=guidance_methods.number(record.guidance_options.method),
-        guidance_start=record.guidance_options.start,
-        guidance_stop=record.guidance_options.stop,
-        adapter_start=record.guidance_options.adapter_start,
         generator_version=record.generator_version,
         generator_name=picture.version_name,
         created_at=Timestamp(),
+        **guidance.fields_of(record.guidance_options),
     )
     message.created_at.FromDatetime(record.created_at)
     if score:
@@ -376,11 +367,8 @@ def _description(told: Description) -> Any:
         whole_because=told.whole_because,
         kernel=told.kernel,
         samplers=told.samplers,
-        default_guidance_method=guidance_methods.number(told.default_options.method),
-        default_guidance_start=told.default_options.start,
-        default_guidance_stop=told.default_options.stop,
-        default_adapter_start=told.default_options.adapter_start,
-        guidance_methods=[guidance_methods.number(method) for method in told.guidance_methods],
+        guidance_methods=[guidance.number_of(method) for method in told.guidance_methods],
+        **guidance.fields_of(told.default_options, "default_"),
     )
 
 

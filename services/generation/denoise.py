@@ -42,7 +42,8 @@ def denoise(slots: Sequence[Slot]) -> None:
     )
     for place, slot in enumerate(slots):
         one = slice(place, place + 1)
-        slot.x, slot.x0, slot.before = stepped.x[one], stepped.x0[one], stepped.before[one]
+        slot.x, slot.x0 = stepped.x[one], stepped.x0[one]
+        slot.before = slot.x0 if stepped.before is stepped.x0 else stepped.before[one]
         slot.step += 1
         slot.mates += len(slots)
 
