@@ -42,9 +42,6 @@ from vouch.state import StateFolder
 STARTER = Path(vouch.__file__).parent / "starter"
 RATERS = ("simulated-1", "simulated-2")
 START_TIMEOUT_S = 180.0
-# Without classifier-free guidance and in few steps: a quarter of the work of the default, and images that show
-# what there is to learn. With guidance nine in ten are plausible, as many as among real ones.
-PLAIN: dict[str, Any] = {"guidance": 1.0, "steps": 12}
 # Settings of the training were chosen on seeds below a million; the judged images have seeds that nobody looked at.
 RATED_SEED, JUDGED_SEED = 10_000, 7_000_000
 REQUESTS_A_STEP = 5  # of the traffic, at every step of a rollout, before the next
@@ -123,7 +120,9 @@ def tell_the_story(client: Client, arguments: argparse.Namespace, began: float) 
     labels = client.describe_generator().labels
     base = client.describe_generator().generator_version
     name = client.get_version(base).name
-    say(f"1. {arguments.rated} cells are drawn by {name} over gRPC, without guidance, and scored.")
+    say(
+        f"1. {arguments.rated} cells are drawn by {name} over gRPC, as requests that say nothing are, and scored."
+    )
     pool = draw(client, labels, arguments.rated, first_seed=RATED_SEED, version=base)
     say(f"2. {len(RATERS)} [bold]simulated[/bold] pathologists rate them by the checklist.")
     rate(client, pool)
@@ -160,7 +159,7 @@ def draw(client: Client, labels: tuple[str, ...], count: int, *, first_seed: int
     with bar("drawing", each * len(labels)) as advance:
         for number, label in enumerate(labels):
             first = first_seed + number * 10_000
-            for event in client.stream_images(label, count=each, seed=first, version=version, **PLAIN):
+            for event in client.stream_images(label, count=each, seed=first, version=version):
                 if not hasattr(event, "data"):
                     continue
                 if event.generator_version != version:

@@ -122,7 +122,12 @@ class FakeSystem(FakeOperations):
         if not 1 <= count <= most:
             raise errors.InvalidInput(f"count is {count}; ask for 1 to {most} images.")
         _check_words(request.prompt)
-        return [self._image(request.prompt, request.seed + index, index) for index in range(count)]
+        drawn = [self._image(request.prompt, request.seed + index, index) for index in range(count)]
+        for image in drawn:  # as asked
+            image.guidance_method = request.guidance_method or g.GUIDANCE_METHOD_CFG
+            image.guidance_start, image.guidance_stop = request.guidance_start, request.guidance_stop or 1.0
+            image.adapter_start = request.adapter_start
+        return drawn
 
     def _image(self, prompt: str, seed: int, index: int) -> g.GeneratedImage:
         data = paint(seed)

@@ -74,6 +74,8 @@ class FakeStepper(FakeGenerator):
     """
 
     stepwise = True
+    base: FakeStepper | None = None
+    guide: FakeStepper | None = None
 
     def trajectory(self, steps: int, sampler: str = "", eta: float = 0.0) -> Trajectory:
         return path(steps, clean_of_x=1, x0_weight=1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 from vouch.captions import Vocabulary
@@ -67,6 +69,41 @@ def save_generator(folder: Path, seed: int) -> Path:
     VOCABULARY.save(folder)
     (folder / "defaults.json").write_text(json.dumps({"steps": 4, "guidance": 2.0}))
     return folder
+
+
+def save_guided_generator(folder: Path) -> Path:
+    """One whose images mind their prompts, with a guide: the U-Net and the text encoder of another one."""
+    save_generator(folder, seed=0)
+    with tempfile.TemporaryDirectory() as scratch:
+        weaker = save_generator(Path(scratch), seed=1)
+        shutil.copytree(weaker / "unet", folder / "guide")
+        shutil.copytree(weaker / "text_encoder", folder / "guide" / "text_encoder")
+    _make_it_listen(folder)
+    return folder
+
+
+def _make_it_listen(folder: Path) -> None:
+    """Random weights hardly mind their prompt, and guidance would change nothing: this makes them look for it.
+
+    As predictions of the clean image, what they say counts in late steps too.
+    """
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(str(folder))
+    pipe.scheduler.register_to_config(prediction_type="sample")
+    with torch.no_grad():
+        pipe.text_encoder.get_input_embeddings().weight.mul_(30)
+        for name, module in pipe.unet.named_modules():
+            if name.endswith("attn2"):
+                for layer, louder in (
+                    (module.to_q, 10),
+                    (module.to_k, 10),
+                    (module.to_v, 5),
+                    (module.to_out[0], 5),
+                ):
+                    layer.weight.mul_(louder)
+    pipe.save_pretrained(str(folder), safe_serialization=True)
 
 
 def save_reward(folder: Path, seed: int) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch.nn import functional as F
 
 from training import checkpoint
@@ -17,15 +17,14 @@ from training.randomness import tensors
 from training.session import Session
 from vouch.captions import Vocabulary
 from vouch.networks.attributes import AttributeNet, Recognition
+from vouch.recipes import OfDomain
 
 NO_ANSWER = -100
 """The class index that cross-entropy skips: an attribute that nobody annotated."""
 
 
-class AttributesConfig(BaseModel):
+class AttributesConfig(OfDomain):
     """One attribute network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Path
     out: Path
@@ -38,7 +37,6 @@ class AttributesConfig(BaseModel):
     steps: int = Field(1200, ge=1)
     batch: int = 64
     lr: float = 3e-3
-    symmetric: bool = True
     checkpoint_every: int = 100
 
 
@@ -46,7 +44,7 @@ def fit(config: AttributesConfig, session: Session) -> dict[str, float]:
     """Trains the network, resuming from the session's folder, and saves it in `config.out`."""
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    examples = half_of(load_examples(config.data, config.size), config.half)
+    examples = half_of(load_examples(config.data, config.size, config.domain), config.half)
     net = AttributeNet(examples.vocabulary, config.size, config.widths).to(memory_format=torch.channels_last)
     answers = Answers(examples, net.vocabulary)
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=0.05)

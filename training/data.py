@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,24 +15,24 @@ from PIL import Image
 
 from vouch import images as codec
 from vouch.captions import Vocabulary, caption
+from vouch.criteria import Domain, load_domain
 from vouch.errors import InvalidInput, VouchError
 from vouch.imagesets import SourceImage, open_image_set
 
 log = logging.getLogger("vouch.training")
 
-NOT_ATTRIBUTES = frozenset({"subtype", "background", "patient"})
-"""Columns that no caption names: a hidden concept, an artefact of the slide, an identity."""
-
 
 @dataclass(frozen=True)
 class Examples:
-    """A labelled image set in memory. `images` is uint8 [N, 3, H, W]."""
+    """A labelled image set in memory. `images` is uint8 [N, 3, H, W]; `hidden` holds what no caption names, `patients`
+    whose image each is, "" where nothing says so."""
 
     images: torch.Tensor
     labels: tuple[str, ...]
     attributes: tuple[dict[str, str], ...]
     hidden: tuple[dict[str, str], ...]
     digest: str
+    patients: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,6 +40,13 @@ class Examples:
     @property
     def vocabulary(self) -> Vocabulary:
         return Vocabulary.of(self.labels, self.attributes)
+
+    @property
+    def groups(self) -> tuple[str | int, ...]:
+        """What has to stay together: the patient of each image, or its own row where no patient is known. Images of one
+        patient are no independent samples."""
+        known = self.patients or ("",) * len(self)
+        return tuple(patient or row for row, patient in enumerate(known))
 
     def subset(self, indices: Sequence[int]) -> Examples:
         """The examples at `indices`, in that order; the digest stays that of the whole file."""
@@ -49,18 +56,21 @@ class Examples:
             tuple(self.attributes[i] for i in indices),
             tuple(self.hidden[i] for i in indices),
             self.digest,
+            tuple(self.patients[i] for i in indices) if self.patients else (),
         )
 
 
-def load_examples(path: Path | str, size: int | None = None) -> Examples:
-    """Reads a labelled image set, resizing to `size` pixels square where given.
+def load_examples(path: Path | str, size: int | None = None, domain: Domain | None = None) -> Examples:
+    """Reads a labelled image set, resizing to `size` pixels square where given. domain: says which columns no caption
+    names; default: the shipped one.
 
     Items without a label and unreadable ones are left out, and a warning says how many and why.
 
     Raises:
         InvalidInput: no labels, no readable image, or images of different sizes and no `size`.
     """
-    arrays, labels, attributes, hidden = [], [], [], []
+    domain = domain or load_domain()
+    arrays, labels, attributes, hidden, patients = [], [], [], [], []
     left_out: dict[str, list[str]] = {}
     for item in open_image_set(path).images():
         try:
@@ -70,8 +80,9 @@ def load_examples(path: Path | str, size: int | None = None) -> Examples:
             continue
         arrays.append(pixels)
         labels.append(item.label)
-        attributes.append({k: v for k, v in item.attributes.items() if k not in NOT_ATTRIBUTES})
-        hidden.append({k: v for k, v in item.attributes.items() if k in NOT_ATTRIBUTES})
+        attributes.append({k: v for k, v in item.attributes.items() if k not in domain.uncaptioned})
+        hidden.append({k: v for k, v in item.attributes.items() if k in domain.uncaptioned})
+        patients.append(item.attributes.get(domain.patient_column, ""))
     if not arrays:
         raise InvalidInput(
             f"{path} holds no labelled image. Training needs a `label` for each image.{_why(left_out)}"
@@ -81,7 +92,8 @@ def load_examples(path: Path | str, size: int | None = None) -> Examples:
     if len({a.shape for a in arrays}) > 1:
         raise InvalidInput(f"{path} holds images of different sizes. Give --size to bring them to one.")
     stacked = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
-    return Examples(stacked, tuple(labels), tuple(attributes), tuple(hidden), digest_of(path))
+    whose = tuple(patients) if any(patients) else ()
+    return Examples(stacked, tuple(labels), tuple(attributes), tuple(hidden), digest_of(path), whose)
 
 
 def _labelled_pixels(item: SourceImage, size: int | None) -> np.ndarray:
@@ -109,11 +121,27 @@ def digest_of(path: Path | str) -> str:
 
 
 def halves(examples: Examples, seed: int = 0) -> tuple[Examples, Examples]:
-    """Two disjoint halves: one teaches (rater, reward), the other judges, and neither sees the other's images."""
+    """Two disjoint halves: one teaches (rater, reward), the other judges, and neither sees the other's images, nor
+    other images of the other's patients."""
     order = list(range(len(examples)))
     random.Random(seed).shuffle(order)
-    middle = len(order) // 2
-    return examples.subset(sorted(order[:middle])), examples.subset(sorted(order[middle:]))
+    first = {row for rows in taken(order, examples.groups, len(order) // 2) for row in rows}
+    rest = [row for row in order if row not in first]
+    return examples.subset(sorted(first)), examples.subset(sorted(rest))
+
+
+def taken(order: Sequence[int], groups: Sequence[Hashable], count: int) -> list[list[int]]:
+    """The groups of rows in the order in which they come first, until they hold at least `count` rows."""
+    members: dict[Hashable, list[int]] = {}
+    for row in order:
+        members.setdefault(groups[row], []).append(row)
+    found, held = [], 0
+    for rows in members.values():
+        if held >= count:
+            break
+        found.append(rows)
+        held += len(rows)
+    return found
 
 
 def to_unit(images: torch.Tensor) -> torch.Tensor:

@@ -32,6 +32,7 @@ from training.plans import Store
 from training.randomness import numbers
 from training.session import Session
 from vouch.atomic import write_whole
+from vouch.criteria import Domain, load_domain
 from vouch.pipelines import Generator, load_generator
 from vouch.records import now
 
@@ -60,6 +61,10 @@ TRIES = 10
 """Captions that are thought of for each repeated prompt, for them to differ."""
 
 
+def _shipped_domain() -> Domain:
+    return load_domain()
+
+
 class Side(BaseModel):
     """A version that is evaluated."""
 
@@ -80,6 +85,8 @@ class EvaluateConfig(BaseModel):
     against: Side | None = None
     data: Path
     """Labelled real images that no model has seen."""
+    domain: Domain = Field(default_factory=_shipped_domain)
+    """Says which of their columns no caption names, and which one says whose image each is."""
     train: Path | None = None
     """Those that the version learned from: without them nothing is said of copies."""
     judge: Path
@@ -131,8 +138,8 @@ def fit(config: EvaluateConfig, session: Session) -> dict[str, float]:
     """
     torch.set_num_threads(config.threads)
     judge, more = Judge.load(config.judge), [local_model(folder) for folder in config.features]
-    unseen = load_examples(config.data)
-    train = load_examples(config.train) if config.train else None
+    unseen = load_examples(config.data, domain=config.domain)
+    train = load_examples(config.train, domain=config.domain) if config.train else None
     request, repeated = _request(unseen, config), _repeated(unseen, config)
     for prompt in (*request.prompts, *repeated.prompts, *unseen.labels):
         judge.plausibility.vocabulary.check(prompt)
@@ -239,18 +246,19 @@ def _use(seen: Seen, config: EvaluateConfig, session: Session) -> dict[str, Esti
     real, steps = seen.real.train, config.downstream_steps
     if not config.downstream or real is None:
         return {}
-    few = real.subset(share_of(real.labels, config.downstream_share, config.seed))
+    few = real.subset(share_of(real.labels, config.downstream_share, config.seed, real.groups))
+    test = Labelled.of(seen.real.unseen)
     made = torch.from_numpy(seen.drawn.images).permute(0, 3, 1, 2).contiguous()
     found = downstream(
-        Labelled(few.images, few.labels),
+        Labelled.of(few),
         Labelled(made, seen.drawn.labels),
-        Labelled(seen.real.unseen.images, seen.real.unseen.labels),
+        test,
         Learning(steps=steps),
         range(config.downstream_seeds),
         session.folder / "classifiers",
         lambda arm, step: session.report(step - 1, steps, f"a classifier learns from {arm}"),
     )
-    return downstream_figures(found)
+    return downstream_figures(found, test.groups)
 
 
 def _write(
@@ -265,7 +273,7 @@ def _write(
         "format": "evidence-1",
         "images": len(request.prompts),
         "first_seed": request.seeds[0],
-        "settings": config.model_dump(mode="json", exclude={"out", "threads"}),
+        "settings": config.model_dump(mode="json", exclude={"out", "threads", "domain"}),
         "versions": {column.name: _plain(column.figures) for column in columns},
         "gain": _plain(gain),
         "notes": columns[0].seen.notes(),

@@ -35,7 +35,8 @@ PAIRS_NAME = "pairs.parquet"
 @dataclass(frozen=True)
 class Rated:
     """Rated images. `images` uint8 [N, 3, H, W]; `overall` [N] and each of `criteria` [N] in [0, 1], nan where open;
-    `sources` say whether they were drawn or are real."""
+    `sources` say whether they were drawn or are real; `uniform` are the digests of those that the review queue drew
+    with equal chances, a fair sample of what generators draw."""
 
     images: torch.Tensor
     prompts: tuple[str, ...]
@@ -43,6 +44,7 @@ class Rated:
     overall: torch.Tensor
     criteria: Mapping[str, torch.Tensor]
     sources: tuple[ImageSource, ...]
+    uniform: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -57,6 +59,7 @@ class Rated:
             self.overall[rows],
             {name: told[rows] for name, told in self.criteria.items()},
             tuple(self.sources[row] for row in rows),
+            self.uniform,
         )
 
     def targets(self, criteria: Sequence[str]) -> torch.Tensor:
@@ -134,8 +137,11 @@ def load_rated(folder: Path) -> Rated | None:
         tuple(table["digest"]),
         torch.tensor([float("nan") if v is None else v for v in table["overall"]]),
         {name: torch.tensor([row.get(name, float("nan")) for row in answers]) for name in names},
-        # Files of before real images could be given have no such column.
+        # Files of before real images could be given, or of before draws were logged, have no such column.
         tuple(table.get("source", ["generated"] * len(answers))),
+        frozenset(
+            d for d, uniform in zip(table["digest"], table.get("uniform", ()), strict=False) if uniform
+        ),
     )
 
 
@@ -173,6 +179,7 @@ def _rows(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> list
         by_image[rating.image].append(rating)
     concepts = learned_concepts(catalog)
     records = {digest: catalog.images.get(digest) for digest in sorted(by_image)}
+    uniform = catalog.reviews.uniform()
     gold = {digest: True for digest, record in records.items() if record.source == "real"}
     every = [rating for given in by_image.values() for rating in given]
     overall = consensus(_answers(every, lambda rating: _VERDICTS.get(rating.verdict)), gold)
@@ -184,6 +191,7 @@ def _rows(ratings: Iterable[Rating], catalog: Catalog, blobs: BlobStore) -> list
             "prompt": general(record.prompt, concepts),
             "digest": digest,
             "source": record.source,
+            "uniform": digest in uniform,
             "overall": overall.get(digest),
             "criteria": json.dumps(
                 {name: found[digest] for name, found in criteria.items() if digest in found}

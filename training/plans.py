@@ -14,6 +14,7 @@ from training.inputs import PAIRS_NAME, freeze
 from vouch import recipes
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
+from vouch.criteria import Domain, load_domain
 from vouch.errors import FailedPrecondition, InvalidInput, NotFound
 from vouch.networks.vision import check_folder
 from vouch.recipes import Asked
@@ -58,12 +59,15 @@ class Store:
     catalog: Catalog
     blobs: BlobStore
     registry: Registry
+    domain: Domain = field(default_factory=load_domain)
 
     @classmethod
-    def open(cls, state: Path) -> Store:
+    def open(cls, state: Path, domain: str = "blood_cells") -> Store:
+        """domain: a shipped one, or the path of a file. Raises NotFound, InvalidInput."""
         folder = StateFolder(state)
         catalog = Catalog(folder.catalog_url)
-        return cls(folder, catalog, BlobStore(folder.blobs), Registry(catalog, folder.models))
+        registry = Registry(catalog, folder.models)
+        return cls(folder, catalog, BlobStore(folder.blobs), registry, load_domain(domain))
 
     def serving(self, slot: str, ref: str) -> Version:
         """The version named, or the slot's champion."""
@@ -88,7 +92,7 @@ def plan(run: Run, store: Store) -> Plan:
         NotFound, CorruptVersion: a version that it asks for.
         FailedPrecondition: nothing to learn from, or an earlier attempt learned from other data.
     """
-    asked, recipe = recipes.parse(run.kind, run.config)
+    asked, recipe = recipes.parse(run.kind, run.config, store.domain)
     folder = store.folder.run(run.id)
     folder.mkdir(parents=True, exist_ok=True)
     planner = {"pretrain": _pretrain, "reward": _reward, "align": _align, "concept": _concept}[run.kind]

@@ -25,6 +25,7 @@ from training.attributes import recognise
 from training.data import Examples
 from training.randomness import numbers
 from vouch.captions import Declared, Vocabulary, caption
+from vouch.criteria import load_domain
 from vouch.networks.attributes import AttributeNet, Recognition
 
 NEIGHBOUR = 5
@@ -32,15 +33,6 @@ FORMS = {"bare": 0, "some attributes": 1, "many attributes": 5}
 """Forms of a prompt, each with the fewest attributes that it declares. Every declared attribute is one more chance for
 annotator and network to differ, so each form has limits of its own."""
 QUANTILES = (0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995)
-CRITERIA: Mapping[str, tuple[str, ...]] = {
-    "cell_size": ("cell_size", "cell_shape", "nuclear_cytoplasmic_ratio"),
-    "nucleus_shape": ("nucleus_shape",),
-    "chromatin": ("chromatin_density",),
-    "cytoplasm_colour": ("cytoplasm_colour", "cytoplasm_texture"),
-    "granules": ("granule_type", "granule_colour", "granularity"),
-    "vacuoles": ("cytoplasm_vacuole",),
-}
-"""Which annotated attributes answer which question of the blood-cell checklist."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,8 @@ class Plausibility:
     """An attribute network with the statistics of real images that make its opinion a verdict.
 
     `priors[name]` [L, V] are attribute frequencies per class (rows of nan where the class has no annotation);
-    `limits[sign]` [F, L] the oddest accepted value of each sign, per form of the prompt (`FORMS`) and class.
+    `limits[sign]` [F, L] the oddest accepted value of each sign, per form of the prompt (`FORMS`) and class;
+    `annotated[criterion]` the attributes that answer it, by default those of the shipped domain.
     """
 
     def __init__(
@@ -70,7 +63,9 @@ class Plausibility:
         bank_labels: torch.Tensor,
         priors: Mapping[str, torch.Tensor],
         limits: Mapping[str, torch.Tensor] | None = None,
+        annotated: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
+        self.annotated = load_domain().annotated if annotated is None else annotated
         self.net, self.bank, self.bank_labels = net, bank, bank_labels
         self.priors, self.limits = dict(priors), dict(limits or {})
 
@@ -93,7 +88,7 @@ class Plausibility:
         within = {n: ~(value > self.limits[n][forms, labels]) for n, value in signs.items()}  # nan passes
         plausible = recognised & within["confidence"] & within["rarity"] & within["distance"]
         criteria = {"cell_type": (recognised & within["confidence"] & within["distance"]).float()}
-        for name in CRITERIA:
+        for name in self.annotated:
             known = ~signs[name].isnan()
             criteria[name] = torch.where(known, within[name].float(), torch.nan)
         return Assessment(plausible.numpy(), recognised.numpy(), {k: v.numpy() for k, v in criteria.items()})
@@ -137,7 +132,7 @@ class Plausibility:
             "distance": self._distance(said.features, labels),
         }
         odd = {name: self._rarity(name, logits, labels, declared) for name, logits in said.attributes.items()}
-        for criterion, names in CRITERIA.items():
+        for criterion, names in self.annotated.items():
             known = [odd[name] for name in names if name in odd]
             signs[criterion] = torch.stack(known).sum(0) if known else torch.full((len(labels),), torch.nan)
         signs["rarity"] = torch.stack(list(odd.values())).nansum(0) if odd else torch.zeros(len(labels))
@@ -175,18 +170,20 @@ class Plausibility:
         tensors |= {"bank": self.bank.half(), "bank_labels": self.bank_labels.to(torch.uint8)}
         save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "plausibility.safetensors")
         (folder / "plausibility.json").write_text(
-            json.dumps({"format": "plausibility", "neighbour": NEIGHBOUR})
+            json.dumps({"format": "plausibility", "neighbour": NEIGHBOUR, "annotated": self.annotated})
         )
 
     @classmethod
     def load(cls, folder: Path) -> Plausibility:
         found = load_file(Path(folder) / "plausibility.safetensors")
+        told = json.loads((Path(folder) / "plausibility.json").read_text())
 
         def part(prefix: str) -> dict[str, torch.Tensor]:
             return {k.removeprefix(prefix): v.float() for k, v in found.items() if k.startswith(prefix)}
 
         net = AttributeNet.load(Path(folder))
-        return cls(net, found["bank"].float(), found["bank_labels"].long(), part("prior."), part("limit."))
+        bank, labels = found["bank"].float(), found["bank_labels"].long()
+        return cls(net, bank, labels, part("prior."), part("limit."), told.get("annotated"))
 
 
 def prompts_of(real: Examples, form: str, seed: int = 0) -> list[str]:

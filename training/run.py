@@ -24,13 +24,13 @@ Fit = Callable[[Work], dict[str, Any]]
 """Carries out a loop, from its last checkpoint where there is one, and returns its figures."""
 
 
-def execute(state: Path, run_id: str, fit: Fit = run_on_ray) -> Version:
+def execute(state: Path, run_id: str, fit: Fit = run_on_ray, domain: str = "blood_cells") -> Version:
     """Runs to the end: freeze, fit, publish. The run's record says RUNNING until the version is published.
 
     Raises:
         VouchError: why it could not; the run is then recorded as FAILED or CANCELLED with the same sentence.
     """
-    store = Store.open(state)
+    store = Store.open(state, domain)
     run = store.catalog.runs.start(run_id)
     try:
         version = _publish(run, store, fit)
@@ -106,13 +106,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Carries out one recorded training run.")
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--run", required=True)
+    parser.add_argument("--domain", default="blood_cells", help="a shipped domain, or the path of a file")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--gpus", type=float, default=0.0, help="of each worker")
     arguments = parser.parse_args()
     os.umask(PRIVATE)
     fit = partial(run_on_ray, workers=arguments.workers, gpus=arguments.gpus)
     try:
-        version = execute(arguments.state, arguments.run, fit)
+        version = execute(arguments.state, arguments.run, fit, arguments.domain)
     except VouchError as error:
         sys.stderr.write(f"error: {error.message}\n")
         return error.exit_code

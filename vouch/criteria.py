@@ -37,15 +37,25 @@ class Criterion(BaseModel):
     id: str = Field(pattern=_NAME)
     question: str = Field(min_length=1, max_length=500)
     help: str = Field(default="", max_length=5000)
+    attributes: tuple[str, ...] = ()
+    """Columns of labelled image sets whose annotation answers this question. Networks that learn the annotations (the
+    judge, the simulated rater) say nothing of a criterion without any."""
 
 
 class Domain(BaseModel):
-    """A kind of image and the checklist that belongs to it."""
+    """A kind of image, the checklist that belongs to it, and what its labelled image sets hold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=_NAME)
     title: str = Field(default="", max_length=200)
+    symmetric: bool = False
+    """Whether an image that is flipped or turned by quarters is as likely: so of single cells, not of chest X-rays."""
+    hidden_columns: tuple[str, ...] = ()
+    """Columns of labelled image sets that no caption names: hidden concepts, artefacts of the slide."""
+    patient_column: str = "patient"
+    """The column that says whose image it is. No caption names it; images of one patient are never divided between
+    those that learn and those that judge."""
     criteria: tuple[Criterion, ...] = Field(min_length=1, max_length=100)
 
     @field_validator("criteria")
@@ -59,6 +69,16 @@ class Domain(BaseModel):
     @property
     def ids(self) -> tuple[str, ...]:
         return tuple(criterion.id for criterion in self.criteria)
+
+    @property
+    def annotated(self) -> dict[str, tuple[str, ...]]:
+        """Criteria that annotated attributes answer, with those attributes."""
+        return {criterion.id: criterion.attributes for criterion in self.criteria if criterion.attributes}
+
+    @property
+    def uncaptioned(self) -> frozenset[str]:
+        """Columns that no caption names."""
+        return frozenset({*self.hidden_columns, self.patient_column})
 
     def check(self, answers: Mapping[str, str]) -> None:
         """Raises InvalidInput for a criterion that this domain does not ask, or an answer that does not exist."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,15 @@ import numpy as np
 import torch
 
 from vouch.captions import Vocabulary
+from vouch.defaults import DEFAULTS_FILE as DEFAULTS_FILE
+from vouch.defaults import Defaults, load_defaults
 from vouch.errors import Cancelled, InvalidInput
+from vouch.guidance import METHODS, PLAIN, GuidanceOptions
 from vouch.kernels import Eager, Network
+from vouch.predictions import asking_of, take_step
 from vouch.samplers import SAMPLERS
 from vouch.sampling import (
+    Rows,
     Trajectory,
     UnsupportedScheduler,
     check_eta,
@@ -26,7 +30,9 @@ from vouch.sampling import (
 )
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
-DEFAULTS_FILE = "defaults.json"
+GUIDE_FOLDER = "guide"
+"""A weaker U-Net for autoguidance, as diffusers saves one; in its own `text_encoder`, where there is one, the text
+encoder that it was trained with."""
 PROMPTS_KEPT = 256
 OnStep = Callable[[int, int], bool]
 
@@ -34,9 +40,17 @@ OnStep = Callable[[int, int], bool]
 class Generator:
     """One loaded pipeline. Not thread-safe: one call at a time."""
 
-    def __init__(self, pipe: Any, vocabulary: Vocabulary | None, steps: int, guidance: float) -> None:
+    def __init__(
+        self,
+        pipe: Any,
+        vocabulary: Vocabulary | None,
+        steps: int,
+        guidance: float,
+        options: GuidanceOptions = PLAIN,
+    ) -> None:
         self.pipe, self.vocabulary = pipe, vocabulary
         self.default_steps, self.default_guidance = steps, guidance
+        self.default_options = options
         self.height = self.width = pipe.unet.config.sample_size * pipe.vae_scale_factor
         self.sampler = sampler_of(pipe.scheduler)
         self.network: Network = Eager(pipe.unet)
@@ -45,6 +59,9 @@ class Generator:
         """What `network` is and why, for people."""
         self.base: Generator | None = None
         """Whose weights an adapted generator shares, but for those that its adapter changes."""
+        self.guide: Generator | None = None
+        """The weaker version that autoguidance leads away from; it differs in its U-Net alone, or in its text encoder
+        as well."""
         self.whole_because = _why_whole(pipe)
         """Why images can only be drawn whole, by diffusers' own loop; "" when they go step by step."""
         # Caches of plain functions: one of a method would hold the generator in a circle, and a version that has been
@@ -85,6 +102,32 @@ class Generator:
         if not self.whole_because:
             self.trajectory(1, sampler, eta)
 
+    @property
+    def guidance_methods(self) -> tuple[str, ...]:
+        """What a request may choose."""
+        if self.whole_because:
+            return ("cfg",)
+        return tuple(method for method in METHODS if method != "autoguidance" or self.guide)
+
+    def check_guidance(self, scale: float, options: GuidanceOptions) -> None:
+        """Raises InvalidInput for what this generator cannot do."""
+        options.check_scale(scale)
+        if self.whole_because and not options.plain:
+            raise InvalidInput(
+                f"This generator can only guide every step with cfg: {self.whole_because}. "
+                "Leave guidance_method, guidance_start, guidance_stop and adapter_start out."
+            )
+        if options.method not in self.guidance_methods:
+            raise InvalidInput(
+                f"This generator has no {GUIDE_FOLDER} folder to autoguide with; "
+                f"set guidance_method to one of {', '.join(self.guidance_methods)}."
+            )
+        if options.adapter_start and self.base is None:
+            raise InvalidInput(
+                f"adapter_start is {options.adapter_start:g}, but this generator is no adapter upon another one. "
+                "Leave adapter_start out, or name an aligned version."
+            )
+
     def encode(self, prompt: str) -> torch.Tensor:
         """The prompt as the network reads it, [1, L, D]; a repeated prompt is not computed again."""
         return self._encode(prompt)
@@ -108,7 +151,7 @@ class Generator:
         pixels = vae.decode(x.to(vae.device) / vae.config.scaling_factor, return_dict=False)[0]
         return _uint8((pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy())
 
-    # ---- whole
+    # ---- whole images
 
     @torch.inference_mode()
     def generate(
@@ -118,21 +161,42 @@ class Generator:
         steps: int,
         guidance: float,
         on_step: OnStep | None = None,
+        options: GuidanceOptions | None = None,
     ) -> np.ndarray:
         """Draws one image for each prompt and seed: uint8 [N, H, W, 3].
 
-        Each image depends on its own prompt, seed, steps and guidance alone, whatever it is batched with.
+        Each image depends on its own prompt, seed, steps and guidance alone, whatever it is batched with. What plain
+        diffusers can express, diffusers' own pipeline draws.
 
         Args:
             on_step: told (steps done, steps in all) after each denoising step; returning False stops.
+            options: how it is guided; None: `default_options`.
 
         Raises:
             Cancelled: `on_step` said so.
+            InvalidInput: options that this generator cannot do.
         """
+        options = self.default_options if options is None else options
+        self.check_guidance(guidance, options)
 
-        def after_step(pipe: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
-            if on_step is not None and not on_step(index + 1, steps):
+        def go_on(step: int) -> None:
+            if on_step is not None and not on_step(step, steps):
                 raise Cancelled("The generation was cancelled.")
+
+        draw = self._by_pipeline if options.plain else self._by_table
+        return draw(prompts, seeds, steps, guidance, options, go_on)
+
+    def _by_pipeline(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        steps: int,
+        guidance: float,
+        options: GuidanceOptions,
+        go_on: Callable[[int], None],
+    ) -> np.ndarray:
+        def after_step(pipe: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+            go_on(index + 1)
             return values
 
         result = self.pipe(
@@ -144,6 +208,26 @@ class Generator:
             output_type="np",
         )
         return _uint8(result.images)
+
+    def _by_table(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        steps: int,
+        guidance: float,
+        options: GuidanceOptions,
+        go_on: Callable[[int], None],
+    ) -> np.ndarray:
+        path = self.trajectory(steps)
+        asked = {prompt: asking_of(self, prompt, len(path), guidance, options) for prompt in set(prompts)}
+        x = torch.cat([self.noise(torch.Generator().manual_seed(seed)) for seed in seeds]) * path.start
+        before = no_noise = torch.zeros_like(x)  # without an eta no sampler adds any
+        for step in range(len(path)):
+            rows = Rows.of([(path, step)] * len(x))
+            stepped = take_step([asked[prompt][step] for prompt in prompts], rows, x, before, no_noise)
+            x, before = stepped.x, stepped.before
+            go_on(step + 1)
+        return self.decode(x)
 
 
 def _walked(scheduler: Any, steps: int, sampler: str, eta: float) -> Trajectory:
@@ -179,15 +263,53 @@ def load_generator(folder: Path, parent_folder: Path | None = None, device: str 
     """Loads a diffusers folder, or a LoRA `folder` upon its parent's diffusers folder, onto "cpu" or "cuda".
 
     Raises:
-        InvalidInput: neither; says what was looked for.
+        InvalidInput: neither, and says what was looked for; or its defaults are none that it can draw with.
     """
     base = Path(parent_folder or folder)
     if not (base / "model_index.json").is_file():
         raise InvalidInput(
             f"{base.name} is not a diffusers model: it holds no model_index.json.", "NOT_A_GENERATOR"
         )
-    generator = Generator(load_pipeline(base).to(device), Vocabulary.load(base), *defaults_of(base))
+    pipe, defaults = load_pipeline(base).to(device), load_defaults(base)
+    generator = Generator(pipe, Vocabulary.load(base), defaults.steps, defaults.guidance, defaults.options)
+    if (guide := load_guide(pipe, base / GUIDE_FOLDER)) is not None:
+        generator.guide = Generator(guide, generator.vocabulary, defaults.steps, defaults.guidance)
+    generator.check_guidance(generator.default_guidance, generator.default_options)
     return adapt(generator, folder) if (Path(folder) / LORA_FILE).is_file() else generator
+
+
+def load_guide(pipe: Any, folder: Path) -> Any:
+    """`pipe` with the U-Net in `folder`, and with the text encoder there; None where there is no such folder.
+
+    Raises:
+        InvalidInput: a U-Net of other latents or prompts.
+    """
+    if not folder.is_dir():
+        return None
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    options: dict[str, Any] = {
+        "torch_dtype": torch.float32, "local_files_only": True, "use_safetensors": True
+    }  # fmt: skip
+    parts = {**pipe.components, "unet": UNet2DConditionModel.from_pretrained(str(folder), **options).eval()}
+    if (folder / "text_encoder").is_dir():
+        parts["text_encoder"] = CLIPTextModel.from_pretrained(str(folder / "text_encoder"), **options).eval()
+    _check_guide(pipe.unet.config, parts["unet"].config)
+    guide = type(pipe)(**parts, requires_safety_checker=False).to(pipe.device)
+    guide.set_progress_bar_config(disable=True)
+    guide.unet.to(memory_format=torch.channels_last)
+    return guide
+
+
+def _check_guide(ours: Any, theirs: Any) -> None:
+    for name in ("in_channels", "out_channels", "sample_size", "cross_attention_dim"):
+        if ours[name] != theirs[name]:
+            raise InvalidInput(
+                f"The U-Net in {GUIDE_FOLDER} has {name} {theirs[name]}, the generator's has {ours[name]}: "
+                "it cannot guide this generator.",
+                "NOT_A_GENERATOR",
+            )
 
 
 def adapt(base: Generator, folder: Path) -> Generator:
@@ -202,8 +324,12 @@ def adapt(base: Generator, folder: Path) -> Generator:
     pipe.fuse_lora()
     pipe.unload_lora_weights()
     vocabulary = Vocabulary.load(folder) or base.vocabulary
-    adapted = Generator(pipe, vocabulary, base.default_steps, base.default_guidance)
-    adapted.base = base
+    defaults = load_defaults(
+        folder, Defaults(base.default_steps, base.default_guidance, base.default_options)
+    )
+    adapted = Generator(pipe, vocabulary, defaults.steps, defaults.guidance, defaults.options)
+    adapted.base, adapted.guide = base, base.guide
+    adapted.check_guidance(adapted.default_guidance, adapted.default_options)
     return adapted
 
 
@@ -232,10 +358,3 @@ def load_pipeline(folder: Path) -> Any:
     pipe.unet.to(memory_format=torch.channels_last)
     pipe.vae.to(memory_format=torch.channels_last)
     return pipe
-
-
-def defaults_of(folder: Path) -> tuple[int, float]:
-    """Steps and guidance of a request that names none."""
-    path = folder / DEFAULTS_FILE
-    found = json.loads(path.read_text()) if path.is_file() else {}
-    return int(found.get("steps", 30)), float(found.get("guidance", 7.5))

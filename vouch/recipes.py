@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from vouch.criteria import Domain, load_domain
 from vouch.errors import InvalidInput
 from vouch.records import RaterKind
 
@@ -32,16 +33,29 @@ class Asked(BaseModel):
     name: str | None = Field(None, description="name of the new version")
 
 
-class Recipe(BaseModel):
-    """The settings of a loop that its caller may choose."""
+def _shipped_domain() -> Domain:
+    return load_domain()
+
+
+class OfDomain(BaseModel):
+    """Settings of a loop that depend on the kind of image."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    domain: Domain = Field(default_factory=_shipped_domain)
+    """The kind of image. Whoever starts a run of a system gets the system's; callers cannot give one."""
+    symmetric: bool = Field(
+        default_factory=lambda told: told["domain"].symmetric,
+        description="flips and turns; False where left and right mean something, as in a chest X-ray; default: what "
+        "the domain says",
+    )
+
+
+class Recipe(OfDomain):
+    """The settings of a loop that its caller may choose."""
+
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed")
     threads: int = Field(2, ge=1, le=1024, description="threads of a worker")
-    symmetric: bool = Field(
-        True, description="flips and turns; False where left and right mean something, as in a chest X-ray"
-    )
 
 
 class Pretraining(Recipe):
@@ -182,7 +196,8 @@ class RewardTraining(Recipe):
         0.2,
         gt=0,
         lt=1,
-        description="share of the rated images that no member learns from; half fits the temperature, half measures",
+        description="share of the rated images that no member learns from, while the review queue has drawn fewer than "
+        "20 of them uniformly; those never teach. They calibrate and measure",
     )
     checkpoint_every: int = Field(50, ge=1, le=1_000_000)
 
@@ -191,7 +206,9 @@ DEFAULT_METHOD: Final = "draft"
 """What `benchmarks.alignment` says: all but two points of the gain of `reward_gradient`, and variety rises, where
 that one's falls."""
 OWN_DEFAULTS: Mapping[str, Mapping[str, int]] = {
-    "draft": {"sample_steps": 6, "gradient_steps": 2, "batch": 12},
+    "draft": {"gradient_steps": 2, "batch": 12},
+    "nft": {"groups": 8},
+    "awm": {"groups": 8},
 }
 """Of methods that are best with other settings than the rest."""
 
@@ -199,11 +216,11 @@ OWN_DEFAULTS: Mapping[str, Mapping[str, int]] = {
 class Alignment(Recipe):
     """A LoRA of the generator that draws what the reward model finds plausible."""
 
-    method: Literal["reward_gradient", "reward_weighted", "kto", "dpo", "nft", "draft", "ddpo", "real"] = (
-        Field(
-            DEFAULT_METHOD,
-            description="draft (the default), reward_gradient, reward_weighted, kto, dpo, nft, ddpo or real",
-        )
+    method: Literal[
+        "reward_gradient", "reward_weighted", "kto", "dpo", "nft", "awm", "draft", "ddpo", "real"
+    ] = Field(
+        DEFAULT_METHOD,
+        description="draft (the default), reward_gradient, reward_weighted, kto, dpo, nft, awm, ddpo or real",
     )
     data: Path | None = Field(
         None, description="labelled real images: the anchor of reward_weighted, all that real learns from"
@@ -260,11 +277,18 @@ class Alignment(Recipe):
         le=200,
         description="denoising steps that the gradient passes; 1 jumps to the predicted clean image; of draft 2",
     )
-    sample_steps: int = Field(
-        10, ge=2, le=200, description="denoising steps of an image that draft and ddpo draw; of draft 6"
+    sample_steps: int | None = Field(
+        None,
+        ge=2,
+        le=200,
+        description="denoising steps of an image that draft, nft, awm and ddpo draw to learn from; default: those of a "
+        "request that names none. What is watched is always drawn so",
     )
-    guidance: float = Field(
-        1.0, ge=1, le=30, description="guidance with which draft draws, and what is watched is drawn; 1: none"
+    guidance: float | None = Field(
+        None,
+        ge=0,
+        le=30,
+        description="guidance of what is drawn, watched and improved; default: that of a request that names none",
     )
     views: int = Field(
         0, ge=0, le=256, description="of draft: noised copies of each image that it draws (DRaFT-LV); 0: none"
@@ -273,7 +297,31 @@ class Alignment(Recipe):
         2000.0, gt=0, le=1e6, description="of kto and dpo: how dear it is to leave the parent"
     )
     strength: float = Field(0.5, gt=0, le=1e6, description="of nft: how little it leaves the parent")
-    groups: int = Field(4, ge=1, le=4096, description="of ddpo: different prompts in a batch")
+    groups: int = Field(
+        4,
+        ge=1,
+        le=4096,
+        description="different prompts in a batch of ddpo, in a round of nft and awm; of these 8",
+    )
+    round_steps: int = Field(
+        8,
+        ge=0,
+        le=1_000_000,
+        description="of nft and awm: steps that learn from what was drawn before it is drawn anew; of nft, 0: learn "
+        "from the rated images",
+    )
+    round_images: int = Field(
+        48, ge=2, le=4096, description="of nft and awm: images that are drawn for a round"
+    )
+    clip: float = Field(
+        0.2, gt=0, le=1e6, description="of awm: how far one round may move an image's likelihood"
+    )
+    novelty: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="of draft, nft and awm: weight of how different images of one prompt are in the reward's features",
+    )
     stride: int = Field(100, ge=1, le=1000, description="timesteps that one of several gradient steps covers")
     checkpoint_every: int = Field(20, ge=1, le=1_000_000)
 
@@ -374,8 +422,8 @@ RECIPES: dict[str, type[Recipe]] = {
 }
 
 
-def parse(kind: str, settings: Mapping[str, Any]) -> tuple[Asked, Recipe]:
-    """The settings of a run, checked.
+def parse(kind: str, settings: Mapping[str, Any], domain: Domain | None = None) -> tuple[Asked, Recipe]:
+    """The settings of a run, checked. domain: the kind of image; default: the shipped one.
 
     Raises InvalidInput, naming the kind (UNKNOWN_KIND) or the setting (BAD_SETTING) and what there is instead.
     """
@@ -389,7 +437,8 @@ def parse(kind: str, settings: Mapping[str, Any]) -> tuple[Asked, Recipe]:
     if unknown:
         raise InvalidInput(f"There is no setting {', '.join(unknown)}. {_known(kind)}", "BAD_SETTING")
     try:
-        return Asked.model_validate(settings), recipe.model_validate(own)
+        given = {"domain": domain} if domain else {}
+        return Asked.model_validate(settings), recipe.model_validate({**given, **own})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "config"

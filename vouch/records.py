@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Generic, Literal, TypeVar, get_args
 
+from vouch.guidance import PLAIN, GuidanceChoice, GuidanceOptions
+
 Answer = Literal["pass", "fail", "unsure"]
 Verdict = Literal["plausible", "implausible", "unsure"]
 RaterKind = Literal["human", "simulated"]
 ImageSource = Literal["generated", "real", "uploaded"]
 VersionKind = Literal["generator", "reward", "rater", "judge"]
+ReviewStratum = Literal["uniform", "queue", "real", "repeat"]
 RunKind = Literal["pretrain", "reward", "align", "evaluate", "concept"]
 RunState = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
 RolloutState = Literal["ACTIVE", "COMPLETED", "ROLLED_BACK"]
@@ -27,6 +30,7 @@ VERDICTS: tuple[str, ...] = get_args(Verdict)
 RATER_KINDS: tuple[str, ...] = get_args(RaterKind)
 IMAGE_SOURCES: tuple[str, ...] = get_args(ImageSource)
 VERSION_KINDS: tuple[str, ...] = get_args(VersionKind)
+REVIEW_STRATA: tuple[str, ...] = get_args(ReviewStratum)
 RUN_KINDS: tuple[str, ...] = get_args(RunKind)
 RUN_STATES: tuple[str, ...] = get_args(RunState)
 RUN_ENDED: frozenset[str] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
@@ -78,10 +82,25 @@ class ImageRecord:
     seed: int | None = None  # 0 .. 2^63-1
     sampler: str = ""
     steps: int | None = None
-    guidance: float | None = None
+    guidance: float | None = None  # the scale; the rest as in vouch.guidance.GuidanceOptions
+    guidance_method: str = ""
+    guidance_start: float | None = None
+    guidance_stop: float | None = None
+    adapter_start: float | None = None
     generator_version: str = ""  # digest of the version that drew it
     request_id: str = ""
     created_at: datetime = field(default_factory=now)
+
+    @property
+    def guidance_options(self) -> GuidanceOptions:
+        """How it was guided, to draw it again; the plain way where the record says nothing."""
+        choice = GuidanceChoice(
+            method=self.guidance_method or None,
+            start=self.guidance_start,
+            stop=self.guidance_stop,
+            adapter_start=self.adapter_start,
+        )
+        return choice.upon(PLAIN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +148,22 @@ class Rating(NewRating):
     domain: str
     generator_version: str  # digest of the version that drew the image, "" when no generator did
     created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandedOut:
+    """An image that the review queue gave to a rater, and how it was chosen.
+
+    "uniform": drawn with equal chances from the images that no score decides about; "queue": drawn by how much its
+    verdict would teach; "real": a hidden real image; "repeat": one that this rater has rated before.
+    """
+
+    image: str
+    rater: str
+    kind: RaterKind
+    stratum: ReviewStratum
+    propensity: float | None = None  # chance of being drawn in its turn, 0..1; of new images only
+    created_at: datetime = field(default_factory=now)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,8 @@ class Trajectory:
     x0_weight: np.ndarray
     before_weight: np.ndarray
     noise_weight: np.ndarray
+    signal: np.ndarray
+    """How much of the clean image the latents hold after the step: what a change of x0 alone would add to them."""
     start: float
     """The first latents are standard normal noise times this."""
 
@@ -142,6 +144,7 @@ def _ddim(scheduler: Any, eta: float) -> Trajectory:
         x_weight=direction,
         x0_weight=np.sqrt(then) - direction * alpha,
         noise_weight=noise,
+        signal=np.sqrt(then),
     )
 
 
@@ -158,6 +161,7 @@ def _euler(scheduler: Any, eta: float) -> Trajectory:
         clean=(of_x * scale, of_out),
         x_weight=ratio,
         x0_weight=1 - ratio,
+        signal=np.ones_like(sigma),
     )
 
 
@@ -185,6 +189,7 @@ def _dpm(scheduler: Any, eta: float) -> Trajectory:
         x_weight=noise[1:] / noise[:-1],
         x0_weight=clean - before,
         before_weight=before,
+        signal=alpha[1:],
     )
 
 
@@ -246,6 +251,7 @@ class Rows:
     x0_weight: torch.Tensor
     before_weight: torch.Tensor
     noise_weight: torch.Tensor
+    signal: torch.Tensor
 
     @classmethod
     def of(cls, places: Sequence[tuple[Trajectory, int]], device: str | torch.device = "cpu") -> Rows:

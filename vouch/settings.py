@@ -125,6 +125,9 @@ class ReviewSettings(_Group):
 
     threshold: float = Field(default=0.5, ge=0, le=1)
     """The score that images are filtered by: verdicts near it teach the most."""
+    uniform_share: float = Field(default=0.2, ge=0, le=0.5)
+    """Of new images that are drawn uniformly, from as large a share of all images that no score decides about: rewards
+    are calibrated and measured on their ratings. With the shares below, a sixth of all that is handed out."""
     real_share: float = Field(default=0.07, ge=0, le=0.5)
     """Of hidden real images, which show how reliable a rater is."""
     repeat_share: float = Field(default=0.07, ge=0, le=0.5)

@@ -13,15 +13,16 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.alignment import concept, downstream, hacked, methods, peer, plots, queue, reward
+from benchmarks.alignment import concept, curve, downstream, hacked, methods, peer, plots, queue, reward
 from benchmarks.alignment.plan import PBC64, QUICK, Plan
-from benchmarks.alignment.world import World
+from benchmarks.alignment.world import STARTER, World
 from benchmarks.report import Report, screen
+from training.evaluation.judge import Judge
 
 console = screen()
 WITHOUT_REAL = ("reward", "methods", "queue")
 QUICK_PARTS = ("reward", "methods")
-PARTS = (*WITHOUT_REAL, "hacked", "concept", "downstream")
+PARTS = (*WITHOUT_REAL, "curve", "hacked", "concept", "downstream")
 
 
 def main() -> None:
@@ -68,6 +69,8 @@ def measured(part: str, work: Path, plan: Plan, real: Path | None) -> Report:
         reward.measure(report, World(work, plan, real))
     elif part == "methods":
         methods.measure(report, World(work, plan, real))
+    elif part == "curve":
+        curve.measure(report, World(work, plan, real), Judge.load(STARTER / "judge"), curve.drawings())
     elif part == "queue":
         study = queue.Study(work / part, queue.unannotated(work / part, real), queue.Plan())
         return queue.measured(study, ["random", "queue"])

@@ -57,7 +57,7 @@ def main() -> int:
 
 def cells(data: Path, split: str) -> Cells:
     train = load_examples(data / "train.parquet")
-    tenth = share_of(train.labels, SHARE)
+    tenth = share_of(train.labels, SHARE, groups=train.groups)
     left = sorted(set(range(len(train))) - set(tenth))
     others = numbers(0, "others").sample(left, min(OTHERS, len(left)))
     read = load_examples(data / f"{split}.parquet")
@@ -67,13 +67,13 @@ def cells(data: Path, split: str) -> Cells:
 def measured(given: Cells, seeds: range, work: Path) -> Report:
     report = Report("ceiling")
     alone = _read(given, None, HALF, seeds, work)
-    _add(report, "tenth", alone)
+    _add(report, "tenth", alone, given.read)
     sources = {"true": given.others, "decoded": Labelled(decoded(given.others.images), given.others.labels)}
     for name, others in sources.items():
         for way, learning in WAYS.items():
             both = _read(given, others, learning, seeds, work)
-            _add(report, f"{name}_{way}", both)
-            gain = accuracy(both.astype(float) - alone)
+            _add(report, f"{name}_{way}", both, given.read)
+            gain = accuracy(both.astype(float) - alone, given.read.groups)
             value, low, high = (100 * bound for bound in (gain.value, gain.low, gain.high))
             report.add(f"{name}_{way}_gain_points", Figure(value, "points", low, high))
     return report
@@ -92,13 +92,13 @@ def decoded(images: torch.Tensor) -> torch.Tensor:
     return ((torch.cat(parts).clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
-def _add(report: Report, name: str, rows: np.ndarray) -> None:
-    found = accuracy(rows)
+def _add(report: Report, name: str, rows: np.ndarray, read: Labelled) -> None:
+    found = accuracy(rows, read.groups)
     report.add(name, Figure(found.value, "share", found.low, found.high))
 
 
 def _labelled(examples: Examples) -> Labelled:
-    return Labelled(examples.images, examples.labels)
+    return Labelled.of(examples)
 
 
 if __name__ == "__main__":

@@ -71,17 +71,17 @@ def main() -> int:
 
 def measured(source: Source, data: Path, count: int, split: str) -> Report:
     train, test = load_examples(data / "train.parquet"), load_examples(data / f"{split}.parquet")
-    few = train.subset(share_of(train.labels, SHARE))
+    few = train.subset(share_of(train.labels, SHARE, groups=train.groups))
     synthetic = source.drawn(few, count)
     found = downstream(
-        Labelled(few.images, few.labels),
+        Labelled.of(few),
         synthetic,
-        Labelled(test.images, test.labels),
+        Labelled.of(test),
         LEARNING,
         SEEDS,
         source.work / "classifiers",
     )
-    told = figures(found)
+    told = figures(found, test.groups)
     report = Report("downstream")
     add_gain(report, told.pop("downstream gain"))
     for name, estimate in told.items():

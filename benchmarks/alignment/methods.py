@@ -14,7 +14,7 @@ from benchmarks.alignment.plan import DEFAULT, PEER
 from benchmarks.alignment.world import KEEP, World
 from benchmarks.report import Figure, Report, screen
 from training.evaluation.evidence import paired_changes
-from training.evaluation.intervals import Estimate, bootstrap
+from training.evaluation.intervals import Estimate, bootstrap, rate
 
 COUNTED = ("train_seconds", "forward_passes", "backward_passes", "steps", "best_step", "drift")
 """Of a run's own figures, those that are told; a peer has not all of them."""
@@ -27,6 +27,7 @@ class Runs:
 
     founds: list[Found] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
     def gain(self, base: Found) -> np.ndarray:
         """By the judge, mean over the seeds: [N]."""
@@ -45,13 +46,16 @@ def measure(report: Report, world: World) -> None:
     eyes = Eyes(world.real, world.folder / "features")
     report.add("threads", Figure(torch.get_num_threads(), "threads"))
     world.rate()
-    base = Found(world.judged("starter", None), eyes)
+    base, rejected = Found(world.judged("starter", None), eyes), Found(world.rejected(KEEP), eyes)
+    cost = add_costs(report, world, base, rejected)
     base.tell(report, "starter")
-    Found(world.rejected(KEEP), eyes).tell(report, "rejection_sampling")
+    rejected.tell(report, "rejection_sampling")
     guided = Runs([Found(world.guided(), eyes)])
     guided.founds[0].tell(report, "ensemble_guidance")
     report.add("ensemble_guidance_gain_points", points(guided.gain(base)))
     runs = {method: _runs(report, world, eyes, method) for method in world.plan.methods}
+    for method, found in runs.items():
+        add_cost(report, world, _word(method), found, cost)
     for method, found in runs.items():
         report.add(f"{_word(method)}_gain_points", points(found.gain(base)))
     add_default(report, runs, base, eyes)
@@ -67,6 +71,7 @@ def _runs(report: Report, world: World, eyes: Eyes, method: str) -> Runs:
         found = Found(world.judged(run, lora), eyes)
         runs.founds.append(found)
         runs.seconds.append(figures["train_seconds"])
+        runs.names.append(run)
         found.tell(report, f"{_word(method)}_{seed}")
         for name in COUNTED:
             if name in figures:
@@ -75,6 +80,38 @@ def _runs(report: Report, world: World, eyes: Eyes, method: str) -> Runs:
                 )
         console.print(f"{method} {seed}: plausible {found.plausible.mean():.3f}")
     return runs
+
+
+def add_costs(report: Report, world: World, base: Found, rejected: Found) -> float | None:
+    """Seconds for each image that the judge accepts, of rejection sampling and of the starter as it is: they lead the
+    table, for whatever is trained has to be cheaper. Rejection draws 1 / KEEP images, and scores them, for each that
+    it keeps. Answers rejection's."""
+    image, scoring = world.seconds_an_image("starter"), world.seconds_a_score()
+    kept = None if image is None else (image + scoring) / KEEP
+    costs = {"rejection_sampling": (kept, rejected), "starter": (image, base)}
+    for name, (seconds, found) in costs.items():
+        report.add(f"{name}_seconds_per_accepted", _per_accepted(seconds, found.plausible))
+    return report.figures["rejection_sampling_seconds_per_accepted"].value
+
+
+def add_cost(report: Report, world: World, name: str, runs: Runs, rejection: float | None) -> None:
+    """The same of a trained method, and after how many accepted images its training has paid for itself beside
+    rejection sampling; None where it never does."""
+    drawn = [world.seconds_an_image(run) for run in runs.names]
+    seconds = None if not drawn or None in drawn else float(np.mean(drawn))  # type: ignore[arg-type]
+    cost = _per_accepted(seconds, np.concatenate([found.plausible for found in runs.founds]))
+    report.add(f"{name}_seconds_per_accepted", cost)
+    saved = None if rejection is None or cost.value is None else rejection - cost.value
+    paid = float(np.mean(runs.seconds)) / saved if saved and saved > 0 else None
+    report.add(f"{name}_pays_after", Figure(paid, "accepted images"))
+
+
+def _per_accepted(seconds: float | None, plausible: np.ndarray) -> Figure:
+    accepted = rate(int(plausible.sum()), len(plausible))
+    if seconds is None or not accepted.value:
+        return Figure(None, "s")
+    low, high = seconds / accepted.high, seconds / accepted.low if accepted.low else None
+    return Figure(seconds / accepted.value, "s", low, high)
 
 
 def _after(fraction: float, world: World, eyes: Eyes, base: Found) -> Gained:

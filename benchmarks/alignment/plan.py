@@ -16,7 +16,11 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "real": {"lr": 4e-4, "watch_every": 0},  # what was chosen by the reward would not be without feedback
     "draft": {},
     "draft lv": {"views": 2},
+    "draft short": {"sample_steps": 6},
+    "draft diverse": {"novelty": 1.0},
     "nft": {"strength": 0.5, "anchor": 0.0},
+    "nft rated": {"strength": 0.5, "anchor": 0.0, "round_steps": 0},
+    "awm": {"anchor": 0.0},
     "kto": {"divergence": 500.0},
     "dpo": {"divergence": 500.0},
     "ddpo": {"sample_steps": 6, "gradient_steps": 3, "batch": 16, "groups": 4, "anchor": 0.0},
@@ -42,6 +46,23 @@ PEER = "trl ddpo"
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """How images are drawn: steps, scale of guidance, and the shares of the steps between which it counts. None: as the
+    generator is served."""
+
+    steps: int | None = None
+    guidance: float | None = None
+    start: float | None = None
+    stop: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Example: "guidance-2.5-start-0.2-stop-0.8"; "served" where nothing is said."""
+        told = [f"{name}-{value:g}" for name, value in vars(self).items() if value is not None]
+        return "-".join(told) or "served"
+
+
+@dataclass(frozen=True)
 class Plan:
     """Rated and judged images, seconds of training for every method, repeats with another seed each."""
 
@@ -51,12 +72,13 @@ class Plan:
     seconds: float = 120.0
     seeds: tuple[int, ...] = (0, 1, 2)
     methods: tuple[str, ...] = tuple(SETTINGS)
-    drawing: Mapping[str, Any] = field(default_factory=lambda: {"steps": 12, "guidance": 1.0})
+    drawing: Drawing = field(default_factory=Drawing)
+    """Of everything that is rated and judged."""
 
     def same_runs(self) -> dict[str, Any]:
         """What has to agree for runs to belong together; a run's own method, settings, seed and seconds name it."""
         own = {k: v for k, v in vars(self).items() if k not in ("seeds", "methods", "seconds")}
-        return {**own, "drawing": dict(self.drawing)}
+        return {**own, "drawing": vars(self.drawing)}
 
 
 QUICK = Plan(rated=160, judged=80, reward_steps=40, seconds=10.0, seeds=(0,))

@@ -127,8 +127,11 @@ def unannotated(folder: Path, real: Path | None) -> Path:
 
 
 def by_queue(offer: Offer, count: int, chance: random.Random) -> list[ImageRecord]:
-    """As the service does."""
-    return choose(offer.images, offer.scores, count, threshold=THRESHOLD, chance=chance, beside=offer.recent)
+    """As the service chooses what teaches the most; without the uniform share that it is measured on."""
+    chosen = choose(
+        offer.images, offer.scores, count, threshold=THRESHOLD, chance=chance, beside=offer.recent
+    )
+    return [choice.image for choice in chosen]
 
 
 def at_random(offer: Offer, count: int, chance: random.Random) -> list[ImageRecord]:

@@ -20,6 +20,8 @@ def measure(report: Report, world: World) -> None:
     report.add("reward_auroc_ceiling", _auroc(unseen.meant, unseen.said))
     report.add("reward_auroc_noise_free", _auroc(unseen.scores, unseen.meant))
     report.add("reward_ece", Figure(ece.value, "share", ece.low, ece.high, must="<= 0.05", aim="<= 0.02"))
+    plain = calibration.expected_calibration_error(unseen.scores, unseen.said)
+    report.add("reward_ece_plain", Figure(plain, "share"))
     report.add("reward_ece_of_perfect", Figure(perfect, "share"))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,14 @@ import torch
 
 import vouch
 from benchmarks.alignment import peer
-from benchmarks.alignment.plan import GUIDED, JUDGED_SEED, RATED_SEED, SETTINGS, Plan
+from benchmarks.alignment.plan import GUIDED, JUDGED_SEED, RATED_SEED, SETTINGS, Drawing, Plan
 from training.alignment.guidance import guide
 from training.alignment.loop import AlignConfig
 from training.alignment.loop import fit as fit_align
+from training.alignment.served import Served
 from training.alignment.student import Student
 from training.alignment.walk import Walker
+from training.data import digest_of
 from training.evaluation.evidence import Drawn
 from training.inputs import FILE_NAME
 from training.plausibility import Plausibility
@@ -34,8 +37,10 @@ from training.session import Session
 from training.simulated import SimulatedPathologist
 from vouch import images as codec
 from vouch.captions import Vocabulary
+from vouch.guidance import GuidanceChoice
 from vouch.networks.reward import RewardEnsemble
-from vouch.pipelines import load_generator
+from vouch.pipelines import Generator, load_generator
+from vouch.recipes import Alignment
 
 STARTER = Path(vouch.__file__).parent / "starter"
 RATER = "simulated-1"
@@ -59,7 +64,8 @@ class World:
 
     def __init__(self, folder: Path, plan: Plan, real: Path | None) -> None:
         self.plan, self.real = plan, real
-        told = json.dumps([plan.same_runs(), str(real)], sort_keys=True)
+        starter = digest_of(STARTER / "generator")
+        told = json.dumps([plan.same_runs(), str(real), starter], sort_keys=True)
         self.folder = folder / hashlib.sha256(told.encode()).hexdigest()[:12]
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -133,6 +139,29 @@ class World:
         base = STARTER / "generator"
         return peer.align(method, base, self.reward, out / "lora", seconds, seed, SETTINGS[method])
 
+    def starter_at(self, drawing: Drawing) -> Drawn:
+        """The starter's images at another setting: the prompts and seeds of what is judged."""
+        return self.drawn(
+            f"starter-{drawing.name}", STARTER / "generator", JUDGED_SEED, self.plan.judged, drawing
+        )
+
+    def seconds_an_image(self, name: str) -> float | None:
+        """How long an image took when these were drawn, decoding included; None for those of an earlier form."""
+        kept = self.folder / f"{name}.seconds.json"
+        return float(json.loads(kept.read_text())) if kept.is_file() else None
+
+    def seconds_a_score(self) -> float:
+        """What the reward takes for an image; measured once, over some of the starter's."""
+        kept = self.folder / "score.seconds.json"
+        if not kept.is_file():
+            some, reward = self.judged("starter", None), RewardEnsemble.load(self.reward)
+            images, prompts = some.images[:64], some.prompts[:64]
+            reward.score(images, prompts)  # the first call is slower
+            began = time.perf_counter()
+            reward.score(images, prompts)
+            kept.write_text(json.dumps((time.perf_counter() - began) / len(prompts)))
+        return float(json.loads(kept.read_text()))
+
     def judged(self, name: str, lora: Path | None) -> Drawn:
         """What is judged of a version: the same prompts and seeds for all."""
         base = STARTER / "generator"
@@ -144,7 +173,7 @@ class World:
         kept = self.folder / "guided.npy"
         if not kept.is_file():
             student = Student(STARTER / "generator", None, self.reward, rank=1)
-            walker = Walker(student, self.plan.drawing["steps"])
+            walker = Served.of(student, Alignment()).walker(student)
             parts = [self._steered(student, walker, labels, first) for first in range(0, len(labels), BATCH)]
             np.save(kept, np.concatenate(parts))
         return Drawn(np.load(kept, allow_pickle=False), labels)
@@ -179,22 +208,23 @@ class World:
         """The real images that may teach: the judge learned from the other half."""
         return {"data": self.real / "train.parquet", "half": "teach"} if self.real is not None else {}
 
-    def drawn(self, name: str, folder: Path, first_seed: int, count: int) -> Drawn:
-        """Images of all classes in turn by the generator in `folder`; those of an earlier start are read."""
+    def drawn(
+        self, name: str, folder: Path, first_seed: int, count: int, drawing: Drawing | None = None
+    ) -> Drawn:
+        """Images of all classes in turn by the generator in `folder`; those of an earlier start are read. drawing:
+        default: the plan's."""
         vocabulary = Vocabulary.load(STARTER / "generator")
         assert vocabulary is not None
         labels = vocabulary.labels
         prompts = tuple(labels[number % len(labels)] for number in range(count))
         kept = self.folder / f"{name}.npy"
         if not kept.is_file():
-            generator, parts = load_generator(folder, STARTER / "generator"), []
-            for start in range(0, count, BATCH):
-                rows = range(start, min(start + BATCH, count))
-                seeds = [first_seed + row for row in rows]
-                drawing = self.plan.drawing
-                asked = [prompts[row] for row in rows]
-                parts.append(generator.generate(asked, seeds, drawing["steps"], drawing["guidance"]))
-            np.save(kept, np.concatenate(parts))
+            generator = load_generator(folder, STARTER / "generator")
+            began = time.perf_counter()
+            images = _drawn(generator, prompts, first_seed, drawing or self.plan.drawing)
+            seconds = (time.perf_counter() - began) / count
+            (self.folder / f"{name}.seconds.json").write_text(json.dumps(seconds))
+            np.save(kept, images)
         return Drawn(np.load(kept, allow_pickle=False), prompts)
 
     def session(self, name: str) -> Session:
@@ -204,6 +234,19 @@ class World:
         if not (folder / FILE_NAME).exists():
             (folder / FILE_NAME).hardlink_to(self.folder / FILE_NAME)
         return Session(folder)
+
+
+def _drawn(generator: Generator, prompts: Sequence[str], first_seed: int, drawing: Drawing) -> np.ndarray:
+    """uint8 [N, H, W, 3], as the generator is served but for what `drawing` says."""
+    steps = drawing.steps or generator.default_steps
+    guidance = generator.default_guidance if drawing.guidance is None else drawing.guidance
+    options = GuidanceChoice(start=drawing.start, stop=drawing.stop).upon(generator.default_options)
+    parts = []
+    for start in range(0, len(prompts), BATCH):
+        asked = prompts[start : start + BATCH]
+        seeds = list(range(first_seed + start, first_seed + start + len(asked)))
+        parts.append(generator.generate(asked, seeds, steps, guidance, options=options))
+    return np.concatenate(parts)
 
 
 def _rated(drawn: Drawn) -> Sequence[dict[str, Any]]:

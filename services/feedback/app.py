@@ -283,13 +283,14 @@ def _stored(found: Found) -> Any:
         prompt=record.prompt,
         label=record.label,
         sampler=record.sampler,
+        guidance_method=record.guidance_method,
         generator_version=record.generator_version,
         generator_name=found.generator_name,
         request_id=record.request_id,
         rating_count=found.ratings,
         created_at=_timestamp(record.created_at),
     )
-    for name in ("seed", "steps", "guidance"):
+    for name in ("seed", "steps", "guidance", "guidance_start", "guidance_stop", "adapter_start"):
         if getattr(record, name) is not None:
             setattr(message, name, getattr(record, name))
     if score:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from services.feedback.selection import choose
+from services.feedback.selection import Choice, choose
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
 from vouch.errors import InvalidInput, NotFound
-from vouch.records import ImageRecord, RaterKind, Score
+from vouch.records import HandedOut, ImageRecord, RaterKind, ReviewStratum, Score
 from vouch.registry import Registry
 from vouch.settings import ReviewSettings
 
@@ -47,26 +47,35 @@ class Review:
         self, rater: str, count: int, *, kind: RaterKind, label: str | None, generator: str | None
     ) -> list[tuple[ImageRecord, bytes]]:
         """Images for this rater, with their bytes: those that teach the most among the least rated ones that they have
-        not rated, and hidden between them some real ones and some that they have. Nothing when nothing new is left."""
+        not rated, some of these drawn uniformly, and hidden between them some real ones and some that they have. How
+        each was chosen is logged. Nothing when nothing new is left."""
         fresh = self._catalog.images.next_for_review(
             rater, count=POOL, kind=kind, label=label, generator_version=generator
         )
         recent = self._catalog.images.rated_last(kind=kind, count=RECENT)
         scores = self._catalog.images.latest_scores([image.digest for image in (*fresh, *recent)])
         chosen = choose(
-            fresh, scores, count, threshold=self._settings.threshold, chance=self._chance, beside=recent
+            fresh,
+            scores,
+            count,
+            threshold=self._settings.threshold,
+            chance=self._chance,
+            beside=recent,
+            uniform_share=self._settings.uniform_share,
         )
-        records = self._with_gold(chosen, rater, kind, label, generator)
-        return [(record, self._blobs.get(record.digest)) for record in records]
+        found = self._with_gold(chosen, rater, kind, label, generator)
+        items = [(record, self._blobs.get(record.digest)) for record, _ in found]
+        self._catalog.reviews.add(logged for _, logged in found)
+        return items
 
     def _with_gold(
         self,
-        chosen: list[ImageRecord],
+        chosen: list[Choice],
         rater: str,
         kind: RaterKind,
         label: str | None,
         generator: str | None,
-    ) -> list[ImageRecord]:
+    ) -> list[tuple[ImageRecord, HandedOut]]:
         """Some of the chosen give way to images that show how reliable the rater is."""
         images = self._catalog.images
         real = list(images.next_for_review(rater, count=MAX_GOLD, kind=kind, label=label, sources=("real",)))
@@ -74,12 +83,13 @@ class Review:
             images.rated_by(rater, kind=kind, label=label, generator_version=generator, count=MAX_GOLD)
         )
         shares = self._settings.real_share, self._settings.repeat_share
-        records = []
-        for image in chosen:
+        found = []
+        for choice in chosen:
             fate = self._chance.random()
             gold = real if fate < shares[0] else seen if fate < sum(shares) else []
-            records.append(_in_place_of(image, gold) if gold else image)
-        return records
+            image = _in_place_of(choice.image, gold) if gold else choice.image
+            found.append((image, _logged(image, choice, rater, kind)))
+        return found
 
     def image(self, digest: str) -> Found:
         """Raises InvalidInput (not a digest), NotFound, DataLoss (the stored bytes are damaged)."""
@@ -108,6 +118,18 @@ class Review:
             return self._registry.get(version).name if version else ""
         except NotFound:
             return ""  # an image imported from elsewhere names a version that was never here
+
+
+def _logged(image: ImageRecord, choice: Choice, rater: str, kind: RaterKind) -> HandedOut:
+    new = image is choice.image
+    stratum: ReviewStratum = choice.stratum if new else "real" if image.source == "real" else "repeat"
+    return HandedOut(
+        image=image.digest,
+        rater=rater,
+        kind=kind,
+        stratum=stratum,
+        propensity=choice.propensity if new else None,
+    )
 
 
 def _in_place_of(image: ImageRecord, gold: list[ImageRecord]) -> ImageRecord:

@@ -1,9 +1,12 @@
-"""Which images an expert should look at next: those whose verdict would teach the reward model the most. Pure."""
+"""Which images an expert should look at next: those whose verdict would teach the reward model the most, and a uniform
+sample on which it can be measured. Pure."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +18,15 @@ NOVEL = 0.1  # distance from what was chosen already at which an image counts ha
 OTHER_CLASS = 1.0  # distance of images of two classes
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A chosen image, the stratum that it was drawn from, and its chance of being drawn in its turn."""
+
+    image: ImageRecord
+    stratum: Literal["uniform", "queue"]
+    propensity: float
+
+
 def choose(
     candidates: Sequence[ImageRecord],
     scores: Mapping[str, Score],
@@ -23,13 +35,16 @@ def choose(
     threshold: float,
     chance: random.Random,
     beside: Sequence[ImageRecord] = (),
-) -> list[ImageRecord]:
-    """Up to `count` of them, drawn with weights: how far the ensemble disagrees × how near the score is to the
+    uniform_share: float = 0.0,
+) -> list[Choice]:
+    """Up to `count` of them, from two strata. `uniform_share` of them are drawn with equal chances from the images that
+    `is_reserved` names; what raters say of those is a fair sample, because no score ever decided about them. The rest
+    are drawn from the other images with weights: how far the ensemble disagrees × how near the score is to the
     threshold of filtering × how different the image is from those chosen before it and from those in `beside`.
 
     They are drawn, not the best ones taken: where the ensemble is least sure it is also least to be trusted, and a
     batch of nothing but hard cases lets it forget the easy ones. An image without a score counts as the middle one of
-    those that have one; without any score, all count the same.
+    those that have one; without any score, all count the same. While one stratum is empty, all come from the other.
     """
     images = [*candidates, *beside]
     labels = np.array([image.label for image in images])
@@ -38,14 +53,26 @@ def choose(
     nearest = np.full(len(candidates), np.inf)
     for row in range(len(candidates), len(images)):
         nearest = np.minimum(nearest, _distances(row, labels, answers)[: len(candidates)])
-    chosen: list[int] = []
+    reserved = np.array([is_reserved(image.digest, uniform_share) for image in candidates], bool)
+    left, chosen = np.ones(len(candidates), bool), list[Choice]()
     while len(chosen) < min(count, len(candidates)):
-        weights = worth * (FLOOR + 1 - _half_at(NOVEL, nearest))
-        weights[chosen] = 0.0
+        both = (left & reserved).any() and (left & ~reserved).any()
+        uniform = chance.random() < uniform_share if both else bool((left & reserved).any())
+        side = 1.0 if not both else uniform_share if uniform else 1 - uniform_share
+        weights = np.ones(len(candidates)) if uniform else worth * (FLOOR + 1 - _half_at(NOVEL, nearest))
+        weights = weights * (left & (reserved if uniform else ~reserved))
         (row,) = chance.choices(range(len(candidates)), weights.tolist())
-        chosen.append(row)
+        propensity = side * float(weights[row] / weights.sum())
+        chosen.append(Choice(candidates[row], "uniform" if uniform else "queue", propensity))
+        left[row] = False
         nearest = np.minimum(nearest, _distances(row, labels, answers)[: len(candidates)])
-    return [candidates[row] for row in chosen]
+    return chosen
+
+
+def is_reserved(digest: str, share: float) -> bool:
+    """Whether an image belongs to the uniform stratum. Its digest decides: were the stratum drawn from what the queue
+    has left over, it would lack the hard images that the queue took."""
+    return random.Random(f"uniform {digest}").random() < share
 
 
 def _worth(candidates: Sequence[ImageRecord], scores: Mapping[str, Score], threshold: float) -> np.ndarray:

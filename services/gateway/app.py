@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from services import edge, field_limits, ingress, logs
 from services.edge import Identity, streaming, unary
-from services.gateway import validation
+from services.gateway import guidance, validation
 from services.gateway.drawing import Picture, Studio, Tally
 from services.gateway.handles import GenerationHandle, RewardHandle, stream
 from services.gateway.observed import observed
@@ -284,6 +284,7 @@ def _drawing(request: Any, identity: Identity, *, stream: bool) -> validation.Dr
         eta=request.eta,
         preview_every=request.preview_every if stream else 0,
         client=identity.client or identity.role,
+        choice=guidance.choice_of(request),
     )
 
 
@@ -326,6 +327,7 @@ def _image(picture: Picture) -> Any:
         generator_version=record.generator_version,
         generator_name=picture.version_name,
         created_at=Timestamp(),
+        **guidance.fields_of(record.guidance_options),
     )
     message.created_at.FromDatetime(record.created_at)
     if score:
@@ -374,6 +376,8 @@ def _description(told: Description) -> Any:
         whole_because=told.whole_because,
         kernel=told.kernel,
         samplers=told.samplers,
+        guidance_methods=[guidance.number_of(method) for method in told.guidance_methods],
+        **guidance.fields_of(told.default_options, "default_"),
     )
 
 

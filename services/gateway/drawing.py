@@ -287,6 +287,7 @@ def _check_same(drawing: Drawing, records: Sequence[ImageRecord]) -> None:
             record.prompt == drawing.prompt
             and drawing.steps in (None, record.steps)
             and drawing.guidance in (None, record.guidance)
+            and drawing.choice.agrees_with(record.guidance_options)
             and sampler_name(drawing.sampler or plain_name(record.sampler), drawing.eta) == record.sampler
             and drawing.version in ("", record.generator_version)
         )
@@ -311,6 +312,10 @@ def _picture(drawing: Drawing, image: Drawn, digest: str, reply: ScoreReply | No
         sampler=image.sampler,
         steps=image.steps,
         guidance=image.guidance,
+        guidance_method=image.options.method,
+        guidance_start=image.options.start,
+        guidance_stop=image.options.stop,
+        adapter_start=image.options.adapter_start,
         generator_version=image.version,
         request_id=drawing.request_id,
     )
@@ -365,4 +370,5 @@ def _order(
         eta=drawing.eta,
         preview_every=drawing.preview_every if progress else 0,
         timeout_s=None if drawing.timeout_s is None else max(0.0, drawing.timeout_s - elapsed_s),
+        choice=drawing.choice,
     )

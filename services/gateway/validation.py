@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass
 
 from vouch.errors import InvalidInput
+from vouch.guidance import NO_CHOICE, GuidanceChoice, GuidanceOptions, check_fraction, check_method
 
 SEEDS = 2**63
 CALL_TIMEOUT_S = 300.0
@@ -32,6 +33,7 @@ class Drawing:
     eta: float = 0.0
     preview_every: int = 0
     client: str = ""  # who waits in one line
+    choice: GuidanceChoice = NO_CHOICE
 
 
 def check_drawing(
@@ -51,6 +53,7 @@ def check_drawing(
     eta: float = 0.0,
     preview_every: int = 0,
     client: str = "",
+    choice: GuidanceChoice = NO_CHOICE,
 ) -> Drawing:
     """Raises InvalidInput where the prompt is empty."""
     first = _default_seed(request_id) if seed is None else seed
@@ -68,12 +71,31 @@ def check_drawing(
         eta=eta,
         preview_every=preview_every,
         client=client,
+        choice=check_choice(choice, guidance),
     )
 
 
 def named(request_id: str) -> str:
     """The id itself, or a fresh one when there is none."""
     return request_id or uuid.uuid4().hex
+
+
+def check_choice(choice: GuidanceChoice, guidance: float | None) -> GuidanceChoice:
+    """What can be told without the generator's defaults, which may yet leave no interval."""
+    if choice.method is not None:
+        check_method(choice.method)
+    for name, value in (
+        ("guidance_start", choice.start),
+        ("guidance_stop", choice.stop),
+        ("adapter_start", choice.adapter_start),
+    ):
+        if value is not None:
+            check_fraction(name, value)
+    if choice.method is not None and guidance is not None:
+        GuidanceOptions(method=choice.method).check_scale(guidance)
+    if choice.start is not None and choice.stop is not None:
+        GuidanceOptions(start=choice.start, stop=choice.stop)
+    return choice
 
 
 def check_prompt(prompt: str) -> str:

@@ -81,9 +81,9 @@ class Generation:
     async def draw(self, order: DrawOrder) -> AsyncIterator[DrawProgress | DrawPreview | Drawn]:
         """Images as they end, with progress and previews between them when the order asks for them.
 
-        Raises InvalidInput (the prompt has a word that the version never learned, or it cannot walk with the sampler),
-        NotFound and CorruptVersion (an explicit version), Exhausted (the queue is full), Unavailable (nothing is
-        loaded yet), DeadlineExceeded.
+        Raises InvalidInput (the prompt has a word that the version never learned, or it cannot draw with the sampler
+        or the guidance), NotFound and CorruptVersion (an explicit version), Exhausted (the queue is full), Unavailable
+        (nothing is loaded yet), DeadlineExceeded.
         """
         loaded = await self._choose(order)
         served = loaded.model
@@ -170,6 +170,7 @@ def _drawn(
         sampler=sampler_name(order.sampler or generator.sampler, order.eta),
         steps=request.steps,
         guidance=request.guidance,
+        options=request.options,
         version=loaded.digest,
         version_name=loaded.model.version.name,
         label=label,
@@ -181,13 +182,17 @@ def _drawn(
 
 def _request(order: DrawOrder, served: ServedGenerator) -> ImageRequest:
     generator = served.generator
+    guidance = generator.default_guidance if order.guidance is None else order.guidance
+    options = order.choice.upon(generator.default_options)
     generator.check_sampler(order.sampler, order.eta)
+    generator.check_guidance(guidance, options)
     return ImageRequest(
         model=generator,
         prompt=order.prompt,
         seeds=order.seeds,
         steps=generator.default_steps if order.steps is None else order.steps,
-        guidance=generator.default_guidance if order.guidance is None else order.guidance,
+        guidance=guidance,
+        options=options,
         client=order.client,
         progress=order.progress,
         sampler=order.sampler,

@@ -10,7 +10,8 @@ import torch
 
 from services.generation.slots import Preview, Slot
 from vouch.errors import Internal
-from vouch.sampling import Rows, advance, clean_of
+from vouch.predictions import asking_of, take_step
+from vouch.sampling import Rows
 
 Encode = Callable[[np.ndarray], Any]
 """What becomes of pixels, uint8 [H, W, 3], before they are handed out."""
@@ -22,40 +23,29 @@ def begin(slot: Slot) -> None:
     if not model.stepwise:
         return
     slot.path = model.trajectory(request.steps, request.sampler, request.eta)
-    slot.total = len(slot.path)
-    slot.said = model.encode(request.prompt)
-    slot.unsaid = model.encode("") if slot.rows > 1 else None
+    slot.set_total(len(slot.path))
+    slot.asking = asking_of(model, request.prompt, slot.total, request.guidance, request.options)
     slot.generator = torch.Generator().manual_seed(slot.seed)
     slot.x = model.noise(slot.generator) * slot.path.start
-    slot.x0 = torch.zeros_like(slot.x)
+    slot.x0 = slot.before = torch.zeros_like(slot.x)
 
 
 def denoise(slots: Sequence[Slot]) -> None:
     """Take every slot one step further. When it raises, none has moved."""
     rows = Rows.of([(slot.path, slot.step) for slot in slots])
-    x = torch.cat([slot.x for slot in slots])
-    x0 = clean_of(rows, x, _guided(slots, rows.input * x, rows.timestep))
-    after = advance(rows, x, x0, torch.cat([slot.x0 for slot in slots]), _noise(slots))
+    stepped = take_step(
+        [slot.asking[slot.step] for slot in slots],
+        rows,
+        torch.cat([slot.x for slot in slots]),
+        torch.cat([slot.before for slot in slots]),
+        _noise(slots),
+    )
     for place, slot in enumerate(slots):
-        slot.x, slot.x0 = after[place : place + 1], x0[place : place + 1]
+        one = slice(place, place + 1)
+        slot.x, slot.x0 = stepped.x[one], stepped.x0[one]
+        slot.before = slot.x0 if stepped.before is stepped.x0 else stepped.before[one]
         slot.step += 1
         slot.mates += len(slots)
-
-
-def _guided(slots: Sequence[Slot], x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-    """Classifier-free guidance (Ho & Salimans 2022): only the slots that use it are computed twice."""
-    twice = [place for place, slot in enumerate(slots) if slot.unsaid is not None]
-    said = [slot.said for slot in slots]
-    if not twice:
-        return slots[0].model.predict(x, timesteps, torch.cat(said))
-    unsaid = [slot.unsaid for slot in slots if slot.unsaid is not None]
-    both = slots[0].model.predict(
-        torch.cat([x, x[twice]]), torch.cat([timesteps, timesteps[twice]]), torch.cat([*said, *unsaid])
-    )
-    out, without = both[: len(slots)], both[len(slots) :]
-    scale = torch.tensor([slots[place].ticket.request.guidance for place in twice])[:, None, None, None]
-    out[twice] = without + scale * (out[twice] - without)
-    return out
 
 
 def _noise(slots: Sequence[Slot]) -> torch.Tensor:

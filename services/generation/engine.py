@@ -197,9 +197,10 @@ class Engine:
         started = time.perf_counter()
         self._steps += 1
         for batch in _by_model(taken):
+            rows = sum(slot.rows for slot in batch)
             with self._observer.stage("denoise"):
                 self._advance(batch)
-            self._observer.stepped(len(batch), sum(slot.rows for slot in batch))
+            self._observer.stepped(len(batch), rows)
         self._pace.busy(time.perf_counter() - started)
 
     def _advance(self, batch: list[Slot]) -> None:

@@ -8,12 +8,13 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from vouch.predictions import Predictor
 from vouch.sampling import Trajectory
 
 OnStep = Callable[[int, int], bool]
 
 
-class Model(Protocol):
+class Model(Predictor, Protocol):
     """A generator version in memory. Latents are float32 [N, C, h, w], encoded prompts [N, L, D]."""
 
     @property
@@ -22,13 +23,8 @@ class Model(Protocol):
         ...
 
     def trajectory(self, steps: int, sampler: str = "", eta: float = 0.0) -> Trajectory: ...
-    def encode(self, prompt: str) -> torch.Tensor: ...
     def noise(self, generator: torch.Generator) -> torch.Tensor:
         """Standard normal latents [1, C, h, w]."""
-        ...
-
-    def predict(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
-        """What the network says of noised latents at timesteps [N]."""
         ...
 
     def decode(self, x: torch.Tensor) -> np.ndarray:

@@ -48,6 +48,8 @@ class ServedGenerator:
             whole_because=self.generator.whole_because,
             kernel=self.generator.kernel,
             samplers=self.generator.samplers,
+            default_options=self.generator.default_options,
+            guidance_methods=self.generator.guidance_methods,
         )
 
 
@@ -75,7 +77,6 @@ class Loader:
         if version.kind != "generator":
             raise InvalidInput(f"{version.name} is a {version.kind}, not a generator")
         generator = self._adapted(version) if version.format == "lora" else self._base(version.digest)
-        self._equip(generator)
         served = ServedGenerator(version, generator, generator.vocabulary)
         _warm_up(served)
         return served
@@ -87,13 +88,18 @@ class Loader:
         generator = self._whole.get(digest)
         if generator is None:
             generator = self._whole[digest] = load_generator(folder, device=self._device)
+            self._equip(generator)
+            if generator.guide is not None:
+                self._equip(generator.guide)
         return generator
 
     def _adapted(self, version: Version) -> Generator:
         from vouch.pipelines import adapt
 
         folder = self._registry.open(version.digest)
-        return adapt(self._base(_base(self._registry, version).digest), folder)
+        generator = adapt(self._base(_base(self._registry, version).digest), folder)
+        self._equip(generator)
+        return generator
 
 
 def _base(registry: Registry, version: Version) -> Version:

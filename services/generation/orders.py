@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vouch.guidance import NO_CHOICE, PLAIN, GuidanceChoice, GuidanceOptions
+
 
 @dataclass(frozen=True, kw_only=True)
 class DrawOrder:
@@ -22,6 +24,7 @@ class DrawOrder:
     eta: float = 0.0
     preview_every: int = 0  # steps; 0: none
     timeout_s: float | None = None  # from now on; None: no limit
+    choice: GuidanceChoice = NO_CHOICE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,7 @@ class Drawn:
     sampler: str
     steps: int
     guidance: float
+    options: GuidanceOptions
     version: str  # digest
     version_name: str
     label: str  # the class that the prompt declares, "" when the version has no vocabulary
@@ -79,3 +83,5 @@ class Description:
     whole_because: str = ""
     kernel: str = ""  # how its U-Net is computed, and why
     samplers: tuple[str, ...] = ()
+    default_options: GuidanceOptions = PLAIN
+    guidance_methods: tuple[str, ...] = ("cfg",)

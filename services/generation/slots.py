@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vouch.errors import DeadlineExceeded, VouchError
+from vouch.guidance import PLAIN, GuidanceOptions
 
 if TYPE_CHECKING:  # whoever orders images needs no torch
     import torch
 
     from services.generation.model import Model
+    from vouch.predictions import Asking
     from vouch.sampling import Trajectory
 
 
@@ -33,6 +35,7 @@ class ImageRequest:
     eta: float = 0.0
     preview_every: int = 0  # steps between looks at the predicted clean image; 0: none
     deadline: float = math.inf  # time.monotonic(), after which nobody waits any more
+    options: GuidanceOptions = PLAIN
 
 
 @dataclass(frozen=True)
@@ -135,16 +138,24 @@ class Slot:
     previewing: bool = False
     previewed: int = 0
     """The step of its last preview."""
+    guided: range = field(init=False)
+    """The steps that take the network twice."""
     path: Trajectory = field(init=False)
+    asking: tuple[Asking, ...] = field(init=False)
+    """What it asks of the networks, step by step."""
     generator: torch.Generator = field(init=False)
     x: torch.Tensor = field(init=False)
     x0: torch.Tensor = field(init=False)
-    said: torch.Tensor = field(init=False)
-    """The encoded prompt, [1, L, D]; beside it `unsaid`, the empty prompt, where guidance wants it."""
-    unsaid: torch.Tensor | None = field(init=False, default=None)
+    """The clean latents that the last step predicted; beside them `before`, those that the sampler remembers."""
+    before: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        self.total = self.ticket.request.steps
+        self.set_total(self.ticket.request.steps)
+
+    def set_total(self, steps: int) -> None:
+        """How many steps it takes."""
+        request = self.ticket.request
+        self.total, self.guided = steps, request.options.guided_steps(request.guidance, steps)
 
     @property
     def model(self) -> Model:
@@ -156,13 +167,14 @@ class Slot:
 
     @property
     def rows(self) -> int:
-        """What it takes of a batch: guidance needs the network twice."""
-        return 2 if self.ticket.request.guidance > 1 else 1
+        """What its next step takes of a batch: guidance needs a network twice."""
+        return 2 if self.step in self.guided else 1
 
     @property
     def rows_left(self) -> int:
         """What it still has to take."""
-        return self.rows * (self.total - self.step)
+        guided = self.guided.stop - max(self.step, self.guided.start)
+        return self.total - self.step + max(0, guided)
 
     @property
     def begun(self) -> bool:

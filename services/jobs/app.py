@@ -33,7 +33,7 @@ class Training:
         self._runner = Runner(
             catalog,
             folder,
-            training_command(folder.root, settings.training.workers, settings.training.gpus),
+            training_command(folder.root, settings.training.workers, settings.training.gpus, settings.domain),
             environment=_bounded(settings.training.threads),
             niceness=settings.training.nice,
             on_end=lambda run: metrics.RUNS.labels(run.kind, run.state).inc(),

@@ -26,9 +26,11 @@ LOG_NAME = "log.txt"
 Command = Callable[[str], list[str]]
 
 
-def training_command(state: Path, workers: int = 1, gpus: float = 0.0) -> Command:
+def training_command(
+    state: Path, workers: int = 1, gpus: float = 0.0, domain: str = "blood_cells"
+) -> Command:
     """What executes a run."""
-    told = ["--state", str(state), "--workers", str(workers), "--gpus", str(gpus)]
+    told = ["--state", str(state), "--workers", str(workers), "--gpus", str(gpus), "--domain", domain]
     return lambda run_id: [sys.executable, "-m", "training.run", *told, "--run", run_id]
 
 

@@ -95,6 +95,23 @@ def test_a_value_that_no_message_holds_is_refused_before_it_is_sent(
         client.generate_images("neutrophil", **{name: value})
 
 
+def test_how_to_guide_reaches_the_server_and_comes_back_with_the_image(client: Client) -> None:
+    how: dict[str, Any] = {
+        "guidance_method": "cfg_pp", "guidance_start": 0.25, "guidance_stop": 0.75, "adapter_start": 0.5
+    }  # fmt: skip
+    answer = client.generate_images("neutrophil", **how)
+    streamed = [one for one in client.stream_images("neutrophil", **how) if isinstance(one, GeneratedImage)]
+    for image in (*answer.images, *streamed):
+        assert {name: getattr(image, name) for name in how} == how
+
+
+def test_a_guidance_method_that_there_is_not_is_refused_with_those_that_there_are(client: Client) -> None:
+    with pytest.raises(
+        errors.InvalidInput, match="guidance_method: 'cfg\\+\\+' is not one of: cfg, cfg_pp, auto"
+    ):
+        client.generate_images("neutrophil", guidance_method="cfg++")
+
+
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0, math.nan])
 def test_a_timeout_that_is_none_is_refused(client: Client, timeout_s: float) -> None:
     with pytest.raises(errors.InvalidInput, match="timeout_s"):

@@ -34,6 +34,32 @@ def test_every_image_says_how_it_was_made_and_is_stored(client, first):
         assert stored.generator_name == "generator-first"
 
 
+def test_every_image_says_how_it_was_guided_and_can_be_drawn_again_from_that(client):
+    how = {"guidance_method": "cfg_pp", "guidance_start": 0.25, "guidance_stop": 0.75}
+    image = client.generate_images("monocyte", seed=5, steps=4, guidance=0.6, score=False, **how).images[0]
+    stored = client.get_image(image.digest)
+    for told in (image, stored):
+        assert {name: getattr(told, name) for name in how} == how
+        assert (told.guidance, told.adapter_start) == (0.6, 0.0)
+    fields = ("seed", "steps", "guidance", *how, "adapter_start")
+    again = client.generate_images(
+        stored.prompt, score=False, **{name: getattr(stored, name) for name in fields}
+    ).images[0]
+    assert apart(image.data, again.data) <= 1
+
+
+def test_guidance_that_the_generator_does_not_know_is_refused_and_described(client):
+    known = client.describe_generator()
+    assert known.guidance_methods == ("cfg", "cfg_pp")
+    assert (known.default_guidance_method, known.default_guidance_start, known.default_guidance_stop) == (
+        "cfg", 0.0, 1.0,
+    )  # fmt: skip
+    with pytest.raises(InvalidInput, match="no guide folder to autoguide with"):
+        client.generate_images("monocyte", guidance_method="autoguidance")
+    with pytest.raises(InvalidInput, match="no adapter upon another one"):
+        client.generate_images("monocyte", adapter_start=0.5)
+
+
 def test_the_same_seed_draws_the_same_image_whatever_its_mates(client):
     alone = client.generate_images("monocyte", seed=11, score=False).images[0]
     among = client.generate_images("monocyte", seed=8, count=6, score=False).images[3]

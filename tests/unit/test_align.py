@@ -35,6 +35,9 @@ WITHOUT_REAL = [
 ]  # it learns from images that the toy has not
 UNWATCHED = {
     "watched": 4,
+    "round_images": 12,
+    "round_steps": 4,
+    "guidance": 1.0,
     "watch_every": 5,
     "sample_steps": 4,
     "patience": 1000,
@@ -116,6 +119,9 @@ def run(toy: Path, folder: Path, **settings: object) -> AlignConfig:
         {"method": "draft", "sample_steps": 4, "views": 2},
         {"method": "ddpo", "sample_steps": 4, "gradient_steps": 3, "groups": 2},
         {"method": "nft"},
+        {"method": "nft", "round_steps": 0},
+        {"method": "awm", "novelty": 0.5},
+        {"method": "draft", "sample_steps": 4, "novelty": 0.5},
         {"method": "kto", "divergence": 100.0},
     ],
     ids=lambda settings: " ".join(map(str, settings.values())),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.alignment.hacked import brighter_than_most
-from benchmarks.alignment.methods import Runs, add_default
+from benchmarks.alignment.methods import Runs, add_cost, add_costs, add_default
 from benchmarks.report import Report
 from training.evaluation.evidence import Drawn
 
@@ -65,3 +65,38 @@ def test_the_planted_rater_likes_what_is_brighter_than_most_of_its_class() -> No
     images = np.broadcast_to(grey[:, None, None, None], (6, 2, 2, 3))
     liked = brighter_than_most(Drawn(images, ("neutrophil",) * 3 + ("monocyte, cell size big",) * 3))
     assert liked.tolist() == [False, False, True, False, False, True]
+
+
+@dataclass
+class Timed:
+    """Stands for a world: seconds an image by name."""
+
+    drawn: dict[str, float]
+
+    def seconds_an_image(self, name: str) -> float | None:
+        return self.drawn.get(name)
+
+    def seconds_a_score(self) -> float:
+        return 0.1
+
+
+def test_what_an_accepted_image_costs_leads_the_table_and_says_when_training_has_paid() -> None:
+    world: Any = Timed({"starter": 0.9, "draft-0": 0.9, "draft-1": 0.9})
+    report = Report("alignment")
+    rejection = add_costs(report, world, judged(0.5), judged(0.8))
+    assert next(iter(report.figures)) == "rejection_sampling_seconds_per_accepted"
+    assert rejection == pytest.approx((0.9 + 0.1) / 0.5 / 0.8)
+    assert report.figures["starter_seconds_per_accepted"].value == pytest.approx(1.8)
+    runs = Runs([judged(0.9), judged(0.9)], [150.0, 150.0], ["draft-0", "draft-1"])
+    add_cost(report, world, "draft", runs, rejection)
+    assert report.figures["draft_seconds_per_accepted"].value == pytest.approx(1.0)
+    assert report.figures["draft_pays_after"].value == pytest.approx(150 / 1.5)
+
+
+def test_a_method_that_costs_more_than_rejection_never_pays_and_an_untimed_one_is_not_measured() -> None:
+    report = Report("alignment")
+    slow: Any = Timed({"slow-0": 9.0})
+    add_cost(report, slow, "slow", Runs([judged(0.9)], [10.0], ["slow-0"]), 2.5)
+    add_cost(report, slow, "peer", Runs([judged(0.9)], [10.0], ["peer-0"]), 2.5)
+    assert report.figures["slow_pays_after"].value is None
+    assert report.figures["peer_seconds_per_accepted"].value is None

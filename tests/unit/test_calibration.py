@@ -62,13 +62,35 @@ def test_no_score_is_made_with_a_calibration_that_its_own_rating_fitted() -> Non
     assert np.array_equal(before[:200], after[:200]) and not np.allclose(before[200:], after[200:])
 
 
-def test_true_scores_have_the_calibration_error_that_chance_gives_them() -> None:
-    logits, targets = rated(1000)
-    score = calibration.scores(logits[:, :, 0], Calibration())
-    found = calibration.calibration_error(score, targets[:, 0].numpy())
-    assert found.value == pytest.approx(calibration.error_of_perfect(score), abs=0.012)
-    assert found.low <= found.high
-    assert calibration.calibration_error(1 - score, targets[:, 0].numpy()).low > 0.3
+def verdicts(truth, count: int = 380, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Scores [N], and verdicts that come true as often as `truth` makes of the score."""
+    random = np.random.default_rng(seed)
+    score = random.beta(1.2, 0.8, count)
+    return score, (random.random(count) < truth(score)).astype(float)
+
+
+def test_exact_scores_show_an_error_and_have_none() -> None:
+    """The plain error of exact scores is far from 0, and so is its bootstrap; the interval here holds 0."""
+    repeats = [verdicts(lambda score: score, seed=seed) for seed in range(60)]
+    found = [calibration.calibration_error(*one) for one in repeats]
+    plain = np.mean([calibration.expected_calibration_error(*one) for one in repeats])
+    assert plain == pytest.approx(calibration.error_of_perfect(repeats[0][0]), abs=0.01) and plain > 0.04
+    assert np.mean([one.low == 0 for one in found]) >= 0.9
+    assert np.mean([one.value for one in found]) < plain / 2
+
+
+@pytest.mark.parametrize(
+    "truth",
+    [lambda score: np.clip(score - 0.12, 0, 1), lambda score: 0.5 + 0.6 * (score - 0.5)],
+    ids=["too high", "too sure"],
+)
+def test_the_error_of_scores_that_are_not_true_lies_in_its_interval(truth) -> None:
+    score, _ = verdicts(truth, 400_000)
+    true = calibration.expected_calibration_error(score, truth(score))
+    found = [calibration.calibration_error(*verdicts(truth, seed=seed)) for seed in range(1, 61)]
+    assert np.mean([one.low <= true <= one.high for one in found]) >= 0.85
+    assert np.mean([one.value for one in found]) == pytest.approx(true, abs=0.012)
+    assert np.mean([one.low > 0 for one in found]) >= 0.85
 
 
 def test_a_ranking_is_as_good_as_pairs_of_passed_and_failed_say() -> None:

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import asdict, replace
 
 import pytest
 import sqlalchemy as sa
@@ -15,8 +16,9 @@ from alembic.script import ScriptDirectory
 
 from tests.unit.test_atomic import SMALL_FILES
 from vouch.catalog import Catalog
+from vouch.catalog import migrate as migrations
 from vouch.catalog.database import Database
-from vouch.catalog.migrate import HEAD
+from vouch.catalog.migrate import HEAD, migrate
 from vouch.catalog.tables import metadata
 from vouch.errors import DataLoss, FailedPrecondition, InvalidInput, StorageFull, Unavailable
 
@@ -40,6 +42,26 @@ def test_an_existing_catalog_opens_with_what_it_held(catalog_url, make_image):
         first.images.add([make_image(1)])
     with Catalog(catalog_url) as second:
         assert second.images.get(make_image(1).digest).label == "neutrophil"
+
+
+def test_images_of_an_older_catalog_were_guided_by_cfg_in_every_step(catalog_url, make_image, monkeypatch):
+    drawn, real = make_image(1), replace(make_image(2), source="real")
+    database = Database(catalog_url)
+    monkeypatch.setattr("vouch.catalog.migrate.HEAD", "0001")
+    migrate(database)
+    columns = sa.MetaData()
+    with database.write() as connection:
+        images = sa.Table("images", columns, autoload_with=connection)
+        for record in (drawn, real):
+            known = {name: value for name, value in asdict(record).items() if name in images.c}
+            connection.execute(images.insert().values({**known, "created_at": 0}))
+    database.close()
+    monkeypatch.undo()
+    with Catalog(catalog_url) as catalog:
+        old, other = catalog.images.get(drawn.digest), catalog.images.get(real.digest)
+        told = (old.guidance_method, old.guidance_start, old.guidance_stop, old.adapter_start)
+        assert told == ("cfg", 0.0, 1.0, 0.0)
+        assert (other.guidance_method, other.guidance_start) == ("", None)
 
 
 OPEN = """
@@ -184,3 +206,19 @@ def test_a_writer_waits_for_another_instead_of_failing(tmp_path, make_image):
         writer.join(30)
         other.close()
         assert catalog.images.get(make_image(1).digest)
+
+
+def test_a_catalog_of_the_first_form_keeps_its_images_and_learns_to_log_reviews(catalog_url, make_image):
+    database = Database(catalog_url)
+    with pytest.MonkeyPatch.context() as first:
+        first.setattr(migrations, "HEAD", "0001")
+        migrations.migrate(database)
+    with database.write() as connection:
+        table = sa.Table("images", sa.MetaData(), autoload_with=connection)  # as it was in that form
+        values = {k: v for k, v in asdict(make_image(1)).items() if k in table.c and k != "created_at"}
+        connection.execute(sa.insert(table).values(values | {"created_at": 0}))
+        assert not sa.inspect(connection).has_table("reviews")
+    database.close()
+    with Catalog(catalog_url) as catalog:
+        assert catalog.images.get(make_image(1).digest).seed == 1
+        assert catalog.reviews.uniform() == frozenset()

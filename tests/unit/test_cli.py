@@ -54,6 +54,18 @@ def test_generated_images_are_written_with_their_provenance(system: FakeSystem, 
     assert "data" not in note
 
 
+def test_generate_hands_on_how_to_guide(system: FakeSystem) -> None:
+    how = {
+        "guidance_method": "autoguidance",
+        "guidance_start": 0.25,
+        "guidance_stop": 0.75,
+        "adapter_start": 0.5,
+    }
+    options = [word for name, value in how.items() for word in (f"--{name.replace('_', '-')}", value)]
+    (image,) = run_json("generate", "neutrophil", *options)["images"]
+    assert {name: image[name] for name in how} == how
+
+
 def test_generate_prints_a_table_for_people(system: FakeSystem) -> None:
     shown = run("generate", "platelet", "--seed", 200).stdout
     assert "starter-generator" in shown

@@ -72,7 +72,16 @@ def test_the_side_that_is_likelier_the_better_one_is_it_and_a_tie_says_nothing()
 def test_each_side_of_a_comparison_is_denoised_as_it_was_asked_for() -> None:
     method = Dpo(STUDENT, pool(float("nan"), compared=pairs(("bad", "good", 0.2))), CONFIG)
     moved = (1.0 - 1.5) - (2.0 - 1.9)
-    assert method.loss(Chance.of(0, 1)).item() == pytest.approx(math.log(1 + math.exp(2.0 * moved)))
+    sure = 0.6  # 0.8 that the second is better, less 0.2 that it is not
+    assert method.loss(Chance.of(0, 1)).item() == pytest.approx(sure * math.log(1 + math.exp(2.0 * moved)))
+
+
+def test_a_pair_counts_by_how_sure_the_raters_are_of_its_order() -> None:
+    method = Dpo(
+        STUDENT, pool(0.3, 0.9, compared=pairs(("bad", "good", 0.2), ("good", "worse", 0.99))), CONFIG
+    )
+    weights = {pair: method._weight(pair) for pair in [(0, 1), *method._compared]}
+    assert list(weights.values()) == pytest.approx([0.6, 0.6, 0.98])
 
 
 def test_comparisons_stand_beside_pairs_of_verdicts() -> None:

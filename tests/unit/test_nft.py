@@ -56,5 +56,5 @@ def test_the_anchor_is_dearer_where_the_members_disagree(
     doubts = None if disagreement is None else torch.tensor([disagreement])
     half = torch.tensor([0.5])
     pool = Pool(torch.zeros(1, 1, 2, 2), ("monocyte",), half, half, disagreement=doubts)
-    config = Alignment(method="nft", strength=0.5, anchor=anchor, doubt=0.5)
+    config = Alignment(method="nft", round_steps=0, strength=0.5, anchor=anchor, doubt=0.5)
     assert Nft(STUDENT, pool, config).loss(Chance.of(0, 1)).item() == pytest.approx(expected)

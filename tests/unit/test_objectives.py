@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from training.objectives import denoising
+from training.objectives.awm import awm_loss
 from training.objectives.comparison import bradley_terry
 from training.objectives.concept import both, concept_loss
 from training.objectives.ddpo import advantages, ddpo_loss, log_probability
 from training.objectives.dpo import dpo_loss
-from training.objectives.guards import anchor_loss, narrowing
-from training.objectives.kto import kto_loss
+from training.objectives.guards import anchor_loss, dispersion, narrowing
+from training.objectives.kto import certainty, kto_loss
 from training.objectives.nft import nft_loss, normalised
 from training.objectives.plausibility import masked_cross_entropy
 from training.objectives.reward_gradient import conservative, ddim_step, reward_loss
@@ -212,10 +213,24 @@ def test_kto_measures_from_the_mean_gain_but_never_from_a_loss() -> None:
     assert worse.item() == pytest.approx(1 - 1 / (1 + math.e))
 
 
-def test_kto_weighs_what_was_found_implausible() -> None:
-    same = torch.tensor([1.0, 1.0])
-    loss = kto_loss(same, same, torch.tensor([True, False]), beta=1.0, undesirable_weight=3.0)
-    assert loss.item() == pytest.approx((0.5 + 3 * 0.5) / 2)
+def test_kto_counts_a_verdict_by_how_sure_the_raters_are() -> None:
+    same, sure = torch.tensor([1.0, 1.0]), certainty(torch.tensor([1.0, 0.4]))
+    assert sure.tolist() == pytest.approx([1.0, 0.2])
+    loss = kto_loss(same, same, torch.tensor([True, False]), beta=1.0, weight=sure)
+    assert loss.item() == pytest.approx((0.5 + 0.2 * 0.5) / 2)
+
+
+def test_ktos_weight_is_the_expectation_over_both_possible_verdicts() -> None:
+    """Up to a constant: with p for plausible and 1 - p for implausible the gradients add up to |2p - 1| of one."""
+    p, reference = 0.8, torch.zeros(1)
+    slopes = []
+    for wanted in (True, False):
+        error = torch.tensor([0.7], requires_grad=True)
+        kto_loss(error, reference, torch.tensor([wanted]), beta=1.0).backward()
+        assert error.grad is not None
+        slopes.append(float(error.grad))
+    expected = p * slopes[0] + (1 - p) * slopes[1]
+    assert expected == pytest.approx(float(certainty(torch.tensor(p))) * slopes[0])
 
 
 def test_dpo_of_hand_worked_numbers() -> None:
@@ -223,6 +238,8 @@ def test_dpo_of_hand_worked_numbers() -> None:
     assert dpo_loss(one, one, two, two, beta=9.0).item() == pytest.approx(math.log(2))
     loss = dpo_loss(one, two, two, one, beta=0.5)  # one better on the preferred, one worse on the other
     assert loss.item() == pytest.approx(-math.log(1 / (1 + math.exp(-1))))
+    unsure = dpo_loss(one, two, two, one, beta=0.5, weight=torch.tensor([0.25]))
+    assert unsure.item() == pytest.approx(0.25 * loss.item())
 
 
 @pytest.mark.parametrize(("reward", "expected"), [(1.0, 0.25), (0.0, 2.25), (0.5, 1.25)])
@@ -267,6 +284,36 @@ def test_the_probability_of_a_step_is_the_normal_distributions() -> None:
     assert found.item() == pytest.approx(
         torch.distributions.Normal(1.0, 0.5).log_prob(torch.tensor(1.5)).item()
     )
+
+
+def test_awm_lowers_the_error_of_what_was_better_and_raises_that_of_what_was_worse() -> None:
+    error = torch.tensor([1.0, 2.0], requires_grad=True)
+    loss = awm_loss(error, error.detach(), torch.tensor([0.5, -1.0]), clip=0.2)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.25)
+    assert error.grad is not None and error.grad.tolist() == pytest.approx([0.25, -0.5])
+
+
+def test_awm_pulls_no_more_at_what_has_moved_far_enough_its_own_way() -> None:
+    old, advantages = torch.zeros(4), torch.tensor([1.0, 1.0, -1.0, -1.0])
+    error = torch.tensor([-0.5, 0.5, 0.5, -0.5], requires_grad=True)  # far: better, worse, better, worse
+    awm_loss(error, old, advantages, clip=0.2).backward()
+    assert error.grad is not None
+    assert [bool(slope) for slope in error.grad] == [False, True, False, True]
+
+
+def test_awms_gradient_agrees_with_finite_differences() -> None:
+    error = torch.tensor([0.31, 0.12, 0.05], dtype=torch.double, requires_grad=True)
+    old, advantages = torch.tensor([0.3, 0.1, 0.1]).double(), torch.tensor([1.0, -0.7, 0.2]).double()
+    assert torch.autograd.gradcheck(lambda e: awm_loss(e, old, advantages, clip=0.2), (error,))
+
+
+def test_dispersion_is_the_mean_distance_to_the_others_of_the_own_group() -> None:
+    features = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 4.0], [7.0, 7.0]], requires_grad=True)
+    found = dispersion(features, torch.tensor([0, 0, 0, 1]))
+    assert found.tolist() == pytest.approx([4.5, 4.0, 3.5, 0.0])
+    found.sum().backward()  # an image lies at distance 0 from itself, where a root has no slope
+    assert features.grad is not None and features.grad.isfinite().all()
 
 
 def test_ddpo_makes_steps_likelier_by_what_they_led_to() -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import random
 
-from training.raters import Answer, consensus
+import numpy as np
+import pandas as pd
+import pytest
+from crowdkit.aggregation import DawidSkene
+
+from training.raters import Answer, Prior, Votes, consensus, dawid_skene
 
 
 def asked(wrong: dict[str, float], images: int = 200, seed: int = 0) -> tuple[dict[str, bool], list[Answer]]:
@@ -17,6 +22,60 @@ def asked(wrong: dict[str, float], images: int = 200, seed: int = 0) -> tuple[di
         for rater, often in wrong.items()
     ]
     return truth, answers
+
+
+def disputed(answers: list[Answer]) -> Answer:
+    """The yes of an image about which two raters differ."""
+    by_image: dict[str, list[Answer]] = {}
+    for answer in answers:
+        by_image.setdefault(answer.image, []).append(answer)
+    return next(a for both in by_image.values() if len({b.yes for b in both}) == 2 for a in both if a.yes)
+
+
+def test_a_rater_who_repeats_an_answer_still_has_one_vote():
+    """As a second vote it turns an even case into a certain one."""
+    _, answers = asked({"one": 0.12, "two": 0.12})
+    yes = disputed(answers)
+    once, twice = consensus(answers)[yes.image], consensus([*answers, yes])[yes.image]
+    assert 0.3 < once < 0.7
+    assert twice == once
+
+
+def test_a_rater_who_takes_an_answer_back_says_nothing_of_that_image():
+    _, answers = asked({"one": 0.12, "two": 0.12, "three": 0.12})
+    image = answers[0].image
+    changed = [*answers, Answer(image, "one", not answers[0].yes)]
+    without = [answer for answer in answers if (answer.image, answer.rater) != (image, "one")]
+    assert consensus(changed)[image] == pytest.approx(consensus(without)[image], abs=0.1)
+
+
+def test_one_refusal_of_a_rater_who_shares_no_image_is_a_refusal():
+    """Fitted without a prior, its rate of errors explains the only answer away, and the prevalence is left."""
+    _, answers = asked({"one": 0.12, "two": 0.12})
+    alone = [*answers, Answer("alone", "three", False)]
+    flat = Votes.of(alone)
+    found = dawid_skene(flat, np.full(len(flat.images), np.nan), Prior(0, 0, 0))
+    assert 0.4 < found[flat.images.index("alone")] < 0.6
+    assert consensus(alone)["alone"] < 0.2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_priors_it_is_the_em_of_crowd_kit(seed: int):
+    _, answers = asked({"careful": 0.05, "fair": 0.1, "able": 0.1, "slow": 0.15, "hasty": 0.3}, seed=seed)
+    rows = [(a.image, a.rater, a.yes) for a in answers]
+    table = pd.DataFrame(rows, columns=["task", "worker", "label"])
+    theirs = DawidSkene(n_iter=100, tol=1e-9).fit_predict_proba(table)[True]
+    votes = Votes.of(answers)
+    ours = dawid_skene(votes, np.full(len(votes.images), np.nan), Prior(0, 0, 0))
+    # crowd-kit ends a little earlier: where the likelihood, not the probabilities, has stopped to move.
+    assert ours == pytest.approx(theirs[list(votes.images)].to_numpy(), abs=0.02)
+    with_prior = np.array(list(consensus(answers).values()))
+    assert np.abs(with_prior - ours).max() > 0.03
+
+
+def test_the_priors_are_outweighed_by_what_raters_do():
+    truth, answers = asked({"careful": 0.05, "fair": 0.15, "contrary": 0.8}, images=400)
+    assert share_right(consensus(answers), truth) > 0.93
 
 
 def share_right(found: dict[str, float], truth: dict[str, bool]) -> float:

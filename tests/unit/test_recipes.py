@@ -21,9 +21,9 @@ def test_a_method_that_is_best_with_other_settings_has_them_unless_told_otherwis
         recipe = recipes.parse("align", settings)[1]
         return recipe.method, recipe.batch, recipe.sample_steps, recipe.gradient_steps
 
-    assert told({}) == ("draft", 12, 6, 2)
-    assert told({"method": "draft", "batch": 5}) == ("draft", 5, 6, 2)
-    assert told({"method": "reward_gradient"}) == ("reward_gradient", 24, 10, 1)
+    assert told({}) == ("draft", 12, None, 2)
+    assert told({"method": "draft", "batch": 5}) == ("draft", 5, None, 2)
+    assert told({"method": "reward_gradient"}) == ("reward_gradient", 24, None, 1)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from services.feedback.review import Review
+from services.feedback.selection import is_reserved
 from training.inputs import FILE_NAME, freeze
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
+from vouch.errors import NotFound
+from vouch.records import HandedOut
 from vouch.registry import Registry
 from vouch.settings import ReviewSettings
 
@@ -70,6 +73,54 @@ def test_a_real_image_takes_the_place_of_one_that_is_worded_as_it_is(place, tmp_
     found = review.next("me", 15, kind="human", label=None, generator=None)
     assert {record.source for record, _ in found} == {"generated", "real"}
     assert {record.prompt for record, _ in found} == {"neutrophil"}
+
+
+def test_how_each_image_was_chosen_is_logged_with_its_chance(place, tmp_path):
+    catalog, blobs, _ = place
+    settings = ReviewSettings(real_share=0.2, repeat_share=0.2, uniform_share=0.3)
+    review = Review(catalog, blobs, Registry(catalog, tmp_path / "models"), settings, random.Random(0))
+    for _ in range(40):
+        for record, _data in review.next("me", 2, kind="human", label=None, generator=None):
+            logged = catalog.reviews.of(record.digest)[-1]
+            assert (logged.rater, logged.kind) == ("me", "human")
+            assert (logged.stratum == "real") == (record.source == "real")
+            drawn = logged.stratum in ("uniform", "queue")
+            assert (
+                (logged.propensity is not None and 0 < logged.propensity <= 1)
+                if drawn
+                else not logged.propensity
+            )
+    strata = [
+        one.stratum
+        for image in catalog.images.list(page_size=100).items
+        for one in catalog.reviews.of(image.digest)
+    ]
+    assert len(strata) == 80 and set(strata) == {"uniform", "queue", "real", "repeat"}
+
+
+def test_ratings_of_what_was_drawn_uniformly_are_frozen_as_such(place, tmp_path, make_rating, domain):
+    catalog, blobs, _ = place
+    settings = ReviewSettings(real_share=0.0, repeat_share=0.0, uniform_share=0.3)
+    review = Review(catalog, blobs, Registry(catalog, tmp_path / "models"), settings, random.Random(0))
+    for record, _ in review.next("me", 30, kind="human", label=None, generator=None):
+        catalog.ratings.record(make_rating(record.digest, rater="me"), domain)
+    freeze(catalog, blobs, tmp_path / "run", kinds=("human",), domain=None)
+    rows = pq.read_table(tmp_path / "run" / FILE_NAME).to_pylist()
+    uniform = {row["digest"] for row in rows if row["uniform"]}
+    assert uniform == catalog.reviews.uniform() == {d for d in uniform if is_reserved(d, 0.3)}
+    assert 0 < len(uniform) < 30
+
+
+def test_an_image_that_its_score_chose_first_is_no_fair_sample(catalog, make_image):
+    image = make_image(1)
+    catalog.images.add([image])
+    by_score = HandedOut(image=image.digest, rater="ada", kind="human", stratum="queue", propensity=0.1)
+    by_chance = HandedOut(image=image.digest, rater="eve", kind="human", stratum="uniform", propensity=0.1)
+    catalog.reviews.add([by_score, by_chance])
+    assert catalog.reviews.of(image.digest) == (by_score, by_chance)
+    assert not catalog.reviews.uniform()
+    with pytest.raises(NotFound):
+        catalog.reviews.add([HandedOut(image="0" * 64, rater="ada", kind="human", stratum="queue")])
 
 
 def test_without_such_shares_all_are_new(place, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 
 from tests.tiny import VOCABULARY
 from training.inputs import FILE_NAME, PAIRS_NAME, load_rated
-from training.reward.loop import RewardConfig, fit, split
+from training.reward.evidence import CHOSEN, MIXED, UNIFORM
+from training.reward.loop import RewardConfig, fit, measured_on, split
 from training.reward.recognition import UNKNOWN, Recognisers, indices
 from training.session import Progress, Session
 from vouch import images as codec
@@ -171,3 +173,26 @@ def test_what_is_held_out_stays_so_when_more_is_rated(tmp_path: Path) -> None:
     learned, held = split(first, config)
     assert sorted([*learned, *held]) == list(range(60)) and 3 < len(held) < 25
     assert set(held) <= set(split(later, config)[1]) and set(learned) <= set(split(later, config)[0])
+
+
+def test_images_that_the_queue_drew_uniformly_measure_and_never_teach(tmp_path: Path) -> None:
+    rated = load_rated(rated_folder(tmp_path / "run", 200))
+    assert rated is not None
+    config = RewardConfig(out=tmp_path, **SMALL)
+    fair = replace(rated, uniform=frozenset(map(str, range(30))))
+    assert split(fair, config)[1] == list(range(30))
+    few = replace(rated, uniform=frozenset(map(str, range(5))))
+    learned, held = split(few, config)
+    assert set(range(5)) < set(held) and len(held) > 20
+    assert not set(learned) & set(range(5))
+    assert [measured_on(one, split(one, config)[1]) for one in (rated, few, fair)] == [CHOSEN, MIXED, UNIFORM]
+
+
+def test_the_evidence_says_that_a_uniform_stratum_was_measured(tmp_path: Path) -> None:
+    folder = rated_folder(tmp_path / "run")
+    rows = pq.read_table(folder / FILE_NAME).to_pylist()
+    marked = [{**row, "uniform": number < 24} for number, row in enumerate(rows)]
+    pq.write_table(pa.Table.from_pylist(marked), folder / FILE_NAME)
+    figures = fit(RewardConfig(out=tmp_path / "reward", steps=5, **SMALL), Session(folder))
+    assert (figures["held_out"], figures["uniform"]) == (24, 1.0)
+    assert json.loads((tmp_path / "reward" / "evidence.json").read_text())["stratum"] == UNIFORM

@@ -158,7 +158,8 @@ def test_the_last_line_of_a_log_is_the_last_with_text(tmp_path):
     assert last_line(log) == "two"
 
 
-def test_a_run_is_told_how_many_workers_and_gpus_it_may_take() -> None:
-    command = training_command(Path("state"), workers=3, gpus=0.5)("run-1")
+def test_a_run_is_told_how_many_workers_and_gpus_it_may_take_and_of_which_images() -> None:
+    command = training_command(Path("state"), workers=3, gpus=0.5, domain="x-rays.json")("run-1")
     told = dict(itertools.pairwise(command))
+    assert told["--domain"] == "x-rays.json"
     assert (told["--workers"], told["--gpus"], told["--run"]) == ("3", "0.5", "run-1")

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from services.feedback.selection import choose
+from services.feedback.selection import choose, is_reserved
 from vouch.records import ImageRecord, Score
 
 
@@ -43,8 +43,8 @@ def often(
     found = Counter[int]()
     for seed in range(rounds):
         chosen = choose(images, scores, count, threshold=0.5, chance=random.Random(seed))
-        assert len({image.digest for image in chosen}) == count
-        found.update(place[image.digest] for image in chosen)
+        assert len({choice.image.digest for choice in chosen}) == count
+        found.update(place[choice.image.digest] for choice in chosen)
     return found
 
 
@@ -67,7 +67,7 @@ def test_those_chosen_together_differ(images):
     scores = scored(images, granules=lambda place: 0.1 if place < 36 else 0.9)
     together = [choose(images, scores, 2, threshold=0.5, chance=random.Random(seed)) for seed in range(60)]
     rare = {image.digest for image in images[36:]}
-    mixed = sum(len(rare & {image.digest for image in pair}) == 1 for pair in together)
+    mixed = sum(len(rare & {choice.image.digest for choice in pair}) == 1 for pair in together)
     assert mixed > 30  # by chance alone about 11
 
 
@@ -94,8 +94,57 @@ def test_what_is_like_the_images_rated_last_waits(images):
     scores = scored(images, granules=lambda place: 0.1 if place < 20 else 0.9)
     left = images[1:]
     chosen = [
-        choose(left, scores, 1, threshold=0.5, chance=random.Random(seed), beside=images[:1])[0]
+        choose(left, scores, 1, threshold=0.5, chance=random.Random(seed), beside=images[:1])[0].image
         for seed in range(100)
     ]
     like = {image.digest for image in images[1:20]}
     assert sum(image.digest in like for image in chosen) < 30  # by chance alone about 49
+
+
+def test_a_fifth_is_drawn_uniformly_from_images_that_no_score_decides_about(images):
+    scores = scored(images, std=lambda place: 0.3 if place < 20 else 0.01)
+    found = Counter[str]()
+    drawn = Counter[int]()
+    place = {image.digest: number for number, image in enumerate(images)}
+    for seed in range(600):
+        (choice,) = choose(images, scores, 1, threshold=0.5, chance=random.Random(seed), uniform_share=0.2)
+        assert (choice.stratum == "uniform") == is_reserved(choice.image.digest, 0.2)
+        found[choice.stratum] += 1
+        if choice.stratum == "uniform":
+            drawn[place[choice.image.digest]] += 1
+    assert found["uniform"] / 600 == pytest.approx(0.2, abs=0.05)
+    reserved = [number for number, image in enumerate(images) if is_reserved(image.digest, 0.2)]
+    assert set(drawn) == set(reserved)
+    assert max(drawn.values()) < 3 * drawn.total() / len(reserved)
+
+
+def test_the_propensity_is_the_chance_of_being_drawn(images):
+    """Of one draw the propensities of all images add up to one, and each is how often that image comes."""
+    scores = scored(images, std=lambda place: 0.3 if place < 10 else 0.05)
+    told, often_drawn = dict[str, float](), Counter[str]()
+    for seed in range(3000):
+        (choice,) = choose(images, scores, 1, threshold=0.5, chance=random.Random(seed), uniform_share=0.2)
+        told[choice.image.digest] = choice.propensity
+        often_drawn[choice.image.digest] += 1
+    assert sum(told.values()) == pytest.approx(1)
+    assert [often_drawn[digest] / 3000 for digest in told] == pytest.approx(list(told.values()), abs=0.02)
+
+
+def test_hard_images_that_the_queue_took_are_not_missing_from_the_uniform_stratum(images):
+    """The mean disagreement of what is drawn uniformly stays that of all images, however much the queue has taken."""
+    scores = scored(images, std=lambda place: 0.3 if place % 2 else 0.01)
+    chance = random.Random(0)
+    uniform: list[float] = []
+    for _ in range(200):
+        chosen = choose(images, scores, 36, threshold=0.5, chance=chance, uniform_share=0.2)
+        uniform += [scores[c.image.digest].std for c in chosen if c.stratum == "uniform"]
+    reserved = [scores[image.digest].std for image in images if is_reserved(image.digest, 0.2)]
+    assert sum(uniform) / len(uniform) == pytest.approx(sum(reserved) / len(reserved), abs=0.02)
+
+
+def test_while_one_stratum_is_empty_all_come_from_the_other(images):
+    reserved = [image for image in images if is_reserved(image.digest, 0.2)]
+    others = [image for image in images if not is_reserved(image.digest, 0.2)]
+    for part, stratum in ((reserved, "uniform"), (others, "queue")):
+        chosen = choose(part, {}, 40, threshold=0.5, chance=random.Random(0), uniform_share=0.2)
+        assert [choice.stratum for choice in chosen] == [stratum] * len(part)

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from services.gateway import validation
+from services.gateway import guidance, validation
 from vouch.errors import InvalidInput
+from vouch.guidance import METHODS, GuidanceChoice, GuidanceOptions
+from vouch.pb.v1 import generation_pb2
 
 
 def drawing(**changes) -> validation.Drawing:
@@ -14,9 +18,24 @@ def drawing(**changes) -> validation.Drawing:
     return validation.check_drawing(**{**values, **changes})
 
 
-def test_a_prompt_that_says_nothing_is_refused():
-    with pytest.raises(InvalidInput, match="The prompt is empty"):
-        drawing(prompt="  ")
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"choice": GuidanceChoice(method="much")}, "guidance_method is 'much'; choose one of cfg, cfg_pp"),
+        (
+            {"choice": GuidanceChoice(start=math.nan)},
+            "guidance_start is nan; it must be a number from 0 to 1",
+        ),
+        ({"choice": GuidanceChoice(stop=1.1)}, "guidance_stop is 1.1"),
+        ({"choice": GuidanceChoice(adapter_start=-1.0)}, "adapter_start is -1"),
+        ({"choice": GuidanceChoice(start=0.6, stop=0.4)}, "guidance must start before it stops"),
+        ({"choice": GuidanceChoice(method="cfg_pp"), "guidance": 2.0}, "guidance is 2; CFG.. interpolates"),
+        ({"prompt": "  "}, "The prompt is empty"),
+    ],
+)
+def test_a_value_that_no_generator_could_use_is_refused(changes, sentence):
+    with pytest.raises(InvalidInput, match=sentence):
+        drawing(**changes)
 
 
 def test_what_is_left_out_becomes_one_image_with_the_generators_defaults():
@@ -48,3 +67,34 @@ def test_an_item_of_a_stream_needs_an_id():
     with pytest.raises(InvalidInput, match="item_id is empty"):
         validation.check_item_id("", needed=True)
     assert validation.check_item_id("", needed=False) == ""
+
+
+def test_guidance_methods_have_the_numbers_of_the_contract():
+    for number, name in enumerate(["", *METHODS]):
+        assert guidance.method_of(number) == name
+        assert (
+            generation_pb2.GuidanceMethod.Name(number) == f"GUIDANCE_METHOD_{name.upper() or 'UNSPECIFIED'}"
+        )
+    assert len(generation_pb2.GuidanceMethod.items()) == len(METHODS) + 1
+    assert [guidance.method_of(guidance.number_of(method)) for method in METHODS] == list(METHODS)
+    with pytest.raises(InvalidInput, match="guidance_method is 9; choose one of cfg, cfg_pp, autoguidance"):
+        guidance.method_of(9)
+
+
+def test_what_a_request_says_of_guidance_is_its_choice_and_what_it_leaves_out_is_none():
+    request = generation_pb2.GenerateImagesRequest(
+        guidance_start=0.0, guidance_method="GUIDANCE_METHOD_CFG_PP"
+    )
+    assert guidance.choice_of(request) == GuidanceChoice(method="cfg_pp", start=0.0)
+    assert guidance.choice_of(generation_pb2.StreamImagesRequest()) == GuidanceChoice()
+
+
+def test_how_images_are_guided_fits_the_messages_that_tell_of_it():
+    options = GuidanceOptions(method="autoguidance", start=0.25, stop=0.75, adapter_start=0.5)
+    image = generation_pb2.GeneratedImage(**guidance.fields_of(options))
+    told = generation_pb2.DescribeGeneratorResponse(**guidance.fields_of(options, "default_"))
+    assert (image.guidance_method, image.guidance_start) == (
+        generation_pb2.GUIDANCE_METHOD_AUTOGUIDANCE,
+        0.25,
+    )
+    assert (told.default_guidance_stop, told.default_adapter_start) == (0.75, 0.5)

@@ -12,11 +12,13 @@ from training.inputs import Pairs
 
 @dataclass(frozen=True)
 class Compared:
-    """Latents [N, C, h, w] of images with their prompts, and which of them were told apart: rows (worse, better)."""
+    """Latents [N, C, h, w] of images with their prompts, which of them were told apart: rows (worse, better), and how
+    sure the raters are of each pair, |2p - 1|."""
 
     latents: torch.Tensor
     prompts: tuple[str, ...]
     pairs: tuple[tuple[int, int], ...]
+    certainty: tuple[float, ...]
 
     @classmethod
     def of(cls, student: Student, pairs: Pairs) -> Compared:
@@ -31,4 +33,5 @@ class Compared:
             if preferred != 0.5
         ]
         images = torch.cat([pairs.first, pairs.second])[rows]
-        return cls(student.encode(images), tuple(prompts[row] for row in rows), tuple(found))
+        sure = tuple(abs(2 * preferred - 1) for preferred in pairs.preferred.tolist() if preferred != 0.5)
+        return cls(student.encode(images), tuple(prompts[row] for row in rows), tuple(found), sure)

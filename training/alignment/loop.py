@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 
 from training import checkpoint
+from training.alignment.methods.awm import Awm
 from training.alignment.methods.ddpo import Ddpo
 from training.alignment.methods.dpo import Dpo
 from training.alignment.methods.draft import Draft
 from training.alignment.methods.kto import Kto
-from training.alignment.methods.method import Chance, Method
+from training.alignment.methods.method import Chance, Method, Remembers
 from training.alignment.methods.nft import Nft
 from training.alignment.methods.real import Real
 from training.alignment.methods.reward_gradient import RewardGradient
@@ -36,6 +37,7 @@ METHODS: dict[str, Callable[[Student, Pool, Alignment], Method]] = {
     "kto": Kto,
     "dpo": Dpo,
     "nft": Nft,
+    "awm": Awm,
     "draft": Draft,
     "ddpo": Ddpo,
     "real": Real,
@@ -110,7 +112,7 @@ def train(
     """Trains the student by any method, watched; steps and seconds over all attempts, and the last loss. told: what
     progress says of it; default: the method's name."""
     optimizer = torch.optim.AdamW(student.trained, lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0)
-    step, seconds = _resume(student, optimizer, watch, session.folder / "lora")
+    step, seconds = _resume(student, optimizer, method, watch, session.folder / "lora")
     team = session.team
     team.align(student.trained)
     started, loss = time.monotonic(), 0.0
@@ -134,7 +136,7 @@ def train(
         session.report(step, config.steps, told or config.method.replace("_", " "), loss=loss)
         look()
         if team.leads and step % config.checkpoint_every == 0:
-            _save(student, optimizer, watch, session.folder / "lora", step, spent())
+            _save(student, optimizer, method, watch, session.folder / "lora", step, spent())
     if team.leads and watch.looks and watch.looks[-1].step < step:
         watch.look(step)
     session.report(config.steps, config.steps, "done", loss=loss)
@@ -161,11 +163,18 @@ def _step(
 
 
 def _save(
-    student: Student, optimizer: torch.optim.Optimizer, watch: Watch, folder: Path, step: int, seconds: float
+    student: Student,
+    optimizer: torch.optim.Optimizer,
+    method: Method,
+    watch: Watch,
+    folder: Path,
+    step: int,
+    seconds: float,
 ) -> None:
     state = {
         "lora": list(student.trained),
         "optimizer": optimizer.state_dict(),
+        "method": method.state() if isinstance(method, Remembers) else {},
         "watch": watch.state(),
         "passes": [student.passes.forward, student.passes.backward],
         "seconds": seconds,
@@ -174,7 +183,7 @@ def _save(
 
 
 def _resume(
-    student: Student, optimizer: torch.optim.Optimizer, watch: Watch, folder: Path
+    student: Student, optimizer: torch.optim.Optimizer, method: Method, watch: Watch, folder: Path
 ) -> tuple[int, float]:
     found = checkpoint.load_latest(folder)
     if found is None:
@@ -182,6 +191,8 @@ def _resume(
     step, state = found
     checkpoint.restore(student.trained, state["lora"])
     optimizer.load_state_dict(state["optimizer"])
+    if isinstance(method, Remembers):
+        method.resume(state["method"])
     watch.resume(state["watch"])
     student.passes.forward, student.passes.backward = state["passes"]
     return step, state["seconds"]

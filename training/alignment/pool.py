@@ -70,7 +70,8 @@ def real_pool(student: Student, config: Alignment) -> Pool | None:
     """Some of the labelled real images that the settings name, None where they name none. They count 1."""
     if config.data is None:
         return None
-    examples, rng = half_of(load_examples(config.data), config.half), numbers(config.seed, "anchor")
+    examples = half_of(load_examples(config.data, domain=config.domain), config.half)
+    rng = numbers(config.seed, "anchor")
     chosen = rng.sample(range(len(examples)), min(REAL_IMAGES, len(examples)))
     part = examples.subset(chosen)
     prompts = tuple(random_caption(a, b, rng) for a, b in zip(part.labels, part.attributes, strict=True))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers.utils import SAFE_WEIGHTS_NAME
@@ -18,10 +21,12 @@ from training.alignment.encoder import Encoder
 from training.alignment.passes import Passes
 from training.objectives import denoising
 from training.placing import place
+from vouch.defaults import load_defaults
 from vouch.errors import InvalidInput
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble
-from vouch.pipelines import LORA_FILE, load_pipeline
+from vouch.pipelines import GUIDE_FOLDER, LORA_FILE, load_guide, load_pipeline
+from vouch.sampling import UnsupportedScheduler, sampler_of, trajectory
 
 ADAPTER = "vouch"
 TARGETS = [
@@ -72,15 +77,18 @@ class Student:
         text_encoder: bool = False,
         device: str = "cpu",
     ) -> None:
+        self._base, self._device = base, device
         self.pipe = load_pipeline(base)
         self.prediction: str = self.pipe.scheduler.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction", "sample"):
             raise InvalidInput(f"Alignment knows epsilon, v and sample prediction, not {self.prediction!r}.")
         self.unet = self.pipe.unet
+        self.defaults = load_defaults(base) if parent is None else load_defaults(parent, load_defaults(base))
         if parent is not None:
             self.pipe.load_lora_weights(str(parent), weight_name=LORA_FILE, adapter_name=ADAPTER)
         for part in (self.pipe.vae, self.pipe.text_encoder, self.unet):
             part.requires_grad_(False)
+        self._base_encoder = Encoder(self.pipe.tokenizer, self.pipe.text_encoder)
         self.parent = copy.deepcopy(self.unet).eval()
         self.encoder = self.parent_encoder = Encoder(self.pipe.tokenizer, self.pipe.text_encoder)
         self.trained = _adapted(self.unet, TARGETS, rank)
@@ -94,6 +102,52 @@ class Student:
         place((vae.encoder, vae.decoder, vae.quant_conv, vae.post_quant_conv, *self.reward.parts()), device)
         self._teachers = slice(None, -1) if len(self.reward.members) > 2 else slice(None)
         self.alphas: torch.Tensor = self.pipe.scheduler.alphas_cumprod
+
+    # ---- what serving draws with beside it
+
+    @functools.cached_property
+    def sampler(self) -> str:
+        """The generator's own; DDIM for a scheduler that no table stands for."""
+        try:
+            trajectory(self.pipe.scheduler, 1)
+        except UnsupportedScheduler:
+            return "ddim"
+        return sampler_of(self.pipe.scheduler)
+
+    @contextmanager
+    def as_base(self) -> Iterator[None]:
+        """Within it, U-Net and text encoder compute as the base does, without any adapter."""
+        networks = (self.unet, self.pipe.text_encoder)
+        layers = [one for network in networks for one in network.modules() if isinstance(one, BaseTunerLayer)]
+        learning = {weight: weight.requires_grad for layer in layers for weight in layer.parameters()}
+        for layer in layers:
+            layer.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.enable_adapters(True)
+            for weight, learns in learning.items():
+                weight.requires_grad_(learns)
+
+    def embed_as_base(self, prompts: Sequence[str]) -> torch.Tensor:
+        """[N, tokens, width], as the base's text encoder reads them."""
+        with self.as_base():
+            return self._base_encoder(prompts)
+
+    @functools.cached_property
+    def guide(self) -> tuple[Any, Encoder | None]:
+        """The U-Net of autoguidance, and its text encoder where it has its own.
+
+        Raises InvalidInput for a base that has no guide.
+        """
+        pipe = load_guide(self.pipe, self._base / GUIDE_FOLDER)
+        if pipe is None:
+            raise InvalidInput(f"{self._base.name} has no {GUIDE_FOLDER} folder: it cannot be autoguided.")
+        pipe.unet.requires_grad_(False)
+        place((pipe.unet,), self._device)
+        own = pipe.text_encoder is not self.pipe.text_encoder
+        return pipe.unet, Encoder(pipe.tokenizer, pipe.text_encoder) if own else None
 
     # ---- what is said of noised latents
 
@@ -161,6 +215,22 @@ class Student:
     def verdicts(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """What each member that teaches says of images [N, 3, H, W] in [-1, 1]: logits [K, N]; differentiable."""
         return self.reward.logits(images, self.reward.encode(prompts))[self._teachers, :, 0]
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the members that teach see in images [N, 3, H, W] in [-1, 1]: [N, D], of length 1; differentiable."""
+        return self.reward.features(images)
+
+    @contextmanager
+    def with_weights(self, weights: Sequence[torch.Tensor]) -> Iterator[None]:
+        """Within it the student is what it was with these weights. For what is asked without gradients."""
+        now = [weight.data for weight in self.trained]
+        for weight, other in zip(self.trained, weights, strict=True):
+            weight.data = other
+        try:
+            yield
+        finally:
+            for weight, own in zip(self.trained, now, strict=True):
+                weight.data = own
 
     @torch.no_grad()
     def examined(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from training.alignment.student import Student
+from vouch.guidance import PLAIN, GuidanceOptions
 from vouch.sampling import Rows, Trajectory, advance, clean_of, trajectory, with_sampler
 
 Steer = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -31,16 +32,44 @@ class Walk:
     taken: tuple[Taken, ...]
 
 
-class Walker:
-    """Draws with the student by DDIM; steps, eta and guidance as of a request, and no guidance unless it is asked for.
+State = tuple[torch.Tensor, torch.Tensor]
+"""Latents on the way [N, C, h, w], and the clean ones of the step before, which multistep samplers use."""
 
-    Guidance (Ho & Salimans 2022, arXiv 2207.12598) starts from what the student says without a caption. No gradient
-    passes that: it would gain by spoiling what it is compared with.
+
+@dataclass(frozen=True)
+class Captions:
+    """Prompts as a U-Net reads them, [N, L, D], and what the network that guidance leads away from reads."""
+
+    prompts: torch.Tensor
+    without: torch.Tensor | None
+
+
+class Walker:
+    """Draws with the student; steps, sampler, eta and guidance as of a request, and no guidance unless it is asked for.
+
+    Guidance starts from what a network says without a caption, or from what a weaker one says. No gradient passes
+    that: it would gain by spoiling what it is compared with. Nor does one pass the steps that the base draws.
+
+    Raises:
+        InvalidInput: autoguidance of a base that has no guide; a scale that the method does not take.
     """
 
-    def __init__(self, student: Student, steps: int, eta: float = 0.0, guidance: float = 1.0) -> None:
-        self._student, self._guidance = student, guidance
-        self.path: Trajectory = trajectory(with_sampler(student.pipe.scheduler, "ddim"), steps, eta)
+    def __init__(
+        self,
+        student: Student,
+        steps: int,
+        eta: float = 0.0,
+        guidance: float = 1.0,
+        options: GuidanceOptions = PLAIN,
+        sampler: str = "ddim",
+    ) -> None:
+        options.check_scale(guidance)
+        self._student, self._guidance, self._method = student, guidance, options.method
+        self.path: Trajectory = trajectory(with_sampler(student.pipe.scheduler, sampler), steps, eta)
+        self._guided = options.guided_steps(guidance, len(self.path))
+        self.adapted_from = options.adapted_from(len(self.path))
+        """The first step that the student's adapter draws."""
+        self._guide = student.guide if options.method == "autoguidance" else None
 
     def walk(
         self, prompts: Sequence[str], random: torch.Generator, last: int = 0, steer: Steer | None = None
@@ -58,18 +87,67 @@ class Walker:
         steer: Steer | None = None,
     ) -> Walk:
         """As `walk`, from standard normal noise [N, C, h, w]; `random` is for steps that add some."""
-        embedded, without = self._student.embed(prompts), self._without(len(prompts))
-        x = noise * self.path.start
-        before, taken = torch.zeros_like(x), []
-        for step in range(len(self.path)):
-            with torch.set_grad_enabled(step >= len(self.path) - last):
-                clean = self._guided(self.clean(x, step, embedded), x, step, without)
-                clean = steer(clean, self._noisiness(step)) if steer else clean
-                noise = torch.randn(x.shape, generator=random)
-                after = advance(self._rows(step, len(prompts)), x, clean, before, noise)
-            taken.append(Taken(step, x.detach(), after.detach()))
-            x, before = after, clean
-        return Walk(x, tuple(taken))
+        x, taken = noise * self.path.start, list[Taken]()
+        state = x, torch.zeros_like(x)
+
+        def go(state: State, steps: range, captions: Captions) -> State:
+            for step in steps:
+                with torch.set_grad_enabled(step >= len(self.path) - last):
+                    fresh = torch.randn(x.shape, generator=random)
+                    after = self._after(state, step, captions, fresh, steer)
+                taken.append(Taken(step, state[0].detach(), after[0].detach()))
+                state = after
+            return state
+
+        if self.adapted_from:
+            captions = self._captions(self._student.embed_as_base, prompts)
+            with self._student.as_base():
+                state = go(state, range(self.adapted_from), captions)
+        captions = self._captions(self._student.embed, prompts)
+        return Walk(go(state, range(self.adapted_from, len(self.path)), captions)[0], tuple(taken))
+
+    def _after(
+        self,
+        state: State,
+        step: int,
+        captions: Captions,
+        noise: torch.Tensor,
+        steer: Steer | None = None,
+        of_parent: bool = False,
+    ) -> State:
+        """The latents after a step, and what the next one shall remember."""
+        (x, before), rows, guided = state, self._rows(step, len(state[0])), step in self._guided
+        clean = self.clean(x, step, captions.prompts, of_parent)
+        without = self._without(x, step, captions, of_parent) if guided else clean
+        # Clean latents are linear in the network's output, so guiding them is guiding it.
+        clean = without + self._guidance * (clean - without) if guided else clean
+        clean = steer(clean, self._noisiness(step)) if steer else clean
+        along = without if guided and self._method == "cfg_pp" else clean
+        after = advance(rows, x, along, before, noise)
+        return (after if along is clean else after + rows.signal * (clean - along)), along
+
+    def _captions(self, embed: Callable[[Sequence[str]], torch.Tensor], prompts: Sequence[str]) -> Captions:
+        return Captions(embed(prompts), self._read_without(embed, prompts) if self._guided else None)
+
+    @torch.no_grad()
+    def _read_without(
+        self, embed: Callable[[Sequence[str]], torch.Tensor], prompts: Sequence[str]
+    ) -> torch.Tensor:
+        if self._guide is None:
+            return embed([""] * len(prompts))
+        _, encoder = self._guide
+        return (encoder or self._student.embed_as_base)(prompts)
+
+    @torch.no_grad()
+    def _without(
+        self, x: torch.Tensor, step: int, captions: Captions, of_parent: bool = False
+    ) -> torch.Tensor:
+        """The clean latents that guidance leads away from."""
+        assert captions.without is not None
+        if self._guide is None:
+            return self.clean(x, step, captions.without, of_parent)
+        rows, (unet, _) = self._rows(step, len(x)), self._guide
+        return clean_of(rows, x, unet(rows.input * x, rows.timestep, captions.without).sample)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -85,28 +163,15 @@ class Walker:
         unet = self._student.parent if of_parent else self._student.unet
         return clean_of(rows, x, unet(rows.input * x, rows.timestep, embedded).sample)
 
-    @torch.no_grad()
-    def _without(self, count: int) -> torch.Tensor | None:
-        """No caption, encoded; None where nothing is guided."""
-        return None if self._guidance == 1 else self._student.embed([""] * count)
-
-    def _guided(
-        self, clean: torch.Tensor, x: torch.Tensor, step: int, without: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Clean latents are linear in the network's output, so guiding them is guiding it."""
-        if without is None:
-            return clean
-        with torch.no_grad():
-            unconditional = self.clean(x, step, without)
-        return unconditional + self._guidance * (clean - unconditional)
-
     def distribution(
-        self, taken: Taken, embedded: torch.Tensor, of_parent: bool = False
+        self, taken: Taken, prompts: Sequence[str], of_parent: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean [N, C, h, w] and deviation [N] of a step as it would be taken now; for samplers without memory."""
-        rows, nothing = self._rows(taken.step, len(taken.x)), torch.zeros_like(taken.x)
-        clean = self.clean(taken.x, taken.step, embedded, of_parent)
-        return advance(rows, taken.x, clean, nothing, nothing), rows.noise_weight.flatten()
+        """Mean [N, C, h, w] and deviation [N] of a step as student or parent would take it now, guided as it was taken;
+        for samplers without memory."""
+        captions = self._captions(self._student.parent_encoder if of_parent else self._student.embed, prompts)
+        nothing = torch.zeros_like(taken.x)
+        mean, _ = self._after((taken.x, nothing), taken.step, captions, nothing, of_parent=of_parent)
+        return mean, self._rows(taken.step, len(taken.x)).noise_weight.flatten()
 
     def _noisiness(self, step: int) -> torch.Tensor:
         """1 - ᾱ, the share of noise in the variance of x_t."""

@@ -12,8 +12,8 @@ import torch
 
 from training import checkpoint
 from training.alignment.pool import Pool
+from training.alignment.served import Served
 from training.alignment.student import Student
-from training.alignment.walk import Walker
 from training.evaluation.diversity import within_prompt
 from training.evaluation.pixels import STATISTICS, statistics
 from training.randomness import tensors
@@ -40,12 +40,13 @@ class Watch:
     A higher reward is no proof of better images: one public run's reward rose while its images turned dark, and a
     hundred copies of the best image have the best reward. So brightness, contrast, saturation, the share of dark pixels
     and the variety within a class are compared with the parent's, drawn from the same noise, and a step where one has
-    gone too far does not count.
+    gone too far does not count. All is drawn as requests are that say nothing: what is better without guidance, or in
+    few steps, need not be better as it is served.
     """
 
     def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
         self._student, self._config = student, config
-        self._walker = Walker(student, config.sample_steps, guidance=config.guidance)
+        self._walker = Served.of(student, config).walker(student)
         every = max(1, len(pool) // config.watched)
         order = sorted(range(len(pool)), key=lambda row: pool.labels[row])
         self._prompts = pool.prompts_of(order[::every][: config.watched])

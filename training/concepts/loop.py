@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,10 +28,11 @@ from training.data import Examples, load_examples
 from training.session import Session
 from training.team import Team
 from vouch.captions import Vocabulary
+from vouch.defaults import DEFAULTS_FILE, Defaults, load_defaults
 from vouch.errors import FailedPrecondition
 from vouch.networks.attributes import AttributeNet
 from vouch.networks.reward import RewardEnsemble
-from vouch.pipelines import DEFAULTS_FILE, load_generator
+from vouch.pipelines import load_generator
 from vouch.recipes import ConceptLearning
 
 SUB_TYPES_FILE = "sub-types.json"
@@ -81,7 +82,7 @@ def fit(config: ConceptConfig, session: Session) -> dict[str, float]:
     """
     torch.set_num_threads(config.threads)
     grown = _vocabulary(config).with_concept(config.concept, config.kind_of)
-    data = load_examples(config.data) if config.data else None
+    data = load_examples(config.data, domain=config.domain) if config.data else None
     found = gather(config, data, session.folder)
     check_enough(found, config.concept, config.least)
     if config.practice_steps:
@@ -134,7 +135,10 @@ def belonging(student: ConceptStudent, found: SubLabelled, config: ConceptConfig
     """Sub-labelled images by their sub-label; of the others those that the head is sure of."""
     sights = _sights(student, config)
     seen = {name: features_of(see, found.images) for name, see in sights.items()}
-    name, head = best_head(seen, found.told, (found.said[found.told] > 0.5).numpy(), config.seed)
+    told, groups = found.told, found.groups
+    name, head = best_head(
+        seen, told, (found.said[told] > 0.5).numpy(), config.seed, [groups[row] for row in told.tolist()]
+    )
     likely = torch.from_numpy(head.probability(seen[name])).float()
     untold = found.said.isnan()
     told = found.sides()
@@ -295,5 +299,12 @@ def _save(student: ConceptStudent, vocabulary: Vocabulary, config: ConceptConfig
     """A whole diffusers folder: a LoRA could not carry the word, and what is learned upon it later would lose it."""
     student.save(out)
     vocabulary.save(out)
-    if (defaults := config.base / DEFAULTS_FILE).is_file():
-        shutil.copyfile(defaults, out / DEFAULTS_FILE)
+    if (config.base / DEFAULTS_FILE).is_file():
+        _unguided_by_another(load_defaults(config.base)).save(out)
+
+
+def _unguided_by_another(defaults: Defaults) -> Defaults:
+    """With guidance by the empty caption instead of by a weaker network, which has not learned the word."""
+    if defaults.options.method != "autoguidance":
+        return defaults
+    return replace(defaults, options=replace(defaults.options, method="cfg"))

@@ -23,9 +23,9 @@ from training.objectives import denoising
 from training.objectives.concept import both
 from training.session import Session
 from vouch.captions import Vocabulary, general
+from vouch.defaults import load_defaults
 from vouch.errors import FailedPrecondition
 from vouch.networks.reward import RewardEnsemble
-from vouch.pipelines import defaults_of
 from vouch.recipes import ConceptLearning
 
 
@@ -118,9 +118,9 @@ def settings(config: ConceptLearning, base: Path, reward: Path, out: Path) -> Al
         "steps": config.practice_steps, "minutes": config.practice_minutes, "lr": config.practice_lr,
         "anchor": config.practice_anchor, "sample_steps": config.practice_sample_steps,
         "gradient_steps": config.practice_gradient_steps, "drift": config.practice_drift,
-        "guidance": config.practice_guidance or max(1.0, defaults_of(base)[1]),
+        "guidance": config.practice_guidance or max(1.0, load_defaults(base).guidance),
     }  # fmt: skip
-    same = ("seed", "threads", "symmetric", "rank", "checkpoint_every")
+    same = ("domain", "seed", "threads", "symmetric", "rank", "checkpoint_every")
     return AlignConfig.model_validate(told | {name: getattr(config, name) for name in same})
 
 

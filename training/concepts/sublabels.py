@@ -35,11 +35,12 @@ MOST_UNTOLD = 2000
 @dataclass(frozen=True)
 class SubLabelled:
     """Images of one class, uint8 [N, 3, H, W], with their attributes, and the probability [N] that experts give the
-    concept; nan where nobody said anything."""
+    concept; nan where nobody said anything. `patients`: whose image each is, "" where nothing says so."""
 
     images: torch.Tensor
     attributes: tuple[dict[str, str], ...]
     said: torch.Tensor
+    patients: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.said)
@@ -48,6 +49,12 @@ class SubLabelled:
     def told(self) -> torch.Tensor:
         """Which of them somebody told of, as indices."""
         return (~self.said.isnan()).nonzero().flatten()
+
+    @property
+    def groups(self) -> tuple[str | int, ...]:
+        """What has to stay together: the patient of each image, or its own row where no patient is known."""
+        known = self.patients or ("",) * len(self)
+        return tuple(patient or row for row, patient in enumerate(known))
 
     def counts(self) -> tuple[int, int]:
         """How many are told to be the concept, and how many not to be."""
@@ -59,19 +66,19 @@ class SubLabelled:
         return self.told[self.said[self.told] > 0.5], self.told[self.said[self.told] <= 0.5]
 
     def apart(self, share: float, seed: int) -> tuple[SubLabelled, SubLabelled]:
-        """All but this share of the sub-labels of either side, at least one, and the images with those."""
-        held = torch.tensor(
-            [
-                row
-                for number, side in enumerate(self.sides())
-                for row in numbers(seed, "apart", number).sample(
-                    side.tolist(), max(1, round(share * len(side)))
-                )
-            ]
-        )
+        """All but this share of the sub-labels of either side, at least one, and the images with those. Of the patients
+        of the latter no sub-label is left with the former."""
+        chosen = [
+            row
+            for number, side in enumerate(self.sides())
+            for row in numbers(seed, "apart", number).sample(side.tolist(), max(1, round(share * len(side))))
+        ]
+        groups = self.groups
+        patients, alone = {groups[row] for row in chosen}, set(chosen)
+        held = chosen + [row for row in self.told.tolist() if groups[row] in patients and row not in alone]
         said = self.said.clone()
         said[held] = torch.nan
-        return replace(self, said=said), self._rows(held)
+        return replace(self, said=said), self._rows(torch.tensor(held))
 
     def only_told(self) -> SubLabelled:
         """Those that somebody told of."""
@@ -79,7 +86,10 @@ class SubLabelled:
 
     def _rows(self, rows: torch.Tensor) -> SubLabelled:
         return SubLabelled(
-            self.images[rows], tuple(self.attributes[row] for row in rows.tolist()), self.said[rows]
+            self.images[rows],
+            tuple(self.attributes[row] for row in rows.tolist()),
+            self.said[rows],
+            tuple(self.patients[row] for row in rows.tolist()) if self.patients else (),
         )
 
     def limited(self, most: int | None, seed: int) -> SubLabelled:
@@ -185,7 +195,7 @@ def read_sub_labels(
         )
     part = examples.subset(rows)
     if column is None:
-        return SubLabelled(part.images, part.attributes, torch.full((len(part),), torch.nan))
+        return SubLabelled(part.images, part.attributes, torch.full((len(part),), torch.nan), part.patients)
     cells = [
         {**shown, **hidden}.get(column, "")
         for shown, hidden in zip(part.attributes, part.hidden, strict=True)
@@ -193,7 +203,7 @@ def read_sub_labels(
     _check_column(cells, kind_of, column, value)
     said = [1.0 if cell == value else _not(cell, others) for cell in cells]
     attributes = tuple({k: v for k, v in row.items() if k != column} for row in part.attributes)
-    return SubLabelled(part.images, attributes, torch.tensor(said))
+    return SubLabelled(part.images, attributes, torch.tensor(said), part.patients)
 
 
 def _not(cell: str, others: Sequence[str]) -> float:
@@ -222,6 +232,7 @@ def joined(parts: Sequence[SubLabelled]) -> SubLabelled:
         torch.cat([part.images for part in parts]),
         tuple(row for part in parts for row in part.attributes),
         torch.cat([part.said for part in parts]),
+        tuple(patient for part in parts for patient in part.patients or ("",) * len(part)),
     )
 
 

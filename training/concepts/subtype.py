@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -41,10 +41,22 @@ class Head:
         return np.asarray(self.classifier.predict_proba(features)[:, 1])
 
 
-def learn_head(features: np.ndarray, concept: np.ndarray, seed: int) -> Head:
-    """A logistic regression on features [N, D] with bool [N]; at least two of each side."""
-    folds = StratifiedKFold(min(FOLDS, *np.bincount(concept, minlength=2)), shuffle=True, random_state=seed)
-    held_out = cross_val_predict(_classifier(), features, concept, cv=folds, method="predict_proba")[:, 1]
+def learn_head(
+    features: np.ndarray, concept: np.ndarray, seed: int, groups: Sequence[Hashable] | None = None
+) -> Head:
+    """A logistic regression on features [N, D] with bool [N]; at least two of each side. groups: whose image each is;
+    a patient's images are then held out together."""
+    together = groups is not None and len(set(groups)) < len(groups)
+    number = min(FOLDS, *np.bincount(concept, minlength=2))
+    kind = StratifiedGroupKFold if together else StratifiedKFold
+    held_out = cross_val_predict(
+        _classifier(),
+        features,
+        concept,
+        groups=[str(group) for group in groups or ()] if together else None,
+        cv=kind(number, shuffle=True, random_state=seed),
+        method="predict_proba",
+    )[:, 1]
     return Head(
         _classifier().fit(features, concept),
         float(balanced_accuracy_score(concept, held_out > 0.5)),
@@ -59,11 +71,15 @@ def _classifier() -> Any:
 
 
 def best_head(
-    seen: Mapping[str, np.ndarray], told: torch.Tensor, concept: np.ndarray, seed: int
+    seen: Mapping[str, np.ndarray],
+    told: torch.Tensor,
+    concept: np.ndarray,
+    seed: int,
+    groups: Sequence[Hashable] | None = None,
 ) -> tuple[str, Head]:
     """The head upon the one of several networks' features [N, D] that tells held-out sub-labels apart best, with the
-    network's name; `concept` is of the rows `told`."""
-    heads = {name: learn_head(features[told], concept, seed) for name, features in seen.items()}
+    network's name; `concept` and `groups` are of the rows `told`."""
+    heads = {name: learn_head(features[told], concept, seed, groups) for name, features in seen.items()}
     return max(heads.items(), key=lambda named: named[1].auroc)
 
 

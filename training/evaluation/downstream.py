@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,8 +20,9 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
 from training.attributes import augment, recognise
+from training.data import Examples
 from training.ema import Ema
-from training.evaluation.intervals import Estimate, percentiles
+from training.evaluation.intervals import Estimate, percentiles, resamples
 from training.randomness import numbers, tensors
 from vouch.captions import Vocabulary
 from vouch.networks.attributes import AttributeNet
@@ -30,10 +32,15 @@ ROUNDS = 1000
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images uint8 [N, 3, S, S] with the name of their class [N]."""
+    """Images uint8 [N, 3, S, S] with the name of their class [N] and, where it is known, whose image each is [N]."""
 
     images: torch.Tensor
     labels: tuple[str, ...]
+    groups: tuple[Hashable, ...] | None = None
+
+    @classmethod
+    def of(cls, examples: Examples) -> Labelled:
+        return cls(examples.images, examples.labels, examples.groups)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,13 +65,25 @@ class Learning:
     real ones, is 0.5 with a `synthetic_share` of 1."""
 
 
-def share_of(labels: Sequence[str], share: float, seed: int = 0) -> list[int]:
-    """Rows of a part of a data set with the same share of every class, at least one."""
-    rows = []
-    for label in sorted(set(labels)):
-        own = [row for row, other in enumerate(labels) if other == label]
-        rows += numbers(seed, "share", label).sample(own, max(1, round(share * len(own))))
-    return sorted(rows)
+def share_of(
+    labels: Sequence[str], share: float, seed: int = 0, groups: Sequence[Hashable] | None = None
+) -> list[int]:
+    """Rows of a part of a data set with the same share of every class, at least one.
+
+    groups: whose image each is. All images of a patient are in the part or none; a patient counts for the class that
+    most of its images have.
+    """
+    members: dict[Hashable, list[int]] = {}
+    for row, group in enumerate(groups or range(len(labels))):
+        members.setdefault(group, []).append(row)
+    by_label: dict[str, list[list[int]]] = {}
+    for rows in members.values():
+        by_label.setdefault(Counter(labels[row] for row in rows).most_common(1)[0][0], []).append(rows)
+    chosen: list[int] = []
+    for label, own in sorted(by_label.items()):
+        for rows in numbers(seed, "share", label).sample(own, max(1, round(share * len(own)))):
+            chosen += rows
+    return sorted(chosen)
 
 
 def train(
@@ -178,22 +197,23 @@ def kept_reading(
     return np.asarray(np.load(file, allow_pickle=False))
 
 
-def figures(found: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
-    """Accuracy of each arm, and what the generated images add to the real ones."""
-    told = {f"downstream accuracy, {arm}": accuracy(rows) for arm, rows in found.items()}
+def figures(found: Mapping[str, np.ndarray], groups: Sequence[Hashable] | None = None) -> dict[str, Estimate]:
+    """Accuracy of each arm, and what the generated images add to the real ones. groups: of the test images."""
+    told = {f"downstream accuracy, {arm}": accuracy(rows, groups) for arm, rows in found.items()}
     gain = found["real and synthetic"].astype(float) - found["real"]
-    return told | {"downstream gain": accuracy(gain)}
+    return told | {"downstream gain": accuracy(gain, groups)}
 
 
-def accuracy(rows: np.ndarray) -> Estimate:
+def accuracy(rows: np.ndarray, groups: Sequence[Hashable] | None = None) -> Estimate:
     """The mean of [seeds, N], with both seeds and test images resampled: another classifier, and other images, might
-    have come out otherwise. Paired differences go in as they are."""
+    have come out otherwise. Paired differences go in as they are. groups: whose image each is [N]; patients are then
+    resampled in place of images."""
     rows = np.asarray(rows, dtype=float)
     random = np.random.default_rng(0)
     means = []
     for _ in range(ROUNDS):
         seeds = random.integers(0, len(rows), len(rows))
-        images = random.integers(0, rows.shape[1], rows.shape[1])
+        (images,) = resamples(rows.shape[1], groups, 1, random)
         means.append(float(rows[seeds][:, images].mean()))
     return Estimate(float(rows.mean()), *percentiles(means))
 

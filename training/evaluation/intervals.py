@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,13 +33,35 @@ def bootstrap(
     *,
     rounds: int = 2000,
     seed: int = 0,
+    groups: Sequence[Hashable] | None = None,
 ) -> tuple[float, float]:
-    """The percentile interval of `statistic` over resampled rows of `samples` (the first axis)."""
+    """The percentile interval of `statistic` over resampled rows of `samples` (the first axis).
+
+    groups: whose row each is, such as its patient; groups are then resampled as wholes (cluster bootstrap), for rows of
+    one group are no independent samples.
+    """
     rows = np.asarray(samples)
     if len(rows) == 0:
         raise ValueError("an interval needs at least one sample")
-    pick = np.random.default_rng(seed).integers(0, len(rows), (rounds, len(rows)))
-    return percentiles([float(statistic(rows[chosen])) for chosen in pick])
+    random = np.random.default_rng(seed)
+    return percentiles(
+        [float(statistic(rows[chosen])) for chosen in resamples(len(rows), groups, rounds, random)]
+    )
+
+
+def resamples(
+    count: int, groups: Sequence[Hashable] | None, rounds: int, random: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Indices of the rows of each resample: as many rows, or as many whole groups, drawn with repeats."""
+    if groups is None or len(set(groups)) == count:
+        yield from random.integers(0, count, (rounds, count))
+        return
+    members: dict[Hashable, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    parts = [np.array(part) for part in members.values()]
+    for chosen in random.integers(0, len(parts), (rounds, len(parts))):
+        yield np.concatenate([parts[one] for one in chosen])
 
 
 def bootstrap_ratio(
@@ -89,7 +111,11 @@ def rate(passed: int, total: int) -> Estimate:
 
 
 def bootstrapped(
-    rows: np.ndarray, statistic: Callable[[np.ndarray], float], *, rounds: int = 200
+    rows: np.ndarray,
+    statistic: Callable[[np.ndarray], float],
+    *,
+    rounds: int = 200,
+    groups: Sequence[Hashable] | None = None,
 ) -> Estimate:
-    """`statistic` of `rows` [N, ...] with the bootstrap's interval."""
-    return Estimate(float(statistic(rows)), *bootstrap(rows, statistic, rounds=rounds))
+    """`statistic` of `rows` [N, ...] with the bootstrap's interval; groups as of `bootstrap`."""
+    return Estimate(float(statistic(rows)), *bootstrap(rows, statistic, rounds=rounds, groups=groups))

@@ -35,6 +35,14 @@ def narrowing(clean: torch.Tensor, reference: torch.Tensor, groups: torch.Tensor
     return torch.relu(1.0 - ours / theirs)
 
 
+def dispersion(features: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """Mean distance of each image [N] to the others of its group, in features [N, D]; 0 where there are none."""
+    # A root has no slope at 0, where every image is from itself.
+    apart = (features[:, None] - features[None]).pow(2).sum(2).clamp(min=NOTHING).sqrt()
+    others = (groups[:, None] == groups[None]) & ~torch.eye(len(groups), dtype=torch.bool)
+    return (apart * others).sum(1) / others.sum(1).clamp(min=1)
+
+
 def _spread(latents: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
     """Root mean square distance from the mean of the own group."""
     flat = latents.flatten(1)

@@ -11,7 +11,7 @@ def kto_loss(
     desirable: torch.Tensor,
     *,
     beta: float,
-    undesirable_weight: float = 1.0,
+    weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """E[ w·(1 - σ(±(r - z₀))) ] with r = β·(error of the parent - error): plus for what raters found plausible, minus
     for the rest (Li et al. 2024, arXiv 2404.04465, eq. 9; Ethayarajh et al. 2024, arXiv 2402.01306).
@@ -23,10 +23,16 @@ def kto_loss(
         error, reference_error: denoising errors of model and parent on the same noised images, [N].
         desirable: bool [N].
         beta: how far from the parent it may go, smaller being further; includes the number of timesteps.
-        undesirable_weight: of what was found implausible, where there is more or less of it.
+        weight: w [N], how sure the raters are of each verdict (`certainty`); None: all the same.
     """
     gain = beta * (reference_error - error)
     point = gain.mean().clamp(min=0).detach()
     signed = torch.where(desirable, gain - point, point - gain)
-    weight = torch.where(desirable, 1.0, undesirable_weight)
-    return (weight * (1 - signed.sigmoid())).mean()
+    loss = 1 - signed.sigmoid()
+    return (loss if weight is None else weight * loss).mean()
+
+
+def certainty(probability: torch.Tensor) -> torch.Tensor:
+    """|2p - 1| of verdicts [N]: by how much it is likelier that a verdict is right than that it is wrong. An expected
+    loss over both possible verdicts moves the model by this much."""
+    return (2 * probability - 1).abs()

@@ -22,7 +22,12 @@ from training.ema import Ema
 from training.objectives.reconstruction import perceptual_loss, pixel_loss
 from training.randomness import tensors
 from training.session import Session
+from vouch.criteria import Domain, load_domain
 from vouch.networks.attributes import AttributeNet
+
+
+def _shipped_domain() -> Domain:
+    return load_domain()
 
 
 class DecoderConfig(BaseModel):
@@ -36,6 +41,7 @@ class DecoderConfig(BaseModel):
     """A folder of an attribute network."""
     data: Path
     half: Literal["teach", "judge", "all"] = "all"
+    domain: Domain = Field(default_factory=_shipped_domain)
     size: int | None = None
     seed: int = 0
     threads: int = 2
@@ -50,7 +56,7 @@ class DecoderConfig(BaseModel):
 def fit(config: DecoderConfig, session: Session) -> dict[str, float]:
     """Trains the decoder, resuming from the session's folder, and saves the VAE in its place."""
     torch.set_num_threads(config.threads)
-    examples = half_of(load_examples(config.data, config.size), config.half)
+    examples = half_of(load_examples(config.data, config.size, config.domain), config.half)
     vae = AutoencoderKL.from_pretrained(str(config.generator / "vae"), torch_dtype=torch.float32)
     vae.requires_grad_(False).to(memory_format=torch.channels_last)
     parts = torch.nn.ModuleList([vae.decoder, vae.post_quant_conv]).requires_grad_(True)

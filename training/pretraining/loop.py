@@ -25,7 +25,7 @@ def fit(config: PretrainConfig, session: Session) -> dict[str, Any]:
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    examples = load_examples(config.data, config.size)
+    examples = load_examples(config.data, config.size, config.domain)
     vae, vae_figures = fit_vae(config, examples, session)
     latents = encode_views(config, vae, examples, session)
     networks = Networks(config, examples.vocabulary, vae, latents.shape[-1], session.device)

@@ -19,32 +19,40 @@ from vouch.atomic import write_whole
 from vouch.scale import Scale
 
 FORMAT = "reward-evidence-1"
+UNIFORM = "drawn uniformly by the review queue"
+CHOSEN = "a random share of all rated images"
+MIXED = f"{UNIFORM}, and {CHOSEN}"
+"""What rated images were held out. Of the last two some were chosen by the queue because they are hard."""
 
 
 @dataclass(frozen=True)
 class RewardEvidence:
     """Figures on rated images that no member learned from.
 
-    Each score was made with a calibration fitted without its own rating. `perfect_ece` is the calibration error that
-    exactly true scores would show on so few images; criteria whose answers are all alike have no AUROC.
+    Each score was made with a calibration fitted without its own rating. `ece` is the calibration error without its
+    upward bias, `plain_ece` as it shows, and `perfect_ece` what exactly true scores would show on so few images.
+    Criteria whose answers are all alike have no AUROC. `stratum` says how the images were chosen.
     """
 
     images: int
     ece: Estimate
+    plain_ece: float
     perfect_ece: float
     auroc: Estimate | None
     criteria: Mapping[str, Estimate]
     bins: tuple[Bin, ...]
+    stratum: str = CHOSEN
 
     @classmethod
     def of(
-        cls, logits: torch.Tensor, targets: torch.Tensor, criteria: tuple[str, ...]
+        cls, logits: torch.Tensor, targets: torch.Tensor, criteria: tuple[str, ...], stratum: str = CHOSEN
     ) -> RewardEvidence | None:
         """None where no verdict is known.
 
         Args:
             logits: [K, N, 1 + C] of the members, not calibrated, the verdict first.
             targets: [N, 1 + C] what raters said, in [0, 1], nan where open.
+            stratum: how the images were chosen.
         """
         score, wanted = _known(logits[:, :, 0], targets[:, 0])
         if not len(score):
@@ -56,15 +64,18 @@ class RewardEvidence:
         return cls(
             images=len(score),
             ece=calibration.calibration_error(score, wanted),
+            plain_ece=calibration.expected_calibration_error(score, wanted),
             perfect_ece=calibration.error_of_perfect(score),
             auroc=calibration.auroc(score, wanted),
             criteria={name: estimate for name, estimate in found.items() if estimate is not None},
             bins=tuple(calibration.reliability(score, wanted)),
+            stratum=stratum,
         )
 
     def figures(self) -> dict[str, float]:
         """The numbers by name, for the run's record and the version's lineage."""
         told = {"held_out": float(self.images), "ece_of_perfect": self.perfect_ece}
+        told |= {"ece_plain": self.plain_ece, "uniform": float(self.stratum == UNIFORM)}
         named = {"ece": self.ece, "auroc": self.auroc}
         named |= {f"auroc_{name}": estimate for name, estimate in self.criteria.items()}
         for name, estimate in named.items():

@@ -36,7 +36,7 @@ from training.reward.batches import (
     SwappedRows,
 )
 from training.reward.calibration import fit_calibration
-from training.reward.evidence import RewardEvidence
+from training.reward.evidence import CHOSEN, MIXED, UNIFORM, RewardEvidence
 from training.reward.recognition import Recognisers
 from training.session import Session
 from vouch.captions import Vocabulary
@@ -49,7 +49,7 @@ from vouch.scale import Scale
 
 DEFAULT_SIZE = 64
 FEWEST = 20
-"""Rated images below which all are learned from."""
+"""Rated images below which no share is held out, and uniformly drawn ones below which one is."""
 
 
 class RewardConfig(RewardTraining):
@@ -69,7 +69,7 @@ def fit(config: RewardConfig, session: Session) -> dict[str, float]:
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     rated = load_rated(session.folder)
-    real = half_of(load_examples(config.data, _load_size(config)), config.half) if config.data else None
+    real = _real(config)
     if rated is None and real is None:
         raise FailedPrecondition(
             "Reward training needs ratings or labelled real images; there are neither.", "NO_RATINGS"
@@ -88,6 +88,12 @@ def fit(config: RewardConfig, session: Session) -> dict[str, float]:
     model.save(config.out)
     session.note("figures.json", figures)
     return figures
+
+
+def _real(config: RewardConfig) -> Examples | None:
+    if config.data is None:
+        return None
+    return half_of(load_examples(config.data, _load_size(config), config.domain), config.half)
 
 
 def _load_size(config: RewardConfig) -> int | None:
@@ -129,13 +135,27 @@ def _vocabulary_of(rated: Rated | None) -> Vocabulary:
 def split(rated: Rated | None, config: RewardConfig) -> tuple[list[int], list[int]]:
     """Indices that are learned, and those that calibrate and measure.
 
-    An image's own digest decides: whatever is rated later, the parent has not learned from it either.
+    Images that the review queue drew uniformly calibrate and measure, and teach nobody: those that it chose by their
+    score are harder than what is scored later. While fewer than `FEWEST` of them are rated, a share of the others is
+    held out as well. An image's own digest decides, there and in the queue: whatever is rated later, the parent has
+    not learned from it either.
     """
     if rated is None:
         return [], []
-    share = config.held_out if len(rated) >= FEWEST else 0.0
-    held = [i for i, digest in enumerate(rated.digests) if numbers("held out", digest).random() < share]
-    return sorted(set(range(len(rated))) - set(held)), held
+    held = [i for i, digest in enumerate(rated.digests) if digest in rated.uniform]
+    if len(held) < FEWEST <= len(rated):
+        held += [
+            i
+            for i, digest in enumerate(rated.digests)
+            if digest not in rated.uniform and numbers("held out", digest).random() < config.held_out
+        ]
+    return sorted(set(range(len(rated))) - set(held)), sorted(held)
+
+
+def measured_on(rated: Rated, held: list[int]) -> str:
+    """Which stratum the held-out images are of."""
+    fair = [rated.digests[i] in rated.uniform for i in held]
+    return UNIFORM if all(fair) else MIXED if any(fair) else CHOSEN
 
 
 class Sources:
@@ -320,7 +340,7 @@ def _calibrate(
         raters=frozen_kinds(folder),
     )
     figures = asdict(fitted[0])
-    found = RewardEvidence.of(logits, targets, model.criteria)
+    found = RewardEvidence.of(logits, targets, model.criteria, measured_on(rated, held))
     if found is None:
         return figures
     out.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from vouch.catalog.images import Images
 from vouch.catalog.migrate import migrate
 from vouch.catalog.ratings import Ratings
 from vouch.catalog.reports import Reports
+from vouch.catalog.reviews import Reviews
 from vouch.catalog.rollouts import Rollouts
 from vouch.catalog.runs import Runs
 from vouch.catalog.serving import ServingSlots
@@ -34,6 +35,7 @@ class Catalog:
         migrate(self._database)
         self.images = Images(self._database)
         self.ratings = Ratings(self._database)
+        self.reviews = Reviews(self._database)
         self.versions = Versions(self._database)
         self.serving = ServingSlots(self._database)
         self.rollouts = Rollouts(self._database)

@@ -74,6 +74,10 @@ images = sa.Table(
     _text("sampler"),
     sa.Column("steps", sa.Integer()),
     sa.Column("guidance", sa.Float(53)),
+    _text("guidance_method", server_default=""),
+    sa.Column("guidance_start", sa.Float(53)),
+    sa.Column("guidance_stop", sa.Float(53)),
+    sa.Column("adapter_start", sa.Float(53)),
     _text("generator_version", index=True),
     _text("request_id", index=True),
     _moment("created_at"),
@@ -110,6 +114,18 @@ ratings = sa.Table(
     # NULL for a first rating: unique lets a rating be corrected once, the correction again, and so on.
     sa.Column("supersedes", sa.String(32), sa.ForeignKey("ratings.id"), unique=True),
     _text("generator_version"),
+    _moment("created_at"),
+)
+
+reviews = sa.Table(
+    "reviews",
+    metadata,
+    _sequence(),
+    _digest("image", sa.ForeignKey("images.digest"), index=True),
+    _text("rater"),
+    _text("kind"),
+    _text("stratum"),
+    sa.Column("propensity", sa.Float(53)),
     _moment("created_at"),
 )
 

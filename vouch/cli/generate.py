@@ -42,7 +42,22 @@ def generate(
         int | None, typer.Option(help="Seed of the first image. Default: random, reported.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 200.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale, 0 to 30; 1 is none.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Guidance scale, 0 to 30; 1 is none. For cfg_pp 0 to 1.")
+    ] = None,
+    guidance_method: Annotated[
+        str, typer.Option(help="cfg, cfg_pp or autoguidance. Default: the generator's own.")
+    ] = "",
+    guidance_start: Annotated[
+        float | None, typer.Option(help="Share of the steps at which guidance starts, 0 to 1.")
+    ] = None,
+    guidance_stop: Annotated[
+        float | None, typer.Option(help="Share of the steps at which guidance stops, 0 to 1.")
+    ] = None,
+    adapter_start: Annotated[
+        float | None,
+        typer.Option(help="Share of the steps that an aligned version leaves to its base, 0 to 1."),
+    ] = None,
     sampler: Annotated[str, typer.Option(help="ddim, euler or dpm++2m. Default: the generator's own.")] = "",
     eta: Annotated[float, typer.Option(help="Noise that ddim adds back, 0 to 1.")] = 0.0,
     version: Annotated[str, typer.Option(help="Generator by name or digest. Default: what serves.")] = "",
@@ -63,6 +78,10 @@ def generate(
             seed=seed,
             steps=steps,
             guidance=guidance,
+            guidance_method=guidance_method,
+            guidance_start=guidance_start,
+            guidance_stop=guidance_stop,
+            adapter_start=adapter_start,
             sampler=sampler,
             eta=eta,
             version=version,

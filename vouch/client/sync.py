@@ -97,6 +97,10 @@ class Client:
         guidance: float | None = None,
         sampler: str = "",
         eta: float = 0.0,
+        guidance_method: str = "",
+        guidance_start: float | None = None,
+        guidance_stop: float | None = None,
+        adapter_start: float | None = None,
         version: str = "",
         score: bool = True,
         reward_version: str = "",
@@ -106,7 +110,9 @@ class Client:
         """1 to 64 images, scored and stored. `version` and `reward_version` are names, digests or prefixes."""
         request = rpcs.request(
             "GenerateImages", prompt=prompt, count=count, seed=seed, steps=steps, guidance=guidance,
-            sampler=sampler, eta=eta, version=version, score=score, reward_version=reward_version,
+            sampler=sampler, eta=eta, guidance_method=guidance_method, guidance_start=guidance_start,
+            guidance_stop=guidance_stop, adapter_start=adapter_start, version=version, score=score,
+            reward_version=reward_version,
             timeout_s=timeout_s, request_id=request_id,
         )  # fmt: skip
         return to_value(self._call("GenerateImages", request, deadline_of(timeout_s)))
@@ -121,6 +127,10 @@ class Client:
         guidance: float | None = None,
         sampler: str = "",
         eta: float = 0.0,
+        guidance_method: str = "",
+        guidance_start: float | None = None,
+        guidance_stop: float | None = None,
+        adapter_start: float | None = None,
         version: str = "",
         score: bool = True,
         reward_version: str = "",
@@ -134,7 +144,9 @@ class Client:
         """
         request = rpcs.request(
             "StreamImages", prompt=prompt, count=count, seed=seed, steps=steps, guidance=guidance,
-            sampler=sampler, eta=eta, version=version, score=score, reward_version=reward_version,
+            sampler=sampler, eta=eta, guidance_method=guidance_method, guidance_start=guidance_start,
+            guidance_stop=guidance_stop, adapter_start=adapter_start, version=version, score=score,
+            reward_version=reward_version,
             timeout_s=timeout_s, preview_every=preview_every, request_id=request_id,
         )  # fmt: skip
         return self._listen("StreamImages", request, None if timeout_s is None else deadline_of(timeout_s))

@@ -35,6 +35,10 @@ class GeneratedImage:
     score_std: float | None
     criterion_scores: Mapping[str, float]
     created_at: datetime | None
+    guidance_method: str
+    guidance_start: float
+    guidance_stop: float
+    adapter_start: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +109,11 @@ class DescribeGeneratorResponse:
     whole_because: str
     kernel: str
     samplers: tuple[str, ...]
+    default_guidance_method: str
+    default_guidance_start: float
+    default_guidance_stop: float
+    default_adapter_start: float
+    guidance_methods: tuple[str, ...]
 
 
 # ---- reward
@@ -228,6 +237,10 @@ class StoredImage:
     rating_count: int
     created_at: datetime | None
     label: str
+    guidance_method: str
+    guidance_start: float | None
+    guidance_stop: float | None
+    adapter_start: float | None
 
 
 # ---- models

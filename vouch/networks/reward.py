@@ -139,6 +139,17 @@ class RewardEnsemble(nn.Module):
         [N, F] of the backbone that they share; differentiable."""
         return fit_size(images, self.size) if self.backbone is None else self.backbone(images)
 
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the members see in images float [N, 3, H, W] in [-1, 1], whatever was declared: [N, F], of length 1; of
+        a backbone that they share its own features. Differentiable. Of three or more members the last is left out: it
+        validates."""
+        seen = self.look(images)
+        if self.backbone is not None:
+            return nn.functional.normalize(seen, dim=1)
+        teach = self.members[:-1] if len(self.members) > 2 else self.members
+        each = [nn.functional.normalize(member.backbone(seen), dim=1) for member in teach]
+        return torch.cat(each, 1) / len(each) ** 0.5
+
     @torch.inference_mode()
     def score(self, images: np.ndarray, prompts: Sequence[str], batch: int = 64) -> Scores:
         """Scores uint8 images [N, H, W, 3] for their declared prompts.

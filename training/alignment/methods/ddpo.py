@@ -6,8 +6,9 @@ import torch
 
 from training.alignment.methods.method import Chance
 from training.alignment.pool import Pool
+from training.alignment.served import Served
 from training.alignment.student import Student
-from training.alignment.walk import Taken, Walker
+from training.alignment.walk import Taken
 from training.objectives.ddpo import advantages, ddpo_loss, log_probability
 from training.objectives.reward_gradient import conservative
 from vouch.recipes import Alignment
@@ -16,11 +17,15 @@ from vouch.recipes import Alignment
 class Ddpo:
     """Every step draws afresh, so the policy that is improved is the one that drew. `gradient_steps` of the sampler's
     steps, chosen at random, carry the gradient. Rewards are cautious; advantages are counted within each of the
-    `groups` of one prompt."""
+    `groups` of one prompt.
+
+    The policy is the guided sampler: images are drawn, and a step's probability is counted, with guidance as it is
+    served.
+    """
 
     def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
         self._student, self._pool, self._config = student, pool, config
-        self._walker = Walker(student, config.sample_steps, eta=1.0)
+        self._walker = Served.of(student, config).walker(student, config.sample_steps, eta=1.0)
 
     def loss(self, chance: Chance) -> torch.Tensor:
         batch, groups = self._config.batch, self._config.groups
@@ -28,8 +33,12 @@ class Ddpo:
         prompts = [chosen[place % groups] for place in range(batch)]
         walk = self._walker.walk(prompts, chance.random)
         gains = advantages(self._rewards(walk.clean, prompts), torch.arange(batch) % groups)
-        noisy = [taken for taken in walk.taken if self._walker.path.noise_weight[taken.step] > 0]
-        # A step without noise has no probability to change.
+        # A step without noise has no probability to change, and what the base draws is not the student's.
+        noisy = [
+            taken
+            for taken in walk.taken
+            if self._walker.path.noise_weight[taken.step] > 0 and taken.step >= self._walker.adapted_from
+        ]
         steps = chance.rng.sample(noisy, min(self._config.gradient_steps, len(noisy)))
         return torch.stack([self._improved(taken, prompts, gains) for taken in steps]).mean()
 
@@ -39,13 +48,12 @@ class Ddpo:
         return conservative(said, self._config.caution)
 
     def _improved(self, taken: Taken, prompts: list[str], gains: torch.Tensor) -> torch.Tensor:
-        mean, deviation = self._walker.distribution(taken, self._student.embed(prompts))
+        mean, deviation = self._walker.distribution(taken, prompts)
         loss = ddpo_loss(log_probability(taken.after, mean, deviation), gains)
         if not self._config.anchor:
             return loss
         with torch.no_grad():
-            embedded = self._student.parent_encoder(prompts)
-            usual, _ = self._walker.distribution(taken, embedded, of_parent=True)
+            usual, _ = self._walker.distribution(taken, prompts, of_parent=True)
         # The Kullback-Leibler divergence of two normal distributions of one deviation, per dimension.
         divergence = ((mean - usual) ** 2).flatten(1).mean(1) / (2 * deviation**2)
         return loss + self._config.anchor * divergence.mean()

@@ -28,8 +28,10 @@ class Dpo:
     def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
         self._student, self._config = student, config
         self._latents, self._prompts = pool.latents, pool.prompts
-        self._sides = _by_verdict(pool)
-        self._compared = self._with(Compared.of(student, pool.pairs)) if pool.pairs is not None else []
+        self._verdicts, self._sides = pool.verdicts.tolist(), _by_verdict(pool)
+        compared = Compared.of(student, pool.pairs) if pool.pairs is not None else None
+        self._certainty = self._with(compared) if compared else {}
+        self._compared = list(self._certainty)
         if not self._sides and not self._compared:
             raise FailedPrecondition(
                 "DPO learns from pairs: no comparison prefers one of its images, and no class has both plausible and "
@@ -43,14 +45,24 @@ class Dpo:
         # The same noise for both: what differs is then the images, not their luck.
         timesteps, noise = self._student.noise(self._latents[better], chance.random)
         errors = [self._errors(rows, timesteps, noise) for rows in (better, worse)]
-        return dpo_loss(*errors[0], *errors[1], beta=self._config.divergence)
+        weight = torch.tensor([self._weight(pair) for pair in pairs])
+        return dpo_loss(*errors[0], *errors[1], beta=self._config.divergence, weight=weight)
 
-    def _with(self, compared: Compared) -> list[tuple[int, int]]:
-        """Takes these images in behind the rated ones; the rows of their pairs then."""
+    def _with(self, compared: Compared) -> dict[tuple[int, int], float]:
+        """Takes these images in behind the rated ones; the rows of their pairs then, and how sure the raters are."""
         beyond = len(self._prompts)
         self._latents = torch.cat([self._latents, compared.latents])
         self._prompts += compared.prompts
-        return [(beyond + worse, beyond + better) for worse, better in compared.pairs]
+        pairs = [(beyond + worse, beyond + better) for worse, better in compared.pairs]
+        return dict(zip(pairs, compared.certainty, strict=True))
+
+    def _weight(self, pair: tuple[int, int]) -> float:
+        """By how much the order is likelier right than wrong: |2p - 1| of a comparison; of two verdicts
+        p_better·(1 - p_worse) - p_worse·(1 - p_better) = p_better - p_worse."""
+        if pair in self._certainty:
+            return self._certainty[pair]
+        worse, better = pair
+        return float(self._verdicts[better] - self._verdicts[worse])
 
     def _pair(self, chance: Chance) -> tuple[int, int]:
         """Rows of a worse and a better image. No number is drawn for a choice that there is not."""

@@ -9,17 +9,18 @@ import torch
 from training.alignment.methods.method import Chance
 from training.alignment.student import Noised, Student
 from training.data import dihedral
-from training.objectives.guards import anchor_loss, narrowing
+from training.objectives.guards import anchor_loss, dispersion, narrowing
 from training.objectives.reward_gradient import reward_loss
 from vouch.recipes import Alignment
 
 
 class GuardedReward:
     """The cautious reward of clean latents, an anchor to the parent that is stronger where the ensemble disagrees, and
-    a price on drawing less variety than the parent does."""
+    a price on drawing less variety than the parent does. usual_spread: how different images of one prompt are before
+    anything is learned, in the reward's features; 0: nothing is asked of that."""
 
-    def __init__(self, student: Student, config: Alignment) -> None:
-        self._student, self._config = student, config
+    def __init__(self, student: Student, config: Alignment, usual_spread: float = 0.0) -> None:
+        self._student, self._config, self._usual_spread = student, config, usual_spread
 
     def loss(
         self,
@@ -39,11 +40,14 @@ class GuardedReward:
         reference = student.parent_says(noised)
         anchor = anchor_loss(output, reference, logits.std(0, unbiased=False), config.doubt)
         ours, theirs = (student.clean(said, noised.x, noised.timesteps) for said in (output, reference))
-        lost = narrowing(ours, theirs, _numbered(prompts))
-        return reward_loss(logits, config.caution) + config.anchor * anchor + config.diversity * lost
+        lost = config.diversity * narrowing(ours, theirs, numbered(prompts))
+        if self._usual_spread:
+            spread = dispersion(student.features(images), numbered(prompts)).mean()
+            lost = lost + config.novelty * torch.relu(1 - spread / self._usual_spread)
+        return reward_loss(logits, config.caution) + config.anchor * anchor + lost
 
 
-def _numbered(prompts: Sequence[str]) -> torch.Tensor:
+def numbered(prompts: Sequence[str]) -> torch.Tensor:
     """Equal numbers for equal classes."""
     labels = [prompt.partition(",")[0].strip() for prompt in prompts]
     known = sorted(set(labels))

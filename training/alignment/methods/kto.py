@@ -7,13 +7,14 @@ import torch
 from training.alignment.methods.method import Chance
 from training.alignment.pool import Pool
 from training.alignment.student import Student
-from training.objectives.kto import kto_loss
+from training.objectives.kto import certainty, kto_loss
 from vouch.errors import FailedPrecondition
 from vouch.recipes import Alignment
 
 
 class Kto:
-    """Both kinds of verdict count the same in sum, however many of each there are."""
+    """Half of a batch was found plausible, half implausible, however many of each there are. Each verdict counts by how
+    sure the raters are of it together, |2p - 1|."""
 
     def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
         self._student, self._pool, self._config = student, pool, config
@@ -33,4 +34,7 @@ class Kto:
             clean, self._pool.prompts_of(rows), *self._student.noise(clean, chance.random)
         )
         desirable = torch.arange(len(rows)) < half
-        return kto_loss(*self._student.errors(noised), desirable, beta=self._config.divergence)
+        sure = certainty(self._pool.verdicts[rows])
+        return kto_loss(
+            *self._student.errors(noised), desirable, beta=self._config.divergence, weight=sure.float()
+        )

@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from training.alignment.pool import Pool
-from training.randomness import numbers, tensors
-
-
-@dataclass(frozen=True)
-class Chance:
-    """The random numbers of one step: the same whether the run was resumed or not."""
-
-    rng: random.Random
-    random: torch.Generator
-
-    @classmethod
-    def of(cls, seed: object, step: int) -> Chance:
-        return cls(numbers(seed, "align", step), tensors(seed, "align", step))
-
-    def rows(self, pool: Pool, count: int) -> list[int]:
-        """Some of the pool, with repeats."""
-        return [self.rng.randrange(len(pool)) for _ in range(count)]
+from training.alignment.chance import Chance as Chance
 
 
 class Method(Protocol):
@@ -35,3 +17,12 @@ class Method(Protocol):
     def loss(self, chance: Chance) -> torch.Tensor:
         """What one step costs; its gradient is the method's."""
         ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A method that keeps something from one step to the next, which a checkpoint has to hold."""
+
+    def state(self) -> Mapping[str, Any]: ...
+
+    def resume(self, state: Mapping[str, Any]) -> None: ...

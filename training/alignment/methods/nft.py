@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from training.alignment.methods.method import Chance
 from training.alignment.pool import Pool
+from training.alignment.rounds import Rounds
 from training.alignment.student import Student
 from training.objectives.guards import anchor_loss
 from training.objectives.nft import nft_loss, normalised
@@ -13,17 +17,19 @@ from vouch.recipes import Alignment
 
 
 class Nft:
-    """A reward counts from the mean of its class; a standard deviation of all rewards away is all good, or all bad.
-    The anchor to the parent is dearer for images that the ensemble disagrees about.
+    """Learns from images that the student drew itself (`Rounds`), guided as it is served. The anchor to the parent is
+    dearer for images that the ensemble disagrees about.
 
-    The loss is derived for images that the parent drew: of those δ, what is wanted less what the parent says, is 0 in
-    the mean (`nft_loss`). Rated images of other versions, and real ones, break that. The optimum (1/β)·E[(2r-1)·δ] then
-    mixes what was rewarded with whatever else sets those who made them apart from the parent. The frozen ratings do not
-    tell who drew an image, so nothing here leaves them out: rate what the parent drew.
+    The loss is derived for images of the version that it starts from: of those δ, what is wanted less what that version
+    says, is 0 in the mean (`nft_loss`). With `round_steps` 0 it learns from the rated images, for which that version is
+    the parent. A reward then counts from the mean of its class, and a standard deviation of all rewards away is all
+    good, or all bad. Rated images of other versions break the derivation: the optimum (1/β)·E[(2r-1)·δ] mixes what was
+    rewarded with whatever else sets those who made them apart from the parent.
     """
 
     def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
         self._student, self._pool, self._config = student, pool, config
+        self._rounds = Rounds(student, pool, config) if config.round_steps else None
         labels = sorted(set(pool.labels))
         groups = torch.tensor([labels.index(label) for label in pool.labels])
         spread = float(pool.rewards.std(unbiased=False)) or 1.0
@@ -31,6 +37,28 @@ class Nft:
         self._disagreement = torch.zeros(len(pool)) if pool.disagreement is None else pool.disagreement
 
     def loss(self, chance: Chance) -> torch.Tensor:
+        return self._of_rated(chance) if self._rounds is None else self._of_drawn(self._rounds, chance)
+
+    def _of_drawn(self, rounds: Rounds, chance: Chance) -> torch.Tensor:
+        round_ = rounds.now(chance)
+        rows = [chance.rng.randrange(len(round_.prompts)) for _ in range(self._config.batch)]
+        said = rounds.outputs(round_, rows, chance)
+        goodness = round_.goodness[rows]
+        learned = nft_loss(
+            said.guided, said.old, said.noised.wanted, goodness, strength=self._config.strength
+        )
+        parent = self._student.parent_says(said.noised)
+        anchor = anchor_loss(said.plain, parent, round_.disagreement[rows], self._config.doubt)
+        return learned + self._config.anchor * anchor
+
+    def state(self) -> dict[str, Any]:
+        return {} if self._rounds is None else self._rounds.state()
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        if self._rounds is not None:
+            self._rounds.resume(state)
+
+    def _of_rated(self, chance: Chance) -> torch.Tensor:
         rows = chance.rows(self._pool, self._config.batch)
         clean = self._pool.latents[rows]
         noised = self._student.noised(

@@ -1,13 +1,25 @@
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class GuidanceMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GUIDANCE_METHOD_UNSPECIFIED: _ClassVar[GuidanceMethod]
+    GUIDANCE_METHOD_CFG: _ClassVar[GuidanceMethod]
+    GUIDANCE_METHOD_CFG_PP: _ClassVar[GuidanceMethod]
+    GUIDANCE_METHOD_AUTOGUIDANCE: _ClassVar[GuidanceMethod]
+GUIDANCE_METHOD_UNSPECIFIED: GuidanceMethod
+GUIDANCE_METHOD_CFG: GuidanceMethod
+GUIDANCE_METHOD_CFG_PP: GuidanceMethod
+GUIDANCE_METHOD_AUTOGUIDANCE: GuidanceMethod
+
 class GenerateImagesRequest(_message.Message):
-    __slots__ = ("request_id", "prompt", "count", "seed", "steps", "guidance", "version", "score", "reward_version", "timeout_s", "sampler", "eta")
+    __slots__ = ("request_id", "prompt", "count", "seed", "steps", "guidance", "version", "score", "reward_version", "timeout_s", "sampler", "eta", "guidance_method", "guidance_start", "guidance_stop", "adapter_start")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +32,10 @@ class GenerateImagesRequest(_message.Message):
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     SAMPLER_FIELD_NUMBER: _ClassVar[int]
     ETA_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_METHOD_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_START_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_STOP_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_START_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompt: str
     count: int
@@ -32,7 +48,11 @@ class GenerateImagesRequest(_message.Message):
     timeout_s: float
     sampler: str
     eta: float
-    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., version: _Optional[str] = ..., score: bool = ..., reward_version: _Optional[str] = ..., timeout_s: _Optional[float] = ..., sampler: _Optional[str] = ..., eta: _Optional[float] = ...) -> None: ...
+    guidance_method: GuidanceMethod
+    guidance_start: float
+    guidance_stop: float
+    adapter_start: float
+    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., version: _Optional[str] = ..., score: bool = ..., reward_version: _Optional[str] = ..., timeout_s: _Optional[float] = ..., sampler: _Optional[str] = ..., eta: _Optional[float] = ..., guidance_method: _Optional[_Union[GuidanceMethod, str]] = ..., guidance_start: _Optional[float] = ..., guidance_stop: _Optional[float] = ..., adapter_start: _Optional[float] = ...) -> None: ...
 
 class GenerateImagesResponse(_message.Message):
     __slots__ = ("request_id", "images", "generator_version", "reward_version", "summary")
@@ -49,7 +69,7 @@ class GenerateImagesResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., images: _Optional[_Iterable[_Union[GeneratedImage, _Mapping]]] = ..., generator_version: _Optional[str] = ..., reward_version: _Optional[str] = ..., summary: _Optional[_Union[GenerationSummary, _Mapping]] = ...) -> None: ...
 
 class StreamImagesRequest(_message.Message):
-    __slots__ = ("request_id", "prompt", "count", "seed", "steps", "guidance", "version", "score", "reward_version", "timeout_s", "sampler", "eta", "preview_every")
+    __slots__ = ("request_id", "prompt", "count", "seed", "steps", "guidance", "version", "score", "reward_version", "timeout_s", "sampler", "eta", "preview_every", "guidance_method", "guidance_start", "guidance_stop", "adapter_start")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +83,10 @@ class StreamImagesRequest(_message.Message):
     SAMPLER_FIELD_NUMBER: _ClassVar[int]
     ETA_FIELD_NUMBER: _ClassVar[int]
     PREVIEW_EVERY_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_METHOD_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_START_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_STOP_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_START_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompt: str
     count: int
@@ -76,7 +100,11 @@ class StreamImagesRequest(_message.Message):
     sampler: str
     eta: float
     preview_every: int
-    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., version: _Optional[str] = ..., score: bool = ..., reward_version: _Optional[str] = ..., timeout_s: _Optional[float] = ..., sampler: _Optional[str] = ..., eta: _Optional[float] = ..., preview_every: _Optional[int] = ...) -> None: ...
+    guidance_method: GuidanceMethod
+    guidance_start: float
+    guidance_stop: float
+    adapter_start: float
+    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., version: _Optional[str] = ..., score: bool = ..., reward_version: _Optional[str] = ..., timeout_s: _Optional[float] = ..., sampler: _Optional[str] = ..., eta: _Optional[float] = ..., preview_every: _Optional[int] = ..., guidance_method: _Optional[_Union[GuidanceMethod, str]] = ..., guidance_start: _Optional[float] = ..., guidance_stop: _Optional[float] = ..., adapter_start: _Optional[float] = ...) -> None: ...
 
 class StreamImagesResponse(_message.Message):
     __slots__ = ("progress", "image", "summary", "preview")
@@ -137,7 +165,7 @@ class GenerationSummary(_message.Message):
     def __init__(self, images: _Optional[int] = ..., generator_version: _Optional[str] = ..., reward_version: _Optional[str] = ..., engine_s: _Optional[float] = ..., score_s: _Optional[float] = ..., total_s: _Optional[float] = ..., whole_because: _Optional[str] = ...) -> None: ...
 
 class GeneratedImage(_message.Message):
-    __slots__ = ("data", "media_type", "digest", "index", "width", "height", "prompt", "seed", "sampler", "steps", "guidance", "generator_version", "generator_name", "reward_version", "score", "score_std", "criterion_scores", "created_at")
+    __slots__ = ("data", "media_type", "digest", "index", "width", "height", "prompt", "seed", "sampler", "steps", "guidance", "generator_version", "generator_name", "reward_version", "score", "score_std", "criterion_scores", "created_at", "guidance_method", "guidance_start", "guidance_stop", "adapter_start")
     class CriterionScoresEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -163,6 +191,10 @@ class GeneratedImage(_message.Message):
     SCORE_STD_FIELD_NUMBER: _ClassVar[int]
     CRITERION_SCORES_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_METHOD_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_START_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_STOP_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_START_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     media_type: str
     digest: str
@@ -181,7 +213,11 @@ class GeneratedImage(_message.Message):
     score_std: float
     criterion_scores: _containers.ScalarMap[str, float]
     created_at: _timestamp_pb2.Timestamp
-    def __init__(self, data: _Optional[bytes] = ..., media_type: _Optional[str] = ..., digest: _Optional[str] = ..., index: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., sampler: _Optional[str] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., reward_version: _Optional[str] = ..., score: _Optional[float] = ..., score_std: _Optional[float] = ..., criterion_scores: _Optional[_Mapping[str, float]] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    guidance_method: GuidanceMethod
+    guidance_start: float
+    guidance_stop: float
+    adapter_start: float
+    def __init__(self, data: _Optional[bytes] = ..., media_type: _Optional[str] = ..., digest: _Optional[str] = ..., index: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., sampler: _Optional[str] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., reward_version: _Optional[str] = ..., score: _Optional[float] = ..., score_std: _Optional[float] = ..., criterion_scores: _Optional[_Mapping[str, float]] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., guidance_method: _Optional[_Union[GuidanceMethod, str]] = ..., guidance_start: _Optional[float] = ..., guidance_stop: _Optional[float] = ..., adapter_start: _Optional[float] = ...) -> None: ...
 
 class DescribeGeneratorRequest(_message.Message):
     __slots__ = ("version",)
@@ -190,7 +226,7 @@ class DescribeGeneratorRequest(_message.Message):
     def __init__(self, version: _Optional[str] = ...) -> None: ...
 
 class DescribeGeneratorResponse(_message.Message):
-    __slots__ = ("generator_version", "generator_name", "width", "height", "sampler", "default_steps", "default_guidance", "open_vocabulary", "labels", "attributes", "example_prompts", "max_images_per_call", "max_images_per_stream", "max_steps", "max_guidance", "whole_because", "kernel", "samplers")
+    __slots__ = ("generator_version", "generator_name", "width", "height", "sampler", "default_steps", "default_guidance", "open_vocabulary", "labels", "attributes", "example_prompts", "max_images_per_call", "max_images_per_stream", "max_steps", "max_guidance", "whole_because", "kernel", "samplers", "default_guidance_method", "default_guidance_start", "default_guidance_stop", "default_adapter_start", "guidance_methods")
     GENERATOR_VERSION_FIELD_NUMBER: _ClassVar[int]
     GENERATOR_NAME_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -209,6 +245,11 @@ class DescribeGeneratorResponse(_message.Message):
     WHOLE_BECAUSE_FIELD_NUMBER: _ClassVar[int]
     KERNEL_FIELD_NUMBER: _ClassVar[int]
     SAMPLERS_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_GUIDANCE_METHOD_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_GUIDANCE_START_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_GUIDANCE_STOP_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_ADAPTER_START_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_METHODS_FIELD_NUMBER: _ClassVar[int]
     generator_version: str
     generator_name: str
     width: int
@@ -227,7 +268,12 @@ class DescribeGeneratorResponse(_message.Message):
     whole_because: str
     kernel: str
     samplers: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., sampler: _Optional[str] = ..., default_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., open_vocabulary: bool = ..., labels: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[_Union[PromptAttribute, _Mapping]]] = ..., example_prompts: _Optional[_Iterable[str]] = ..., max_images_per_call: _Optional[int] = ..., max_images_per_stream: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_guidance: _Optional[float] = ..., whole_because: _Optional[str] = ..., kernel: _Optional[str] = ..., samplers: _Optional[_Iterable[str]] = ...) -> None: ...
+    default_guidance_method: GuidanceMethod
+    default_guidance_start: float
+    default_guidance_stop: float
+    default_adapter_start: float
+    guidance_methods: _containers.RepeatedScalarFieldContainer[GuidanceMethod]
+    def __init__(self, generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., sampler: _Optional[str] = ..., default_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., open_vocabulary: bool = ..., labels: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[_Union[PromptAttribute, _Mapping]]] = ..., example_prompts: _Optional[_Iterable[str]] = ..., max_images_per_call: _Optional[int] = ..., max_images_per_stream: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_guidance: _Optional[float] = ..., whole_because: _Optional[str] = ..., kernel: _Optional[str] = ..., samplers: _Optional[_Iterable[str]] = ..., default_guidance_method: _Optional[_Union[GuidanceMethod, str]] = ..., default_guidance_start: _Optional[float] = ..., default_guidance_stop: _Optional[float] = ..., default_adapter_start: _Optional[float] = ..., guidance_methods: _Optional[_Iterable[_Union[GuidanceMethod, str]]] = ...) -> None: ...
 
 class PromptAttribute(_message.Message):
     __slots__ = ("name", "values")
