@@ -15,6 +15,8 @@ import torch
 from vouch.captions import Vocabulary
 from vouch.errors import Cancelled, InvalidInput
 from vouch.kernels import Eager, Network
+from vouch.loading import load_pipeline
+from vouch.modelfolders import check_generator_folder
 from vouch.samplers import SAMPLERS
 from vouch.sampling import (
     Trajectory,
@@ -179,13 +181,10 @@ def load_generator(folder: Path, parent_folder: Path | None = None, device: str 
     """Loads a diffusers folder, or a LoRA `folder` upon its parent's diffusers folder, onto "cpu" or "cuda".
 
     Raises:
-        InvalidInput: neither; says what was looked for.
+        InvalidInput: a folder that cannot be drawn with; names the part and the remedy.
     """
     base = Path(parent_folder or folder)
-    if not (base / "model_index.json").is_file():
-        raise InvalidInput(
-            f"{base.name} is not a diffusers model: it holds no model_index.json.", "NOT_A_GENERATOR"
-        )
+    check_generator_folder(base)
     generator = Generator(load_pipeline(base).to(device), Vocabulary.load(base), *defaults_of(base))
     return adapt(generator, folder) if (Path(folder) / LORA_FILE).is_file() else generator
 
@@ -217,21 +216,6 @@ def _sharing(pipe: Any) -> Any:
     shared = type(pipe)(**parts, requires_safety_checker=False)
     shared.set_progress_bar_config(disable=True)
     return shared
-
-
-def load_pipeline(folder: Path) -> Any:
-    """The diffusers pipeline in `folder`, in single precision, channels last, from safetensors and nothing else."""
-    from diffusers import StableDiffusionPipeline
-    from diffusers.utils import logging
-
-    logging.disable_progress_bar()
-    pipe = StableDiffusionPipeline.from_pretrained(
-        str(folder), torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
-    )
-    pipe.set_progress_bar_config(disable=True)
-    pipe.unet.to(memory_format=torch.channels_last)
-    pipe.vae.to(memory_format=torch.channels_last)
-    return pipe
 
 
 def defaults_of(folder: Path) -> tuple[int, float]:

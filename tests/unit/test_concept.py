@@ -32,7 +32,8 @@ from vouch import images as codec
 from vouch.captions import Vocabulary
 from vouch.errors import AlreadyExists, Cancelled, FailedPrecondition, InvalidInput
 from vouch.networks.reward import RewardEnsemble
-from vouch.pipelines import load_generator, load_pipeline
+from vouch.loading import load_pipeline
+from vouch.pipelines import load_generator
 
 
 @pytest.fixture(scope="module")

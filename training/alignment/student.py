@@ -21,7 +21,8 @@ from training.placing import place
 from vouch.errors import InvalidInput
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble
-from vouch.pipelines import LORA_FILE, load_pipeline
+from vouch.loading import load_pipeline
+from vouch.pipelines import LORA_FILE
 
 ADAPTER = "vouch"
 TARGETS = [
