@@ -29,7 +29,13 @@ def try_model(kind: VersionKind, folder: Path) -> None:
     command = [sys.executable, "-m", "services.trial", kind, str(folder)]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TRIAL_S, check=False, env={**os.environ, **QUIET}
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TRIAL_S,
+            check=False,
+            env={**os.environ, **QUIET},
         )
         answer = json.loads(done.stdout.strip().splitlines()[-1])
     except (subprocess.TimeoutExpired, IndexError, ValueError) as error:

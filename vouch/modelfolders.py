@@ -193,7 +193,9 @@ def _variants(folder: Path, part: str) -> set[str | None]:
         )
     shards = sorted(name for name in names if name.endswith(".safetensors"))
     what = f"has {shards[0]} but no {stem}.safetensors.index.json" if shards else "has no weights"
-    raise _refusal(folder, f"is not whole: its {part} {what}", "copy the missing file from where the model came from")
+    raise _refusal(
+        folder, f"is not whole: its {part} {what}", "copy the missing file from where the model came from"
+    )
 
 
 def _is_shard(variant: str | None) -> bool:
@@ -229,5 +231,6 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
 
 def _refusal(folder: Path, what: str, remedy: str) -> InvalidInput:
     return InvalidInput(
-        f"{folder} {what}. Remedy: {remedy}.", "NOT_A_REWARD_MODEL" if "--generator" in remedy else "NOT_A_GENERATOR"
+        f"{folder} {what}. Remedy: {remedy}.",
+        "NOT_A_REWARD_MODEL" if "--generator" in remedy else "NOT_A_GENERATOR",
     )
