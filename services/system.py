@@ -126,7 +126,7 @@ def _run(settings: Settings, *, as_json: bool) -> int:
 
 @contextlib.contextmanager
 def _scratch(folder: StateFolder) -> Iterator[tuple[str, Path]]:
-    """A mark and a folder for a system's processes and files, recorded first: whatever happens, somebody removes them."""
+    """A mark for a system's processes and a folder for its files. They are recorded first, for the next start."""
     mark, scratch = new_mark(), make_scratch()
     try:
         Record(mark, str(scratch)).write(folder)

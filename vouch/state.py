@@ -116,6 +116,19 @@ class StateFolder:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
 
+    def is_held(self) -> bool | None:
+        """Whether the system that last held this folder still runs; None where no system ever did, or on another
+        machine."""
+        try:
+            os.kill(int((self.root / "lock").read_text("ascii")), 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        except (OSError, ValueError, OverflowError):
+            return None
+        return True
+
     def write_access(self, access: Access) -> None:
         """Publish address and tokens, readable by the owner alone."""
         write_whole(self.access, json.dumps(asdict(access), indent=2).encode(), mode=0o600)

@@ -21,6 +21,7 @@ from typing import Any, TextIO
 
 from services.environment import SCRATCH
 from services.processes import MARK, end_all
+from services.scratch import remove_scratch
 from services.starter import check_serving, publish_models
 from services.tokens import access_of
 from vouch.errors import VouchError
@@ -101,6 +102,7 @@ def _obey(stopped: threading.Event) -> None:
         stopped.set()
     if not stopped.is_set():
         end_all(os.environ[MARK])
+        remove_scratch(Path(os.environ[SCRATCH]))
         os._exit(1)
 
 

@@ -68,7 +68,8 @@ class Loader:
         """Verify every file of the version (and of its base, when it is an adapter), load it, draw one image in one
         step. It takes one core: the engine may be busy with the others.
 
-        Raises NotFound, CorruptVersion (naming the file), InvalidInput when it is no generator or draws what is not finite.
+        Raises NotFound, CorruptVersion (naming the file), InvalidInput when it is no generator, or
+        one that draws what is not finite.
         """
         use_threads(1)
         version = self._registry.get(digest)

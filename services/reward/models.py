@@ -31,7 +31,8 @@ class ServedReward:
 def load_version(registry: Registry, digest: str) -> ServedReward:
     """Verify every file of the version, load it on one core, score one grey image.
 
-    Raises NotFound, CorruptVersion (naming the file), InvalidInput when it is no reward model or scores what is not finite.
+    Raises NotFound, CorruptVersion (naming the file), InvalidInput when it is no reward model, or one that
+    scores what is not finite.
     """
     use_threads(1)
     version = registry.get(digest)

@@ -47,6 +47,11 @@ class Endpoint:
     client: str = field(
         default_factory=lambda: uuid.uuid4().hex, repr=False
     )  # waits in one line, see CLIENT_KEY
+    state: Path | None = field(default=None, repr=False)  # the folder whose system answers at the address
+
+    def is_up(self) -> bool | None:
+        """Whether the system's process runs; None where nobody can know, such as on another machine."""
+        return None if self.state is None else StateFolder(self.state).is_held()
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -60,10 +65,8 @@ class Endpoint:
             ("grpc.max_send_message_length", LARGEST_MESSAGE),
             ("grpc.service_config", json.dumps(_RETRIES)),
         ]
-        if self.address.rpartition(":")[0] in LOOPBACK:
-            options.append(
-                ("grpc.enable_http_proxy", 0)
-            )  # http_proxy in the environment means the world outside
+        if _is_loopback(self.address):  # http_proxy in the environment means the world outside
+            options.append(("grpc.enable_http_proxy", 0))
         return options
 
     def open(self, factory: Any) -> Any:
@@ -100,7 +103,13 @@ def find(
     # A token goes only where it belongs: to the system that wrote it, or where the user sends it by name.
     if token is None and (named is not None or _same(host, _parsed(access.address)[0])):
         token = _stored(access, role)
-    return Endpoint(host, token or "", secure or ca is not None, _roots(ca))
+    here = Path(named or "state") if _same(host, _parsed(access.address)[0]) else None
+    return Endpoint(host, token or "", secure or ca is not None, _roots(ca), state=here)
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0]
+    return host in LOOPBACK or host.startswith("127.")
 
 
 def _access(folder: Path, needed: bool) -> Access | None:
