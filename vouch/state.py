@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from vouch.atomic import storage_errors, write_whole
 from vouch.errors import FailedPrecondition, InvalidInput, NotFound
@@ -42,7 +43,7 @@ class StateFolder:
 
     @property
     def catalog_url(self) -> str:
-        return f"sqlite:///{self.root / 'catalog.db'}"
+        return _sqlite_url(self.root / "catalog.db")
 
     @property
     def blobs(self) -> Path:
@@ -64,7 +65,11 @@ class StateFolder:
 
     @property
     def mlflow_uri(self) -> str:
-        return f"sqlite:///{self.root / 'mlflow.db'}"
+        """As SQLAlchemy writes it, for MLflow hands it to SQLAlchemy."""
+        import sqlalchemy as sa  # clients of a system need no database
+
+        url = sa.URL.create("sqlite", database=os.fspath(self.root / "mlflow.db"))
+        return url.render_as_string()
 
     @property
     def metrics(self) -> Path:
@@ -157,6 +162,11 @@ class StateFolder:
                 "TOKENS_EXPOSED",
             )
         return _parse_access(text, self.access)
+
+
+def _sqlite_url(file: Path) -> str:
+    """`file` as a URL. A "?", "#" or "%" in its path is quoted: unquoted it would mean something else there."""
+    return f"sqlite:///{quote(os.fspath(file), safe='/ ~')}"
 
 
 def _parse_access(text: str, path: Path) -> Access:
