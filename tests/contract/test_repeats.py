@@ -1,0 +1,183 @@
+"""A call that the system lost is made again, for as long as the system may come back, and for no other reason."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+import vouch
+from tests.fake_server import FakeSystem, paint, running_system
+from vouch.client import AsyncClient, Client, GeneratedImage, GenerationSummary
+from vouch.client.endpoint import find
+from vouch.client.repeats import Repeats, is_transient
+from vouch.errors import InvalidInput, Unavailable
+from vouch.state import StateFolder
+
+MORE_THAN_GRPC_REPEATS = 5
+PREFACE_BYTES = 24
+SETTINGS, SETTINGS_ACK = b"\0\0\0\x04\0\0\0\0\0", b"\0\0\0\x04\x01\0\0\0\0"
+STATUS_500 = b"\0\0\x01\x01\x05\0\0\0\x01\x8e"
+"""A frame of HTTP/2: the headers of stream 1, which end it, with `:status: 500` from the static table."""
+
+
+@pytest.fixture
+def client(system: FakeSystem) -> Iterator[Client]:
+    with vouch.connect(state=system.state) as connected:
+        connected.describe_generator()  # the system has answered: it may come back
+        yield connected
+
+
+def test_a_call_that_the_system_loses_again_and_again_succeeds(client: Client, system: FakeSystem) -> None:
+    system.losses = MORE_THAN_GRPC_REPEATS
+    assert client.generate_images("neutrophil", seed=7).images[0].data == paint(7)
+    assert system.losses == 0
+
+
+def test_a_stream_that_breaks_off_goes_on_with_what_is_missing(client: Client, system: FakeSystem) -> None:
+    system.losses = MORE_THAN_GRPC_REPEATS
+    events = list(client.stream_images("platelet", count=4, seed=1))
+    images = [event for event in events if isinstance(event, GeneratedImage)]
+    assert [image.index for image in images] == [0, 1, 2, 3]
+    assert isinstance(events[-1], GenerationSummary)
+    assert system.losses == 0
+
+
+def test_the_client_for_asyncio_repeats_both(system: FakeSystem) -> None:
+    async def use() -> list[int]:
+        async with AsyncClient(find(state=system.state)) as client:
+            await client.describe_generator()
+            system.losses = MORE_THAN_GRPC_REPEATS
+            await client.generate_images("neutrophil")
+            system.losses = MORE_THAN_GRPC_REPEATS
+            events = [event async for event in client.stream_images("platelet", count=3)]
+            return [event.index for event in events if isinstance(event, GeneratedImage)]
+
+    assert asyncio.run(use()) == [0, 1, 2]
+
+
+def test_patience_ends(system: FakeSystem) -> None:
+    with Client(find(state=system.state), patience_s=0.5) as client:
+        client.describe_generator()
+        system.losses = 10_000
+        with pytest.raises(Unavailable, match="is restarting"):
+            client.generate_images("neutrophil")
+
+
+def test_the_time_for_a_call_holds_for_all_its_repeats(client: Client, system: FakeSystem) -> None:
+    system.losses = 10_000
+    started = time.monotonic()
+    with pytest.raises(Unavailable):
+        client.generate_images("neutrophil", timeout_s=0.01)  # and the margin in which the server says why
+    assert time.monotonic() - started < 10
+
+
+def test_a_wrong_request_is_made_once(client: Client, system: FakeSystem) -> None:
+    with pytest.raises(InvalidInput):
+        client.generate_images("dog")
+
+
+def test_a_system_that_never_answered_is_not_waited_for() -> None:
+    with socket.socket() as taken:  # bound and not listening: nobody answers here
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with vouch.connect(address) as client, pytest.raises(Unavailable, match="No vouch system answers"):
+            client.get_serving()
+
+
+def test_a_system_whose_process_has_ended_is_not_waited_for(tmp_path: Path) -> None:
+    with running_system(tmp_path / "state") as system:
+        client = vouch.connect(state=system.state)
+        client.describe_generator()
+        (system.state / "lock").write_text("4194305\n")  # more than any process of this kernel
+        system.losses = 10_000
+        with client, pytest.raises(Unavailable):
+            client.generate_images("neutrophil")
+
+
+def test_a_folder_knows_whether_its_system_runs(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path / "state")
+    assert folder.is_held() is None
+    with folder.lock():
+        assert folder.is_held() is True
+    (folder.root / "lock").write_text("4194305\n")
+    assert folder.is_held() is False
+    (folder.root / "lock").write_text("no number\n")
+    assert folder.is_held() is None
+
+
+@contextlib.contextmanager
+def proxy_without_a_gateway() -> Iterator[str]:
+    """The address of a server that answers one call as HAProxy does without a gateway: HTTP 500, no gRPC status."""
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(SETTINGS + SETTINGS_ACK)
+            seen = b""
+            while not _has_headers(seen):
+                seen += connection.recv(65_536)
+            connection.sendall(STATUS_500)
+            connection.recv(65_536)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        thread.join(10)
+
+
+def _has_headers(data: bytes) -> bool:
+    """Whether a frame with headers has come after the preface."""
+    position = PREFACE_BYTES
+    while len(data) >= position + 9:
+        if data[position + 3] == 1:
+            return True
+        position += 9 + int.from_bytes(data[position : position + 3], "big")
+    return False
+
+
+def test_http_500_of_the_proxy_is_worth_another_try() -> None:
+    with proxy_without_a_gateway() as address, grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary("/vouch.v1.ModelsService/GetServing")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"", timeout=10)
+    assert "status: 500" in caught.value.details()
+    assert is_transient(caught.value)
+
+
+def test_the_waits_grow_and_an_answer_begins_them_anew() -> None:
+    class Lost(grpc.RpcError):
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.UNAVAILABLE
+
+    repeats = Repeats(None, 30.0, lambda: None, known=True)
+    assert [repeats.wait_s(Lost()) for _ in range(5)] == [0.1, 0.2, 0.4, 0.8, 1.0]
+    repeats.progressed()
+    assert repeats.wait_s(Lost()) == 0.1
+
+
+PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
+
+
+@pytest.mark.parametrize("no_proxy", [None, "localhost,127.0.0.1", "example.org"])
+def test_calls_to_this_machine_never_take_a_proxy(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch, no_proxy: str | None
+) -> None:
+    for name in (*PROXIES, *map(str.upper, PROXIES)):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody answers there
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    if no_proxy is not None:
+        monkeypatch.setenv("no_proxy", no_proxy)
+    assert "no_grpc_proxy" not in os.environ
+    with vouch.connect(state=system.state, timeout_s=20) as client:
+        assert client.describe_generator().width == 16
