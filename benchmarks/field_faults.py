@@ -38,6 +38,8 @@ from vouch.client import Client, ScoreItem
 from vouch.errors import VouchError
 
 START_S, QUIET_S, RECOVERY_S = 400.0, 3.0, 60.0
+PAUSE_S = 0.3
+"""Seconds between the calls of a caller: the system must not be busy with them alone."""
 SURVIVED = {
     "haproxy": "haproxy",
     "haproxy manager": "ray::HAProxyManager",
@@ -161,7 +163,7 @@ class Caller:
                 self.answered.append(time.monotonic())
             except VouchError as error:
                 self.failures.append(f"{self.name}: {type(error).__name__}: {error.message[:200]}")
-            self._stop.wait(0.02)
+            self._stop.wait(PAUSE_S)
 
 
 def _calls(client: Client) -> dict[str, Callable[[Client], Any]]:
@@ -215,7 +217,7 @@ def _kill(up: Up, words: str, callers: list[Caller]) -> tuple[list[str], float]:
 def _settle(callers: list[Caller], since: float) -> None:
     """Wait until every caller has been answered for a while once more, or for too long."""
     deadline = since + RECOVERY_S
-    time.sleep(4 * QUIET_S)  # the death may be noticed late
+    time.sleep(2 * QUIET_S)  # the death may be noticed late
     while time.monotonic() < deadline:
         moment = time.monotonic()
         if all(caller.answered and caller.longest_gap_s(moment - QUIET_S) < QUIET_S for caller in callers):
@@ -346,6 +348,7 @@ def _say(line: str) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the systems are ended
     parser = argparse.ArgumentParser(prog="python -m benchmarks.field_faults", description=__doc__)
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--only", default="", choices=("", "kills", "ends", "refusals", "leftovers"))

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from vouch.client.failures import reason_of
 from vouch.pb.v1 import generation_pb2
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 1.0
 
 # What gRPC makes of a connection that is cut, and of the HTTP 500 of a proxy that has no gateway to ask.
