@@ -117,7 +117,7 @@ def _haproxy(scratch: Path) -> dict[str, str]:
     http, grpc, rest = first, first + INGRESS_PORTS, first + 2 * INGRESS_PORTS
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_tethered(folder / "haproxy", get_haproxy_binary())),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": _tethered(folder / "haproxy", get_haproxy_binary()),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
@@ -135,13 +135,14 @@ def _haproxy(scratch: Path) -> dict[str, str]:
     }
 
 
-def _tethered(script: Path, binary: str) -> Path:
-    """A script that becomes `binary`, ended when its parent ends: HAProxy would live on and keep the port."""
+def _tethered(script: Path, binary: str) -> str:
+    """A script that becomes `binary`, ended when its parent ends: HAProxy would live on and keep the port. `binary`
+    itself where no script may be run, such as on a file system that is mounted noexec."""
     command = [sys.executable, "-IS", launch.__file__, "0", "$PPID", binary]
     words = " ".join(word if word == "$PPID" else shlex.quote(word) for word in command)
     script.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
     script.chmod(0o700)
-    return script
+    return str(script) if os.access(script, os.X_OK) else binary
 
 
 def _emptied(folder: Path) -> Path:

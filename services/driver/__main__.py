@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -75,9 +76,9 @@ def main() -> int:
         driver.stop()
     except VouchError as error:
         _tell(events, "failed", message=error.message, exit_code=error.exit_code)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - Ray's own: nobody who starts a system should have to read a traceback
         if os.environ.get("VOUCH_DEBUG") == "1":
-            raise
+            traceback.print_exc()
         told = f"The system broke off ({type(error).__name__}: {error}). VOUCH_DEBUG=1 shows where."
         _tell(events, "failed", message=told, exit_code=1)
     return 0
