@@ -135,11 +135,11 @@ def running(state: Path) -> Iterator[Up]:
 
 
 class Caller:
-    """Makes one kind of call again and again, and notes when each was answered."""
+    """Makes one kind of call again and again, and notes when each began and was answered."""
 
     def __init__(self, name: str, call: Callable[[Client], Any], client: Client) -> None:
         self.name, self._call, self._client = name, call, client
-        self.answered: list[float] = []
+        self.answered: list[tuple[float, float]] = []
         self.failures: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -151,16 +151,16 @@ class Caller:
         self._stop.set()
         self._thread.join(RECOVERY_S)
 
-    def longest_gap_s(self, since: float) -> float:
-        """Seconds without an answer, from `since` on."""
-        times = [since, *(moment for moment in self.answered if moment > since), time.monotonic()]
-        return max(later - earlier for earlier, later in itertools.pairwise(times))
+    def recovered(self, since: float) -> float | None:
+        """When the first call that began after `since` was answered; None before."""
+        return next((end for begin, end in self.answered if begin > since), None)
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            begin = time.monotonic()
             try:
                 self._call(self._client)
-                self.answered.append(time.monotonic())
+                self.answered.append((begin, time.monotonic()))
             except VouchError as error:
                 self.failures.append(f"{self.name}: {type(error).__name__}: {error.message[:200]}")
             self._stop.wait(PAUSE_S)
@@ -179,50 +179,55 @@ def _calls(client: Client) -> dict[str, Callable[[Client], Any]]:
 
 
 def kills(folder: Path, repeats: int = 1) -> dict[str, Any]:
-    """Kill each of `SURVIVED` under load. Failures that callers of the client library see, and the longest silence."""
+    """Kill each of `SURVIVED` under load. Failures that callers of the client library see, and the seconds until every
+    kind of call that began after the kill was answered."""
     kinds: dict[str, dict[str, Any]] = {}
     with running(folder / "state") as up, vouch.connect(state=up.state) as client:
         callers = [Caller(name, call, client) for name, call in _calls(client).items()]
         for caller in callers:
             caller.start()
         for kind, words in SURVIVED.items():
-            found = [_kill(up, words, callers) for _ in range(repeats)]
-            kinds[kind] = {
-                "failures": [failure for one in found for failure in one[0]],
-                "recovery_s": round(max(one[1] for one in found), 1),
-            }
+            kinds[kind] = _worst([_kill(up, words, callers) for _ in range(repeats)])
             _say(f"{kind}: {kinds[kind]}")
         for caller in callers:
             caller.stop()
     return {
         "kill_failures_seen": sum(len(one["failures"]) for one in kinds.values()),
-        "kill_recovery_s_max": max(one["recovery_s"] for one in kinds.values()),
+        "kill_recovery_s_max": max(max(one["recovery_s"].values()) for one in kinds.values()),
         "kill_calls": sum(len(caller.answered) for caller in callers),
         "kill_repeats": repeats,
         "kills": kinds,
     }
 
 
-def _kill(up: Up, words: str, callers: list[Caller]) -> tuple[list[str], float]:
-    """Failures, and seconds until every caller is answered again."""
-    before = Counter({caller.name: len(caller.failures) for caller in callers})
-    victim = up.find(words)
-    victim.kill()
+def _kill(up: Up, words: str, callers: list[Caller]) -> dict[str, Any]:
+    """Failures, and for each caller the seconds until a call that began after the kill was answered."""
+    before = {caller.name: len(caller.failures) for caller in callers}
+    up.find(words).kill()
     killed = time.monotonic()
-    _settle(callers, killed)
-    failures = [failure for caller in callers for failure in caller.failures[before[caller.name] :]]
-    return failures, max(caller.longest_gap_s(killed) for caller in callers)
+    time.sleep(QUIET_S)  # some deaths are noticed late
+    while time.monotonic() < killed + RECOVERY_S and None in (caller.recovered(killed) for caller in callers):
+        time.sleep(0.1)
+    noticed = time.monotonic()
+    while time.monotonic() < noticed + RECOVERY_S and None in (
+        caller.recovered(noticed) for caller in callers
+    ):
+        time.sleep(0.1)
+    return {
+        "failures": [failure for caller in callers for failure in caller.failures[before[caller.name] :]],
+        "recovery_s": {
+            caller.name: round((caller.recovered(killed) or time.monotonic()) - killed, 1)
+            for caller in callers
+        },
+    }
 
 
-def _settle(callers: list[Caller], since: float) -> None:
-    """Wait until every caller has been answered for a while once more, or for too long."""
-    deadline = since + RECOVERY_S
-    time.sleep(2 * QUIET_S)  # the death may be noticed late
-    while time.monotonic() < deadline:
-        moment = time.monotonic()
-        if all(caller.answered and caller.longest_gap_s(moment - QUIET_S) < QUIET_S for caller in callers):
-            return
-        time.sleep(0.2)
+def _worst(tries: list[dict[str, Any]]) -> dict[str, Any]:
+    names = tries[0]["recovery_s"]
+    return {
+        "failures": [failure for one in tries for failure in one["failures"]],
+        "recovery_s": {name: max(one["recovery_s"][name] for one in tries) for name in names},
+    }
 
 
 # ---- kills that end a system

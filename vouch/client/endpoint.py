@@ -64,6 +64,10 @@ class Endpoint:
             ("grpc.max_receive_message_length", LARGEST_MESSAGE),
             ("grpc.max_send_message_length", LARGEST_MESSAGE),
             ("grpc.service_config", json.dumps(_RETRIES)),
+            # gRPC's own waits grow to two minutes: a door that is open again would be found long after.
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.min_reconnect_backoff_ms", 1000),
+            ("grpc.max_reconnect_backoff_ms", 1000),
         ]
         if _is_loopback(self.address):  # http_proxy in the environment means the world outside
             options.append(("grpc.enable_http_proxy", 0))
