@@ -181,7 +181,8 @@ def kills(folder: Path, repeats: int = 1) -> dict[str, Any]:
     """Kill each of `SURVIVED` under load. Failures that callers of the client library see, and the seconds until every
     kind of call that began after the kill was answered."""
     kinds: dict[str, dict[str, Any]] = {}
-    with running(folder / "state") as up, vouch.connect(state=up.state) as client:
+    with running(folder / "state") as up:
+        client = vouch.connect(state=up.state)  # open to the end: callers may be at work
         callers = [Caller(name, call, client) for name, call in _calls(client).items()]
         for caller in callers:
             caller.start()

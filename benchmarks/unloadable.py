@@ -75,7 +75,7 @@ def _pickled(folder: Path) -> Path:
 
 
 def _spoil(weights: dict[str, Any]) -> None:
-    next(iter(weights.values())).fill_(float("nan"))
+    next(one for one in weights.values() if one.is_floating_point()).fill_(float("nan"))
 
 
 UNLOADABLE: dict[str, tuple[Callable[[Path], Path], str]] = {
