@@ -19,9 +19,9 @@ from training.alignment.passes import Passes
 from training.objectives import denoising
 from training.placing import place
 from vouch.errors import InvalidInput
+from vouch.loading import load_pipeline
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble
-from vouch.loading import load_pipeline
 from vouch.pipelines import LORA_FILE
 
 ADAPTER = "vouch"
