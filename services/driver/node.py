@@ -33,12 +33,12 @@ class Node:
                 _kill_children()  # a start that broke off half-way leaves processes that Ray no longer knows
                 if attempt + 1 == ATTEMPTS:
                     raise
-        children = psutil.Process().children(recursive=True)
-        self._vital = [(VITAL[child.name()], child) for child in children if child.name() in VITAL]
+        children = {child.name(): child for child in psutil.Process().children(recursive=True)}
+        self._vital = {label: children.get(name) for name, label in VITAL.items()}
 
     def lost(self) -> str:
         """The name of a vital process that has ended; "" while all are alive."""
-        return next((name for name, process in self._vital if _has_ended(process)), "")
+        return next((label for label, process in self._vital.items() if _has_ended(process)), "")
 
     def check_gpus(self, settings: GenerationSettings) -> None:
         """Raises FailedPrecondition where there are fewer than the replicas want: Serve would wait for ever."""
@@ -55,9 +55,9 @@ class Node:
             ray.shutdown()
 
 
-def _has_ended(process: psutil.Process) -> bool:
+def _has_ended(process: psutil.Process | None) -> bool:
     try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        return process is None or not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 
