@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +39,23 @@ LOST = 8
 INTERRUPTED = 130
 RAY_LOGS = "ray-logs"
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Event:
     """What the driver tells ("ready", "failed", "lost", "ended"), or "stop" for a signal."""
 
     name: str
-    values: dict[str, Any]
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+Events = queue.SimpleQueue[Event]
 
 
 class System:
     """The driver process and its events."""
 
-    def __init__(self, mark: str, scratch: Path) -> None:
-        self._mark = mark
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    def __init__(self, mark: str, scratch: Path, events: Events) -> None:
+        self._mark, self.scratch, self._events = mark, scratch, events
         self._process = subprocess.Popen(
             [sys.executable, "-m", "services.driver"],
             stdin=subprocess.PIPE,
@@ -64,13 +64,6 @@ class System:
             start_new_session=True,  # a terminal's Ctrl-C is for this process alone
         )
         threading.Thread(target=self._listen, name="driver", daemon=True).start()
-
-    def ask_to_stop(self) -> None:
-        """What a signal handler may call."""
-        self._events.put(Event("stop", {}))
-
-    def next_event(self) -> Event:
-        return self._events.get()
 
     def stop(self, timeout_s: float) -> None:
         """Ask the driver to end in order, and wait. A second signal, or the time, ends the waiting."""
@@ -101,17 +94,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m services.system", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print the addresses as one line of JSON")
     options = parser.parse_args(arguments)
-    _on_signals(_interrupt)
+    events: Events = queue.SimpleQueue()
+    _on_signals(lambda *_: events.put(Event("stop")))  # never an exception: no step is cut short half-way
     try:
-        return _run(load_settings(), as_json=options.json)
+        return _run(load_settings(), events, as_json=options.json)
     except VouchError as error:
         _say(f"error: {error.message}")
         return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
 
 
-def _run(settings: Settings, *, as_json: bool) -> int:
+def _run(settings: Settings, events: Events, *, as_json: bool) -> int:
     with settings.folder.lock():
         if end_leftovers(settings.folder):
             _say("ended what a system that was killed on this state folder had left")
@@ -121,7 +113,7 @@ def _run(settings: Settings, *, as_json: bool) -> int:
         with _scratch(settings.folder) as (mark, scratch):
             prepare_environment(settings, scratch)
             _say("starting Ray and loading the models ...")
-            return _attend(settings, mark, scratch, as_json=as_json)
+            return _attend(settings, System(mark, scratch, events), events, as_json=as_json)
 
 
 @contextlib.contextmanager
@@ -132,31 +124,28 @@ def _scratch(folder: StateFolder) -> Iterator[tuple[str, Path]]:
         Record(mark, str(scratch)).write(folder)
         yield mark, scratch
     finally:
-        _on_signals(signal.SIG_IGN)  # the rest is quick, and must not be cut short
         end_all(mark)
         remove_scratch(scratch)
         forget(folder)
 
 
-def _attend(settings: Settings, mark: str, scratch: Path, *, as_json: bool) -> int:
+def _attend(settings: Settings, system: System, events: Events, *, as_json: bool) -> int:
     """From the start of the driver to its end."""
-    system = System(mark, scratch)
-    _on_signals(lambda *_: system.ask_to_stop())
     try:
-        event = system.next_event()
+        event = events.get()
         if event.name == "ready":
             access = Access(**event.values["access"])
             for warning in event.values["warnings"]:
                 _say(f"warning: {warning}")
             _announce(access, settings.folder, as_json=as_json)
-            event = system.next_event()
+            event = events.get()
             if event.name == "stop":
                 _say("stopping ...")
                 system.stop(STOP_S)
                 return 0
     finally:
         system.kill()
-    return _explain(event, settings.folder, scratch)
+    return _explain(event, settings.folder, system.scratch)
 
 
 def _explain(event: Event, folder: StateFolder, scratch: Path) -> int:
@@ -179,16 +168,12 @@ def _show_logs(folder: StateFolder, scratch: Path) -> None:
         _say(f"the logs of Ray are in {folder.root / RAY_LOGS}")
 
 
-def _on_signals(act: Any) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if (
-            number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
-        ):  # nohup wants it ignored
-            signal.signal(number, act)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _on_signals(act: Callable[..., None]) -> None:
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants it ignored
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
+        signal.signal(number, act)
 
 
 def _announce(access: Access, folder: StateFolder, *, as_json: bool) -> None:
