@@ -30,7 +30,9 @@ WEIGHTS = {
 }
 DRAWABLE = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "LatentConsistencyModelPipeline")
 """Pipeline classes whose parts are those of Stable Diffusion 1 and 2."""
-WANTED = "vouch draws with Stable Diffusion 1 and 2 folders (StableDiffusionPipeline)"
+WANTED = (
+    "name a Stable Diffusion 1 or 2 folder (StableDiffusionPipeline), the only kind that vouch draws with"
+)
 
 
 def check_generator_folder(folder: Path) -> None:
