@@ -20,6 +20,7 @@ from vouch.client import AsyncClient, Client, GeneratedImage, GenerationSummary
 from vouch.client.endpoint import find
 from vouch.client.repeats import Repeats, is_transient
 from vouch.errors import InvalidInput, Unavailable
+from vouch.pb.v1 import generation_pb2
 from vouch.state import StateFolder
 
 MORE_THAN_GRPC_REPEATS = 5
@@ -154,15 +155,33 @@ def test_http_500_of_the_proxy_is_worth_another_try() -> None:
     assert is_transient(caught.value)
 
 
-def test_the_waits_grow_and_an_answer_begins_them_anew() -> None:
-    class Lost(grpc.RpcError):
-        def code(self) -> grpc.StatusCode:
-            return grpc.StatusCode.UNAVAILABLE
+class Lost(grpc.RpcError):
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
 
+
+def image(index: int) -> generation_pb2.StreamImagesResponse:
+    return generation_pb2.StreamImagesResponse(image=generation_pb2.GeneratedImage(index=index))
+
+
+def test_the_waits_grow_and_a_new_image_begins_them_anew() -> None:
     repeats = Repeats(None, 30.0, lambda: None, known=True)
     assert [repeats.wait_s(Lost()) for _ in range(5)] == [0.1, 0.2, 0.4, 0.8, 1.0]
-    repeats.progressed()
+    assert repeats.is_new(image(3))
     assert repeats.wait_s(Lost()) == 0.1
+    assert not repeats.is_new(image(3))
+    assert repeats.is_new(generation_pb2.StreamImagesResponse())  # with which every try may begin
+    assert repeats.wait_s(Lost()) == 0.2
+
+
+def test_a_stream_that_breaks_off_after_every_first_answer_ends_one_day(system: FakeSystem) -> None:
+    with Client(find(state=system.state), patience_s=0.5) as client:
+        system.losses = 10_000
+        stream = client.stream_images("platelet", count=2)
+        assert not isinstance(next(stream), GeneratedImage)
+        assert isinstance(next(stream), GeneratedImage)
+        with pytest.raises(Unavailable):
+            list(stream)
 
 
 PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")

@@ -15,7 +15,7 @@ from vouch.client import rpcs, values
 from vouch.client.convert import from_rating, to_value
 from vouch.client.endpoint import Endpoint
 from vouch.client.failures import as_vouch_error
-from vouch.client.repeats import PATIENCE_S, Repeats, Seen
+from vouch.client.repeats import PATIENCE_S, Repeats
 from vouch.client.streams import GENERATE_TIMEOUT_S, AsyncRemembering, deadline_of, flattened
 from vouch.records import NewRating, Rating
 
@@ -97,15 +97,13 @@ class AsyncClient:
     async def _listen(
         self, rpc: str, request: Any, timeout_s: float | None = None
     ) -> AsyncGenerator[Any, None]:
-        repeats, seen = self._repeats(timeout_s), Seen()
+        repeats = self._repeats(timeout_s)
         while True:
             call = self._callable(rpc)(request, timeout=repeats.left_s, metadata=self._metadata)
             try:
                 async for answer in call:
                     self._answered = True
-                    if answer.ByteSize():
-                        repeats.progressed()
-                    if seen.is_new(answer):
+                    if repeats.is_new(answer):
                         for value in flattened(answer):
                             yield value
                 return

@@ -6,6 +6,7 @@ wrong request, a missing version) is never repeated.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -35,7 +36,9 @@ class Repeats:
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self._patience_s, self._is_up, self._known = patience_s, is_up, known
         self._give_up_at: float | None = None
+        self._last_failure = -math.inf
         self._wait_s = FIRST_WAIT_S
+        self._images: set[int] = set()
 
     @property
     def left_s(self) -> float | None:
@@ -47,14 +50,35 @@ class Repeats:
         if not is_transient(error) or not self._may_come_back():
             return None
         now = time.monotonic()
+        if (
+            now - self._last_failure > self._patience_s
+        ):  # a stream that went well for long has another fault now
+            self._begin_anew()
+        self._last_failure = now
         self._give_up_at = self._give_up_at or now + self._patience_s
         wait_s, self._wait_s = self._wait_s, min(2 * self._wait_s, LONGEST_WAIT_S)
         ends = [self._give_up_at, *([] if self._deadline is None else [self._deadline])]
         return wait_s if now + wait_s < min(ends) else None
 
-    def progressed(self) -> None:
-        """An answer has come: the next failure is another one."""
-        self._known, self._give_up_at, self._wait_s = True, None, FIRST_WAIT_S
+    def is_new(self, answer: Message) -> bool:
+        """Whether a stream's answer is for the caller: a repeated stream begins with the images that have come before.
+
+        A new image ends a loss; other answers do not, for every try may begin with them.
+        """
+        self._known = True
+        if (
+            not isinstance(answer, generation_pb2.StreamImagesResponse)
+            or answer.WhichOneof("event") != "image"
+        ):
+            return True
+        if answer.image.index in self._images:
+            return False
+        self._images.add(answer.image.index)
+        self._begin_anew()
+        return True
+
+    def _begin_anew(self) -> None:
+        self._give_up_at, self._wait_s = None, FIRST_WAIT_S
 
     def _may_come_back(self) -> bool:
         up = self._is_up()
@@ -69,21 +93,3 @@ def is_transient(error: grpc.RpcError) -> bool:
     lost = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED)
     details = error.details() or ""
     return code in lost and reason_of(error) is None and any(words in details for words in _CUT)
-
-
-class Seen:
-    """The images of a stream that the caller has: a repeated stream begins with them once more."""
-
-    def __init__(self) -> None:
-        self._indices: set[int] = set()
-
-    def is_new(self, answer: Message) -> bool:
-        """False for an image that has come before. Remembers it."""
-        if (
-            not isinstance(answer, generation_pb2.StreamImagesResponse)
-            or answer.WhichOneof("event") != "image"
-        ):
-            return True
-        new = answer.image.index not in self._indices
-        self._indices.add(answer.image.index)
-        return new

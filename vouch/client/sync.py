@@ -14,7 +14,7 @@ from vouch.client import rpcs, values
 from vouch.client.convert import from_rating, to_value
 from vouch.client.endpoint import Endpoint
 from vouch.client.failures import as_vouch_error
-from vouch.client.repeats import PATIENCE_S, Repeats, Seen
+from vouch.client.repeats import PATIENCE_S, Repeats
 from vouch.client.streams import GENERATE_TIMEOUT_S, Remembering, deadline_of, flattened
 from vouch.records import NewRating, Rating
 
@@ -93,15 +93,13 @@ class Client:
         return to_value(self._ask(rpc, **fields))
 
     def _listen(self, rpc: str, request: Any, timeout_s: float | None = None) -> Iterator[Any]:
-        repeats, seen = self._repeats(timeout_s), Seen()
+        repeats = self._repeats(timeout_s)
         while True:
             call = self._calls[rpc](request, timeout=repeats.left_s, metadata=self._metadata)
             try:
                 for answer in call:
                     self._answered = True
-                    if answer.ByteSize():
-                        repeats.progressed()
-                    if seen.is_new(answer):
+                    if repeats.is_new(answer):
                         yield from flattened(answer)
                 return
             except grpc.RpcError as error:
