@@ -17,7 +17,7 @@ import pytest
 import vouch
 from tests.fake_server import FakeSystem, paint, running_system
 from vouch.client import AsyncClient, Client, GeneratedImage, GenerationSummary
-from vouch.client.endpoint import find
+from vouch.client.endpoint import Endpoint, find
 from vouch.client.repeats import Repeats, is_transient
 from vouch.errors import InvalidInput, Unavailable
 from vouch.pb.v1 import generation_pb2
@@ -115,6 +115,76 @@ def test_a_folder_knows_whether_its_system_runs(tmp_path: Path) -> None:
     assert folder.is_held() is None
 
 
+class Door:
+    """A forwarder to an address, which can be closed with all its connections and opened again on the same port."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._behind, self._port = (host, int(port)), 0
+        self.open()
+
+    def open(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self._port))
+        self._port = self._listener.getsockname()[1]
+        self._ends: list[socket.socket] = []
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                front, back = listener.accept()[0], socket.create_connection(self._behind)
+                self._ends += [front, back]
+                for source, target in ((front, back), (back, front)):
+                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_stream_outlives_a_door_that_is_closed_again_and_again(system: FakeSystem) -> None:
+    behind = find(state=system.state)
+    door = Door(behind.address)
+    indices = []
+    with Client(Endpoint(door.address, behind.token)) as client:
+        for event in client.stream_images("platelet", count=60):
+            if isinstance(event, GeneratedImage):
+                indices.append(event.index)
+                if event.index in (5, 6, 25):
+                    door.close()
+                    door.open()
+    door.close()
+    assert indices == list(range(60))
+
+
+def test_calls_outlive_a_door_that_is_closed_for_a_while(system: FakeSystem) -> None:
+    behind = find(state=system.state)
+    door = Door(behind.address)
+    with Client(Endpoint(door.address, behind.token)) as client:
+        client.describe_generator()
+        door.close()
+        opened = threading.Timer(1.0, door.open)
+        opened.start()
+        assert client.generate_images("neutrophil", seed=7).images[0].data == paint(7)
+        opened.join()
+    door.close()
+
+
 @contextlib.contextmanager
 def proxy_without_a_gateway() -> Iterator[str]:
     """The address of a server that answers one call as HAProxy does without a gateway: HTTP 500, no gRPC status."""
@@ -156,8 +226,39 @@ def test_http_500_of_the_proxy_is_worth_another_try() -> None:
 
 
 class Lost(grpc.RpcError):
+    def __init__(self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE, details: str = "") -> None:
+        self._code, self._details = code, details
+
     def code(self) -> grpc.StatusCode:
-        return grpc.StatusCode.UNAVAILABLE
+        return self._code
+
+    def details(self) -> str:
+        return self._details
+
+    def trailing_metadata(self) -> tuple[()]:
+        return ()
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "transient"),
+    [
+        (
+            "NOT_FOUND",
+            "Application metadata not set. Ping /ray.serve.RayServeAPIService/ListApplications.",
+            True,
+        ),
+        ("NOT_FOUND", "There is no version of that name.", False),
+        ("UNKNOWN", "Stream removed", True),
+        ("UNKNOWN", "Exception calling application", False),
+        ("INTERNAL", "Received RST_STREAM with error code 2", True),
+        ("CANCELLED", "Locally cancelled by application!", False),
+        ("DEADLINE_EXCEEDED", "Socket closed", False),
+    ],
+)
+def test_what_a_proxy_says_while_it_comes_back_is_told_from_what_the_system_says(
+    code: str, details: str, transient: bool
+) -> None:
+    assert is_transient(Lost(grpc.StatusCode[code], details)) == transient
 
 
 def image(index: int) -> generation_pb2.StreamImagesResponse:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from dataclasses import dataclass, field
@@ -18,22 +17,6 @@ ROLES = ("operator", "rater", "client")  # the one that may do most first
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 CLIENT_KEY = "x-vouch-client"  # metadata: whose calls belong together when clients take turns
 LARGEST_MESSAGE = 2**31 - 1  # bytes; gRPC's own default of 4 MiB is less than one large image
-
-# UNAVAILABLE means that the call never reached the gateway, or may be repeated under its request_id.
-_RETRIES = {
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 3,
-                "initialBackoff": "0.2s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 4,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ]
-}
 
 
 @dataclass(frozen=True)
@@ -63,7 +46,7 @@ class Endpoint:
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", LARGEST_MESSAGE),
             ("grpc.max_send_message_length", LARGEST_MESSAGE),
-            ("grpc.service_config", json.dumps(_RETRIES)),
+            ("grpc.enable_retries", 0),  # they leave a stream hanging whose connection is cut; see `repeats`
             # gRPC's own waits grow to two minutes: a door that is open again would be found long after.
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.min_reconnect_backoff_ms", 1000),

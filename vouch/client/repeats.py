@@ -21,6 +21,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 1.0
 
 # What gRPC makes of a connection that is cut, and of the HTTP 500 of a proxy that has no gateway to ask.
 _CUT = ("http2 header with status: 5", "RST_STREAM", "Stream removed", "Connection reset", "Socket closed")
+_NO_GATEWAY_YET = "/ray.serve.RayServeAPIService/"
+"""What Ray Serve's proxies name in a NOT_FOUND while they have not heard of the application."""
 
 
 class Repeats:
@@ -47,7 +49,7 @@ class Repeats:
 
     def wait_s(self, error: grpc.RpcError) -> float | None:
         """Seconds to wait before the next try; None when there is none."""
-        if not is_transient(error) or not self._may_come_back():
+        if not is_transient(error) or not self._may_come_back(error):
             return None
         now = time.monotonic()
         if (
@@ -80,9 +82,10 @@ class Repeats:
     def _begin_anew(self) -> None:
         self._give_up_at, self._wait_s = None, FIRST_WAIT_S
 
-    def _may_come_back(self) -> bool:
+    def _may_come_back(self, error: grpc.RpcError) -> bool:
+        """Whether there is a system at all: its process runs, it has answered before, or this is its answer."""
         up = self._is_up()
-        return self._known if up is None else up
+        return self._known or reason_of(error) is not None if up is None else up
 
 
 def is_transient(error: grpc.RpcError) -> bool:
@@ -90,6 +93,10 @@ def is_transient(error: grpc.RpcError) -> bool:
     code = error.code()
     if code is grpc.StatusCode.UNAVAILABLE:
         return True
+    if reason_of(error) is not None:
+        return False
     lost = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED)
     details = error.details() or ""
-    return code in lost and reason_of(error) is None and any(words in details for words in _CUT)
+    if code is grpc.StatusCode.NOT_FOUND:
+        return _NO_GATEWAY_YET in details
+    return code in lost and any(words in details for words in _CUT)
