@@ -29,7 +29,8 @@ from services.generation.slots import ImageRequest
 from training.evaluation.intervals import bootstrap_ratio
 from vouch import compiling
 from vouch.kernels import Architecture, Compiled, Eager, Network, has_bfloat16_units
-from vouch.pipelines import Generator, load_generator, load_pipeline
+from vouch.loading import load_pipeline
+from vouch.pipelines import Generator, load_generator
 
 MODEL = Path(vouch.__file__).parent / "starter" / "generator"
 

@@ -20,12 +20,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from vouch.errors import Unavailable
+from vouch.errors import Cancelled, DeadlineExceeded, Exhausted, FailedPrecondition, Unavailable
 from vouch.records import ReplicaReport, Serving, now
 
 M = TypeVar("M")
 
 BACKGROUND_NICENESS = 10
+TEMPORARY = (Unavailable, Exhausted, DeadlineExceeded, Cancelled, MemoryError, OSError)
+"""Why a version may load at the next try though its files stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +95,26 @@ class Convergence(Generic[M]):
         self._hurry = threading.Event()
         self._stop = threading.Event()
         self._refused: tuple[int, float] = (0, 0.0)
+        self._failure: Exception | None = None
         self._thread: threading.Thread | None = None
 
     # ---- what requests use
 
     @property
     def routes(self) -> Routes[M]:
-        """The table of this moment. Raises Unavailable before the first version is loaded."""
+        """The table of this moment.
+
+        Raises Unavailable before the first version is loaded; FailedPrecondition when none loads and trying again
+        cannot help.
+        """
         if self._routes is not None:
             return self._routes
-        if self._last is not None and not self._last.ok:
-            raise Unavailable(f"the {self._slot} has no version that loads: {self._last.reason}")
-        raise Unavailable(f"the {self._slot} is still loading its first version; try again in a moment")
+        if self._failure is None:
+            raise Unavailable(f"the {self._slot} is still loading its first version; try again in a moment")
+        sentence = f"the {self._slot} has no version that loads: {self._failure}"
+        if isinstance(self._failure, TEMPORARY):
+            raise Unavailable(sentence)
+        raise FailedPrecondition(sentence, "NO_MODEL")
 
     @property
     def ready(self) -> bool:
@@ -166,7 +176,7 @@ class Convergence(Generic[M]):
         try:
             routes = self._table(desired)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the new version, the old table serves on
-            self._refused = (desired.revision, time.monotonic())
+            self._refused, self._failure = (desired.revision, time.monotonic()), error
             changed = self._routes is None and self._fall_back(desired)
             self._tell(desired.revision, ok=False, reason=str(error) or type(error).__name__)
             return changed

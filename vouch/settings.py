@@ -58,6 +58,8 @@ class ServerSettings(_Group):
     def _guarded(self) -> ServerSettings:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key belong together: give both or none")
+        if self.grpc_port == self.http_port:
+            raise ValueError(f"grpc_port and http_port are both {self.grpc_port}: give them different ones")
         if self.host not in ("127.0.0.1", "::1", "localhost") and self.tls_cert is None:
             raise ValueError(
                 f"host {self.host} is not this machine alone: give tls_cert and tls_key, or 127.0.0.1"

@@ -13,12 +13,14 @@ import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from vouch.atomic import storage_errors, write_whole
 from vouch.errors import FailedPrecondition, InvalidInput, NotFound
 
 OWN = (
-    "blobs", "models", "runs", "metrics", "logs", "lock", "ray_token", "access.json", "catalog.db*", "mlflow.db*",
+    "blobs", "models", "runs", "metrics", "logs", "ray-logs", "lock", "running.json", "ray_token", "access.json",
+    "catalog.db*", "mlflow.db*",
 )  # fmt: skip
 """What vouch makes in a state folder. Whatever else lies there is none of its business."""
 PRIVATE = 0o077
@@ -52,7 +54,7 @@ class StateFolder:
 
     @property
     def catalog_url(self) -> str:
-        return f"sqlite:///{self.root / 'catalog.db'}"
+        return _sqlite_url(self.root / "catalog.db")
 
     @property
     def blobs(self) -> Path:
@@ -74,7 +76,11 @@ class StateFolder:
 
     @property
     def mlflow_uri(self) -> str:
-        return f"sqlite:///{self.root / 'mlflow.db'}"
+        """As SQLAlchemy writes it, for MLflow hands it to SQLAlchemy."""
+        import sqlalchemy as sa  # clients of a system need no database
+
+        url = sa.URL.create("sqlite", database=os.fspath(self.root / "mlflow.db"))
+        return url.render_as_string()
 
     @property
     def metrics(self) -> Path:
@@ -142,6 +148,19 @@ class StateFolder:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
 
+    def is_held(self) -> bool | None:
+        """Whether the system that last held this folder still runs; None where no system ever did, or on another
+        machine."""
+        try:
+            os.kill(int((self.root / "lock").read_text("ascii")), 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        except (OSError, ValueError, OverflowError):
+            return None
+        return True
+
     def write_access(self, access: Access) -> None:
         """Publish address and tokens, readable by the owner alone."""
         write_whole(self.access, json.dumps(asdict(access), indent=2).encode(), mode=0o600)
@@ -170,6 +189,11 @@ class StateFolder:
                 "TOKENS_EXPOSED",
             )
         return _parse_access(text, self.access)
+
+
+def _sqlite_url(file: Path) -> str:
+    """`file` as a URL. A "?", "#" or "%" in its path is quoted: unquoted it would mean something else there."""
+    return f"sqlite:///{quote(os.fspath(file), safe='/ ~')}"
 
 
 def _parse_access(text: str, path: Path) -> Access:

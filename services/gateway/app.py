@@ -48,7 +48,8 @@ class Gateway:
         self.access = edge.Access(tokens)
         ingress.guard_with(self.access)
         logs.leave_out_refusals()
-        self._generation, self._reward = GenerationHandle(generation), RewardHandle(reward)
+        self._generation = GenerationHandle(generation, _replica_ended)
+        self._reward = RewardHandle(reward, _replica_ended)
         self._feedback, self._operations = feedback, operations
         catalog = Catalog(settings.resolved_catalog_url)
         blobs = BlobStore(settings.resolved_blobs_url)
@@ -250,10 +251,14 @@ class Gateway:
         return self._registry.get(ref).digest if ref else ""
 
 
+def _replica_ended(error: BaseException) -> bool:
+    return isinstance(error, RayActorError) or isinstance(getattr(error, "cause", None), RayActorError)
+
+
 def _ray_error(error: BaseException) -> VouchError | None:
     if isinstance(error, BackPressureError):
         return Exhausted("Too many requests wait already; try again in a second.", retry_after_s=1.0)
-    if isinstance(error, (RayActorError, DeploymentUnavailableError)):
+    if _replica_ended(error) or isinstance(error, DeploymentUnavailableError):
         return Unavailable(
             "The part of the system that this call needs is restarting; try again in a moment."
         )

@@ -1,48 +1,99 @@
-"""The other deployments, as the gateway calls them. A call that is given up is cancelled there too."""
+"""The other deployments, as the gateway calls them. A call that is given up is cancelled there too.
+
+Drawing and scoring change nothing, so a call whose replica ended is made again: it waits for the replica that takes its
+place. `lost` tells such an end from every other error.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from services.generation.orders import Description, Drawn, DrawOrder, DrawPreview, DrawProgress
 from services.reward.orders import ScoreOrder, ScoreReply
 
+Lost = Callable[[BaseException], bool]
+
+PATIENCE_S = 60.0
+"""From the first loss of a call to its last repeat: the replica's successor loads its model meanwhile."""
+PAUSE_S = 0.1
+
 
 class GenerationHandle:
-    """The generation deployment. A call that is given up is cancelled there too."""
+    """The generation deployment."""
 
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
+    def __init__(self, handle: Any, lost: Lost) -> None:
+        self._handle, self._lost = handle, lost
         self._streaming = handle.options(stream=True)
 
     async def draw_all(self, order: DrawOrder) -> list[Drawn]:
-        drawn: list[Drawn] = await call(self._handle.draw_all, order)
+        drawn: list[Drawn] = await repeated(self._lost, self._handle.draw_all, order)
         return drawn
 
     async def draw(self, order: DrawOrder) -> AsyncGenerator[DrawProgress | DrawPreview | Drawn, None]:
-        async for event in stream(self._streaming.draw, order):
-            yield event
+        left, patience = dict(zip(order.indices, order.seeds, strict=True)), Patience(self._lost)
+        while left:
+            rest = replace(order, indices=tuple(left), seeds=tuple(left.values()))
+            try:
+                async with aclosing(stream(self._streaming.draw, rest)) as events:
+                    async for event in events:
+                        if isinstance(event, Drawn):
+                            left.pop(event.index, None)
+                        yield event
+                return
+            except Exception as error:
+                if not await patience.waits(error):
+                    raise
 
     async def describe(self, request_id: str, version: str) -> Description:
-        description: Description = await call(self._handle.describe, request_id, version)
+        description: Description = await repeated(self._lost, self._handle.describe, request_id, version)
         return description
 
 
 class RewardHandle:
     """The reward deployment."""
 
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
+    def __init__(self, handle: Any, lost: Lost) -> None:
+        self._handle, self._lost = handle, lost
 
     async def score(self, order: ScoreOrder) -> ScoreReply:
-        reply: ScoreReply = await call(self._handle.score, order)
+        reply: ScoreReply = await repeated(self._lost, self._handle.score, order)
         return reply
 
     async def resolve(self, request_id: str, version: str) -> str:
-        digest: str = await call(self._handle.resolve, request_id, version)
+        digest: str = await repeated(self._lost, self._handle.resolve, request_id, version)
         return digest
+
+
+class Patience:
+    """How long one call is made again after its replica ended."""
+
+    def __init__(self, lost: Lost) -> None:
+        self._lost = lost
+        self._until: float | None = None
+
+    async def waits(self, error: BaseException) -> bool:
+        """Wait a moment before the next try; False when there is none."""
+        if not self._lost(error):
+            return False
+        self._until = self._until or time.monotonic() + PATIENCE_S
+        await asyncio.sleep(PAUSE_S)
+        return time.monotonic() < self._until
+
+
+async def repeated(lost: Lost, method: Any, *arguments: Any) -> Any:
+    """`call` for what changes nothing."""
+    patience = Patience(lost)
+    while True:
+        try:
+            return await call(method, *arguments)
+        except Exception as error:
+            if not await patience.waits(error):
+                raise
 
 
 async def call(method: Any, *arguments: Any) -> Any:

@@ -70,7 +70,8 @@ class Loader:
         """Verify every file of the version (and of its base, when it is an adapter), load it, draw one image in one
         step. It takes one core: the engine may be busy with the others.
 
-        Raises NotFound, CorruptVersion (naming the file), InvalidInput when it is no generator.
+        Raises NotFound, CorruptVersion (naming the file), InvalidInput when it is no generator, or
+        one that draws what is not finite.
         """
         use_threads(1)
         version = self._registry.get(digest)
@@ -111,9 +112,12 @@ def _base(registry: Registry, version: Version) -> Version:
 
 
 def _warm_up(served: ServedGenerator) -> None:
-    """The first call of a model pays for lazy set-up; no client's request shall."""
+    """The first call of a model pays for lazy set-up; no client's request shall. It also proves that the version
+    draws: one with weights that are not finite is refused in every replica."""
+    from vouch.loading import check_finite
+
     prompt = (_examples(served.vocabulary) if served.vocabulary else ()) or ("image",)
-    served.generator.generate([prompt[0]], [0], 1, served.generator.default_guidance, None)
+    check_finite(served.generator.pipe, prompt[0], served.generator.default_guidance)
     served.describe()  # tries every sampler, which imports it
 
 

@@ -1,4 +1,4 @@
-"""Starts a training process behind everything else: nice, and dead when its parent dies. Replaces itself by it.
+"""Becomes another program that is nice to the others and dies with its parent: a training process, or HAProxy.
 
 python -m services.jobs.launch NICENESS PARENT_PID COMMAND...
 """

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 
 import grpc
 import pytest
+from safetensors.torch import load_file, save_file
 
 import vouch
 from services.ports import free_range
 from tests.ray.conftest import ROOT, Running, environment
+from vouch.catalog import Catalog
 from vouch.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, Unauthenticated
 from vouch.pb.v1 import generation_pb2 as pb
 from vouch.pb.v1 import generation_pb2_grpc
+from vouch.state import StateFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -162,3 +166,19 @@ def test_gpus_that_are_not_there_are_said_to_be_missing(tmp_path, models):
     assert ended.returncode == FailedPrecondition.exit_code
     assert "want 1 GPUs and Ray finds 0" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_model_that_does_not_draw_is_refused_with_the_part_and_changes_nothing(tmp_path, models):
+    folder = tmp_path / "model"
+    shutil.copytree(models / "first", folder)
+    path = folder / "unet/diffusion_pytorch_model.safetensors"
+    weights = load_file(str(path))
+    weights["conv_in.weight"].fill_(math.nan)
+    save_file(weights, str(path), metadata={"format": "pt"})
+    state = tmp_path / "state"
+    ended = start({**environment(state, models, free_range(2)), "VOUCH_GENERATION__MODEL": str(folder)})
+    assert ended.returncode == InvalidInput.exit_code
+    assert "unet has weights that are not finite" in ended.stderr
+    with Catalog(StateFolder(state).catalog_url) as catalog:
+        assert "generator" not in {slot.slot for slot in catalog.serving.list()}

@@ -31,8 +31,9 @@ from training.session import Progress, Session
 from vouch import images as codec
 from vouch.captions import Vocabulary
 from vouch.errors import AlreadyExists, Cancelled, FailedPrecondition, InvalidInput
+from vouch.loading import load_pipeline
 from vouch.networks.reward import RewardEnsemble
-from vouch.pipelines import load_generator, load_pipeline
+from vouch.pipelines import load_generator
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import weakref
 import pytest
 
 from services.convergence import Convergence, Routes, bucket
-from vouch.errors import CorruptVersion, NotFound, Unavailable
+from vouch.errors import CorruptVersion, FailedPrecondition, NotFound, Unavailable
 from vouch.records import ReplicaReport, Serving
 
 
@@ -196,9 +196,20 @@ def test_a_replica_that_starts_beside_a_corrupt_candidate_serves_the_champion(st
     assert not store.reports[-1].ok
 
 
-def test_a_replica_with_nothing_that_loads_says_why(store):
+def test_a_replica_with_nothing_that_loads_says_why_and_that_waiting_does_not_help(store):
     convergence = store.convergence()
     store.corrupt.add("a")
     convergence.converge()
-    with pytest.raises(Unavailable, match="unet.safetensors of a is not what was published"):
+    with pytest.raises(FailedPrecondition, match="unet.safetensors of a is not what was published"):
+        _ = convergence.routes
+
+
+def test_a_replica_that_ran_out_of_memory_asks_to_be_tried_again(store):
+    def load(digest: str) -> FakeModel:
+        raise MemoryError("no room for the unet")
+
+    store.load = load
+    convergence = store.convergence()
+    convergence.converge()
+    with pytest.raises(Unavailable, match="no room for the unet"):
         _ = convergence.routes

@@ -301,6 +301,8 @@ def test_colours_of_twelve_bits_in_a_file_of_sixteen_are_named():
     header, row = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0), b"\0" + struct.pack(">3H", 4095, 0, 0)
     parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
     assert "No colour is above 15 of 255" in images.range_note(b"\x89PNG\r\n\x1a\n" + parts)
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA"])
 def test_the_largest_picture_costs_little_more_than_its_pixels(tmp_path, mode):
     """48 MB of pixels, and the at most 64 MB that Pillow holds of the same: one whole copy more would be too much."""

@@ -21,7 +21,8 @@ from services.generation.slots import ImageRequest, Preview
 from tests.inbox import Inbox
 from tests.tiny import save_generator
 from vouch.errors import InvalidInput
-from vouch.pipelines import Generator, load_pipeline
+from vouch.loading import load_pipeline
+from vouch.pipelines import Generator
 
 SCHEDULERS = {
     "ddim": DDIMScheduler,

@@ -23,9 +23,10 @@ from training.objectives import denoising
 from training.placing import place
 from vouch.defaults import load_defaults
 from vouch.errors import InvalidInput
+from vouch.loading import load_pipeline
 from vouch.networks.backbone import to_input
 from vouch.networks.reward import RewardEnsemble
-from vouch.pipelines import GUIDE_FOLDER, LORA_FILE, load_guide, load_pipeline
+from vouch.pipelines import GUIDE_FOLDER, LORA_FILE, load_guide
 from vouch.sampling import UnsupportedScheduler, sampler_of, trajectory
 
 ADAPTER = "vouch"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
+from urllib.parse import parse_qsl, unquote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,6 +22,7 @@ from vouch.errors import (
     VouchError,
 )
 
+SQLITE = "sqlite:///"
 BUSY_TIMEOUT_S = 30  # how long a writer waits for the other writers of a SQLite file
 
 
@@ -72,7 +74,7 @@ def _make_private(path: str) -> None:
 
 def _normalised(text: str) -> sa.URL:
     try:
-        url = sa.make_url(text)
+        url = _sqlite(text) or sa.make_url(text)
         url.get_dialect()
     except (ArgumentError, NoSuchModuleError) as error:
         raise InvalidInput(
@@ -84,6 +86,14 @@ def _normalised(text: str) -> sa.URL:
     if backend == "sqlite" and url.database and url.database != ":memory:":
         return url
     raise InvalidInput(f"A catalog cannot live in {text!r}: use sqlite:///FILE or postgresql://HOST/NAME.")
+
+
+def _sqlite(text: str) -> sa.URL | None:
+    """The URL of a SQLite file, unquoted here: versions of SQLAlchemy differ in whether they do so."""
+    if not text.startswith(SQLITE):
+        return None
+    path, _, query = text.removeprefix(SQLITE).partition("?")
+    return sa.URL.create("sqlite", database=unquote(path), query=dict(parse_qsl(query)))
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

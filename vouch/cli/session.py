@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = """0 ok · 1 anything else · 2 wrong usage or invalid input · 3 token wrong or without the role ·
 4 not found · 5 refused in this state, or a conflict · 6 system not reachable, overloaded or too late ·
-7 data damaged or disk full · 130 interrupted"""
+7 data damaged or disk full · 8 Ray ended by itself (vouch up) · 130 interrupted"""
 
 INTERRUPTED = 130
 

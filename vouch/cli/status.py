@@ -10,7 +10,7 @@ from rich.text import Text
 
 from vouch.cli import render
 from vouch.cli.session import Session, command
-from vouch.errors import Unavailable
+from vouch.errors import FailedPrecondition, Unavailable
 
 if TYPE_CHECKING:
     from vouch.client import Client
@@ -39,10 +39,10 @@ def status(session: Session) -> None:
 
 def _drawing(client: Client) -> tuple[str, str]:
     """Why the generator draws images whole (empty when it goes step by step), and how its U-Net is computed; nothing
-    when nothing is loaded yet."""
+    when nothing is loaded."""
     try:
         generator = client.describe_generator()
-    except Unavailable:
+    except (Unavailable, FailedPrecondition):
         return "", ""
     return generator.whole_because, generator.kernel
 
@@ -61,12 +61,8 @@ def _view(address: str, serving: GetServingResponse, whole_because: str, kernel:
     for slot in serving.slots:
         for replica in slot.replicas:
             if not replica.ok:
-                parts.append(
-                    Text(
-                        f"{slot.slot} {replica.replica_id} serves on with what it had: {replica.reason}",
-                        "red",
-                    )
-                )
+                serves = "serves on with what it had" if replica.champion_version else "serves nothing"
+                parts.append(Text(f"{slot.slot} {replica.replica_id} {serves}: {replica.reason}", "red"))
     return Group(*parts)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from vouch.client import rpcs, values
 from vouch.client.convert import from_rating, to_value
 from vouch.client.endpoint import Endpoint
-from vouch.client.failures import translated
+from vouch.client.failures import as_vouch_error
+from vouch.client.repeats import PATIENCE_S, Repeats
 from vouch.client.streams import GENERATE_TIMEOUT_S, AsyncRemembering, deadline_of, flattened
 from vouch.records import NewRating, Rating
 
@@ -24,8 +27,16 @@ class AsyncClient:
     lists are read with `async for`.
     """
 
-    def __init__(self, endpoint: Endpoint, timeout_s: float = 60.0, page_size: int = 500) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        timeout_s: float = 60.0,
+        page_size: int = 500,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self.address = endpoint.address
+        self._patience_s = patience_s
+        self._answered = False  # whether the system has ever answered this client
         self._timeout_s = timeout_s
         self._page_size = page_size  # records that a list asks for at once
         self._metadata = endpoint.metadata
@@ -61,8 +72,21 @@ class AsyncClient:
     # ---- the ways to call
 
     async def _call(self, rpc: str, request: Any, timeout_s: float | None) -> Any:
-        with translated(self.address):
-            return await self._callable(rpc)(request, timeout=timeout_s, metadata=self._metadata)
+        repeats = self._repeats(timeout_s)
+        while True:
+            try:
+                answer = await self._callable(rpc)(request, timeout=repeats.left_s, metadata=self._metadata)
+            except grpc.RpcError as error:
+                wait_s = repeats.wait_s(error) if isinstance(request, Message) else None
+                if wait_s is None:
+                    raise as_vouch_error(error, self.address) from None
+                await asyncio.sleep(wait_s)
+            else:
+                self._answered = True
+                return answer
+
+    def _repeats(self, timeout_s: float | None) -> Repeats:
+        return Repeats(timeout_s, self._patience_s, self._endpoint.is_up, known=self._answered)
 
     async def _ask(self, rpc: str, **fields: Any) -> Any:
         return await self._call(rpc, rpcs.request(rpc, **fields), self._timeout_s)
@@ -73,14 +97,23 @@ class AsyncClient:
     async def _listen(
         self, rpc: str, request: Any, timeout_s: float | None = None
     ) -> AsyncGenerator[Any, None]:
-        call = self._callable(rpc)(request, timeout=timeout_s, metadata=self._metadata)
-        try:
-            with translated(self.address):
+        repeats = self._repeats(timeout_s)
+        while True:
+            call = self._callable(rpc)(request, timeout=repeats.left_s, metadata=self._metadata)
+            try:
                 async for answer in call:
-                    for value in flattened(answer):
-                        yield value
-        finally:
-            call.cancel()
+                    self._answered = True
+                    if repeats.is_new(answer):
+                        for value in flattened(answer):
+                            yield value
+                return
+            except grpc.RpcError as error:
+                wait_s = repeats.wait_s(error) if isinstance(request, Message) else None
+                if wait_s is None:
+                    raise as_vouch_error(error, self.address) from None
+                await asyncio.sleep(wait_s)
+            finally:
+                call.cancel()
 
     async def _pages(self, rpc: str, items: str, limit: int | None, **filters: Any) -> AsyncIterator[Any]:
         token, left = "", limit

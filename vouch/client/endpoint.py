@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from dataclasses import dataclass, field
@@ -19,22 +18,6 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 CLIENT_KEY = "x-vouch-client"  # metadata: whose calls belong together when clients take turns
 LARGEST_MESSAGE = 2**31 - 1  # bytes; gRPC's own default of 4 MiB is less than one large image
 
-# UNAVAILABLE means that the call never reached the gateway, or may be repeated under its request_id.
-_RETRIES = {
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 3,
-                "initialBackoff": "0.2s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 4,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ]
-}
-
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -47,6 +30,11 @@ class Endpoint:
     client: str = field(
         default_factory=lambda: uuid.uuid4().hex, repr=False
     )  # waits in one line, see CLIENT_KEY
+    state: Path | None = field(default=None, repr=False)  # the folder whose system answers at the address
+
+    def is_up(self) -> bool | None:
+        """Whether the system's process runs; None where nobody can know, such as on another machine."""
+        return None if self.state is None else StateFolder(self.state).is_held()
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -58,12 +46,14 @@ class Endpoint:
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", LARGEST_MESSAGE),
             ("grpc.max_send_message_length", LARGEST_MESSAGE),
-            ("grpc.service_config", json.dumps(_RETRIES)),
+            ("grpc.enable_retries", 0),  # they leave a stream hanging whose connection is cut; see `repeats`
+            # gRPC's own waits grow to two minutes: a door that is open again would be found long after.
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.min_reconnect_backoff_ms", 1000),
+            ("grpc.max_reconnect_backoff_ms", 1000),
         ]
-        if self.address.rpartition(":")[0] in LOOPBACK:
-            options.append(
-                ("grpc.enable_http_proxy", 0)
-            )  # http_proxy in the environment means the world outside
+        if _is_loopback(self.address):  # http_proxy in the environment means the world outside
+            options.append(("grpc.enable_http_proxy", 0))
         return options
 
     def open(self, factory: Any) -> Any:
@@ -100,7 +90,13 @@ def find(
     # A token goes only where it belongs: to the system that wrote it, or where the user sends it by name.
     if token is None and (named is not None or _same(host, _parsed(access.address)[0])):
         token = _stored(access, role)
-    return Endpoint(host, token or "", secure or ca is not None, _roots(ca))
+    here = Path(named or "state") if _same(host, _parsed(access.address)[0]) else None
+    return Endpoint(host, token or "", secure or ca is not None, _roots(ca), state=here)
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0]
+    return host in LOOPBACK or host.startswith("127.")
 
 
 def _access(folder: Path, needed: bool) -> Access | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -40,15 +39,6 @@ def _subclasses(kind: type[errors.VouchError]) -> Iterator[type[errors.VouchErro
         yield from _subclasses(sub)
 
 
-@contextmanager
-def translated(address: str) -> Iterator[None]:
-    """Raises the `VouchError` that a failed call to `address` stands for."""
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise as_vouch_error(error, address) from None
-
-
 def as_vouch_error(error: grpc.RpcError, address: str) -> errors.VouchError:
     """`error` must be one that grpc raised: they all know code, details and trailing metadata."""
     code, details = error.code(), error.details() or ""
@@ -62,6 +52,12 @@ def as_vouch_error(error: grpc.RpcError, address: str) -> errors.VouchError:
     if isinstance(told, errors.Exhausted) and retry is not None:
         return kind(told.message, reason, retry.retry_delay.ToMilliseconds() / 1000)  # type: ignore[call-arg]
     return told
+
+
+def reason_of(error: grpc.RpcError) -> str | None:
+    """The reason that a vouch gateway gave; None where the failure comes from somewhere else."""
+    info = _detail(error, error_details_pb2.ErrorInfo)
+    return None if info is None else str(info.reason)
 
 
 def _class_of(code: grpc.StatusCode, reason: str | None) -> type[errors.VouchError]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from vouch.client import rpcs, values
 from vouch.client.convert import from_rating, to_value
 from vouch.client.endpoint import Endpoint
-from vouch.client.failures import translated
+from vouch.client.failures import as_vouch_error
+from vouch.client.repeats import PATIENCE_S, Repeats
 from vouch.client.streams import GENERATE_TIMEOUT_S, Remembering, deadline_of, flattened
 from vouch.records import NewRating, Rating
 
@@ -22,12 +25,23 @@ class Client:
     Every method is one RPC of `protos/vouch/v1/`, which has the units, ranges and defaults of its arguments. Mutating
     calls take a `request_id`; the same id repeats nothing. Lists fetch their pages as they are read.
 
+    A call that the system lost, because a part of it ended, is made again until the part is replaced.
+
     Every method raises errors of `vouch.errors` only; beside the ones of its RPC that is `Unavailable` when no system
     answers, `Unauthenticated`, `PermissionDenied`, and `DeadlineExceeded` after `timeout_s`.
     """
 
-    def __init__(self, endpoint: Endpoint, timeout_s: float = 60.0, page_size: int = 500) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        timeout_s: float = 60.0,
+        page_size: int = 500,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """patience_s: seconds for which a call is made again while the system replaces a part that has ended."""
         self.address = endpoint.address
+        self._endpoint, self._patience_s = endpoint, patience_s
+        self._answered = False  # whether the system has ever answered this client
         self._timeout_s = timeout_s
         self._page_size = page_size  # records that a list asks for at once
         self._metadata = endpoint.metadata
@@ -56,8 +70,21 @@ class Client:
     # ---- the ways to call
 
     def _call(self, rpc: str, request: Any, timeout_s: float | None) -> Any:
-        with translated(self.address):
-            return self._calls[rpc](request, timeout=timeout_s, metadata=self._metadata)
+        repeats = self._repeats(timeout_s)
+        while True:
+            try:
+                answer = self._calls[rpc](request, timeout=repeats.left_s, metadata=self._metadata)
+            except grpc.RpcError as error:
+                wait_s = repeats.wait_s(error) if isinstance(request, Message) else None
+                if wait_s is None:
+                    raise as_vouch_error(error, self.address) from None
+                time.sleep(wait_s)
+            else:
+                self._answered = True
+                return answer
+
+    def _repeats(self, timeout_s: float | None) -> Repeats:
+        return Repeats(timeout_s, self._patience_s, self._endpoint.is_up, known=self._answered)
 
     def _ask(self, rpc: str, **fields: Any) -> Any:
         return self._call(rpc, rpcs.request(rpc, **fields), self._timeout_s)
@@ -66,13 +93,22 @@ class Client:
         return to_value(self._ask(rpc, **fields))
 
     def _listen(self, rpc: str, request: Any, timeout_s: float | None = None) -> Iterator[Any]:
-        call = self._calls[rpc](request, timeout=timeout_s, metadata=self._metadata)
-        try:
-            with translated(self.address):
+        repeats = self._repeats(timeout_s)
+        while True:
+            call = self._calls[rpc](request, timeout=repeats.left_s, metadata=self._metadata)
+            try:
                 for answer in call:
-                    yield from flattened(answer)
-        finally:
-            call.cancel()
+                    self._answered = True
+                    if repeats.is_new(answer):
+                        yield from flattened(answer)
+                return
+            except grpc.RpcError as error:
+                wait_s = repeats.wait_s(error) if isinstance(request, Message) else None
+                if wait_s is None:
+                    raise as_vouch_error(error, self.address) from None
+                time.sleep(wait_s)
+            finally:
+                call.cancel()
 
     def _pages(self, rpc: str, items: str, limit: int | None, **filters: Any) -> Iterator[Any]:
         token, left = "", limit

@@ -1,0 +1,111 @@
+"""Ray's driver: starts Ray and Serve, deploys the application, and watches Ray until it is told to stop.
+
+python -m services.driver       # started by services.system, with the environment and the pipes that it prepares
+
+It writes one line of JSON for each event: {"event": "ready", "access": {...}, "warnings": [...]},
+{"event": "failed", "message": ..., "exit_code": ...} or {"event": "lost", "what": ...}. It reads standard input: a line
+is the order to stop, the end of the input means that its parent is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from services.environment import SCRATCH
+from services.processes import MARK, end_all
+from services.scratch import remove_scratch
+from services.starter import check_serving, publish_models
+from services.tokens import access_of
+from vouch.errors import VouchError
+from vouch.records import now
+from vouch.settings import Access, Settings, load_settings
+
+LOOK_S = 0.5
+"""Seconds between two looks at Ray's own processes."""
+
+
+class Driver:
+    """Ray, Serve and the application."""
+
+    def __init__(self, settings: Settings, scratch: Path) -> None:
+        """Start all of them. Raises what the models, Ray and Serve raise."""
+        from services.driver.node import Node
+
+        started = now()
+        with ThreadPoolExecutor(1) as beside:
+            published = beside.submit(publish_models, settings)
+            self.node = Node(scratch)
+            self.node.check_gpus(settings.generation)
+            from services.driver import application
+
+            application.start_serve(settings)
+            published.result()
+        self.access: Access = access_of(settings)
+        application.deploy(settings, self.access.tokens)
+        self.warnings = check_serving(settings, started)
+        settings.folder.write_access(self.access)
+
+    def stop(self) -> None:
+        """End training (resumed at the next start), then Serve and Ray."""
+        from services.driver import application
+
+        application.stop_jobs()
+        self.node.stop()
+
+
+def main() -> int:
+    events, stopped = _own_output(), threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says when to stop
+    threading.Thread(target=_obey, args=(stopped,), name="parent", daemon=True).start()
+    try:
+        driver = Driver(load_settings(), Path(os.environ[SCRATCH]))
+        _tell(events, "ready", access=asdict(driver.access), warnings=driver.warnings)
+        while not stopped.wait(LOOK_S):
+            if what := driver.node.lost():
+                _tell(events, "lost", what=what)
+                os._exit(0)  # nothing of Ray answers any more, so nothing can be shut down in order
+        driver.stop()
+    except VouchError as error:
+        _tell(events, "failed", message=error.message, exit_code=error.exit_code)
+    except Exception as error:  # noqa: BLE001 - Ray's own: nobody who starts a system should have to read a traceback
+        if os.environ.get("VOUCH_DEBUG") == "1":
+            traceback.print_exc()
+        told = f"The system broke off ({type(error).__name__}: {error}). VOUCH_DEBUG=1 shows where."
+        _tell(events, "failed", message=told, exit_code=1)
+    return 0
+
+
+def _own_output() -> TextIO:
+    """Standard output for the events alone: whatever a library prints goes to standard error."""
+    events = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return events
+
+
+def _tell(events: TextIO, event: str, **values: Any) -> None:
+    events.write(json.dumps({"event": event, **values}) + "\n")
+    events.flush()
+
+
+def _obey(stopped: threading.Event) -> None:
+    """Wait for the order to stop. A parent that is gone without one can no longer end what this process started."""
+    while os.read(0, 64):
+        stopped.set()
+    if not stopped.is_set():
+        end_all(os.environ[MARK])
+        remove_scratch(Path(os.environ[SCRATCH]))
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

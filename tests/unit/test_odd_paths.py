@@ -1,0 +1,61 @@
+"""A state folder may have any name that the file system allows: all that it keeps lies inside, nothing beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from vouch.blobs import BlobStore
+from vouch.catalog import Catalog
+from vouch.settings import Settings
+from vouch.state import StateFolder
+
+ODD = [
+    "a b",
+    "Zürich 細胞",
+    "run#3",
+    "x%41y",
+    "100%",
+    "what?x=1",
+    "a&b;c",
+    "a::b",
+    "file:x",
+    "s3:bucket",
+    "[1]*",
+    "quo'te\"d",
+    "back\\slash",
+    "+plus@at",
+    "/".join("d" * 20 for _ in range(9)),
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_the_catalog_and_the_blobs_lie_inside_the_folder(tmp_path: Path, name: str) -> None:
+    root = tmp_path / name
+    settings = Settings(state=root)
+    settings.folder.create()
+    with Catalog(settings.resolved_catalog_url) as catalog:
+        assert not catalog.versions.list("generator").items
+    digest = BlobStore(settings.resolved_blobs_url).put(b"pixels")
+    assert (root / "catalog.db").is_file()
+    assert (root / "blobs" / digest[:2] / digest[2:]).read_bytes() == b"pixels"
+    assert [path.name for path in tmp_path.iterdir()] == [name.partition("/")[0]]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_the_tracking_database_lies_inside_the_folder(tmp_path: Path, name: str) -> None:
+    folder = StateFolder(tmp_path / name).create()
+    engine = sa.create_engine(sa.make_url(folder.mlflow_uri))  # as MLflow makes it
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE runs (name TEXT)"))
+    engine.dispose()
+    assert (folder.root / "mlflow.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name.partition("/")[0]]
+
+
+def test_a_catalog_url_may_still_carry_options(tmp_path: Path) -> None:
+    with Catalog(f"sqlite:///{tmp_path}/other.db?timeout=5") as catalog:
+        assert not catalog.versions.list("reward").items
+    assert (tmp_path / "other.db").is_file()
