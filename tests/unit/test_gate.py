@@ -109,7 +109,9 @@ def test_what_was_not_measured_does_not_decide_and_is_said() -> None:
 
 def test_a_reason_tells_figure_interval_and_what_was_allowed() -> None:
     (reason,) = decide(GOOD | {"coverage": Estimate(-0.071, -0.09, -0.052)}).reasons
-    assert reason == "coverage changed by -7.1 points (-9.0 to -5.2): the whole interval has to stay above -5.0"
+    assert (
+        reason == "coverage changed by -7.1 points (-9.0 to -5.2): the whole interval has to stay above -5.0"
+    )
 
 
 def cells(count: int, seed: int) -> np.ndarray:

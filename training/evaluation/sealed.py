@@ -9,7 +9,9 @@ benchmarks import it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from torch.nn import functional as F
 
 from training.attributes import NO_ANSWER, Answers
 from training.data import Examples, halves, load_examples
-from training.evaluation.efficientnet import lite0
+from training.evaluation.efficientnet import PACKAGE, lite0
 from training.evaluation.features import Extractor
 from training.evaluation.judge import Judge, coverage_floor
 from training.evaluation.memory import Memory
@@ -69,7 +71,21 @@ class Probe(nn.Module):
         return self.recognition(self.standard(torch.from_numpy(self._memory.features(pixels))))
 
 
-def sealed_judge(data: Path, cache: Path, extractor: Extractor | None = None) -> Judge:
+@dataclass(frozen=True)
+class Sealed:
+    """The judge, and the whole features [N, D] that it looks at: what two-sample tests are made in. The judge's own are
+    their principal components of real images, which leave out what only generated images have."""
+
+    judge: Judge
+    features: Callable[[np.ndarray], np.ndarray]
+
+
+def available() -> bool:
+    """Whether the default weights are installed."""
+    return find_spec(PACKAGE) is not None
+
+
+def sealed_judge(data: Path, cache: Path, extractor: Extractor | None = None) -> Sealed:
     """The sealed judge of the labelled images in `data` (train, val and test.parquet).
 
     It learns from the judge's half of `train`, is calibrated on the judge's half of `val`, and measures coverage of
@@ -81,14 +97,14 @@ def sealed_judge(data: Path, cache: Path, extractor: Extractor | None = None) ->
     extractor = extractor or lite0()
     memory = Memory(extractor, cache / "sealed")
     seen, calibration = (halves(load_examples(data / f"{split}.parquet"))[1] for split in ("train", "val"))
-    return judge_of(seen, calibration, load_examples(data / "test.parquet"), memory)
+    return Sealed(judge_of(seen, calibration, load_examples(data / "test.parquet"), memory), memory.features)
 
 
 def judge_of(seen: Examples, calibration: Examples, reference: Examples, memory: Memory) -> Judge:
     """A judge that learns from `seen`, takes its limits from `calibration`, and measures coverage of `reference`."""
     probe = _remembered_probe(seen, memory)
     plausibility = learn_plausibility(probe, seen, calibration, REAL_PASS_RATE)
-    judge = Judge(plausibility, np.zeros((0, COMPONENTS), np.float32), 0.0, memory.digest)
+    judge = Judge(plausibility, np.zeros((0, COMPONENTS), np.float32), 0.0, _identity(seen, memory))
     judge.reference = judge.features(reference.images.permute(0, 2, 3, 1).numpy())
     judge.floor = coverage_floor(judge, calibration, PER_CLASS)
     return judge
@@ -138,8 +154,7 @@ def _empty(seen: Examples, memory: Memory, width: int, components: int) -> Probe
 
 def _remembered_probe(seen: Examples, memory: Memory) -> Probe:
     """The probe of these images and this extractor, learned once."""
-    said = repr((memory.digest, seen.digest, len(seen), COMPONENTS, DECAY, ITERATIONS))
-    path = memory.folder / f"probe-{hashlib.sha256(said.encode()).hexdigest()[:16]}.safetensors"
+    path = memory.folder / f"probe-{_identity(seen, memory)[:16]}.safetensors"
     if not path.is_file():
         probe = learn_probe(seen, memory)
         save_file({name: value.contiguous() for name, value in probe.state_dict().items()}, path)
@@ -148,3 +163,8 @@ def _remembered_probe(seen: Examples, memory: Memory) -> Probe:
     probe = _empty(seen, memory, *stored["basis"].shape)
     probe.load_state_dict(stored)
     return probe
+
+
+def _identity(seen: Examples, memory: Memory) -> str:
+    said = repr((memory.digest, seen.digest, len(seen), COMPONENTS, DECAY, ITERATIONS))
+    return hashlib.sha256(said.encode()).hexdigest()
