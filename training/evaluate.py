@@ -167,8 +167,8 @@ def fit(config: EvaluateConfig, session: Session) -> dict[str, float]:
     real = RealImages.of(judge, unseen, train, cache, more, asked=request.prompts, symmetric=config.symmetric)
     within = _beside([one.repeated for one in drawn], unseen, judge)
     seen = [
-        Seen(one.images, judge, real, again, one.through, config.planted)
-        for one, again in zip(drawn, within, strict=True)
+        Seen(one.images, judge, real, again, one.through, 0 if number else config.planted)
+        for number, (one, again) in enumerate(zip(drawn, within, strict=True))
     ]
     columns = [
         Column(side.name, one, one.evidence() | _use(one, config, session))

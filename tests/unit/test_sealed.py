@@ -146,6 +146,7 @@ def test_the_network_has_the_papers_size() -> None:
     assert net.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 2 * (24 + 40 + 80 + 112) + 1280)
 
 
+@pytest.mark.slow
 @needs_weights
 @needs_pbc64
 def test_real_cells_through_an_autoencoder_of_four_channels_pass_clearly_less_often(tmp_path: Path) -> None:
