@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 
 from vouch.networks.backbone import to_input
 
@@ -16,6 +15,8 @@ BATCH = 32
 
 def load_autoencoder(folder: Path) -> Any:
     """The autoencoder of a diffusers folder, or one that `save_pretrained` wrote alone; single precision."""
+    from diffusers import AutoencoderKL
+
     inner = Path(folder) / "vae"
     vae = AutoencoderKL.from_pretrained(str(inner if inner.is_dir() else folder), torch_dtype=torch.float32)
     return vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)

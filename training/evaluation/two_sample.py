@@ -105,8 +105,7 @@ def _wins(real: np.ndarray, generated: np.ndarray) -> np.ndarray:
 
 
 def _resampled(wins: np.ndarray, random: np.random.Generator) -> float:
-    rows, columns = (random.integers(0, size, size) for size in wins.shape)
-    counts = [
-        np.bincount(chosen, minlength=size) for chosen, size in zip((rows, columns), wins.shape, strict=True)
-    ]
-    return float(counts[0] @ wins @ counts[1] / (len(rows) * len(columns)))
+    real, generated = (
+        np.bincount(random.integers(0, size, size), minlength=size).astype(np.float32) for size in wins.shape
+    )
+    return float(real @ wins @ generated / wins.size)
