@@ -111,6 +111,15 @@ def evaluate(
         list[Path],
         typer.Option(help="Folder of a vision model of transformers, such as DINOv2. Repeatable."),
     ] = [],  # noqa: B006
+    first: Annotated[
+        str,
+        typer.Option(
+            help="The first champion, since which nothing may be lost. Default: the root of --against's lineage."
+        ),
+    ] = "",
+    symmetric: Annotated[
+        bool, typer.Option(help="Flips and quarter turns show the same thing, as of cells but not of chests.")
+    ] = True,
     downstream: Annotated[
         bool, typer.Option("--downstream", help="Also train classifiers on the images: minutes.")
     ] = False,
@@ -122,13 +131,16 @@ def evaluate(
     Example: python -m training evaluate generator-1 --against starter-generator --data test.parquet --out evidence
     """
     import vouch
-    from training.evaluate import attach
+    from training.evaluate import attach, first_champion
     from training.plans import Store
 
     store = Store.open(state.resolve())
+    first = (first or first_champion(store, against)) if against else ""
     config = {
         "version": _side(store, version),
         "against": _side(store, against) if against else None,
+        "first": _side(store, first) if first else None,
+        "symmetric": symmetric,
         "features": [str(folder.resolve()) for folder in features],
         "cache": str(store.folder.root / "features"),
         "downstream": downstream,
@@ -139,7 +151,7 @@ def evaluate(
         **_settings(setting),
     }
     figures = _here("evaluate", config, out.resolve() / "work")
-    attach(store, version, against, out.resolve())
+    attach(store, version, against, out.resolve(), first)
     print(json.dumps(figures, indent=1))
 
 

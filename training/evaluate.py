@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.data import Examples, load_examples, random_caption
+from training.evaluation.codec import through
+from training.evaluation.copies import KINDS, Codec
 from training.evaluation.downstream import Labelled, Learning, downstream, share_of
 from training.evaluation.downstream import figures as downstream_figures
 from training.evaluation.evidence import Drawn, RealImages, Seen, paired_changes
@@ -47,9 +50,15 @@ MAIN = (
     "beta recall, against real",
     "pairwise distance within a prompt",
     "real pairwise distance within a prompt",
+    "diversity within a class",
+    "high-band power",
+    "attribute distance",
+    "real attribute distance",
     "authentic",
     "real authentic",
     "copy alarms",
+    "real copy alarms",
+    *(f"copy alarm power, {kind}" for kind in KINDS),
     "downstream gain",
 )
 """What is kept with the version itself."""
@@ -83,6 +92,8 @@ class EvaluateConfig(BaseModel):
 
     version: Side
     against: Side | None = None
+    first: Side | None = None
+    """The first champion, where that is another version than `against`: nothing may be lost since it either."""
     data: Path
     """Labelled real images that no model has seen."""
     domain: Domain = Field(default_factory=_shipped_domain)
@@ -103,6 +114,10 @@ class EvaluateConfig(BaseModel):
     steps: int | None = Field(None, ge=1)
     guidance: float | None = None
     batch: int = Field(32, ge=1)
+    symmetric: bool = True
+    """Whether flips and quarter turns of an image show the same thing: the copy alarm looks for turned copies then."""
+    planted: int = Field(64, ge=0)
+    """Training images that are planted as copies, to say how many of them the alarm finds; 0: none."""
     seed: int = 0
     threads: int = Field(2, ge=1)
     downstream: bool = False
@@ -119,6 +134,15 @@ class EvaluateConfig(BaseModel):
                 "downstream needs the real images of `train` to learn from beside the generated ones"
             )
         return self
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """What one version drew: of the different prompts, and of those that are repeated; and its autoencoder."""
+
+    images: Drawn
+    repeated: Drawn
+    through: Codec
 
 
 @dataclass(frozen=True)
@@ -143,18 +167,24 @@ def fit(config: EvaluateConfig, session: Session) -> dict[str, float]:
     request, repeated = _request(unseen, config), _repeated(unseen, config)
     for prompt in (*request.prompts, *repeated.prompts, *unseen.labels):
         judge.plausibility.vocabulary.check(prompt)
-    sides = [side for side in (config.version, config.against) if side is not None]
+    sides = [side for side in (config.version, config.against, config.first) if side is not None]
     drawn = [_drawn(side, (request, repeated), config, session) for side in sides]
     session.report(1, 1, "measuring")
-    real = RealImages.of(judge, unseen, train, config.cache or session.folder / "features", more)
-    within = _beside([again for _, again in drawn], unseen, judge)
-    seen = [Seen(one, judge, real, again) for (one, _), again in zip(drawn, within, strict=True)]
+    cache = config.cache or session.folder / "features"
+    real = RealImages.of(judge, unseen, train, cache, more, asked=request.prompts, symmetric=config.symmetric)
+    within = _beside([one.repeated for one in drawn], unseen, judge)
+    seen = [
+        Seen(one.images, judge, real, again, one.through, 0 if number else config.planted)
+        for number, (one, again) in enumerate(zip(drawn, within, strict=True))
+    ]
     columns = [
         Column(side.name, one, one.evidence() | _use(one, config, session))
         for side, one in zip(sides, seen, strict=True)
     ]
-    gain = paired_changes(*seen) if len(seen) > 1 else {}
-    _write(config, request, columns, gain, decide(gain) if gain else None)
+    gain = paired_changes(*seen[:2]) if config.against else {}
+    since_first = paired_changes(seen[0], seen[-1]) if config.first else None
+    gate = decide(gain, since_first) if gain else None
+    _write(config, request, columns, gain, since_first, gate)
     told = dict(columns[0].figures) | {f"gain, {name}": estimate for name, estimate in gain.items()}
     return {name: estimate.value for name, estimate in told.items()}
 
@@ -194,9 +224,12 @@ def _beside(drawn: list[Drawn], unseen: Examples, judge: Judge) -> list[Repeated
     return [Repeated(one, real) for one in found]
 
 
-def _drawn(side: Side, requests: Sequence[Request], config: EvaluateConfig, session: Session) -> list[Drawn]:
+def _drawn(
+    side: Side, requests: tuple[Request, Request], config: EvaluateConfig, session: Session
+) -> Drawings:
     generator = load_generator(side.folder, side.base)
-    return [_images(side, generator, request, config, session) for request in requests]
+    images, repeated = (_images(side, generator, request, config, session) for request in requests)
+    return Drawings(images, repeated, partial(through, generator.pipe.vae))
 
 
 def _images(
@@ -222,11 +255,18 @@ def _images(
     return Drawn(np.concatenate(parts) if parts else np.zeros((0, 0, 0, 3), np.uint8), request.prompts)
 
 
-def attach(store: Store, version: str, against: str, out: Path) -> None:
+def first_champion(store: Store, against: str) -> str:
+    """The name of the version at the root of the lineage of `against`; "" where that is `against` itself."""
+    lineage = store.registry.lineage(against)
+    return lineage[-1].name if len(lineage) > 1 else ""
+
+
+def attach(store: Store, version: str, against: str, out: Path, first: str = "") -> None:
     """Keeps with the version what `out` says of it, in short; the whole of it stays in `out`."""
     data = (out / "evidence.json").read_bytes()
     told, found = json.loads(data), store.registry.get(version)
-    figures, other = told["versions"][found.name], store.registry.get(against) if against else None
+    figures = told["versions"][found.name]
+    other, root = (store.registry.get(ref) if ref else None for ref in (against, first))
     summary = {
         "measured_at": now().isoformat(timespec="seconds"),
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -234,8 +274,11 @@ def attach(store: Store, version: str, against: str, out: Path) -> None:
         "images": told["images"],
         "against": other.digest if other else "",
         "against_name": other.name if other else "",
+        "first": root.digest if root else "",
+        "first_name": root.name if root else "",
         "figures": {name: figures[name] for name in MAIN if name in figures},
         "gain": told["gain"],
+        "since_first": told["since_first"],
         "gate": told["gate"],
     }
     store.registry.attach_evidence(found.digest, summary)
@@ -266,6 +309,7 @@ def _write(
     request: Request,
     columns: list[Column],
     gain: dict[str, Estimate],
+    since_first: dict[str, Estimate] | None,
     gate: Gate | None,
 ) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
@@ -276,6 +320,7 @@ def _write(
         "settings": config.model_dump(mode="json", exclude={"out", "threads", "domain"}),
         "versions": {column.name: _plain(column.figures) for column in columns},
         "gain": _plain(gain),
+        "since_first": {} if since_first is None else _plain(since_first),
         "notes": columns[0].seen.notes(),
         "gate": None if gate is None else _gate(gate),
     }

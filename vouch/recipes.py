@@ -262,7 +262,10 @@ class Alignment(Recipe):
         description="standard deviations that brightness, contrast or colour may move from the parent's",
     )
     variety: float = Field(
-        0.7, ge=0, le=1, description="share of the parent's variety within a class that has to be left"
+        0.7,
+        ge=0,
+        le=1,
+        description="share of the variety within a class (in the reward's features) to be left",
     )
     beta: float = Field(0.3, ge=0, le=1e6, description="weight of real images in reward weighting (paper 1)")
     earliest: int = Field(

@@ -14,32 +14,44 @@ from training.evaluation import support
 from training.evaluation.evidence import Drawn, RealImages, Seen
 from training.evaluation.intervals import rate
 from training.evaluation.judge import Judge
+from training.evaluation.sealed import available, sealed_judge
 from training.plausibility import Plausibility
 
 
 class Eyes:
-    """Who looks. real: folder of pbc64, or None: then nothing is said of copies. cache: of real images' features."""
+    """Who looks. real: folder of pbc64, or None: then nothing is said of copies. cache: of real images' features.
 
-    def __init__(self, real: Path | None, cache: Path) -> None:
-        self.judge, self.rater = Judge.load(STARTER / "judge"), Plausibility.load(STARTER / "rater")
+    sealed: whether figures are the sealed judge's, which selects nothing. It needs real images and its weights; without
+    them the first judge stands in, and `sealed` says so. What decides something (the gate) is always the first judge's.
+    """
+
+    def __init__(self, real: Path | None, cache: Path, *, sealed: bool = False) -> None:
+        self.first = Judge.load(STARTER / "judge")
+        self.rater = Plausibility.load(STARTER / "rater")
+        self.sealed = sealed and real is not None and available()
+        self.judge = sealed_judge(real, cache).judge if self.sealed and real is not None else self.first
         self.real: RealImages | None = None
         if real is not None:
             unseen, train = (load_examples(real / f"{split}.parquet") for split in ("test", "train"))
             self.real = RealImages.of(self.judge, unseen, train, cache)
 
     @property
-    def real_plausible(self) -> float | None:
-        """What the judge says of real images that nobody learned from."""
-        return None if self.real is None else float(self.real.assessed.plausible.mean())
+    def real_plausible(self) -> np.ndarray | None:
+        """What the judge says of real images that nobody learned from, under their class alone as drawings are: [U]."""
+        return None if self.real is None else self.real.assessed.plausible
 
 
 class Found:
-    """`plausible`, `recognised` and `by_rater`: bool [N]. `seen`: what evidence can say, None without real images."""
+    """`plausible`, `recognised`, `by_first` (the first judge) and `by_rater`: bool [N]. `seen`: what evidence can say,
+    None without real images."""
 
     def __init__(self, drawn: Drawn, eyes: Eyes) -> None:
         self._eyes = eyes
         assessed = eyes.judge.assess(drawn.images, drawn.prompts)
         self.drawn, self.plausible, self.recognised = drawn, assessed.plausible, assessed.recognised
+        self.by_first = (
+            eyes.first.assess(drawn.images, drawn.prompts).plausible if eyes.sealed else self.plausible
+        )
         pixels = torch.from_numpy(np.ascontiguousarray(drawn.images)).permute(0, 3, 1, 2)
         self.by_rater = eyes.rater.assess(pixels, drawn.prompts).plausible
         self.seen = None if eyes.real is None else Seen(drawn, eyes.judge, eyes.real)
@@ -47,6 +59,7 @@ class Found:
     def tell(self, report: Report, name: str) -> None:
         judge = self._eyes.judge
         report.add(f"{name}_plausible", share(self.plausible))
+        report.add(f"{name}_plausible_by_first_judge", share(self.by_first))
         report.add(f"{name}_plausible_by_rater", share(self.by_rater))
         report.add(f"{name}_recognised", share(self.recognised))
         covered = judge.coverage(self.drawn.images)

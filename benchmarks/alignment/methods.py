@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 
-from benchmarks.alignment.figures import Gained, add_race, points
-from benchmarks.alignment.found import Eyes, Found
+from benchmarks.alignment.figures import Gained, across_seeds, add_race, gap_closed, points
+from benchmarks.alignment.found import Eyes, Found, share
 from benchmarks.alignment.plan import DEFAULT, PEER
 from benchmarks.alignment.world import KEEP, World
 from benchmarks.report import Figure, Report, screen
 from training.evaluation.evidence import paired_changes
-from training.evaluation.intervals import Estimate, bootstrap, rate
+from training.evaluation.intervals import rate
 
 COUNTED = ("train_seconds", "forward_passes", "backward_passes", "steps", "best_step", "drift")
 """Of a run's own figures, those that are told; a peer has not all of them."""
@@ -23,19 +24,19 @@ console = screen()
 
 @dataclass
 class Runs:
-    """One method: what its images gained on the starter's of the same noise, a row [N] for each seed."""
+    """One method: what its images gained on the starter's of the same noise, a row for each training seed."""
 
     founds: list[Found] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
 
     def gain(self, base: Found) -> np.ndarray:
-        """By the judge, mean over the seeds: [N]."""
-        return np.mean([found.plausible.astype(float) - base.plausible for found in self.founds], axis=0)
+        """By the judge, [S, N]."""
+        return np.stack([found.plausible.astype(float) - base.plausible for found in self.founds])
 
     def gain_by_rater(self, base: Found) -> np.ndarray:
         """By the rater that taught."""
-        return np.mean([found.by_rater.astype(float) - base.by_rater for found in self.founds], axis=0)
+        return np.stack([found.by_rater.astype(float) - base.by_rater for found in self.founds])
 
     def gained(self, base: Found) -> Gained:
         return Gained(float(np.mean(self.seconds)), self.gain(base))
@@ -43,7 +44,8 @@ class Runs:
 
 def measure(report: Report, world: World) -> None:
     """Adds every figure of the methods."""
-    eyes = Eyes(world.real, world.folder / "features")
+    eyes = Eyes(world.real, world.folder / "features", sealed=True)
+    report.add("judged_by_the_sealed_judge", Figure(float(eyes.sealed), ""))
     report.add("threads", Figure(torch.get_num_threads(), "threads"))
     world.rate()
     base, rejected = Found(world.judged("starter", None), eyes), Found(world.rejected(KEEP), eyes)
@@ -61,7 +63,8 @@ def measure(report: Report, world: World) -> None:
     add_default(report, runs, base, eyes)
     if DEFAULT in runs and PEER in runs:
         ours, theirs = (runs[method].gained(base) for method in (DEFAULT, PEER))
-        add_race(report, ours, theirs, lambda fraction: _after(fraction, world, eyes, base))
+        after, after_by_peer = (partial(_after, method, world, eyes, base) for method in (DEFAULT, PEER))
+        add_race(report, ours, theirs, after, after_by_peer)
 
 
 def _runs(report: Report, world: World, eyes: Eyes, method: str) -> Runs:
@@ -114,42 +117,42 @@ def _per_accepted(seconds: float | None, plausible: np.ndarray) -> Figure:
     return Figure(seconds / accepted.value, "s", low, high)
 
 
-def _after(fraction: float, world: World, eyes: Eyes, base: Found) -> Gained:
-    """The default method with this fraction of the plan's seconds."""
+def _after(method: str, world: World, eyes: Eyes, base: Found, fraction: float) -> Gained:
+    """A method with this fraction of the plan's seconds."""
     runs = Runs()
     for seed in world.plan.seeds:
-        run, lora, figures = world.align(DEFAULT, seed, fraction * world.plan.seconds)
+        run, lora, figures = world.align(method, seed, fraction * world.plan.seconds)
         runs.founds.append(Found(world.judged(run, lora), eyes))
         runs.seconds.append(figures["train_seconds"])
     return runs.gained(base)
 
 
 def add_default(report: Report, runs: Mapping[str, Runs], base: Found, eyes: Eyes) -> None:
-    """What is asked of the default method. Pairs of images of one prompt and seed are resampled."""
+    """What is asked of the default method. Training seeds and pairs of images of one prompt and seed are resampled."""
     if DEFAULT not in runs:
         return
     ours = runs[DEFAULT]
     gain = ours.gain(base)
     if eyes.real_plausible is not None:
-        report.add("real_plausible", Figure(eyes.real_plausible, "share"))
-        report.add("gap_closed", _closed(gain, eyes.real_plausible - float(base.plausible.mean())))
+        report.add("real_plausible", share(eyes.real_plausible))
+        report.add("gap_closed", gap_closed(gain, base.plausible, eyes.real_plausible))
     if "reward_weighted" in runs:
-        over = gain - runs["reward_weighted"].gain(base)
+        over = _over(gain, runs["reward_weighted"].gain(base))
         report.add("over_rwr_points", points(over, ">= 5", ">= 15"))
     if "real" in runs:
-        report.add("over_no_feedback_points", points(gain - runs["real"].gain(base)))
+        report.add("over_no_feedback_points", points(_over(gain, runs["real"].gain(base))))
     apart = ours.gain_by_rater(base) - gain
     report.add("rater_judge_disagreement_points", points(apart, "<= 5", "<= 0"))
     _add_changes(report, ours.founds, base)
 
 
-def _closed(gain: np.ndarray, gap: float) -> Figure:
-    low, high = (bound / gap for bound in bootstrap(gain, np.mean))
-    return Figure(float(gain.mean()) / gap, "share", low, high, ">= 0.6", ">= 0.9")
+def _over(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Gains [S, N] less those of another method: seed by seed, or less their mean where that has other seeds."""
+    return ours - (theirs if ours.shape == theirs.shape else theirs.mean(0))
 
 
 def _add_changes(report: Report, founds: Sequence[Found], base: Found) -> None:
-    """What else changed, beside the starter. The interval is that of one seed, in the mean: wider than that of all."""
+    """What else changed, beside the starter."""
     if base.seen is None:
         return
     changes = [paired_changes(found.seen, base.seen) for found in founds if found.seen is not None]
@@ -159,17 +162,13 @@ def _add_changes(report: Report, founds: Sequence[Found], base: Found) -> None:
         ("authentic", "authenticity_change_points", None, None),
         ("copy alarms", "copy_alarm_change_points", None, None),
     ):
-        mean = Estimate(*np.mean([_bounds(change[name]) for change in changes], axis=0))
+        mean = across_seeds([change[name] for change in changes])
         report.add(told, Figure(100 * mean.value, "points", 100 * mean.low, 100 * mean.high, must, aim))
         if must is None:
             worse = mean.high < 0 if name == "authentic" else mean.low > 0
             report.add(
                 told.replace("_points", "_for_the_worse_beyond_chance"), Figure(float(worse), "", must="<= 0")
             )
-
-
-def _bounds(estimate: Estimate) -> tuple[float, float, float]:
-    return estimate.value, estimate.low, estimate.high
 
 
 def _word(method: str) -> str:

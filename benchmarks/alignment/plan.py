@@ -12,8 +12,10 @@ from vouch.recipes import DEFAULT_METHOD
 PBC64 = Path("../shared/data/pbc64")
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "reward_gradient": {},
-    "reward_weighted": {"lr": 4e-4, "beta": 0.3, "caution": 0.0},
-    "real": {"lr": 4e-4, "watch_every": 0},  # what was chosen by the reward would not be without feedback
+    # Baselines train for all of their seconds: the watch would stop the first at step 0, and what was chosen by the
+    # reward would not be without feedback.
+    "reward_weighted": {"lr": 4e-4, "beta": 0.3, "caution": 0.0, "watch_every": 0},
+    "real": {"lr": 4e-4, "watch_every": 0},
     "draft": {},
     "draft lv": {"views": 2},
     "draft short": {"sample_steps": 6},

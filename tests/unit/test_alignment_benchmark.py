@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,12 +14,21 @@ import pytest
 import torch
 
 from benchmarks.alignment import peer
-from benchmarks.alignment.figures import FRACTIONS, Gained, add_race, seconds_to_reach
+from benchmarks.alignment.figures import (
+    FRACTIONS,
+    Gained,
+    across_seeds,
+    add_race,
+    gap_closed,
+    points,
+    seconds_to_reach,
+)
 from benchmarks.alignment.methods import COUNTED
 from benchmarks.alignment.plan import PEER, SETTINGS
 from benchmarks.report import Report
 from benchmarks.serving import environments
 from training.alignment.loop import AlignConfig
+from training.evaluation.intervals import Estimate
 
 
 def test_a_gain_is_reached_on_the_line_between_two_budgets() -> None:
@@ -41,20 +50,88 @@ def test_no_budget_is_trained_after_the_first_that_is_enough() -> None:
     assert seconds_to_reach(0.1, budgets()) == pytest.approx(10 / 3)
 
 
-def test_the_race_is_told_in_points_and_in_shares_of_the_peers_seconds() -> None:
-    def gained(seconds: float, gain: float) -> Gained:
-        return Gained.of([seconds, seconds], [np.full(8, gain), np.full(8, gain)])
+def gained(seconds: float, gain: float) -> Gained:
+    return Gained.of([seconds, seconds], [np.full(8, gain), np.full(8, gain)])
 
+
+def raced(theirs: Gained, by_peer: Callable[[float], Gained]) -> tuple[Report, list[float]]:
+    """The default method gains 40 points in 200 seconds, evenly."""
     report, asked = Report("alignment"), []
 
     def after(fraction: float) -> Gained:
         asked.append(fraction)
         return gained(200 * fraction, 0.4 * fraction)
 
-    add_race(report, gained(200, 0.4), gained(250, 0.075), after)
-    assert report.figures["over_trl_ddpo_points"].value == pytest.approx(32.5)
-    assert report.figures["seconds_vs_trl_ddpo"].value == pytest.approx(37.5 / 250)
+    add_race(report, gained(200, 0.4), theirs, after, by_peer)
+    return report, asked
+
+
+def test_the_race_is_told_in_points_and_in_seconds_to_ten_points() -> None:
+    report, asked = raced(gained(250, 0.2), lambda fraction: gained(250 * fraction, 0.2 * fraction))
+    assert report.figures["over_trl_ddpo_points"].value == pytest.approx(20)
+    assert report.figures["seconds_vs_trl_ddpo"].value == pytest.approx(50 / 125)
     assert asked == list(FRACTIONS[:3])
+
+
+def test_a_peer_that_never_gains_ten_points_is_counted_with_all_of_its_seconds() -> None:
+    def never(fraction: float) -> Gained:
+        raise AssertionError("trained for nothing")
+
+    figure = raced(gained(250, 0.01), never)[0].figures["seconds_vs_trl_ddpo"]
+    assert figure.value == pytest.approx(50 / 250) and "at the most" in figure.unit
+
+
+def test_where_the_default_method_never_gains_ten_points_there_is_no_share() -> None:
+    report = Report("alignment")
+    add_race(
+        report,
+        gained(200, 0.05),
+        gained(250, 0.0),
+        lambda f: gained(200 * f, 0.05 * f),
+        lambda f: gained(1, 0),
+    )
+    assert report.figures["seconds_vs_trl_ddpo"].value is None
+
+
+def table(seeds: int, prompts: int, between: float) -> np.ndarray:
+    """Gains of runs that differ by `between`, each with the noise of its prompts: [S, N]."""
+    random = np.random.default_rng(0)
+    return 0.1 + random.normal(0, between, (seeds, 1)) + random.normal(0, 0.3, (seeds, prompts))
+
+
+def test_an_interval_over_seeds_and_prompts_widens_with_what_differs_between_seeds() -> None:
+    alike, apart = (points(table(5, 400, between)) for between in (0.0, 0.1))
+    assert apart.high - apart.low > 1.5 * (alike.high - alike.low)
+    assert alike.low < 10 < alike.high
+
+
+def test_the_gap_is_measured_too_so_its_error_widens_the_share_that_is_closed() -> None:
+    gains = np.full((3, 500), 0.1)
+    base, few, many = np.arange(500) < 350, np.arange(60) < 54, np.arange(6000) < 5400
+    certain, uncertain = (gap_closed(gains, base, real) for real in (many, few))
+    assert certain.value == uncertain.value == pytest.approx(0.1 / 0.2)
+    assert uncertain.high - uncertain.low > 1.2 * (certain.high - certain.low)
+    assert certain.low < 0.5 < certain.high
+
+
+def test_a_gap_that_may_be_nothing_sets_no_upper_bound() -> None:
+    base, real = np.arange(100) < 88, np.arange(100) < 90
+    figure = gap_closed(np.full((2, 100), 0.05), base, real)
+    assert figure.high is None and figure.low is not None
+    assert gap_closed(np.full((2, 100), 0.05), real, base).value is None
+
+
+def test_a_change_over_seeds_has_the_error_of_prompts_and_what_differs_between_seeds() -> None:
+    same = across_seeds([Estimate(0.02, 0.0, 0.04)] * 3)
+    assert (same.value, same.low, same.high) == pytest.approx((0.02, 0.0, 0.04))
+    apart = across_seeds([Estimate(value, value - 0.02, value + 0.02) for value in (-0.04, 0.02, 0.08)])
+    assert apart.value == pytest.approx(0.02)
+    assert apart.high - apart.value == pytest.approx(np.sqrt(0.02**2 + (1.96 * 0.06) ** 2 / 3), rel=1e-3)
+
+
+def test_reward_weighting_as_a_baseline_trains_for_all_of_its_seconds() -> None:
+    assert AlignConfig.model_fields["watch_every"].default > 0
+    assert SETTINGS["reward_weighted"]["watch_every"] == SETTINGS["real"]["watch_every"] == 0
 
 
 def test_a_peer_is_told_of_the_same_generator_reward_and_lora() -> None:

@@ -25,7 +25,7 @@ class Judged:
 
 @dataclass
 class Looked:
-    real_plausible: float | None
+    real_plausible: np.ndarray | None
 
 
 def judged(plausible: float, by_rater: float | None = None, count: int = 1000) -> Any:
@@ -36,7 +36,8 @@ def judged(plausible: float, by_rater: float | None = None, count: int = 1000) -
 
 def told(runs: dict[str, Runs], base: Any, real: float | None) -> dict[str, float | None]:
     report = Report("alignment")
-    add_default(report, runs, base, Looked(real))  # type: ignore[arg-type]
+    seen = None if real is None else np.arange(1000) < 1000 * real
+    add_default(report, runs, base, Looked(seen))  # type: ignore[arg-type]
     return {name: figure.value for name, figure in report.figures.items()}
 
 

@@ -19,8 +19,10 @@ from tests.tiny import VOCABULARY, save_generator
 from training.attributes import AttributesConfig
 from training.attributes import fit as fit_attributes
 from training.data import Examples, halves, load_examples
-from training.evaluate import FIRST_SEED, EvaluateConfig, _repeated, _request, fit
+from training.evaluate import FIRST_SEED, EvaluateConfig, _repeated, _request, first_champion, fit
+from training.evaluation.copies import KINDS
 from training.evaluation.features import Extractor, local_model, remembered
+from training.evaluation.gate import FIRST, RULES
 from training.evaluation.judge import Judge
 from training.evaluation.report import SHOWN
 from training.plans import Store
@@ -109,18 +111,21 @@ def test_everything_is_measured_with_its_interval_and_written_down(place, tmp_pa
         "KID, against real, by dinov2", "coverage, real against real, by dinov2", "authentic, by dinov2",
         "distance to the nearest training image", "real copy alarms", "brightness, distance from real",
         "pairwise distance within a prompt", "real pairwise distance within a prompt", "pairwise SSIM within a prompt",
-        "real pairwise SSIM within a prompt", "pairwise distance within a prompt, by dinov2",
+        "real pairwise SSIM within a prompt", "pairwise distance within a prompt, by dinov2", "high-band power",
+        "high-band power, distance from real", *(f"copy alarm power, {kind}" for kind in KINDS),
     }  # fmt: skip
     assert wanted <= set(new)
     known = {
         name: figure for name, figure in new.items() if name != "attributes asked for"
     }  # no prompt has one
     assert all(None not in figure.values() for figure in known.values())
+    assert new["copy alarm power, exact"]["value"] == new["copy alarm power, turned"]["value"] == 1.0
+    assert not [name for name in told["versions"]["old"] if "power, exact" in name]  # the alarm is the same
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 4  # unseen and train, in two spaces
     assert new["plausible"]["low"] <= new["plausible"]["value"] <= new["plausible"]["high"]
     assert new["real plausible"]["value"] > new["plausible"]["value"]  # what the models draw is noise
     assert new["KID, real against real"]["value"] < new["KID, against real"]["value"]
-    changes = {"plausible", "recognised", "coverage", "beta recall", "authentic", "copy alarms"}
+    changes = {rule.name for rule in RULES} | {"authentic"}
     assert changes | {"pairwise distance within a prompt", "pairwise SSIM within a prompt"} <= set(
         told["gain"]
     )
@@ -132,6 +137,30 @@ def test_everything_is_measured_with_its_interval_and_written_down(place, tmp_pa
         assert told["gain"][name]["value"] == pytest.approx(apart, abs=1e-3)
     assert told["gate"]["verdict"] == "refuse"  # noise is no gain over noise
     assert any("plausible" in reason or "distance" in reason for reason in told["gate"]["reasons"])
+
+
+def test_what_was_lost_since_the_first_champion_is_measured_on_the_same_prompts_and_seeds(place, tmp_path):
+    """The candidate is the first champion again: nothing is lost since it, whatever it is beside what serves."""
+    first = {"name": "first", "folder": place / "generator-1"}
+    fit(config(place, tmp_path / "out", first=first, train=None), Session(tmp_path / "run"))
+    told = json.loads((tmp_path / "out" / "evidence.json").read_text())
+    assert set(told["versions"]) == {"new", "old", "first"}
+    assert {figure["value"] for figure in told["since_first"].values()} == {0.0}
+    checks = [check for check in told["gate"]["checks"] if check["baseline"] == FIRST]
+    assert [check["name"] for check in checks] == [rule.name for rule in RULES]
+    assert all(check["passed"] is not False for check in checks)
+
+
+def test_the_first_champion_is_the_root_of_the_lineage_of_what_serves(place, tmp_path):
+    store = Store.open(StateFolder(tmp_path / "state").create().root)
+    parent = ""
+    for name, seed in (("one", 0), ("two", 1)):
+        version = store.registry.publish(
+            place / f"generator-{seed}", kind="generator", format="diffusers", name=name, parent=parent
+        )
+        parent = version.digest
+    assert first_champion(store, "two") == "one"
+    assert first_champion(store, "one") == "", "it serves itself: nothing else was before"
 
 
 def test_the_page_is_whole_and_needs_nothing_else(place, tmp_path):

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import vouch
+from tests.real import PBC64, needs_pbc64
 from tests.tiny import VOCABULARY, save_generator
 from training.alignment.guidance import guide
 from training.alignment.pool import Pool
 from training.alignment.student import Student
 from training.alignment.walk import Walker
 from training.alignment.watch import SLACK, Watch
+from training.data import load_examples, to_unit
+from training.evaluation.diversity import within_prompt
 from training.randomness import tensors
 from vouch.networks.reward import RewardEnsemble
 from vouch.recipes import Alignment
 
+STARTER = Path(vouch.__file__).parent / "starter"
 PROMPTS = tuple(VOCABULARY.labels[:4]) * 2
 
 
@@ -105,6 +110,33 @@ def test_images_that_become_alike_are_never_the_best_and_end_it(folders: tuple[P
     look = watch.look(1)
     assert (look.reward > watch.looks[0].reward, look.variety) == (True, pytest.approx(0.0, abs=1e-3))
     assert watch.stop and watch.best.step == 0
+
+
+@needs_pbc64
+def test_variety_sees_one_cell_shown_again_and_again_where_pixels_do_not(folders: tuple[Path, Path]) -> None:
+    """Planted: of each class one real cell, shifted and of another brightness each time, as a collapse draws it."""
+    student = Student(folders[0], None, STARTER / "reward", rank=2)
+    cells = load_examples(PBC64 / "val.parquet")
+    rows = [row for label in ("neutrophil", "monocyte") for row in _rows_of(cells.labels, label)[:20]]
+    labels = [cells.labels[row] for row in rows]
+    varied = to_unit(cells.images[rows])
+    random = np.random.default_rng(0)
+    alike = torch.stack([
+        torch.roll(varied[20 * (row // 20)], random.integers(-6, 7, 2).tolist(), (1, 2)) + random.normal(0, 0.05)
+        for row in range(40)
+    ])  # fmt: skip
+
+    def left(of: Callable[[torch.Tensor], np.ndarray]) -> float:
+        apart = [np.mean(list(within_prompt(of(images), labels).values())) for images in (alike, varied)]
+        return float(apart[0] / apart[1])
+
+    features = left(lambda images: student.features(images).double().numpy())
+    pixels = left(lambda images: images.flatten(1).double().numpy())
+    assert features < 0.7 and pixels > features + 0.15
+
+
+def _rows_of(labels: Sequence[str], label: str) -> list[int]:
+    return [row for row, other in enumerate(labels) if other == label]
 
 
 def test_a_reward_that_creeps_up_is_followed_once_it_has_risen_enough(folders: tuple[Path, Path]) -> None:

@@ -238,6 +238,13 @@ class Student:
         """The validation reward of images in [-1, 1], [N] in [0, 1]: of the member that nothing is trained against."""
         return self.reward.logits(images, self.reward.encode(prompts))[-1, :, 0].sigmoid()
 
+    @torch.no_grad()
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Of images in [-1, 1] [N, F]: what the member that nothing is trained against makes of them, before it knows
+        the prompt."""
+        features: torch.Tensor = self.reward.members[-1].backbone(self.reward.look(images))
+        return features
+
     def save(self, out: Path) -> None:
         """Writes the LoRA in diffusers' own layout."""
         out.mkdir(parents=True, exist_ok=True)

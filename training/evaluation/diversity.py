@@ -41,6 +41,36 @@ def within_class(
     return Estimate(value, *percentiles(found))
 
 
+def change_within_class(
+    ours: np.ndarray, theirs: np.ndarray, labels: Sequence[str], real: np.ndarray, real_labels: Sequence[str]
+) -> Estimate:
+    """How much more varied `ours` [N, D] are within a class than `theirs` [N, D], as a share of real images' diversity.
+
+    Rows of both are of the same prompts and seeds; these pairs are resampled.
+    """
+    known, names = within_prompt(real, real_labels), np.array(labels)
+    apart = [
+        {label: _pairwise(side[names == label]) for label in sorted(set(labels))} for side in (ours, theirs)
+    ]
+
+    def change(seed: int | None) -> float:
+        sides = [
+            _resampled(side, np.random.default_rng(seed)) if seed is not None else _means(side)
+            for side in apart
+        ]
+        return relative(sides[0], known) - relative(sides[1], known)
+
+    return Estimate(change(None), *percentiles([change(seed) for seed in range(ROUNDS)]))
+
+
+def _means(pairs: dict[str, np.ndarray]) -> dict[str, float]:
+    return {
+        label: float(rows.sum() / (len(rows) * (len(rows) - 1)))
+        for label, rows in pairs.items()
+        if len(rows) > 1
+    }
+
+
 def _resampled(pairs: dict[str, np.ndarray], random: np.random.Generator) -> dict[str, float]:
     found = {}
     for prompt, distances in pairs.items():

@@ -14,17 +14,22 @@ import torch
 from training.attributes import recognise
 from training.data import Examples
 from training.evaluation import pixels, repeats, support
-from training.evaluation.authenticity import Nearest, authentic, copies, false_alarms, nearest
+from training.evaluation.attribute_shares import Read, attribute_distances
+from training.evaluation.authenticity import authentic, nearest
+from training.evaluation.copies import PLANTED, Codec, CopyAlarm, Nearest
 from training.evaluation.coverage import coverage, density
 from training.evaluation.distance import frechet, kid
-from training.evaluation.diversity import within_class
+from training.evaluation.diversity import change_within_class, within_class
 from training.evaluation.features import Extractor, remembered
+from training.evaluation.forms import prompts_of_form
 from training.evaluation.intervals import Estimate, bootstrapped, rate
 from training.evaluation.judge import Judge
 from training.evaluation.reach import changes_of_reach
-from training.evaluation.repeats import Repeated
+from training.evaluation.repeats import Repeated, resized
+from training.evaluation.sharpness import Spectra, change_of_sharpness, sharpness
 from training.evaluation.tail import tail
 from training.plausibility import Assessment
+from vouch.networks.attributes import Recognition
 
 
 @dataclass(frozen=True)
@@ -52,15 +57,21 @@ class Space:
 
 @dataclass(frozen=True)
 class RealImages:
-    """Real images as the judge sees them, verdict and confidence under their own label [U], and in every network's
-    features, the judge's first."""
+    """Real images as the judge sees them: its verdicts under `prompts` [U], its confidence under their own label [U],
+    the attributes that it reads, and every network's features, the judge's first.
+
+    alarm: None without training images.
+    """
 
     unseen: Examples
     train: Examples | None
     spaces: tuple[Space, ...]
+    prompts: tuple[str, ...]
     assessed: Assessment
     confidence: np.ndarray
+    read: Read
     pixels: pixels.Pixels
+    alarm: CopyAlarm | None
 
     @classmethod
     def of(
@@ -70,16 +81,34 @@ class RealImages:
         train: Examples | None,
         cache: Path,
         more: Sequence[Extractor] = (),
+        *,
+        asked: Sequence[str] = (),
+        symmetric: bool = True,
     ) -> RealImages:
-        images = _arrays(unseen)
+        """asked: the prompts that are drawn, in whose form real images are judged; none: under their class alone.
+        symmetric: whether flips and quarter turns of an image show the same thing."""
+        images, learned = _arrays(unseen), None if train is None else _arrays(train)
         spaces: list[Space] = []
         for extractor in (judge.extractor, *more):
             known = remembered(extractor, images, unseen.digest, cache)
-            learned = None if train is None else remembered(extractor, _arrays(train), train.digest, cache)
-            spaces.append(Space(extractor, known, learned, f", by {extractor.name}" if spaces else ""))
-        assessed, confidence = judge.assess(images, unseen.labels), judge.confidence(images, unseen.labels)
-        look = pixels.Pixels.of(images, unseen.labels)
-        return cls(unseen, train, tuple(spaces), assessed, confidence, look)
+            features = None
+            if train is not None and learned is not None:
+                features = remembered(extractor, learned, train.digest, cache)
+            spaces.append(Space(extractor, known, features, f", by {extractor.name}" if spaces else ""))
+        prompts = prompts_of_form(asked, unseen, judge.plausibility.vocabulary)
+        return cls(
+            unseen, train, tuple(spaces), prompts, judge.assess(images, prompts),
+            judge.confidence(images, unseen.labels), _read(_said(judge, images)),
+            pixels.Pixels.of(images, unseen.labels),
+            None if learned is None else CopyAlarm.calibrated(learned, images, symmetric),
+        )  # fmt: skip
+
+    def annotated(self) -> dict[str, list[str]]:
+        """Of each class the attributes that its images are annotated with."""
+        known: dict[str, set[str]] = {label: set() for label in sorted(set(self.unseen.labels))}
+        for label, attributes in zip(self.unseen.labels, self.unseen.attributes, strict=True):
+            known[label] |= set(attributes) & set(self.read)
+        return {label: sorted(names) for label, names in known.items() if names}
 
 
 @dataclass(frozen=True)
@@ -91,6 +120,24 @@ class Seen:
     real: RealImages
     repeated: Repeated | None = None
     """Few prompts with several seeds each, where they were drawn."""
+    through: Codec | None = None
+    """The version's autoencoder: with it the copy alarm is tried on copies that passed it."""
+    planted: int = PLANTED
+    """Training images that are planted as copies of each kind."""
+
+    @cached_property
+    def said(self) -> Recognition:
+        """What the judge's network, which learned from real images, sees."""
+        return _said(self.judge, self.drawn.images)
+
+    @cached_property
+    def spectra(self) -> Spectra:
+        return Spectra.of(self.drawn.images)
+
+    @cached_property
+    def real_spectra(self) -> Spectra:
+        """Of unseen real images in the size of the drawings: frequencies are counted by the pixel."""
+        return Spectra.of(resized(_arrays(self.real.unseen), self.drawn.images.shape[1:3]))
 
     @cached_property
     def assessed(self) -> Assessment:
@@ -115,16 +162,14 @@ class Seen:
 
     @cached_property
     def nearest(self) -> Nearest | None:
-        """In the judge's features, where there are training images."""
-        train = self.real.spaces[0].train
-        return None if train is None else nearest(train, self.features[0])
+        """By the copy alarm, where there are training images."""
+        return None if self.real.alarm is None else self.real.alarm.nearest(self.drawn.images)
 
     @cached_property
     def alarmed(self) -> np.ndarray:
         """Whether each image is nearer to a training image than all but a few unseen real ones: bool [N]."""
-        space = self.real.spaces[0]
-        assert space.train is not None
-        return copies(space.train, space.unseen, self.features[0]).alarmed
+        assert self.nearest is not None and self.real.alarm is not None
+        return self.nearest.relative < self.real.alarm.limit
 
     @cached_property
     def authentic(self) -> np.ndarray:
@@ -140,7 +185,7 @@ class Seen:
             "plausible": _share(self.assessed.plausible),
             "real plausible": _share(real.assessed.plausible),
             "recognised": _share(self.assessed.recognised),
-            "attributes asked for": _share(_attributes(self.judge, drawn)),
+            "attributes asked for": _share(_attributes(self)),
             "below nearly all real": tail(
                 real.confidence,
                 real.unseen.labels,
@@ -160,9 +205,31 @@ class Seen:
                 **(_novelty(features, space) if space.train is not None else {}),
             }
             told |= {name + space.told: estimate for name, estimate in found.items()}
-        told |= self._within_prompts()
+        told |= self._within_prompts() | self._copies() | self._attributes_shown()
+        told |= sharpness(self.real_spectra, self.spectra)
         away = pixels.distances(real.pixels, self.pixels)
         return told | {f"{name}, distance from real": estimate for name, estimate in away.items()}
+
+    def _copies(self) -> dict[str, Estimate]:
+        """The alarm: how often it goes off, how often it should not have, and how many planted copies it finds."""
+        alarm, train = self.real.alarm, self.real.train
+        if alarm is None or train is None:
+            return {}
+        told = {"copy alarms": _share(self.alarmed), "real copy alarms": alarm.false_alarms()}
+        if self.planted:
+            power = alarm.power(_arrays(train), self.through, self.planted)
+            told |= {f"copy alarm power, {kind}": estimate for kind, estimate in power.items()}
+        return told
+
+    def _attributes_shown(self) -> dict[str, Estimate]:
+        """How far the shares of each class's attributes are from real ones; the same of as many other real images."""
+        real, labels = self.real, np.array(self.real.unseen.labels)
+        theirs, known = real.unseen.labels, real.annotated()
+        ours = attribute_distances(real.read, theirs, _read(self.said), self.drawn.labels, known)
+        rest, some = _apart(np.arange(len(labels)), len(self.drawn.labels))
+        sides = [{name: values[rows] for name, values in real.read.items()} for rows in (rest, some)]
+        floor = attribute_distances(sides[0], labels[rest].tolist(), sides[1], labels[some].tolist(), known)
+        return ours | {f"real {name}": estimate for name, estimate in floor.items()}
 
     def _within_prompts(self) -> dict[str, Estimate]:
         if self.repeated is None:
@@ -184,7 +251,7 @@ def paired_changes(ours: Seen, theirs: Seen) -> dict[str, Estimate]:
     rows = {
         "plausible": (ours.assessed.plausible, theirs.assessed.plausible),
         "recognised": (ours.assessed.recognised, theirs.assessed.recognised),
-        "attributes asked for": tuple(_attributes(side.judge, side.drawn) for side in (ours, theirs)),
+        "attributes asked for": tuple(_attributes(side) for side in (ours, theirs)),
     }
     if ours.nearest is not None:
         rows["authentic"] = ours.authentic, theirs.authentic
@@ -195,6 +262,14 @@ def paired_changes(ours: Seen, theirs: Seen) -> dict[str, Estimate]:
         if len(one)
     }
     told |= changes_of_reach(ours.real.spaces[0].unseen, ours.features[0], theirs.features[0])
+    told["diversity within a class"] = change_within_class(
+        ours.features[0],
+        theirs.features[0],
+        ours.drawn.labels,
+        ours.real.spaces[0].unseen,
+        ours.real.unseen.labels,
+    )
+    told |= change_of_sharpness(ours.real_spectra, ours.spectra, theirs.spectra)
     if ours.repeated is not None and theirs.repeated is not None:
         features = ours.repeated_features[0], theirs.repeated_features[0]
         told |= repeats.changes(ours.repeated, theirs.repeated, features)
@@ -202,16 +277,21 @@ def paired_changes(ours: Seen, theirs: Seen) -> dict[str, Estimate]:
     return told | {f"{name}, distance from real": estimate for name, estimate in away.items()}
 
 
-def _attributes(judge: Judge, drawn: Drawn) -> np.ndarray:
-    """Of all attributes that prompts ask for, in order, whether the judge's network, which learned from real images,
-    sees them: bool [K]."""
-    net = judge.plausibility.net
-    said = recognise(net, torch.from_numpy(drawn.images).permute(0, 3, 1, 2))
-    seen = []
-    for row, prompt in enumerate(drawn.prompts):
-        for name, value in net.vocabulary.parse(prompt).attributes.items():
-            seen.append(net.vocabulary.attributes[name][int(said.attributes[name][row].argmax())] == value)
-    return np.array(seen, dtype=bool)
+def _said(judge: Judge, images: np.ndarray) -> Recognition:
+    return recognise(judge.plausibility.net, torch.from_numpy(images).permute(0, 3, 1, 2))
+
+
+def _read(said: Recognition) -> Read:
+    return {name: logits.argmax(1).numpy() for name, logits in said.attributes.items()}
+
+
+def _attributes(seen: Seen) -> np.ndarray:
+    """Of all attributes that prompts ask for, in order, whether the judge's network sees them: bool [K]."""
+    vocabulary, read, found = seen.judge.plausibility.vocabulary, _read(seen.said), []
+    for row, prompt in enumerate(seen.drawn.prompts):
+        for name, value in vocabulary.parse(prompt).attributes.items():
+            found.append(vocabulary.attributes[name][int(read[name][row])] == value)
+    return np.array(found, dtype=bool)
 
 
 def _by_class(passed: np.ndarray, labels: Sequence[str], name: str) -> dict[str, Estimate]:
@@ -252,8 +332,6 @@ def _novelty(features: np.ndarray, space: Space) -> dict[str, Estimate]:
     return {
         "authentic": _share(authentic(space.train, features)),
         "real authentic": _share(authentic(space.train, space.unseen)),
-        "copy alarms": _share(copies(space.train, space.unseen, features).alarmed),
-        "real copy alarms": false_alarms(space.train, space.unseen),
         "distance to the nearest training image": bootstrapped(
             nearest(space.train, features).distance, lambda rows: float(np.median(rows))
         ),

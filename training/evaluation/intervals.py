@@ -64,6 +64,23 @@ def resamples(
         yield np.concatenate([parts[one] for one in chosen])
 
 
+def bootstrap_two_way(
+    samples: ArrayLike,
+    statistic: Callable[[np.ndarray], float] = np.mean,
+    *,
+    rounds: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The percentile interval of `statistic` of a table [S, N], rows and columns resampled: runs of S training seeds,
+    all judged on the same N prompts. One row alone is kept as it is."""
+    table, random = np.asarray(samples), np.random.default_rng(seed)
+    found = []
+    for _ in range(rounds):
+        rows, columns = (random.integers(0, size, size) for size in table.shape)
+        found.append(float(statistic(table[np.ix_(rows, columns)])))
+    return percentiles(found)
+
+
 def bootstrap_ratio(
     above: Sequence[ArrayLike],
     below: Sequence[ArrayLike],

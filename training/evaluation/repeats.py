@@ -89,7 +89,7 @@ class Beside(Repeats):
                 found = rows_of(Declared(declared.label, {}), unseen)
             some = np.random.default_rng(number).permutation(found)[:MOST].tolist()
             rows, prompts = rows + some, prompts + [prompt] * len(some)
-        images = _resized(unseen.images[rows].permute(0, 2, 3, 1).numpy(), drawn.images.shape[1:3])
+        images = resized(unseen.images[rows].permute(0, 2, 3, 1).numpy(), drawn.images.shape[1:3])
         return cls(images, tuple(prompts), tuple(rows), frozenset(alike))
 
 
@@ -159,7 +159,7 @@ def _similarity(images: np.ndarray, pairs: Sequence[tuple[int, int]], multiscale
     return measure(first, second, data_range=1.0, reduction="none", **WINDOW)
 
 
-def _resized(images: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def resized(images: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """uint8 [N, H, W, 3] in (height, width) pixels."""
     if images.shape[1:3] == size:
         return images

@@ -55,6 +55,15 @@ def evaluate(
             exists=True,
         ),
     ] = [],  # noqa: B006
+    first: Annotated[
+        str,
+        typer.Option(
+            help="The first champion, since which nothing may be lost. Default: the root of --against's lineage."
+        ),
+    ] = "",
+    symmetric: Annotated[
+        bool, typer.Option(help="Flips and quarter turns show the same thing, as of cells but not of chests.")
+    ] = True,
     downstream: Annotated[
         bool,
         typer.Option(
@@ -73,7 +82,16 @@ def evaluate(
     """
     if downstream and train is None:
         raise InvalidInput("--downstream needs the real images to learn from: name them with --train.")
-    options = {"--data": data, "--against": against, "--train": train, "--judge": judge, "--out": out}
+    if first and not against:
+        raise InvalidInput("--first is the first champion of a comparison: name what serves with --against.")
+    options = {
+        "--data": data,
+        "--against": against,
+        "--first": first,
+        "--train": train,
+        "--judge": judge,
+        "--out": out,
+    }
     state = session.state or Path(os.environ.get("VOUCH_STATE", "state"))
     arguments = ["evaluate", version, "--state", str(state), "--set", f"per_class={per_class}"]
     for name, value in options.items():
@@ -81,4 +99,5 @@ def evaluate(
     for folder in features:
         arguments += ["--features", str(folder)]
     arguments += ["--downstream"] if downstream else []
+    arguments += [] if symmetric else ["--no-symmetric"]
     os.execv(sys.executable, [sys.executable, "-m", OFFLINE, *arguments])  # noqa: S606 - no shell
