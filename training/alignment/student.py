@@ -239,10 +239,13 @@ class Student:
         return self.reward.logits(images, self.reward.encode(prompts))[-1, :, 0].sigmoid()
 
     @torch.no_grad()
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Of images in [-1, 1] [N, F]: what the member that nothing is trained against makes of them, before it knows
-        the prompt."""
-        features: torch.Tensor = self.reward.members[-1].backbone(self.reward.look(images))
+    def validation_features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the member that nothing is trained against sees in images [N, 3, H, W] in [-1, 1], before it knows the
+        prompt: [N, F]; of a backbone that the members share its own features."""
+        seen = self.reward.look(images)
+        features: torch.Tensor = (
+            seen if self.reward.backbone is not None else self.reward.members[-1].backbone(seen)
+        )
         return features
 
     def save(self, out: Path) -> None:

@@ -104,7 +104,7 @@ class Watch:
         Pixels hardly notice a collapse: ground and stain differ on, while every nucleus becomes the same one. The judge
         is not asked here, for it would teach when to stop.
         """
-        features = self._student.features(images).double().numpy()
+        features = self._student.validation_features(images).double().numpy()
         apart = within_prompt(features, self._labels)
         found = float(np.mean(list(apart.values()))) if apart else 0.0
         self._varied = self._varied or found
