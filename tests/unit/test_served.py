@@ -19,8 +19,8 @@ from training.alignment.served import Served
 from training.alignment.student import Student
 from training.alignment.watch import Watch
 from vouch.guidance import GuidanceOptions
-from vouch.networks.reward import RewardEnsemble
 from vouch.loading import load_pipeline
+from vouch.networks.reward import RewardEnsemble
 from vouch.pipelines import load_generator
 from vouch.recipes import Alignment
 from vouch.sampling import with_sampler
