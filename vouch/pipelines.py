@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from vouch.captions import Vocabulary
-from vouch.defaults import DEFAULTS_FILE as DEFAULTS_FILE
 from vouch.defaults import Defaults, load_defaults
 from vouch.errors import Cancelled, InvalidInput
 from vouch.guidance import METHODS, PLAIN, GuidanceOptions

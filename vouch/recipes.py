@@ -152,6 +152,9 @@ class Pretraining(Recipe):
     text_layers: int = Field(2, ge=1, le=64)
     default_steps: int = Field(20, ge=1, le=200, description="denoising steps of a request that names none")
     default_guidance: float = Field(2.0, ge=0, le=30, description="guidance of a request that names none")
+    default_stop: float = Field(
+        1.0, gt=0, le=1, description="share of the steps after which such a request is drawn without guidance"
+    )
     checkpoint_every: int = Field(200, ge=1, le=1_000_000)
     validate_every: int = Field(250, ge=1, le=1_000_000, description="U-Net steps between held-out losses")
     validated: int = Field(384, ge=1, le=1_000_000, description="held-out images of such a loss")

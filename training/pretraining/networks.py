@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import nn
@@ -12,7 +10,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from training.pretraining.config import PretrainConfig
 from training.pretraining.tokens import train_tokenizer
 from vouch.captions import Vocabulary
-from vouch.pipelines import DEFAULTS_FILE
+from vouch.defaults import Defaults
+from vouch.guidance import GuidanceOptions
 
 
 class Networks:
@@ -73,8 +72,9 @@ class Networks:
         self.text_encoder.cpu()
         self.pipeline().save_pretrained(config.out, safe_serialization=True)
         self.vocabulary.save(config.out)
-        defaults = {"steps": config.default_steps, "guidance": config.default_guidance}
-        (config.out / DEFAULTS_FILE).write_text(json.dumps(defaults))
+        Defaults(
+            config.default_steps, config.default_guidance, GuidanceOptions(stop=config.default_stop)
+        ).save(config.out)
 
 
 def build_scheduler() -> DDIMScheduler:
