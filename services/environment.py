@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
+from services import loopback
 from services.ports import free_range
 from vouch.atomic import write_whole
 from vouch.settings import Settings
@@ -25,7 +26,7 @@ def prepare_environment(settings: Settings, scratch: Path) -> None:
     they are stays as the user has set it."""
     for name, value in {**_quiet(), **_patient(), **_quick()}.items():
         os.environ.setdefault(name, value)
-    os.environ.update(_guarded(settings))
+    os.environ.update({**_guarded(settings), **loopback.ENVIRONMENT})
     os.environ[METRICS_FOLDER] = str(_emptied(settings.folder.metrics))
     if uses_haproxy(settings):
         os.environ.update(_haproxy(scratch))

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from services import loopback
 from services.environment import ROUTER_IN_OWN_LOOP, prepare_environment
 from services.ports import free_range, is_free
 from services.starter import check_models, publish_models
@@ -76,6 +77,7 @@ class System:
             access = _access(settings)
             cleanup.callback(_stop_jobs)
             _deploy(settings, access.tokens)
+            _check_inner_ports(settings)
             settings.folder.write_access(access)
             return cls(settings, access, cleanup.pop_all())
 
@@ -153,8 +155,21 @@ def _init_ray(folder: Path) -> None:
         logging_level=logging.ERROR,
         configure_logging=False,
         _temp_dir=str(folder),
-        _node_ip_address="127.0.0.1",
+        _node_ip_address=loopback.HOST,
+        runtime_env={"worker_process_setup_hook": loopback.SETUP_HOOK},
     )
+
+
+def _check_inner_ports(settings: Settings) -> None:
+    """Whoever reaches one of Ray's own ports can end the system, token or not."""
+    server = settings.server
+    found = loopback.open_ports({server.grpc_port, server.http_port})
+    if found and not server.trust_network:
+        raise FailedPrecondition(
+            f"Other machines can reach {len(found)} inner ports of this system, which ask for no token: "
+            f"{', '.join(map(str, found[:5]))}. If nobody but you is on this network, say so with --trust-network.",
+            "INNER_PORTS_OPEN",
+        )
 
 
 def _check_gpus(settings: GenerationSettings) -> None:

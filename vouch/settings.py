@@ -51,6 +51,9 @@ class ServerSettings(_Group):
     proxy: Literal["haproxy", "plain"] = "haproxy"
     """Ray Serve's HAProxy mode, or its own Python proxy (about four times the latency)."""
     auth: bool = True
+    """False admits everybody as an operator; allowed on a loopback address alone."""
+    trust_network: bool = False
+    """Serve even where inner ports, which ask for no token, can be reached from other machines."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
@@ -58,9 +61,15 @@ class ServerSettings(_Group):
     def _guarded(self) -> ServerSettings:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key belong together: give both or none")
-        if self.host not in ("127.0.0.1", "::1", "localhost") and self.tls_cert is None:
+        if self.host in ("127.0.0.1", "::1", "localhost"):
+            return self
+        if self.tls_cert is None:
             raise ValueError(
                 f"host {self.host} is not this machine alone: give tls_cert and tls_key, or 127.0.0.1"
+            )
+        if not self.auth:
+            raise ValueError(
+                f"auth=false on host {self.host} would make everybody an operator: use 127.0.0.1"
             )
         return self
 
