@@ -23,7 +23,7 @@ import numpy as np
 from services import edge
 from tests.fake_operations import NAMES, REWARD, Call, FakeOperations, page
 from vouch import errors, images
-from vouch.criteria import load_domain
+from vouch.criteria import shipped_domain
 from vouch.pb.v1 import feedback_pb2 as f
 from vouch.pb.v1 import (
     feedback_pb2_grpc,
@@ -303,7 +303,7 @@ class FakeSystem(FakeOperations):
     async def DescribeCriteria(
         self, request: f.DescribeCriteriaRequest, who: Call
     ) -> f.DescribeCriteriaResponse:
-        domain = load_domain(request.domain or "blood_cells")
+        domain = shipped_domain(request.domain or "blood_cells")
         asked = [
             f.Criterion(criterion_id=c.id, question=c.question, help=c.help) for c in domain.criteria[:2]
         ]

@@ -57,11 +57,16 @@ class ServerSettings(_Group):
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can call."""
+        return self.host in ("127.0.0.1", "::1", "localhost")
+
     @model_validator(mode="after")
     def _guarded(self) -> ServerSettings:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key belong together: give both or none")
-        if self.host in ("127.0.0.1", "::1", "localhost"):
+        if self.on_loopback:
             return self
         if self.tls_cert is None:
             raise ValueError(
@@ -162,6 +167,9 @@ class TrainingSettings(_Group):
     threads: int = Field(default=1, ge=1, le=1024)
     workers: int = Field(default=1, ge=1, le=1024)
     """Ray Train workers of a job; they share every batch."""
+    data: Path | None = None
+    """The folder in which callers name image sets and backbones. None: any path while the system listens on a loopback
+    address, and none otherwise."""
     gpus: float = Field(default=0.0, ge=0, le=8)
     """Of each worker. With none it computes on the CPU."""
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import Callable
 from dataclasses import fields
 from datetime import timezone
 from typing import Any, TypeVar
@@ -15,9 +13,10 @@ from services import metrics
 from services.feedback.real_images import RealImages
 from services.feedback.review import Found, Review
 from services.generation.orders import Description
+from services.pools import Pools
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
-from vouch.criteria import Domain, load_domain
+from vouch.criteria import Domain, load_domain, shipped_domain
 from vouch.errors import InvalidInput, VouchError
 from vouch.pb.v1 import feedback_pb2 as pb
 from vouch.records import ImageRecord, NewRating, Preference, Rating, now
@@ -41,39 +40,40 @@ class Feedback:
         blobs = BlobStore(settings.resolved_blobs_url)
         self._review = Review(catalog, blobs, registry, settings.review)
         self._real_images = RealImages(catalog, blobs)
+        self._pools = Pools()
 
     # ---- ratings
 
     async def RecordRating(self, request: Any) -> Any:
         new = _new_rating(request.request_id or uuid.uuid4().hex, request.rating)
-        rating = await _apart(self._catalog.ratings.record, new, self._domain)
+        rating = await self._pools.run("RecordRating", self._catalog.ratings.record, new, self._domain)
         metrics.RATINGS.labels(rating.kind).inc()
-        return await _apart(self._rating, rating)
+        return await self._pools.run("RecordRating", self._rating, rating)
 
     async def import_ratings(self, request: Any, offset: int) -> Any:
         """One message of an import whose first rating has position `offset`."""
-        return await _apart(self._import, request, offset)
+        return await self._pools.run("ImportRatings", self._import, request, offset)
 
     async def ListRatings(self, request: Any) -> Any:
-        return await _apart(self._list_ratings, request)
+        return await self._pools.run("ListRatings", self._list_ratings, request)
 
     # ---- images
 
     async def import_real_images(self, request: Any, offset: int, drawn: Description) -> Any:
         """One message of an import whose first image has position `offset`, to be made alike to what is `drawn`."""
-        return await _apart(self._import_real, request, offset, drawn)
+        return await self._pools.run("ImportRealImages", self._import_real, request, offset, drawn)
 
     async def NextForReview(self, request: Any) -> Any:
-        return await _apart(self._next_for_review, request)
+        return await self._pools.run("NextForReview", self._next_for_review, request)
 
     async def GetImage(self, request: Any) -> Any:
-        return _stored(await _apart(self._review.image, request.digest))
+        return _stored(await self._pools.run("GetImage", self._review.image, request.digest))
 
     async def ListImages(self, request: Any) -> Any:
-        return await _apart(self._list_images, request)
+        return await self._pools.run("ListImages", self._list_images, request)
 
     async def DescribeCriteria(self, request: Any) -> Any:
-        domain: Domain = await _apart(load_domain, request.domain) if request.domain else self._domain
+        domain = self._described(request.domain)
         return pb.DescribeCriteriaResponse(
             domain=domain.name,
             title=domain.title,
@@ -81,6 +81,10 @@ class Feedback:
                 pb.Criterion(criterion_id=c.id, question=c.question, help=c.help) for c in domain.criteria
             ],
         )
+
+    def _described(self, name: str) -> Domain:
+        """The domain in use, or one that ships: a name from outside opens no file."""
+        return self._domain if name in ("", self._domain.name) else shipped_domain(name)
 
     # ---- inside: worker threads
 
@@ -209,11 +213,6 @@ class Feedback:
             message.preference.other_image_digest = rating.preference.other
             message.preference.preferred_digest = rating.preference.preferred
         return message
-
-
-async def _apart(work: Callable[..., T], *arguments: Any) -> T:
-    """Run on a worker thread: the catalog waits for the disk."""
-    return await asyncio.to_thread(work, *arguments)
 
 
 # ---- messages to values
