@@ -12,6 +12,7 @@ from vouch.catalog.reports import Reports
 from vouch.catalog.rollouts import Rollouts
 from vouch.catalog.runs import Runs
 from vouch.catalog.serving import ServingSlots
+from vouch.catalog.tokens import Tokens
 from vouch.catalog.versions import Versions
 
 
@@ -39,6 +40,7 @@ class Catalog:
         self.rollouts = Rollouts(self._database)
         self.runs = Runs(self._database)
         self.reports = Reports(self._database)
+        self.tokens = Tokens(self._database)
 
     def close(self) -> None:
         self._database.close()
