@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import secrets
 import shutil
 import signal
 import sys
@@ -25,13 +24,13 @@ from services import loopback
 from services.environment import ROUTER_IN_OWN_LOOP, prepare_environment
 from services.ports import free_range, is_free
 from services.starter import check_models, publish_models
+from services.tokens import default_tokens
 from vouch.errors import FailedPrecondition, VouchError
 from vouch.settings import Access, GenerationSettings, Settings, StateFolder, load_settings
 
 log = logging.getLogger("vouch.system")
 
 APPLICATION = "vouch"
-ROLES = ("client", "rater", "operator")
 OBJECT_STORE_BYTES = 100 * 2**20
 STOP_S = 30.0
 RAY_ATTEMPTS = 3
@@ -76,7 +75,7 @@ class System:
                 published.result()
             access = _access(settings)
             cleanup.callback(_stop_jobs)
-            _deploy(settings, access.tokens)
+            _deploy(settings)
             _check_inner_ports(settings)
             settings.folder.write_access(access)
             return cls(settings, access, cleanup.pop_all())
@@ -218,13 +217,13 @@ def _logging() -> Any:
     return LoggingConfig(log_level="WARNING", enable_access_log=False)
 
 
-def _deploy(settings: Settings, tokens: dict[str, str]) -> None:
+def _deploy(settings: Settings) -> None:
     from ray import serve
 
-    serve.run(_application(settings, tokens), name=APPLICATION, route_prefix="/", logging_config=_logging())
+    serve.run(_application(settings), name=APPLICATION, route_prefix="/", logging_config=_logging())
 
 
-def _application(settings: Settings, tokens: dict[str, str]) -> Any:
+def _application(settings: Settings) -> Any:
     """The gateway with handles to everything it calls."""
     from ray import serve
 
@@ -244,7 +243,6 @@ def _application(settings: Settings, tokens: dict[str, str]) -> Any:
     gateway = _deployment(serve.ingress(web)(Gateway), 1, 1000, name="Gateway")
     return gateway.options(ray_actor_options=_actor(ROUTER_IN_OWN_LOOP)).bind(
         settings,
-        tokens,
         drawn,
         scored,
         _deployment(Feedback, 1, 200).bind(settings),
@@ -316,16 +314,8 @@ def _access(settings: Settings) -> Access:
     return Access(
         address=f"{'grpcs://' if tls else ''}{host}:{server.grpc_port}",
         http=f"{'https' if tls else 'http'}://{host}:{server.http_port}",
-        tokens=_tokens(settings) if server.auth else {},
+        tokens=default_tokens(settings) if server.auth else {},
     )
-
-
-def _tokens(settings: Settings) -> dict[str, str]:
-    """The tokens of the last start, so that nobody has to be told new ones; fresh ones where there are none."""
-    known: dict[str, str] = {}
-    with contextlib.suppress(VouchError):
-        known = settings.folder.read_access().tokens
-    return {role: known.get(role) or secrets.token_urlsafe(32) for role in ROLES}
 
 
 def _stop_jobs() -> None:

@@ -13,6 +13,7 @@ from services import metrics
 from services.feedback.real_images import RealImages
 from services.feedback.review import Found, Review
 from services.generation.orders import Description
+from services.identity import Identity
 from services.pools import Pools
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
@@ -44,15 +45,12 @@ class Feedback:
 
     # ---- ratings
 
-    async def RecordRating(self, request: Any) -> Any:
-        new = _new_rating(request.request_id or uuid.uuid4().hex, request.rating)
-        rating = await self._pools.run("RecordRating", self._catalog.ratings.record, new, self._domain)
-        metrics.RATINGS.labels(rating.kind).inc()
-        return await self._pools.run("RecordRating", self._rating, rating)
+    async def RecordRating(self, request: Any, caller: Identity) -> Any:
+        return await self._pools.run("RecordRating", self._record, request, caller)
 
-    async def import_ratings(self, request: Any, offset: int) -> Any:
+    async def import_ratings(self, request: Any, offset: int, caller: Identity) -> Any:
         """One message of an import whose first rating has position `offset`."""
-        return await self._pools.run("ImportRatings", self._import, request, offset)
+        return await self._pools.run("ImportRatings", self._import, request, offset, caller)
 
     async def ListRatings(self, request: Any) -> Any:
         return await self._pools.run("ListRatings", self._list_ratings, request)
@@ -63,14 +61,14 @@ class Feedback:
         """One message of an import whose first image has position `offset`, to be made alike to what is `drawn`."""
         return await self._pools.run("ImportRealImages", self._import_real, request, offset, drawn)
 
-    async def NextForReview(self, request: Any) -> Any:
-        return await self._pools.run("NextForReview", self._next_for_review, request)
+    async def NextForReview(self, request: Any, caller: Identity) -> Any:
+        return await self._pools.run("NextForReview", self._next_for_review, request, caller)
 
-    async def GetImage(self, request: Any) -> Any:
-        return _stored(await self._pools.run("GetImage", self._review.image, request.digest))
+    async def GetImage(self, request: Any, caller: Identity) -> Any:
+        return _stored(await self._pools.run("GetImage", self._review.image, request.digest, caller.owner))
 
-    async def ListImages(self, request: Any) -> Any:
-        return await self._pools.run("ListImages", self._list_images, request)
+    async def ListImages(self, request: Any, caller: Identity) -> Any:
+        return await self._pools.run("ListImages", self._list_images, request, caller)
 
     async def DescribeCriteria(self, request: Any) -> Any:
         domain = self._described(request.domain)
@@ -88,13 +86,19 @@ class Feedback:
 
     # ---- inside: worker threads
 
-    def _import(self, request: Any, offset: int) -> Any:
+    def _record(self, request: Any, caller: Identity) -> Any:
+        new = _new_rating(request.request_id or uuid.uuid4().hex, request.rating, caller)
+        rating = self._catalog.ratings.record(new, self._domain, by=caller.name)
+        metrics.RATINGS.labels(rating.kind).inc()
+        return self._rating(rating)
+
+    def _import(self, request: Any, offset: int, caller: Identity) -> Any:
         answer = pb.ImportRatingsResponse()
         if len(request.ratings) > MAX_IMPORT:
             raise InvalidInput(f"One message holds at most {MAX_IMPORT} ratings, not {len(request.ratings)}.")
         for index, message in enumerate(request.ratings, start=offset):
             try:
-                added, known = self._take(index, message)
+                added, known = self._take(index, message, caller)
             except VouchError as error:
                 answer.failed += 1
                 answer.failures.add(
@@ -121,13 +125,14 @@ class Feedback:
                 answer.already_stored += not new
         return answer
 
-    def _take(self, index: int, message: Any) -> tuple[int, int]:
+    def _take(self, index: int, message: Any, caller: Identity) -> tuple[int, int]:
         """Store one rating of an import: (1, 0), or (0, 1) when it was there before."""
-        new = _new_rating(_needed("request_id", message.request_id), message)
+        new = _new_rating(_needed("request_id", message.request_id), message, caller)
         if message.rating_id or message.HasField("created_at"):
-            return self._catalog.ratings.restore([(index, self._restored(new, message))], self._domain)
+            restored = self._restored(new, message)
+            return self._catalog.ratings.restore([(index, restored)], self._domain, by=caller.name)
         asked_at = now()
-        known = self._catalog.ratings.record(new, self._domain).created_at < asked_at
+        known = self._catalog.ratings.record(new, self._domain, by=caller.name).created_at < asked_at
         return int(not known), int(known)
 
     def _restored(self, new: NewRating, message: Any) -> Rating:
@@ -158,14 +163,15 @@ class Feedback:
             ratings=[self._rating(rating) for rating in page.items], next_page_token=page.next_token
         )
 
-    def _next_for_review(self, request: Any) -> Any:
+    def _next_for_review(self, request: Any, caller: Identity) -> Any:
         count = request.count if request.HasField("count") else 1
         if not 1 <= count <= MAX_REVIEW:
             raise InvalidInput(f"count is {count}; one call picks 1 to {MAX_REVIEW} images.")
-        if not request.rater:
+        rater = caller.rater(request.rater)
+        if not rater:
             raise InvalidInput("rater is empty: say who will rate.")
         found = self._review.next(
-            request.rater,
+            rater,
             count,
             kind=_lower(pb.RatingKind, request.kind) or "human",
             label=request.label or None,
@@ -173,8 +179,9 @@ class Feedback:
         )
         return pb.NextForReviewResponse(items=[_review_item(record, data) for record, data in found])
 
-    def _list_images(self, request: Any) -> Any:
+    def _list_images(self, request: Any, caller: Identity) -> Any:
         page = self._catalog.images.list(
+            owner=caller.owner,
             generator_version=self._digest(request.generator_version),
             label=request.label or None,
             request_id=request.request_id or None,
@@ -218,13 +225,15 @@ class Feedback:
 # ---- messages to values
 
 
-def _new_rating(request_id: str, rating: Any) -> NewRating:
+def _new_rating(request_id: str, rating: Any, caller: Identity) -> NewRating:
     preference = rating.preference if rating.HasField("preference") else None
+    kind = _needed("kind", _lower(pb.RatingKind, rating.kind))
+    caller.check_kind(kind)
     return NewRating(
         request_id=request_id,
         image=_needed("image_digest", rating.image_digest),
-        rater=_needed("rater", rating.rater),
-        kind=_needed("kind", _lower(pb.RatingKind, rating.kind)),
+        rater=_needed("rater", caller.rater(rating.rater)),
+        kind=kind,
         verdict=_needed("verdict", _lower(pb.Verdict, rating.verdict)),
         answers={key: _needed(f"answer to {key}", _lower(pb.Answer, a)) for key, a in rating.answers.items()},
         preference=Preference(other=preference.other_image_digest, preferred=preference.preferred_digest)

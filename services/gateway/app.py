@@ -19,6 +19,7 @@ from services.gateway.handles import GenerationHandle, RewardHandle, stream
 from services.gateway.observed import observed
 from services.gateway.scoring import Item, Result, Scoring
 from services.generation.orders import Description, DrawPreview
+from services.keyring import Keyring
 from services.reward.orders import ItemRefusal
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
@@ -37,17 +38,16 @@ class Gateway:
     def __init__(
         self,
         settings: Settings,
-        tokens: dict[str, str],
         generation: DeploymentHandle,
         reward: DeploymentHandle,
         feedback: DeploymentHandle,
         operations: DeploymentHandle,
     ) -> None:
         edge.translate_with(_ray_error)
-        self.access = edge.Access(tokens)
         self._generation, self._reward = GenerationHandle(generation), RewardHandle(reward)
         self._feedback, self._operations = feedback, operations
         catalog = Catalog(settings.resolved_catalog_url)
+        self.access = edge.Access(Keyring(catalog.tokens) if settings.server.auth else None)
         blobs = BlobStore(settings.resolved_blobs_url)
         registry = Registry(catalog, settings.folder.models)
         self._registry = registry
@@ -100,7 +100,7 @@ class Gateway:
     @unary
     async def ScoreImages(self, request: Any, identity: Identity) -> Any:
         request_id = validation.check_request_id(request.request_id)
-        results = await self._scoring.score(_items(request), request_id, request.version)
+        results = await self._scoring.score(_items(request, identity), request_id, request.version)
         return reward_pb2.ScoreImagesResponse(
             scores=[_score(result) for result in results], reward_version=results[0].version
         )
@@ -112,21 +112,21 @@ class Gateway:
             return
         request_id = validation.check_request_id(first.request_id)
         version = await self._scoring.pin(request_id, first.version)
-        async for results in self._scoring.stream(_messages(first, request), request_id, version):
+        async for results in self._scoring.stream(_messages(first, request, identity), request_id, version):
             yield reward_pb2.ScoreStreamResponse(results=[_result(result) for result in results])
 
     # ---- feedback
 
     @unary
     async def RecordRating(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.RecordRating.remote(request)
+        return await self._feedback.RecordRating.remote(request, identity)
 
     @unary
     async def ImportRatings(self, request: Any, identity: Identity) -> Any:
         total = feedback_pb2.ImportRatingsResponse()
         offset = 0
         async for message in request:
-            part = await self._feedback.import_ratings.remote(message, offset)
+            part = await self._feedback.import_ratings.remote(message, offset, identity)
             offset += len(message.ratings)
             total.recorded += part.recorded
             total.already_recorded += part.already_recorded
@@ -154,19 +154,29 @@ class Gateway:
 
     @unary
     async def NextForReview(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.NextForReview.remote(request)
+        return await self._feedback.NextForReview.remote(request, identity)
 
     @unary
     async def DescribeCriteria(self, request: Any, identity: Identity) -> Any:
         return await self._feedback.DescribeCriteria.remote(request)
 
     @unary
+    async def DescribeCaller(self, request: Any, identity: Identity) -> Any:
+        kinds = [scope for scope in identity.scopes if scope != "any-rater"]
+        return feedback_pb2.DescribeCallerResponse(
+            name=identity.name,
+            role=identity.role,
+            kinds=[feedback_pb2.RatingKind.Value(f"RATING_KIND_{kind.upper()}") for kind in kinds],
+            any_rater="any-rater" in identity.scopes,
+        )
+
+    @unary
     async def GetImage(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.GetImage.remote(request)
+        return await self._feedback.GetImage.remote(request, identity)
 
     @unary
     async def ListImages(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.ListImages.remote(request)
+        return await self._feedback.ListImages.remote(request, identity)
 
     # ---- models
 
@@ -190,15 +200,15 @@ class Gateway:
 
     @unary
     async def StartRollout(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.StartRollout.remote(request, identity.role)
+        return await self._operations.StartRollout.remote(request, identity.name)
 
     @unary
     async def PromoteRollout(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.PromoteRollout.remote(request, identity.role)
+        return await self._operations.PromoteRollout.remote(request, identity.name)
 
     @unary
     async def RollBackRollout(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.RollBackRollout.remote(request, identity.role)
+        return await self._operations.RollBackRollout.remote(request, identity.name)
 
     @unary
     async def GetRollout(self, request: Any, identity: Identity) -> Any:
@@ -217,7 +227,7 @@ class Gateway:
 
     @unary
     async def StartTraining(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.StartTraining.remote(request, identity.role)
+        return await self._operations.StartTraining.remote(request, identity.name)
 
     @unary
     async def GetRun(self, request: Any, identity: Identity) -> Any:
@@ -280,21 +290,28 @@ def _drawing(request: Any, identity: Identity, *, stream: bool) -> validation.Dr
         sampler=request.sampler,
         eta=request.eta,
         preview_every=request.preview_every if stream else 0,
-        client=identity.client or identity.role,
+        client=identity.client or identity.name,
+        owner=identity.name,
     )
 
 
-def _items(message: Any) -> list[Item]:
+def _items(message: Any, identity: Identity) -> list[Item]:
     return [
-        Item(item_id=item.item_id, data=item.data, digest=item.digest, prompt=item.prompt)
+        Item(
+            item_id=item.item_id,
+            data=item.data,
+            digest=item.digest,
+            prompt=item.prompt,
+            owner=identity.owner,
+        )
         for item in message.items
     ]
 
 
-async def _messages(first: Any, rest: Any) -> AsyncIterator[Sequence[Item]]:
-    yield _items(first)
+async def _messages(first: Any, rest: Any, identity: Identity) -> AsyncIterator[Sequence[Item]]:
+    yield _items(first, identity)
     async for message in rest:
-        yield _items(message)
+        yield _items(message, identity)
 
 
 # ---- values to messages

@@ -28,6 +28,8 @@ class Item:
     data: bytes = b""
     digest: str = ""
     prompt: str = ""
+    owner: str | None = None
+    """Whose stored images may be named; None: everybody's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +144,7 @@ class Scoring:
             raise InvalidInput(
                 f"{item.digest[:80]!r} is not a digest: 64 lower-case hexadecimal digits are expected."
             )
-        record = self._catalog.images.get(item.digest)
+        record = self._catalog.images.get(item.digest, owner=item.owner)
         return self._blobs.get(item.digest), item.prompt or record.prompt
 
     def _digest(self, ref: str) -> str:

@@ -40,6 +40,7 @@ class Drawing:
     eta: float = 0.0
     preview_every: int = 0
     client: str = ""  # who waits in one line
+    owner: str = ""  # the name of the token to which request_id and the images belong
 
 
 def check_drawing(
@@ -59,6 +60,7 @@ def check_drawing(
     eta: float = 0.0,
     preview_every: int = 0,
     client: str = "",
+    owner: str = "",
 ) -> Drawing:
     """Raises InvalidInput with a sentence that names the field, its limits, and what to do."""
     given_id = check_request_id(request_id)
@@ -78,6 +80,7 @@ def check_drawing(
         eta=check_eta(eta),
         preview_every=_within("preview_every", preview_every, 0, MAX_STEPS),
         client=client,
+        owner=owner,
     )
 
 
