@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vouch.errors import PermissionDenied
-from vouch.records import ROLES, SCOPES, Scope, Token
+from vouch.records import RATER_KINDS, ROLES, SCOPES, Scope, Token
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Identity:
         """Whose images this caller sees: their own, and from a rater upwards everybody's (None)."""
         return None if self.may("rater") else self.name
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of ratings that this caller may give."""
+        return tuple(scope for scope in self.scopes if scope in RATER_KINDS)
+
     def rater(self, declared: str) -> str:
         """The name under which this caller rates: the token's, unless it may rate for others.
 
@@ -55,7 +60,7 @@ class Identity:
 
     def check_kind(self, kind: str) -> None:
         """Raises PermissionDenied for a kind of rating that this token must not give."""
-        if kind not in self.scopes:
+        if kind not in self.kinds:
             raise PermissionDenied(
                 f"This token lacks the scope {kind}, so it gives no {kind} ratings. `vouch token create` makes one.",
                 "NOT_THIS_KIND",

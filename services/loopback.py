@@ -16,6 +16,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from vouch.errors import FailedPrecondition
+from vouch.settings import ServerSettings
+
 HOST = "127.0.0.1"
 # Ray's switch for systems whose firewall asks about every open port: the node is then called 127.0.0.1. The name is
 # older than its use on Linux; a test lists every port of a running system.
@@ -56,6 +59,17 @@ def on_loopback(address: str) -> str:
 def haproxy_on_loopback(template: str) -> str:
     """The template of HAProxy's configuration with its statistics and metrics on loopback; both ask for no token."""
     return template.replace("bind *:", f"bind {HOST}:").replace("bind :", f"bind {HOST}:")
+
+
+def check_ports(server: ServerSettings) -> None:
+    """Raises FailedPrecondition when another machine reaches an inner port, unless the network is trusted."""
+    found = open_ports({server.grpc_port, server.http_port})
+    if found and not server.trust_network:
+        raise FailedPrecondition(
+            f"Other machines can reach {len(found)} inner ports of this system, which ask for no token: "
+            f"{', '.join(map(str, found[:5]))}. If nobody but you is on this network, say so with --trust-network.",
+            "INNER_PORTS_OPEN",
+        )
 
 
 def open_ports(front: Collection[int]) -> list[OpenPort]:

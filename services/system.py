@@ -76,7 +76,7 @@ class System:
             access = _access(settings)
             cleanup.callback(_stop_jobs)
             _deploy(settings)
-            _check_inner_ports(settings)
+            loopback.check_ports(settings.server)
             settings.folder.write_access(access)
             return cls(settings, access, cleanup.pop_all())
 
@@ -157,18 +157,6 @@ def _init_ray(folder: Path) -> None:
         _node_ip_address=loopback.HOST,
         runtime_env={"worker_process_setup_hook": loopback.SETUP_HOOK},
     )
-
-
-def _check_inner_ports(settings: Settings) -> None:
-    """Whoever reaches one of Ray's own ports can end the system, token or not."""
-    server = settings.server
-    found = loopback.open_ports({server.grpc_port, server.http_port})
-    if found and not server.trust_network:
-        raise FailedPrecondition(
-            f"Other machines can reach {len(found)} inner ports of this system, which ask for no token: "
-            f"{', '.join(map(str, found[:5]))}. If nobody but you is on this network, say so with --trust-network.",
-            "INNER_PORTS_OPEN",
-        )
 
 
 def _check_gpus(settings: GenerationSettings) -> None:

@@ -100,7 +100,7 @@ class Gateway:
     @unary
     async def ScoreImages(self, request: Any, identity: Identity) -> Any:
         request_id = validation.check_request_id(request.request_id)
-        results = await self._scoring.score(_items(request, identity), request_id, request.version)
+        results = await self._scoring.score(_items(request, identity.owner), request_id, request.version)
         return reward_pb2.ScoreImagesResponse(
             scores=[_score(result) for result in results], reward_version=results[0].version
         )
@@ -112,7 +112,8 @@ class Gateway:
             return
         request_id = validation.check_request_id(first.request_id)
         version = await self._scoring.pin(request_id, first.version)
-        async for results in self._scoring.stream(_messages(first, request, identity), request_id, version):
+        messages = _messages(first, request, identity.owner)
+        async for results in self._scoring.stream(messages, request_id, version):
             yield reward_pb2.ScoreStreamResponse(results=[_result(result) for result in results])
 
     # ---- feedback
@@ -162,11 +163,10 @@ class Gateway:
 
     @unary
     async def DescribeCaller(self, request: Any, identity: Identity) -> Any:
-        kinds = [scope for scope in identity.scopes if scope != "any-rater"]
         return feedback_pb2.DescribeCallerResponse(
             name=identity.name,
             role=identity.role,
-            kinds=[feedback_pb2.RatingKind.Value(f"RATING_KIND_{kind.upper()}") for kind in kinds],
+            kinds=[f"RATING_KIND_{kind.upper()}" for kind in identity.kinds],
             any_rater="any-rater" in identity.scopes,
         )
 
@@ -295,23 +295,17 @@ def _drawing(request: Any, identity: Identity, *, stream: bool) -> validation.Dr
     )
 
 
-def _items(message: Any, identity: Identity) -> list[Item]:
+def _items(message: Any, owner: str | None) -> list[Item]:
     return [
-        Item(
-            item_id=item.item_id,
-            data=item.data,
-            digest=item.digest,
-            prompt=item.prompt,
-            owner=identity.owner,
-        )
-        for item in message.items
+        Item(item_id=one.item_id, data=one.data, digest=one.digest, prompt=one.prompt, owner=owner)
+        for one in message.items
     ]
 
 
-async def _messages(first: Any, rest: Any, identity: Identity) -> AsyncIterator[Sequence[Item]]:
-    yield _items(first, identity)
+async def _messages(first: Any, rest: Any, owner: str | None) -> AsyncIterator[Sequence[Item]]:
+    yield _items(first, owner)
     async for message in rest:
-        yield _items(message, identity)
+        yield _items(message, owner)
 
 
 # ---- values to messages

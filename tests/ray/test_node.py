@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import grpc
-import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from services import edge, loopback
 from services.gateway.app import Gateway
-from tests.ray.conftest import until
+from tests.ray.conftest import listening, until
 from vouch.errors import InvalidInput
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -72,13 +71,7 @@ def test_tokens_are_readable_by_their_owner_alone(system):
 
 def test_every_port_of_every_process_listens_on_loopback(system):
     """GCS, raylet, agents, replicas, HAProxy and its statistics: one empty message to some of them ends Ray."""
-    first = psutil.Process(system.process.pid)
-    ports = {
-        (process.name(), one.laddr.ip, one.laddr.port)
-        for process in [first, *first.children(recursive=True)]
-        for one in process.net_connections(kind="inet")
-        if one.status == psutil.CONN_LISTEN
-    }
+    ports = listening(system.process)
     names = " ".join(name for name, _, _ in ports)
     assert all(part in names for part in ("gcs_server", "raylet", "haproxy", "ray::ServeReplica"))
     assert [port for port in ports if not loopback.is_loopback(port[1])] == []

@@ -244,3 +244,61 @@ def test_the_tokens_of_a_system_from_before_there_were_names_go_on_to_work(
     settings.folder.write_access(Access(address="127.0.0.1:1", http="http://127.0.0.1:2", tokens=old))
     assert default_tokens(settings) == old
     assert Keyring(catalog.tokens, poll_s=3600).find("old-rater") is not None
+
+
+# ---- the gateway
+
+
+class Elsewhere:
+    """A handle to a deployment that is not there; nothing of it is called."""
+
+    def options(self, **_: Any) -> Elsewhere:
+        return self
+
+
+class Call:
+    """The context of a call that brings a token, or none."""
+
+    def __init__(self, secret: str = "") -> None:
+        self._secret, self.status = secret, "OK"
+
+    def invocation_metadata(self) -> list[tuple[str, str]]:
+        return [("authorization", f"Bearer {self._secret}")] if self._secret else []
+
+    def set_code(self, code: Any) -> None:
+        self.status = code.name
+
+    def code(self) -> Any:
+        return None
+
+    def set_details(self, details: str) -> None:
+        self.details = details
+
+    def set_trailing_metadata(self, metadata: Any) -> None:
+        self.metadata = metadata
+
+
+def described(settings: Settings, call: Call) -> Any:
+    from services.gateway.app import Gateway
+
+    elsewhere: Any = Elsewhere()
+    gateway = Gateway(settings, elsewhere, elsewhere, elsewhere, elsewhere)
+    return asyncio.run(gateway.DescribeCaller(pb.DescribeCallerRequest(), call))
+
+
+def test_without_authentication_the_gateway_admits_everybody_as_an_operator(settings: Settings) -> None:
+    off = settings.model_copy(update={"server": settings.server.model_copy(update={"auth": False})})
+    call = Call()
+    caller = described(off, call)
+    assert (call.status, caller.name, caller.role, caller.any_rater) == ("OK", "", "operator", True)
+
+
+def test_with_authentication_the_gateway_knows_the_tokens_of_the_catalog(
+    settings: Settings, catalog: Catalog
+) -> None:
+    _, secret = catalog.tokens.create("sim-1", "rater", ["simulated"])
+    caller = described(settings, Call(secret))
+    assert (caller.name, caller.role, list(caller.kinds)) == ("sim-1", "rater", [pb.RATING_KIND_SIMULATED])
+    stranger = Call()
+    described(settings, stranger)
+    assert stranger.status == "UNAUTHENTICATED"

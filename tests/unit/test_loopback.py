@@ -12,7 +12,7 @@ import pytest
 from services import loopback
 from services.environment import prepare_environment
 from vouch.cli.main import root
-from vouch.errors import InvalidInput
+from vouch.errors import FailedPrecondition, InvalidInput
 from vouch.settings import ServerSettings, Settings, load_settings
 
 
@@ -57,6 +57,16 @@ def test_a_port_on_every_interface_is_found_and_one_on_loopback_is_not():
         assert outer.getsockname()[1] not in {
             port.port for port in loopback.open_ports(front={outer.getsockname()[1]})
         }
+
+
+def test_a_system_with_an_open_inner_port_is_refused_unless_its_network_is_trusted():
+    with socket.create_server(("0.0.0.0", 0)) as outer:
+        port = outer.getsockname()[1]
+        with pytest.raises(FailedPrecondition, match=f"0.0.0.0 port {port} .*--trust-network"):
+            loopback.check_ports(ServerSettings())
+        loopback.check_ports(ServerSettings(trust_network=True))
+        loopback.check_ports(ServerSettings(grpc_port=port))  # the front may be reached
+    loopback.check_ports(ServerSettings())
 
 
 def test_the_ports_of_child_processes_are_found_too():
