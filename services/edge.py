@@ -22,10 +22,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hmac
 import inspect
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -36,9 +35,11 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from services import field_limits, logs
+from services.identity import Identity
 from vouch import errors
 from vouch.client import rpcs
 from vouch.client.endpoint import CLIENT_KEY
+from vouch.records import Token
 
 DOMAIN = "vouch"
 STATUS_KEY = "grpc-status-details-bin"
@@ -63,8 +64,6 @@ STATUS: dict[type[errors.VouchError], grpc.StatusCode] = {
     errors.Internal: grpc.StatusCode.INTERNAL,
 }
 
-ROLES = ("client", "rater", "operator")  # each may do what those before it may
-
 ROLE_NEEDED = {
     "GenerateImages": "client",
     "StreamImages": "client",
@@ -74,9 +73,10 @@ ROLE_NEEDED = {
     "RecordRating": "rater",
     "ImportRatings": "rater",
     "ImportRealImages": "operator",
-    "ListRatings": "client",
+    "ListRatings": "rater",
     "NextForReview": "rater",
     "DescribeCriteria": "client",
+    "DescribeCaller": "client",
     "GetImage": "client",
     "ListImages": "client",
     "ListVersions": "client",
@@ -86,14 +86,14 @@ ROLE_NEEDED = {
     "StartRollout": "operator",
     "PromoteRollout": "operator",
     "RollBackRollout": "operator",
-    "GetRollout": "client",
-    "WatchRollout": "client",
-    "ListRollouts": "client",
+    "GetRollout": "operator",
+    "WatchRollout": "operator",
+    "ListRollouts": "operator",
     "StartTraining": "operator",
-    "GetRun": "client",
-    "ListRuns": "client",
+    "GetRun": "operator",
+    "ListRuns": "operator",
     "CancelRun": "operator",
-    "WatchRun": "client",
+    "WatchRun": "operator",
 }
 
 
@@ -106,51 +106,38 @@ class Context(Protocol):
     def set_trailing_metadata(self, trailing_metadata: Any) -> None: ...
 
 
-@dataclass(frozen=True)
-class Identity:
-    """Who calls."""
+class Keys(Protocol):
+    """Where tokens are looked up."""
 
-    role: str  # one of ROLES
-    client: str = ""  # what it calls itself, so that clients may take turns; "" when it says nothing
-
-    def may(self, role: str) -> bool:
-        return ROLES.index(self.role) >= ROLES.index(role)
+    def find(self, secret: str) -> Token | None: ...
 
 
 @dataclass(frozen=True)
 class Access:
-    """The tokens that open the door, by role. None switches the check off: everybody is an operator then."""
+    """The keys that open the door. None switches the check off: everybody is an operator then."""
 
-    tokens: Mapping[str, str] | None
-
-    def __post_init__(self) -> None:
-        if self.tokens is None:
-            return
-        if not self.tokens or set(self.tokens) - set(ROLES) or not all(self.tokens.values()):
-            raise ValueError(f"tokens are for roles of {ROLES} and not empty, not {sorted(self.tokens)}")
+    keys: Keys | None
 
     def identify(self, context: Context) -> Identity:
         """Raises `Unauthenticated` when the call brings no token or an unknown one."""
         metadata = {key.lower(): value for key, value in context.invocation_metadata() or ()}
         client = str(metadata.get(CLIENT_KEY, ""))[:LONGEST_CLIENT]
-        if self.tokens is None:
-            return Identity("operator", client)
+        if self.keys is None:
+            return Identity.unchecked(client)
         header = metadata.get("authorization", "")
         if not header:
             raise errors.Unauthenticated(
                 "This call brings no token. Send the metadata 'authorization: Bearer TOKEN' with a token "
-                "from access.json in the state folder."
+                "from `vouch token create`, or from access.json in the state folder."
             )
-        scheme, _, token = str(header).partition(" ")
-        given = token.strip().encode() if scheme.lower() == "bearer" else b""
-        for role in reversed(ROLES):
-            known = self.tokens.get(role, "")
-            if known and hmac.compare_digest(known.encode(), given):
-                return Identity(role, client)
-        raise errors.Unauthenticated(
-            "This token is not known here. Send the metadata 'authorization: Bearer TOKEN' with a token from "
-            "access.json in the state folder of this very system."
-        )
+        scheme, _, secret = str(header).partition(" ")
+        token = self.keys.find(secret.strip()) if scheme.lower() == "bearer" and secret.strip() else None
+        if token is None:
+            raise errors.Unauthenticated(
+                "This token is not known here, or is revoked. Send the metadata 'authorization: Bearer TOKEN' with a "
+                "token from `vouch token create`, or from access.json in the state folder of this very system."
+            )
+        return Identity.of(token, client)
 
     def admit(self, context: Context, rpc: str) -> Identity:
         """Raises `Unauthenticated`, or `PermissionDenied` when the caller's role may not make this call."""
@@ -158,8 +145,8 @@ class Access:
         needed = ROLE_NEEDED[rpc]
         if not identity.may(needed):
             raise errors.PermissionDenied(
-                f"{rpc} needs the role {needed}; this token has the role {identity.role}. Use the {needed} "
-                "token from access.json in the state folder."
+                f"{rpc} needs the role {needed}; this token has the role {identity.role}. Use a token of that role, "
+                "from `vouch token create` or access.json in the state folder."
             )
         return identity
 

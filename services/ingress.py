@@ -7,20 +7,20 @@ protobuf reaches the gateway as `edge.Unreadable`, so that one place refuses it,
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from services import edge, field_limits, metrics
-from services.environment import ACCESS_FILE
+from services.environment import CATALOG_URL
+from services.keyring import Keyring
+from vouch.catalog import Catalog
 from vouch.client import rpcs
-from vouch.errors import Unavailable, VouchError
+from vouch.errors import VouchError
 
 PACKAGE = "/vouch.v1."
 
@@ -123,25 +123,8 @@ def guard_with(access: edge.Access) -> None:
 
 
 def known_access() -> edge.Access:
-    """Who may call: what the gateway of this process said, or in a proxy what stands in access.json.
-
-    Raises:
-        Unavailable: the system is starting and has not written it.
-    """
-    return _access[0] if _access else _from_file(Path(os.environ[ACCESS_FILE]))
-
-
-_read: dict[tuple[str, int], edge.Access] = {}
-
-
-def _from_file(path: Path) -> edge.Access:
-    """As of the file's last change."""
-    try:
-        key = (str(path), path.stat().st_mtime_ns)
-        if key not in _read:
-            tokens = json.loads(path.read_bytes())["tokens"]
-            _read.clear()
-            _read[key] = edge.Access(tokens or None)
-        return _read[key]
-    except (OSError, ValueError, KeyError) as error:
-        raise Unavailable("The system is starting; try again in a moment.") from error
+    """Who may call: what the gateway of this process said, or in a proxy what the catalog says."""
+    if not _access:
+        url = os.environ[CATALOG_URL]
+        guard_with(edge.Access(Keyring(Catalog(url).tokens) if url else None))
+    return _access[0]

@@ -1,30 +1,47 @@
-"""Where a system answers and the token of each role, as its access file says."""
+"""Where a system answers, and the three tokens that it always has, so that a single user need make none: client, rater
+and operator."""
 
 from __future__ import annotations
 
 import contextlib
-import secrets
 
+from vouch.catalog import Catalog
+from vouch.catalog.tokens import new_secret
 from vouch.errors import VouchError
+from vouch.records import ROLES, SCOPES, Role, Scope
 from vouch.settings import Access, Settings
 
-ROLES = ("client", "rater", "operator")
+# Whoever can read access.json is the user of the system: they may rate under any name, and hand in what others said.
+DEFAULT_SCOPES: dict[Role, tuple[Scope, ...]] = {"client": (), "rater": SCOPES, "operator": SCOPES}
 
 
 def access_of(settings: Settings) -> Access:
+    """What access.json says."""
     server = settings.server
     host = f"[{server.host}]" if ":" in server.host else server.host
     tls = server.tls_cert is not None
     return Access(
         address=f"{'grpcs://' if tls else ''}{host}:{server.grpc_port}",
         http=f"{'https' if tls else 'http'}://{host}:{server.http_port}",
-        tokens=_tokens(settings) if server.auth else {},
+        tokens=default_tokens(settings) if server.auth else {},
     )
 
 
-def _tokens(settings: Settings) -> dict[str, str]:
-    """The tokens of the last start, so that nobody has to be told new ones; fresh ones where there are none."""
+def default_tokens(settings: Settings) -> dict[str, str]:
+    """The secrets for access.json by role: those of the last start, or fresh ones. One that was revoked stays away."""
     known: dict[str, str] = {}
     with contextlib.suppress(VouchError):
         known = settings.folder.read_access().tokens
-    return {role: known.get(role) or secrets.token_urlsafe(32) for role in ROLES}
+    with Catalog(settings.resolved_catalog_url) as catalog:
+        chosen = {role: _entered(catalog, role, known.get(role, "")) for role in ROLES}
+    return {role: secret for role, secret in chosen.items() if secret}
+
+
+def _entered(catalog: Catalog, role: Role, known: str) -> str:
+    """The secret of the token that has the role's name, in the catalog from now on; "" for a revoked one."""
+    secret = known or new_secret()
+    if not catalog.tokens.ensure(role, role, DEFAULT_SCOPES[role], secret):
+        if catalog.tokens.get(role).revoked_at is not None:
+            return ""
+        catalog.tokens.rotate(role, secret)
+    return secret

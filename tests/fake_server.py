@@ -22,8 +22,9 @@ import numpy as np
 
 from services import edge
 from tests.fake_operations import NAMES, REWARD, Call, FakeOperations, page
+from tests.keys import FixedKeys
 from vouch import errors, images
-from vouch.criteria import load_domain
+from vouch.criteria import shipped_domain
 from vouch.pb.v1 import feedback_pb2 as f
 from vouch.pb.v1 import (
     feedback_pb2_grpc,
@@ -63,7 +64,7 @@ class FakeSystem(FakeOperations):
     def __init__(self, state: Path) -> None:
         super().__init__()
         self.state = state
-        self.access = edge.Access(TOKENS)
+        self.access = edge.Access(FixedKeys(TOKENS))
         self.images: dict[str, f.StoredImage] = {}
         self.ratings: list[f.Rating] = []
         self.by_request: dict[str, f.Rating] = {}
@@ -317,11 +318,15 @@ class FakeSystem(FakeOperations):
     async def DescribeCriteria(
         self, request: f.DescribeCriteriaRequest, who: Call
     ) -> f.DescribeCriteriaResponse:
-        domain = load_domain(request.domain or "blood_cells")
+        domain = shipped_domain(request.domain or "blood_cells")
         asked = [
             f.Criterion(criterion_id=c.id, question=c.question, help=c.help) for c in domain.criteria[:2]
         ]
         return f.DescribeCriteriaResponse(domain=domain.name, title=domain.title, criteria=asked)
+
+    @edge.unary
+    async def DescribeCaller(self, request: f.DescribeCallerRequest, who: Call) -> f.DescribeCallerResponse:
+        return f.DescribeCallerResponse(name=who.name, role=who.role, any_rater="any-rater" in who.scopes)
 
     @edge.unary
     async def GetImage(self, request: f.GetImageRequest, who: Call) -> f.StoredImage:

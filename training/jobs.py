@@ -11,11 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+if "VOUCH_RAY_ADDRESS" not in os.environ:
+    # A Ray of one's own names its node 127.0.0.1, so that no other machine reaches it; read when it is imported.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
 import ray
 import ray.train.torch
 import torch
 from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from training.worker import Work, work
 from vouch.errors import Cancelled, FailedPrecondition, Internal, VouchError
@@ -39,7 +44,9 @@ def run_on_ray(job: Work, *, workers: int = 1, cpus: float = 0.5, gpus: float = 
     """
     with _cluster(cpus * workers + 1):
         _check_room({"CPU": cpus, "GPU": gpus}, workers)
-        trainer = TorchTrainer(
+        # One worker on the CPU exchanges nothing. With a process group PyTorch would open a port on every interface.
+        kind = TorchTrainer if workers > 1 or gpus else DataParallelTrainer
+        trainer = kind(
             _train_loop,
             train_loop_config=replace(job, device="cuda" if gpus else "cpu").as_json(),
             scaling_config=ScalingConfig(

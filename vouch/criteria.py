@@ -22,6 +22,7 @@ SUB_LABEL = "concept_"
 """How the answers begin that say whether an image of a class is of one of its sub-types: no matter of plausibility, so
 no question of the checklist, and no part of its verdict."""
 _SHIPPED = Path(__file__).parent / "domains"
+_MAX_BYTES = 1 << 20
 
 
 def sub_label(concept: str) -> str:
@@ -103,28 +104,57 @@ class Domain(BaseModel):
 
 
 def load_domain(ref: str | Path = "blood_cells") -> Domain:
-    """The domain that ships under this name, or the one in this JSON file.
+    """The domain that ships under this name, or the one in this JSON file. For refs of this machine's own user.
 
     Raises:
         NotFound: neither a shipped name nor a file.
         InvalidInput: the file does not describe a domain; the message says where it is wrong.
     """
-    text = _read(str(ref))
+    name = str(ref)
+    return _load(_SHIPPED / f"{name}.json" if name in shipped_domains() else Path(ref), name)
+
+
+def shipped_domain(name: str) -> Domain:
+    """The domain that ships under this name. For names that come from elsewhere: nothing else is ever opened.
+
+    Raises:
+        NotFound: no domain of this name ships.
+    """
+    if name not in shipped_domains():
+        raise NotFound(
+            f"There is no domain {name[:80]!r} here; there are {', '.join(shipped_domains())}.",
+            "UNKNOWN_DOMAIN",
+        )
+    return _load(_SHIPPED / f"{name}.json", name)
+
+
+def shipped_domains() -> tuple[str, ...]:
+    """The names of the domains that ship."""
+    return tuple(sorted(entry.stem for entry in _SHIPPED.glob("*.json")))
+
+
+def _load(path: Path, name: str) -> Domain:
+    text = _read(path, name)
     try:
         return Domain.model_validate(_parse(text))
     except (ValueError, ValidationError) as error:
-        raise InvalidInput(f"{ref} does not describe a domain: {_first_line(error)}") from error
+        raise InvalidInput(f"{name} does not describe a domain: {_first_line(error)}") from error
 
 
-def _read(ref: str) -> str:
-    shipped = _SHIPPED / f"{ref}.json"
-    path = shipped if re.fullmatch(_NAME, ref) and shipped.is_file() else Path(ref)
+def _read(path: Path, name: str) -> str:
+    """At most a mebibyte of a regular file: a pipe would never end."""
     try:
-        return path.read_text("utf-8")
+        if not path.is_file():
+            raise FileNotFoundError(path)
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+        if len(raw) > _MAX_BYTES:
+            raise InvalidInput(f"{name} is larger than a checklist can be: at most {_MAX_BYTES} bytes.")
+        return raw.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        names = ", ".join(sorted(entry.stem for entry in _SHIPPED.glob("*.json")))
         raise NotFound(
-            f"There is no domain {ref!r}: give the path of a JSON file or one of {names}.", "UNKNOWN_DOMAIN"
+            f"There is no domain {name!r}: give the path of a JSON file or one of {', '.join(shipped_domains())}.",
+            "UNKNOWN_DOMAIN",
         ) from error
 
 

@@ -30,7 +30,9 @@ class Asked(BaseModel):
     parent: str = Field("", description="version to go on from; default: what serves")
     generator: str = Field("", description="another word for parent in an alignment")
     reward: str = Field("", description="reward version that an alignment follows; default: what serves")
-    name: str | None = Field(None, description="name of the new version")
+    name: str | None = Field(
+        None, pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="name of the new version"
+    )
 
 
 def _shipped_domain() -> Domain:
@@ -455,6 +457,12 @@ def described(kind: str) -> dict[str, str]:
     """The settings that a person would choose, with what they mean."""
     fields = {**RECIPES[kind].model_fields, **(Asked.model_fields if kind != "pretrain" else {})}
     return {name: field.description for name, field in fields.items() if field.description}
+
+
+def path_settings(kind: str) -> tuple[str, ...]:
+    """The settings that name files of the machine that trains."""
+    fields = RECIPES[kind].model_fields.items()
+    return tuple(name for name, field in fields if field.annotation in (Path, Path | None))
 
 
 def _known(kind: str) -> str:

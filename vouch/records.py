@@ -24,6 +24,8 @@ RunKind = Literal["pretrain", "reward", "align", "evaluate", "concept"]
 RunState = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
 RolloutState = Literal["ACTIVE", "COMPLETED", "ROLLED_BACK"]
 RolloutAction = Literal["start", "promote", "roll_back"]
+Role = Literal["client", "rater", "operator"]
+Scope = Literal["human", "simulated", "any-rater"]
 
 ANSWERS: tuple[str, ...] = get_args(Answer)
 VERDICTS: tuple[str, ...] = get_args(Verdict)
@@ -33,6 +35,8 @@ VERSION_KINDS: tuple[str, ...] = get_args(VersionKind)
 REVIEW_STRATA: tuple[str, ...] = get_args(ReviewStratum)
 RUN_KINDS: tuple[str, ...] = get_args(RunKind)
 RUN_STATES: tuple[str, ...] = get_args(RunState)
+ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 RUN_ENDED: frozenset[str] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 T = TypeVar("T")
@@ -164,6 +168,19 @@ class HandedOut:
     stratum: ReviewStratum
     propensity: float | None = None  # chance of being drawn in its turn, 0..1; of new images only
     created_at: datetime = field(default_factory=now)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """Who may call, by name. The secret itself is not kept, its SHA-256 is."""
+
+    name: str
+    role: Role
+    scopes: tuple[Scope, ...]
+    """What its ratings may be: "human", "simulated", and under other names than the token's: "any-rater"."""
+    created_at: datetime
+    last_used_at: datetime | None = None  # to the minute
+    revoked_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

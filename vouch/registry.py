@@ -59,7 +59,8 @@ class Registry:
         name, or by the same run (`lineage["run_id"]`), gives the version that is already there.
 
         Raises:
-            InvalidInput: no folder, an empty one, weights that are pickles, a name that is not one.
+            InvalidInput: no folder, an empty one, weights that are pickles, a link that leaves the folder, a name that
+                is not one.
             NotFound: an unknown parent.
             AlreadyExists: another version has this name.
             StorageFull: no room; nothing was published.
@@ -272,7 +273,11 @@ def _wanted(source: Path) -> list[Path]:
     wanted = []
     for path in sorted(source.rglob("*")):
         parts = path.relative_to(source).parts
-        if not path.is_file() or any(part.startswith(".") for part in parts) or parts == (MANIFEST,):
+        if any(part.startswith(".") for part in parts) or parts == (MANIFEST,):
+            continue
+        if path.is_symlink():
+            _check_link(path, source)
+        if not path.is_file():
             continue
         if path.suffix.lower() in _PICKLES:
             if any(path.parent.glob("*.safetensors")):
@@ -285,9 +290,26 @@ def _wanted(source: Path) -> list[Path]:
     return wanted
 
 
+def _check_link(link: Path, folder: Path) -> None:
+    """A link may name a file of the model: in its own folder or, in a Hugging Face cache, among the model's blobs.
+
+    Any other would publish a file that its owner never meant to be part of a model.
+    """
+    target, folder = link.resolve(), folder.resolve()
+    homes = [folder]
+    if folder.parent.name == "snapshots":
+        homes.append(folder.parent.parent / "blobs")
+    if target.is_file() and any(target.is_relative_to(home) for home in homes):
+        return
+    raise InvalidInput(
+        f"{link} is a link to something that is not a file of this folder: put a copy of the file in its place.",
+        "LINK_LEAVES_FOLDER",
+    )
+
+
 def _copy_file(source: Path, target: Path) -> FileEntry:
     hashed, size = hashlib.sha256(), 0
-    with open(source, "rb") as reader, open(target, "xb") as writer:
+    with open(source.resolve(), "rb", opener=_unlinked) as reader, open(target, "xb") as writer:
         while chunk := reader.read(_CHUNK):
             writer.write(chunk)
             hashed.update(chunk)
@@ -296,6 +318,11 @@ def _copy_file(source: Path, target: Path) -> FileEntry:
         os.fsync(writer.fileno())
     target.chmod(0o400)  # a version does not change; an editor that tries shall notice
     return FileEntry(sha256=hashed.hexdigest(), bytes=size)
+
+
+def _unlinked(path: str, flags: int) -> int:
+    """Opens a resolved path; a link that has taken the file's place meanwhile fails."""
+    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 def _verify(folder: Path, version: Version) -> None:

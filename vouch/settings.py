@@ -51,8 +51,16 @@ class ServerSettings(_Group):
     proxy: Literal["haproxy", "plain"] = "haproxy"
     """Ray Serve's HAProxy mode, or its own Python proxy (about four times the latency)."""
     auth: bool = True
+    """False admits everybody as an operator; allowed on a loopback address alone."""
+    trust_network: bool = False
+    """Serve even where inner ports, which ask for no token, can be reached from other machines."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can call."""
+        return self.host in ("127.0.0.1", "::1", "localhost")
 
     @model_validator(mode="after")
     def _guarded(self) -> ServerSettings:
@@ -60,9 +68,15 @@ class ServerSettings(_Group):
             raise ValueError("tls_cert and tls_key belong together: give both or none")
         if self.grpc_port == self.http_port:
             raise ValueError(f"grpc_port and http_port are both {self.grpc_port}: give them different ones")
-        if self.host not in ("127.0.0.1", "::1", "localhost") and self.tls_cert is None:
+        if self.on_loopback:
+            return self
+        if self.tls_cert is None:
             raise ValueError(
                 f"host {self.host} is not this machine alone: give tls_cert and tls_key, or 127.0.0.1"
+            )
+        if not self.auth:
+            raise ValueError(
+                f"auth=false on host {self.host} would make everybody an operator: use 127.0.0.1"
             )
         return self
 
@@ -158,6 +172,9 @@ class TrainingSettings(_Group):
     threads: int = Field(default=1, ge=1, le=1024)
     workers: int = Field(default=1, ge=1, le=1024)
     """Ray Train workers of a job; they share every batch."""
+    data: Path | None = None
+    """The folder in which callers name image sets and backbones. None: any path while the system listens on a loopback
+    address, and none otherwise."""
     gpus: float = Field(default=0.0, ge=0, le=8)
     """Of each worker. With none it computes on the CPU."""
 

@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
+from services import loopback
 from services.environment import SCRATCH
 from services.processes import MARK, end_all
 from services.scratch import remove_scratch
@@ -50,7 +51,8 @@ class Driver:
             application.start_serve(settings)
             published.result()
         self.access: Access = access_of(settings)
-        application.deploy(settings, self.access.tokens)
+        application.deploy(settings)
+        loopback.check_ports(settings.server)
         self.warnings = check_serving(settings, started)
         settings.folder.write_access(self.access)
 

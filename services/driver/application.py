@@ -51,9 +51,9 @@ def start_serve(settings: Settings) -> None:
     )
 
 
-def deploy(settings: Settings, tokens: dict[str, str]) -> None:
+def deploy(settings: Settings) -> None:
     """Returns when every replica has loaded what it serves, or has reported why it cannot."""
-    serve.run(_application(settings, tokens), name=APPLICATION, route_prefix="/", logging_config=_logging())
+    serve.run(_application(settings), name=APPLICATION, route_prefix="/", logging_config=_logging())
 
 
 def stop_jobs() -> None:
@@ -69,7 +69,7 @@ def _logging() -> LoggingConfig:
     return LoggingConfig(log_level="WARNING", enable_access_log=False)
 
 
-def _application(settings: Settings, tokens: dict[str, str]) -> Any:
+def _application(settings: Settings) -> Any:
     """The gateway with handles to everything it calls."""
     from services.feedback.app import Feedback
     from services.gateway.app import Gateway
@@ -87,7 +87,6 @@ def _application(settings: Settings, tokens: dict[str, str]) -> Any:
     gateway = _deployment(serve.ingress(web)(Gateway), 1, 1000, name="Gateway")
     return gateway.options(ray_actor_options=_actor(ROUTER_IN_OWN_LOOP)).bind(
         settings,
-        tokens,
         drawn,
         scored,
         _deployment(Feedback, 1, 200).bind(settings),

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import ray
 
+from services import loopback
 from vouch.errors import FailedPrecondition
 from vouch.settings import GenerationSettings
 
@@ -72,7 +73,8 @@ def _start(folder: Path) -> None:
         logging_level=logging.ERROR,
         configure_logging=False,
         _temp_dir=str(folder),
-        _node_ip_address="127.0.0.1",
+        _node_ip_address=loopback.HOST,
+        runtime_env={"worker_process_setup_hook": loopback.SETUP_HOOK},
     )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import Callable
 from dataclasses import fields
 from datetime import timezone
 from typing import Any, TypeVar
@@ -15,9 +13,11 @@ from services import field_limits, logs, metrics
 from services.feedback.real_images import RealImages
 from services.feedback.review import Found, Review
 from services.generation.orders import Description
+from services.identity import Identity
+from services.pools import Pools
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
-from vouch.criteria import Domain, load_domain
+from vouch.criteria import Domain, load_domain, shipped_domain
 from vouch.errors import InvalidInput, VouchError
 from vouch.pb.v1 import feedback_pb2 as pb
 from vouch.records import ImageRecord, NewRating, Preference, Rating, now
@@ -40,39 +40,37 @@ class Feedback:
         blobs = BlobStore(settings.resolved_blobs_url)
         self._review = Review(catalog, blobs, registry, settings.review)
         self._real_images = RealImages(catalog, blobs)
+        self._pools = Pools()
 
     # ---- ratings
 
-    async def RecordRating(self, request: Any) -> Any:
-        new = _new_rating(request.request_id or uuid.uuid4().hex, request.rating)
-        rating = await _apart(self._catalog.ratings.record, new, self._domain)
-        metrics.RATINGS.labels(rating.kind).inc()
-        return await _apart(self._rating, rating)
+    async def RecordRating(self, request: Any, caller: Identity) -> Any:
+        return await self._pools.run("RecordRating", self._record, request, caller)
 
-    async def import_ratings(self, request: Any, offset: int) -> Any:
+    async def import_ratings(self, request: Any, offset: int, caller: Identity) -> Any:
         """One message of an import whose first rating has position `offset`."""
-        return await _apart(self._import, request, offset)
+        return await self._pools.run("ImportRatings", self._import, request, offset, caller)
 
     async def ListRatings(self, request: Any) -> Any:
-        return await _apart(self._list_ratings, request)
+        return await self._pools.run("ListRatings", self._list_ratings, request)
 
     # ---- images
 
     async def import_real_images(self, request: Any, offset: int, drawn: Description) -> Any:
         """One message of an import whose first image has position `offset`, to be made alike to what is `drawn`."""
-        return await _apart(self._import_real, request, offset, drawn)
+        return await self._pools.run("ImportRealImages", self._import_real, request, offset, drawn)
 
-    async def NextForReview(self, request: Any) -> Any:
-        return await _apart(self._next_for_review, request)
+    async def NextForReview(self, request: Any, caller: Identity) -> Any:
+        return await self._pools.run("NextForReview", self._next_for_review, request, caller)
 
-    async def GetImage(self, request: Any) -> Any:
-        return _stored(await _apart(self._review.image, request.digest))
+    async def GetImage(self, request: Any, caller: Identity) -> Any:
+        return _stored(await self._pools.run("GetImage", self._review.image, request.digest, caller.owner))
 
-    async def ListImages(self, request: Any) -> Any:
-        return await _apart(self._list_images, request)
+    async def ListImages(self, request: Any, caller: Identity) -> Any:
+        return await self._pools.run("ListImages", self._list_images, request, caller)
 
     async def DescribeCriteria(self, request: Any) -> Any:
-        domain: Domain = await _apart(load_domain, request.domain) if request.domain else self._domain
+        domain = self._described(request.domain)
         return pb.DescribeCriteriaResponse(
             domain=domain.name,
             title=domain.title,
@@ -81,13 +79,23 @@ class Feedback:
             ],
         )
 
+    def _described(self, name: str) -> Domain:
+        """The domain in use, or one that ships: a name from outside opens no file."""
+        return self._domain if name in ("", self._domain.name) else shipped_domain(name)
+
     # ---- inside: worker threads
 
-    def _import(self, request: Any, offset: int) -> Any:
+    def _record(self, request: Any, caller: Identity) -> Any:
+        new = _new_rating(request.request_id or uuid.uuid4().hex, request.rating, caller)
+        rating = self._catalog.ratings.record(new, self._domain, by=caller.name)
+        metrics.RATINGS.labels(rating.kind).inc()
+        return self._rating(rating)
+
+    def _import(self, request: Any, offset: int, caller: Identity) -> Any:
         answer = pb.ImportRatingsResponse()
         for index, message in enumerate(request.ratings, start=offset):
             try:
-                added, known = self._take(index, message)
+                added, known = self._take(index, message, caller)
             except VouchError as error:
                 answer.failed += 1
                 answer.failures.add(
@@ -116,14 +124,15 @@ class Feedback:
                 answer.already_stored += not new
         return answer
 
-    def _take(self, index: int, message: Any) -> tuple[int, int]:
+    def _take(self, index: int, message: Any, caller: Identity) -> tuple[int, int]:
         """Store one rating of an import: (1, 0), or (0, 1) when it was there before."""
         field_limits.check(message)
-        new = _new_rating(_needed("request_id", message.request_id), message)
+        new = _new_rating(_needed("request_id", message.request_id), message, caller)
         if message.rating_id or message.HasField("created_at"):
-            return self._catalog.ratings.restore([(index, self._restored(new, message))], self._domain)
+            restored = self._restored(new, message)
+            return self._catalog.ratings.restore([(index, restored)], self._domain, by=caller.name)
         asked_at = now()
-        known = self._catalog.ratings.record(new, self._domain).created_at < asked_at
+        known = self._catalog.ratings.record(new, self._domain, by=caller.name).created_at < asked_at
         return int(not known), int(known)
 
     def _restored(self, new: NewRating, message: Any) -> Rating:
@@ -154,12 +163,13 @@ class Feedback:
             ratings=[self._rating(rating) for rating in page.items], next_page_token=page.next_token
         )
 
-    def _next_for_review(self, request: Any) -> Any:
+    def _next_for_review(self, request: Any, caller: Identity) -> Any:
         count = request.count if request.HasField("count") else 1
-        if not request.rater:
+        rater = caller.rater(request.rater)
+        if not rater:
             raise InvalidInput("rater is empty: say who will rate.")
         found = self._review.next(
-            request.rater,
+            rater,
             count,
             kind=_lower(pb.RatingKind, request.kind) or "human",
             label=request.label or None,
@@ -167,8 +177,9 @@ class Feedback:
         )
         return pb.NextForReviewResponse(items=[_review_item(record, data) for record, data in found])
 
-    def _list_images(self, request: Any) -> Any:
+    def _list_images(self, request: Any, caller: Identity) -> Any:
         page = self._catalog.images.list(
+            owner=caller.owner,
             generator_version=self._digest(request.generator_version),
             label=request.label or None,
             request_id=request.request_id or None,
@@ -209,21 +220,18 @@ class Feedback:
         return message
 
 
-async def _apart(work: Callable[..., T], *arguments: Any) -> T:
-    """Run on a worker thread: the catalog waits for the disk."""
-    return await asyncio.to_thread(work, *arguments)
-
-
 # ---- messages to values
 
 
-def _new_rating(request_id: str, rating: Any) -> NewRating:
+def _new_rating(request_id: str, rating: Any, caller: Identity) -> NewRating:
     preference = rating.preference if rating.HasField("preference") else None
+    kind = _needed("kind", _lower(pb.RatingKind, rating.kind))
+    caller.check_kind(kind)
     return NewRating(
         request_id=request_id,
         image=_needed("image_digest", rating.image_digest),
-        rater=_needed("rater", rating.rater),
-        kind=_needed("kind", _lower(pb.RatingKind, rating.kind)),
+        rater=_needed("rater", caller.rater(rating.rater)),
+        kind=kind,
         verdict=_needed("verdict", _lower(pb.Verdict, rating.verdict)),
         answers={key: _needed(f"answer to {key}", _lower(pb.Answer, a)) for key, a in rating.answers.items()},
         preference=Preference(other=preference.other_image_digest, preferred=preference.preferred_digest)

@@ -91,13 +91,14 @@ class Review:
             found.append((image, _logged(image, choice, rater, kind)))
         return found
 
-    def image(self, digest: str) -> Found:
-        """Raises InvalidInput (not a digest), NotFound, DataLoss (the stored bytes are damaged)."""
+    def image(self, digest: str, owner: str | None = None) -> Found:
+        """Raises InvalidInput (not a digest), NotFound (also where it is not the owner's), DataLoss (the stored bytes
+        are damaged)."""
         if len(digest) != 64:
             raise InvalidInput(
                 f"{digest[:80]!r} is not a digest: 64 lower-case hexadecimal digits are expected."
             )
-        record = self._catalog.images.get(digest)
+        record = self._catalog.images.get(digest, owner=owner)
         return self.about(record, self._blobs.get(digest))
 
     def about(self, record: ImageRecord, data: bytes = b"") -> Found:

@@ -19,6 +19,7 @@ from services.gateway.handles import GenerationHandle, RewardHandle, stream
 from services.gateway.observed import observed
 from services.gateway.scoring import Item, Result, Scoring
 from services.generation.orders import Description, DrawPreview
+from services.keyring import Keyring
 from services.reward.orders import ItemRefusal
 from vouch.blobs import BlobStore
 from vouch.catalog import Catalog
@@ -38,20 +39,19 @@ class Gateway:
     def __init__(
         self,
         settings: Settings,
-        tokens: dict[str, str],
         generation: DeploymentHandle,
         reward: DeploymentHandle,
         feedback: DeploymentHandle,
         operations: DeploymentHandle,
     ) -> None:
         edge.translate_with(_ray_error)
-        self.access = edge.Access(tokens)
-        ingress.guard_with(self.access)
-        logs.leave_out_refusals()
         self._generation = GenerationHandle(generation, _replica_ended)
         self._reward = RewardHandle(reward, _replica_ended)
         self._feedback, self._operations = feedback, operations
         catalog = Catalog(settings.resolved_catalog_url)
+        self.access = edge.Access(Keyring(catalog.tokens) if settings.server.auth else None)
+        ingress.guard_with(self.access)
+        logs.leave_out_refusals()
         blobs = BlobStore(settings.resolved_blobs_url)
         registry = Registry(catalog, settings.folder.models)
         self._registry = registry
@@ -104,7 +104,7 @@ class Gateway:
     @unary
     async def ScoreImages(self, request: Any, identity: Identity) -> Any:
         request_id = validation.named(request.request_id)
-        results = await self._scoring.score(_items(request), request_id, request.version)
+        results = await self._scoring.score(_items(request, identity.owner), request_id, request.version)
         return reward_pb2.ScoreImagesResponse(
             scores=[_score(result) for result in results], reward_version=results[0].version
         )
@@ -116,21 +116,22 @@ class Gateway:
             return
         request_id = validation.named(first.request_id)
         version = await self._scoring.pin(request_id, first.version)
-        async for results in self._scoring.stream(_messages(first, request), request_id, version):
+        messages = _messages(first, request, identity.owner)
+        async for results in self._scoring.stream(messages, request_id, version):
             yield reward_pb2.ScoreStreamResponse(results=[_result(result) for result in results])
 
     # ---- feedback
 
     @unary
     async def RecordRating(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.RecordRating.remote(request)
+        return await self._feedback.RecordRating.remote(request, identity)
 
     @unary
     async def ImportRatings(self, request: Any, identity: Identity) -> Any:
         total = feedback_pb2.ImportRatingsResponse()
         offset = 0
         async for message in request:
-            part = await self._feedback.import_ratings.remote(message, offset)
+            part = await self._feedback.import_ratings.remote(message, offset, identity)
             offset += len(message.ratings)
             total.recorded += part.recorded
             total.already_recorded += part.already_recorded
@@ -158,19 +159,28 @@ class Gateway:
 
     @unary
     async def NextForReview(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.NextForReview.remote(request)
+        return await self._feedback.NextForReview.remote(request, identity)
 
     @unary
     async def DescribeCriteria(self, request: Any, identity: Identity) -> Any:
         return await self._feedback.DescribeCriteria.remote(request)
 
     @unary
+    async def DescribeCaller(self, request: Any, identity: Identity) -> Any:
+        return feedback_pb2.DescribeCallerResponse(
+            name=identity.name,
+            role=identity.role,
+            kinds=[f"RATING_KIND_{kind.upper()}" for kind in identity.kinds],
+            any_rater="any-rater" in identity.scopes,
+        )
+
+    @unary
     async def GetImage(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.GetImage.remote(request)
+        return await self._feedback.GetImage.remote(request, identity)
 
     @unary
     async def ListImages(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.ListImages.remote(request)
+        return await self._feedback.ListImages.remote(request, identity)
 
     # ---- models
 
@@ -194,15 +204,15 @@ class Gateway:
 
     @unary
     async def StartRollout(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.StartRollout.remote(request, identity.role)
+        return await self._operations.StartRollout.remote(request, identity.name)
 
     @unary
     async def PromoteRollout(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.PromoteRollout.remote(request, identity.role)
+        return await self._operations.PromoteRollout.remote(request, identity.name)
 
     @unary
     async def RollBackRollout(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.RollBackRollout.remote(request, identity.role)
+        return await self._operations.RollBackRollout.remote(request, identity.name)
 
     @unary
     async def GetRollout(self, request: Any, identity: Identity) -> Any:
@@ -221,7 +231,7 @@ class Gateway:
 
     @unary
     async def StartTraining(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.StartTraining.remote(request, identity.role)
+        return await self._operations.StartTraining.remote(request, identity.name)
 
     @unary
     async def GetRun(self, request: Any, identity: Identity) -> Any:
@@ -288,28 +298,31 @@ def _drawing(request: Any, identity: Identity, *, stream: bool) -> validation.Dr
         sampler=request.sampler,
         eta=request.eta,
         preview_every=request.preview_every if stream else 0,
-        client=identity.client or identity.role,
+        client=identity.client or identity.name,
+        owner=identity.name,
         choice=guidance.choice_of(request),
     )
 
 
-def _items(message: Any) -> list[Item]:
-    return [_item(item) for item in message.items]
+def _items(message: Any, owner: str | None) -> list[Item]:
+    return [_item(item, owner) for item in message.items]
 
 
-def _item(message: Any) -> Item:
+def _item(message: Any, owner: str | None) -> Item:
     """What is out of its limits in one item is that item's own outcome."""
     try:
         field_limits.check(message)
     except InvalidInput as error:
         return Item(item_id=message.item_id[:ITEM_ID_SHOWN], problem=error)
-    return Item(item_id=message.item_id, data=message.data, digest=message.digest, prompt=message.prompt)
+    return Item(
+        item_id=message.item_id, data=message.data, digest=message.digest, prompt=message.prompt, owner=owner
+    )
 
 
-async def _messages(first: Any, rest: Any) -> AsyncIterator[Sequence[Item]]:
-    yield _items(first)
+async def _messages(first: Any, rest: Any, owner: str | None) -> AsyncIterator[Sequence[Item]]:
+    yield _items(first, owner)
     async for message in rest:
-        yield _items(message)
+        yield _items(message, owner)
 
 
 # ---- values to messages

@@ -147,17 +147,19 @@ class Studio:
             version=self._digest(drawing.version, "generator"),
             reward_version=self._digest(drawing.reward_version, "reward"),
         )
-        records = list(self._stored(drawing.request_id))
+        records = list(self._stored(drawing))
         if not records:
             return drawing, []
         _check_same(drawing, records)
         stored = [self._restored(drawing, record) for record in records if record.seed in drawing.seeds]
         return replace(drawing, version=records[0].generator_version), stored
 
-    def _stored(self, request_id: str) -> Iterator[ImageRecord]:
+    def _stored(self, drawing: Drawing) -> Iterator[ImageRecord]:
         token = ""
         while True:
-            page = self._catalog.images.list(request_id=request_id, page_size=1000, page_token=token)
+            page = self._catalog.images.list(
+                owner=drawing.owner, request_id=drawing.request_id, page_size=1000, page_token=token
+            )
             yield from page.items
             token = page.next_token
             if not token:
@@ -195,7 +197,7 @@ class Studio:
         ]
         records = [picture.record for picture in pictures]
         scores = [picture.score for picture in pictures if picture.score]
-        await asyncio.to_thread(self._catalog.images.add, records, scores)
+        await asyncio.to_thread(lambda: self._catalog.images.add(records, scores, owner=drawing.owner))
         batch_s = max(image.engine_s for image in drawn)
         tally.whole_because = drawn[0].whole_because
         metrics.IMAGES.inc(len(pictures))

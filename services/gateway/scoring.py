@@ -32,6 +32,8 @@ class Item:
     digest: str = ""
     prompt: str = ""
     problem: InvalidInput | None = None  # why it can have no score, found before
+    owner: str | None = None
+    """Whose stored images may be named; None: everybody's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +152,7 @@ class Scoring:
             raise InvalidInput(
                 f"{item.digest[:80]!r} is not a digest: 64 lower-case hexadecimal digits are expected."
             )
-        record = self._catalog.images.get(item.digest)
+        record = self._catalog.images.get(item.digest, owner=item.owner)
         return self._blobs.get(item.digest), item.prompt or record.prompt
 
     def _digest(self, ref: str) -> str:

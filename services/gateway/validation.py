@@ -34,6 +34,7 @@ class Drawing:
     preview_every: int = 0
     client: str = ""  # who waits in one line
     choice: GuidanceChoice = NO_CHOICE
+    owner: str = ""  # the name of the token to which request_id and the images belong
 
 
 def check_drawing(
@@ -54,6 +55,7 @@ def check_drawing(
     preview_every: int = 0,
     client: str = "",
     choice: GuidanceChoice = NO_CHOICE,
+    owner: str = "",
 ) -> Drawing:
     """Raises InvalidInput where the prompt is empty."""
     first = _default_seed(request_id) if seed is None else seed
@@ -72,6 +74,7 @@ def check_drawing(
         preview_every=preview_every,
         client=client,
         choice=check_choice(choice, guidance),
+        owner=owner,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 
 from services import metrics
+from services.jobs.paths import readable_paths
 from services.jobs.runner import Runner, training_command
 from services.rollout.app import Models, lower, needed, numbers, struct, timestamp, upper
 from vouch import recipes
@@ -28,7 +29,7 @@ class Training:
     """Queues runs and tells how far they are; `Runner` executes them."""
 
     def __init__(self, settings: Settings, catalog: Catalog, models: Models) -> None:
-        self._catalog, self._models = catalog, models
+        self._settings, self._catalog, self._models = settings, catalog, models
         folder = settings.folder
         self._runner = Runner(
             catalog,
@@ -46,6 +47,7 @@ class Training:
             raise InvalidInput("kind is missing: say what to train: pretrain, reward, align or concept.")
         config = _whole(MessageToDict(request.config))
         recipes.parse(kind, config)
+        config = readable_paths(self._settings, kind, config)
         if len(self._catalog.runs.list(state="QUEUED", page_size=MAX_QUEUED).items) >= MAX_QUEUED:
             raise Exhausted(f"{MAX_QUEUED} runs wait already: cancel some, or wait until they are done.")
         run = self._catalog.runs.create(

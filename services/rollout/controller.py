@@ -67,7 +67,7 @@ class RolloutController:
     ) -> Rollout:
         """Give it the next share, or the given one; 100 completes the rollout."""
         if percent is None:
-            percent = policy.next_percent(self._asked_before(rollout_id, request_id), self._steps)
+            percent = policy.next_percent(self._asked_before(rollout_id, actor, request_id), self._steps)
         rollout = self._catalog.rollouts.promote(
             rollout_id,
             percent=percent,
@@ -119,12 +119,12 @@ class RolloutController:
         except VouchError as error:  # an operator was quicker
             log.info("%s was not rolled back: %s", rollout.id, error)
 
-    def _asked_before(self, rollout_id: str, request_id: str) -> int:
+    def _asked_before(self, rollout_id: str, actor: str, request_id: str) -> int:
         """The share from which this request moves on: for a repeat the one before it was carried out the first time."""
         rollout = self._catalog.rollouts.get(rollout_id)
         shares = [0, *(event.percent for event in rollout.events)]
         for before, event in zip(shares, rollout.events, strict=False):
-            if request_id and event.request_id == request_id:
+            if request_id and (event.actor, event.request_id) == (actor, request_id):
                 return before
         return rollout.percent
 

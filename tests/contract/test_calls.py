@@ -274,7 +274,7 @@ def test_an_image_beyond_grpcs_own_limit_of_4_mib_passes(system: FakeSystem, cli
 def test_a_plain_grpc_client_sees_code_sentence_and_error_info(system: FakeSystem) -> None:
     with grpc.insecure_channel(vouch.connect(state=system.state).address) as channel:
         stub = training_pb2_grpc.TrainingServiceStub(channel)
-        metadata = (("authorization", f"Bearer {TOKENS['client']}"),)
+        metadata = (("authorization", f"Bearer {TOKENS['operator']}"),)
         with pytest.raises(grpc.RpcError) as caught:
             stub.GetRun(training_pb2.GetRunRequest(run_id="none"), metadata=metadata, timeout=30)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND

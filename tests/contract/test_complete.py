@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor
 from services import edge
 from vouch.client import AsyncClient, Client, rpcs, values
 from vouch.client.convert import RATING, from_rating, to_rating, to_value
-from vouch.records import Rating
+from vouch.records import ROLES, Rating
 
 # Answers that the client opens: it returns what is inside.
 OPENED = {
@@ -61,7 +61,7 @@ def test_the_gateway_serves_every_rpc_as_ray_serve_calls_it(rpc: str) -> None:
 
 def test_every_rpc_needs_a_role_that_there_is() -> None:
     assert set(edge.ROLE_NEEDED) == set(rpcs.METHODS)
-    assert set(edge.ROLE_NEEDED.values()) == set(edge.ROLES)
+    assert set(edge.ROLE_NEEDED.values()) == set(ROLES)
 
 
 def answered() -> list[Descriptor]:

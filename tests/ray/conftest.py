@@ -12,10 +12,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 import vouch
@@ -88,6 +89,18 @@ def until(what: Callable[[], bool], seconds: float = 60.0) -> None:
     while not what():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.1)
+
+
+def listening(process: subprocess.Popen[str]) -> set[tuple[str, str, int]]:
+    """Program, address and port of everything that this process and its descendants listen on."""
+    first = psutil.Process(process.pid)
+    found = set()
+    for one in [first, *first.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):  # it ended while it was looked at
+            name = " ".join(one.cmdline()[:1]) or one.name()
+            ports = [port for port in one.net_connections(kind="inet") if port.status == psutil.CONN_LISTEN]
+            found |= {(name, port.laddr.ip, port.laddr.port) for port in ports}
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -14,11 +15,13 @@ from safetensors.torch import load_file, save_file
 
 import vouch
 from services.ports import free_range
-from tests.ray.conftest import ROOT, Running, environment
+from tests.ray.conftest import ROOT, Running, environment, until
 from vouch.catalog import Catalog
+from vouch.client import Client
 from vouch.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, Unauthenticated
 from vouch.pb.v1 import generation_pb2 as pb
 from vouch.pb.v1 import generation_pb2_grpc
+from vouch.records import NewRating
 from vouch.state import StateFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -52,6 +55,52 @@ def test_a_call_that_brings_nothing_is_told_where_the_tokens_are(system):
 def test_a_role_that_is_not_enough_is_told_which_one_is(system, role, call):
     with system.client(role) as client, pytest.raises(PermissionDenied, match="needs the role"):
         call(client)
+
+
+def test_a_named_token_opens_while_the_system_runs_and_stands_for_its_holder(system):
+    """Who was given a token rates under its name, draws what others do not see, and is out when it is revoked."""
+    with Catalog(system.folder.catalog_url) as catalog:
+        _, secret = catalog.tokens.create("alice", "rater", ["human"])
+        _, other = catalog.tokens.create("ward-7", "client")
+    with (
+        vouch.connect(system.address, token=secret) as alice,
+        vouch.connect(system.address, token=other) as ward,
+        system.client("client") as client,
+    ):
+        until(lambda: _admitted(alice) and _admitted(ward))
+        caller = alice.describe_caller()
+        assert (caller.name, caller.role, caller.kinds, caller.any_rater) == (
+            "alice",
+            "rater",
+            ("human",),
+            False,
+        )
+        image = ward.generate_images("neutrophil", seed=4711, request_id="mine", score=False).images[0]
+        assert [one.digest for one in ward.list_images(request_id="mine")] == [image.digest]
+        with pytest.raises(NotFound):
+            client.get_image(image.digest)
+        new = NewRating(request_id="1", image=image.digest, rater="", kind="human", verdict="unsure")
+        assert alice.record_rating(new).rater == "alice"
+        with pytest.raises(PermissionDenied, match="rates as alice"):
+            alice.record_rating(dataclasses.replace(new, request_id="2", rater="dr-bob"))
+        with Catalog(system.folder.catalog_url) as catalog:
+            catalog.tokens.revoke("alice")
+        until(lambda: not _admitted(alice))
+
+
+def _admitted(client: Client) -> bool:
+    try:
+        client.describe_caller()
+    except Unauthenticated:
+        return False
+    return True
+
+
+def test_no_caller_has_a_file_of_the_server_opened(system, tmp_path):
+    path = tmp_path / "secret.json"
+    path.write_text('{"name": "secret", "criteria": [{"id": "key", "question": "What is the key?"}]}')
+    with system.client("operator") as client, pytest.raises(NotFound, match="There is no domain"):
+        client.describe_criteria(str(path))
 
 
 @pytest.mark.parametrize("role", ["client", "rater", "operator"])

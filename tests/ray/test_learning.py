@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from services import loopback
+from tests.ray.conftest import listening
 from vouch.records import NewRating
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -35,6 +37,17 @@ def finished(client, kind, config):
     run = list(client.watch_run(client.start_training(kind, config).run_id))[-1]
     assert run.state == "SUCCEEDED", run.error
     return run
+
+
+def test_no_port_of_a_training_run_is_open_to_other_machines(system, client, rated) -> None:
+    run = client.start_training("reward", {**SMALL, "kinds": ["simulated"]})
+    ports: set[tuple[str, str, int]] = set()
+    for change in client.watch_run(run.run_id):
+        ports |= listening(system.process)
+        run = change
+    assert run.state == "SUCCEEDED", run.error
+    assert any("RayTrainWorker" in name for name, _, _ in ports)
+    assert [port for port in ports if not loopback.is_loopback(port[1])] == []
 
 
 def test_a_reward_and_an_aligned_generator_know_what_they_learned_from(client, rated) -> None:

@@ -7,9 +7,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from services import edge
+from services import edge, loopback
 from services.gateway.app import Gateway
-from tests.ray.conftest import until
+from tests.ray.conftest import listening, until
 from vouch.errors import InvalidInput
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -67,3 +67,11 @@ def test_the_health_page_answers(system):
 def test_tokens_are_readable_by_their_owner_alone(system):
     assert system.folder.access.stat().st_mode & 0o077 == 0
     assert set(system.folder.read_access().tokens) == {"client", "rater", "operator"}
+
+
+def test_every_port_of_every_process_listens_on_loopback(system):
+    """GCS, raylet, agents, replicas, HAProxy and its statistics: one empty message to some of them ends Ray."""
+    ports = listening(system.process)
+    names = " ".join(name for name, _, _ in ports)
+    assert all(part in names for part in ("gcs_server", "raylet", "haproxy", "ray::ServeReplica"))
+    assert [port for port in ports if not loopback.is_loopback(port[1])] == []

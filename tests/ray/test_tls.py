@@ -11,7 +11,8 @@ import pytest
 import trustme
 
 import vouch
-from tests.ray.conftest import Running, started
+from services import loopback
+from tests.ray.conftest import Running, listening, started
 from vouch.errors import Unavailable
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -56,3 +57,8 @@ def test_the_page_speaks_tls_too(secured: Running, authority: Path) -> None:
     trusting = ssl.create_default_context(cafile=str(authority / "authority.pem"))
     with urllib.request.urlopen(secured.http + "/healthz", context=trusting, timeout=60) as answer:
         assert answer.read() == b"ok\n"
+
+
+def test_no_port_behind_the_front_is_open_to_other_machines(secured: Running) -> None:
+    ports = listening(secured.process)
+    assert [port for port in ports if not loopback.is_loopback(port[1])] == []

@@ -16,6 +16,7 @@ from services.feedback.app import Feedback
 from services.feedback.real_images import RealImages
 from services.feedback.review import Review
 from services.generation.orders import Description
+from services.identity import Identity
 from training.inputs import freeze, load_rated
 from vouch import images as codec
 from vouch.blobs import BlobStore
@@ -153,7 +154,7 @@ def test_a_call_counts_what_it_stored_knew_and_refused(feedback: Feedback) -> No
     answer = handed(feedback, good, (b"no", "neutrophil"), good, offset=40)
     assert (answer.stored, answer.already_stored, answer.failed) == (1, 1, 1)
     assert [(one.index, one.reason) for one in answer.failures] == [(41, "NOT_AN_IMAGE")]
-    (image,) = asyncio.run(feedback.ListImages(pb.ListImagesRequest())).images
+    (image,) = asyncio.run(feedback.ListImages(pb.ListImagesRequest(), Identity.unchecked())).images
     assert (image.source, image.generator_version) == (pb.IMAGE_SOURCE_REAL, "")
 
 
@@ -234,7 +235,11 @@ def test_nothing_in_the_answer_tells_real_images_from_drawn_ones(
         words = "neutrophil" if number % 2 else "neutrophil, cell size big"
         handed(feedback, (picture(1000 + number, (24, 24), "JPEG"), words))
     call = pb.NextForReviewRequest(rater="ada", count=50)
-    found = [item for _ in range(4) for item in asyncio.run(feedback.NextForReview(call)).items]
+    found = [
+        item
+        for _ in range(4)
+        for item in asyncio.run(feedback.NextForReview(call, Identity.unchecked())).items
+    ]
     assert {catalog.images.get(item.digest).source for item in found} == {"generated", "real"}
     assert len({(i.media_type, i.width, i.height, i.prompt, codec.inspect(i.data)) for i in found}) == 1
     assert {field.name for field in pb.ReviewItem.DESCRIPTOR.fields} == {

@@ -178,15 +178,10 @@ def test_pickled_weights_are_refused_unless_safetensors_lie_beside(registry, fol
         publish(registry, folder)
 
 
-def test_hidden_files_stay_out_and_links_are_followed(registry, folder, tmp_path):
+def test_hidden_files_stay_out(registry, folder):
     (folder / ".cache").mkdir()
     (folder / ".cache" / "x.json").write_text("x")
-    (tmp_path / "blob").write_text("shared")
-    (folder / "tokenizer.json").symlink_to(tmp_path / "blob")
-
-    version = publish(registry, folder)
-    assert sorted(version.files) == ["model_index.json", "tokenizer.json", "unet/model.safetensors"]
-    assert (registry.open(version.name) / "tokenizer.json").read_text() == "shared"
+    assert sorted(publish(registry, folder).files) == ["model_index.json", "unet/model.safetensors"]
 
 
 def test_what_holds_nothing_is_not_published(registry, tmp_path):
@@ -243,3 +238,44 @@ def test_damaged_evidence_is_told(registry, folder, tmp_path):
     (tmp_path / "models" / f"{version.digest}.evidence.json").write_text("{")
     with pytest.raises(CorruptVersion, match="vouch evaluate"):
         registry.evidence(version.name)
+
+
+def test_a_link_to_a_file_of_the_same_folder_is_published_as_that_file(registry, folder):
+    (folder / "vae").mkdir()
+    (folder / "vae" / "model.safetensors").symlink_to("../unet/model.safetensors")
+    opened = registry.open(publish(registry, folder).digest)
+    assert not (opened / "vae" / "model.safetensors").is_symlink()
+    assert (opened / "vae" / "model.safetensors").read_bytes() == (
+        folder / "unet/model.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize("target", ["secret.txt", "outside", "nowhere", "trained/unet"])
+def test_a_link_that_leaves_the_folder_is_refused_by_name_and_nothing_is_published(
+    registry, folder, tmp_path, target
+):
+    (tmp_path / "secret.txt").write_text("a private key")
+    (tmp_path / "outside").mkdir()
+    (folder / "config.json").symlink_to(tmp_path / target)
+    with pytest.raises(InvalidInput, match=r"config\.json is a link to something that is not a file of this"):
+        publish(registry, folder)
+    assert registry.list() == []
+    assert "private key" not in "".join(
+        path.read_text() for path in (tmp_path / "models").rglob("*") if path.is_file()
+    )
+
+
+def test_a_snapshot_of_the_hubs_cache_is_published_with_the_blobs_that_it_links_to(
+    registry, folder, tmp_path
+):
+    cache = tmp_path / "models--owner--name"
+    (cache / "blobs").mkdir(parents=True)
+    (cache / "blobs" / "ab12").write_text("{}")
+    snapshot = cache / "snapshots" / "0f1e"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model_index.json").symlink_to("../../blobs/ab12")
+    opened = registry.open(publish(registry, snapshot).digest)
+    assert (opened / "model_index.json").read_text() == "{}"
+    (snapshot / "config.json").symlink_to(folder / "model_index.json")
+    with pytest.raises(InvalidInput, match=r"config\.json is a link"):
+        publish(registry, snapshot)

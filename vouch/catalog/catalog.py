@@ -13,6 +13,7 @@ from vouch.catalog.reviews import Reviews
 from vouch.catalog.rollouts import Rollouts
 from vouch.catalog.runs import Runs
 from vouch.catalog.serving import ServingSlots
+from vouch.catalog.tokens import Tokens
 from vouch.catalog.versions import Versions
 
 
@@ -41,6 +42,7 @@ class Catalog:
         self.rollouts = Rollouts(self._database)
         self.runs = Runs(self._database)
         self.reports = Reports(self._database)
+        self.tokens = Tokens(self._database)
 
     def close(self) -> None:
         self._database.close()

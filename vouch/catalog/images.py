@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,23 +22,36 @@ class Images:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, records: Iterable[ImageRecord], scores: Iterable[Score] = ()) -> int:
+    def add(self, records: Iterable[ImageRecord], scores: Iterable[Score] = (), *, owner: str = "") -> int:
         """Store images and their scores in one transaction; answers how many of the images were new.
 
-        A digest that is already known keeps its first provenance: the same bytes are the same image.
+        A digest that is already known keeps its first provenance: the same bytes are the same image. `owner` names the
+        token that asked for them; an image may have several owners.
         """
         added = 0
         with self._database.write() as connection:
             for record in records:
                 _check(record)
                 added += insert_once(connection, tables.images, asdict(record))
+                if record.request_id:
+                    asked = {"owner": owner, "request_id": record.request_id, "image": record.digest}
+                    insert_once(connection, tables.image_requests, asked)
             _insert_scores(connection, scores)
         return added
 
-    def get(self, digest: str) -> ImageRecord:
-        """Raises NotFound for a digest that was never stored."""
+    def get(self, digest: str, *, owner: str | None = None) -> ImageRecord:
+        """The image; with `owner` only if it is theirs, under their own request id.
+
+        Raises:
+            NotFound: a digest that was never stored, or is another owner's. The two cannot be told apart.
+        """
         with self._database.read() as connection:
-            return get_image(connection, digest)
+            if owner is None:
+                return get_image(connection, digest)
+            own = _own_requests(connection, owner, [digest])
+            if digest not in own:
+                raise _unknown(digest)
+            return replace(get_image(connection, digest), request_id=own[digest])
 
     def list(
         self,
@@ -47,19 +60,28 @@ class Images:
         generator_version: str | None = None,
         label: str | None = None,
         request_id: str | None = None,
+        owner: str | None = None,
         page_size: int = pages.DEFAULT_PAGE_SIZE,
         page_token: str = "",
     ) -> Page[ImageRecord]:
-        """Newest first; each filter that is given must hold."""
-        filters = {
-            "source": source,
-            "generator_version": generator_version,
-            "label": label,
-            "request_id": request_id,
-        }
+        """Newest first; each filter that is given must hold. With `owner`, request ids are theirs."""
+        filters = {"source": source, "generator_version": generator_version, "label": label}
         with self._database.read() as connection:
-            return pages.read_page(
-                connection, tables.images, filters, _image, page_size=page_size, page_token=page_token
+            page = pages.read_page(
+                connection,
+                tables.images,
+                filters,
+                _image,
+                page_size=page_size,
+                page_token=page_token,
+                where=_asked_for(owner, request_id),
+                where_scope=(owner, request_id),
+            )
+            if owner is None:
+                return page
+            own = _own_requests(connection, owner, [image.digest for image in page.items], request_id)
+            return replace(
+                page, items=tuple(replace(image, request_id=own[image.digest]) for image in page.items)
             )
 
     def add_scores(self, scores: Iterable[Score]) -> None:
@@ -166,8 +188,34 @@ class Images:
 def get_image(connection: sa.Connection, digest: str) -> ImageRecord:
     row = connection.execute(sa.select(tables.images).where(tables.images.c.digest == digest)).first()
     if row is None:
-        raise NotFound(f"There is no image {digest}: only stored images can be named.", "IMAGE_NOT_FOUND")
+        raise _unknown(digest)
     return _image(row)
+
+
+def _unknown(digest: str) -> NotFound:
+    return NotFound(f"There is no image {digest}: only stored images can be named.", "IMAGE_NOT_FOUND")
+
+
+def _asked_for(owner: str | None, request_id: str | None) -> sa.ColumnElement[bool] | None:
+    """That an image was asked for by this owner, under this request id, or both; None where either is left open."""
+    if owner is None and request_id is None:
+        return None
+    table = tables.image_requests
+    asked = sa.exists().where(table.c.image == tables.images.c.digest)
+    if owner is not None:
+        asked = asked.where(table.c.owner == owner)
+    return asked if request_id is None else asked.where(table.c.request_id == request_id)
+
+
+def _own_requests(
+    connection: sa.Connection, owner: str, digests: Collection[str], request_id: str | None = None
+) -> dict[str, str]:
+    """The request id under which this owner asked for each of these images."""
+    table = tables.image_requests
+    query = sa.select(table).where(table.c.owner == owner, table.c.image.in_(digests))
+    if request_id is not None:
+        query = query.where(table.c.request_id == request_id)
+    return {row.image: row.request_id for row in connection.execute(query.order_by(table.c.request_id))}
 
 
 def _review_query(rater: str, kind: RaterKind) -> sa.Select[Any]:

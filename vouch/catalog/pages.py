@@ -28,14 +28,17 @@ def read_page(
     page_size: int,
     page_token: str,
     where: sa.ColumnElement[bool] | None = None,
+    where_scope: tuple[str | None, ...] = (),
 ) -> Page[Record]:
     """Rows of `table` whose columns equal `filters` (None: any; a tuple: one of), newest first.
+
+    `where_scope` holds the values of `where`, so that a token belongs to them too.
 
     Raises:
         InvalidInput: page_size out of range, or a token that this list did not give.
     """
     size = _checked_size(page_size)
-    scope = _scope(table.name, {**filters, "where": where is not None})
+    scope = _scope(table.name, {**filters, "where": [where is not None, *where_scope]})
     query = _filtered(table, filters)
     if where is not None:
         query = query.where(where)

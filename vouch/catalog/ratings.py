@@ -29,10 +29,11 @@ class Ratings:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def record(self, new: NewRating, domain: Domain) -> Rating:
+    def record(self, new: NewRating, domain: Domain, *, by: str = "") -> Rating:
         """Store a verdict; when this returns, it is on the disk.
 
-        The same `request_id` with the same content returns the first record.
+        `by` names the token that hands it in. The same `request_id` by the same token with the same content returns the
+        first record.
 
         Raises:
             InvalidInput: an unknown criterion, answer, verdict or kind; a text or duration out of range.
@@ -40,17 +41,19 @@ class Ratings:
             AlreadyExists: the request_id was used for other content.
             FailedPrecondition: the rating to supersede is another image's or rater's, or is superseded already.
         """
-        return self.record_many([new], domain)[0]
+        return self.record_many([new], domain, by=by)[0]
 
-    def record_many(self, news: Iterable[NewRating], domain: Domain) -> tuple[Rating, ...]:
+    def record_many(self, news: Iterable[NewRating], domain: Domain, *, by: str = "") -> tuple[Rating, ...]:
         """As `record`, all in one transaction: either every rating is stored or none."""
         news = list(news)
         for new in news:
             check_rating(new, domain)
         with self._database.write() as connection:
-            return tuple(_record(connection, new, domain) for new in news)
+            return tuple(_record(connection, new, domain, by) for new in news)
 
-    def restore(self, numbered: Iterable[tuple[int, Rating]], domain: Domain) -> tuple[int, int]:
+    def restore(
+        self, numbered: Iterable[tuple[int, Rating]], domain: Domain, *, by: str = ""
+    ) -> tuple[int, int]:
         """Insert ratings with their own ids and times (import): all of them, or none.
 
         `numbered` pairs each rating with its row in the file. Answers (added, already there).
@@ -64,7 +67,7 @@ class Ratings:
             # A correction is younger than what it corrects, however the file is sorted.
             for number, rating in sorted(numbered, key=lambda pair: (pair[1].created_at, pair[0])):
                 try:
-                    new = _restore(connection, rating, domain)
+                    new = _restore(connection, rating, domain, by)
                 except VouchError as error:
                     problems.append((number, error.message))
                 else:
@@ -198,7 +201,7 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
         raise InvalidInput(f"{value!r} is not a {name}: choose {', '.join(known)}.")
 
 
-def _record(connection: sa.Connection, new: NewRating, domain: Domain) -> Rating:
+def _record(connection: sa.Connection, new: NewRating, domain: Domain, by: str) -> Rating:
     image = get_image(connection, new.image)
     rating = Rating(
         **{field.name: getattr(new, field.name) for field in fields(NewRating)},
@@ -207,7 +210,7 @@ def _record(connection: sa.Connection, new: NewRating, domain: Domain) -> Rating
         generator_version=image.generator_version,
         created_at=now(),
     )
-    stored = _store(connection, rating)
+    stored = _store(connection, rating, by)
     if content(stored) != content(new) or stored.domain != domain.name:
         raise AlreadyExists(
             f"request_id {new.request_id!r} was already used for another rating. Use a fresh one.",
@@ -216,11 +219,12 @@ def _record(connection: sa.Connection, new: NewRating, domain: Domain) -> Rating
     return stored
 
 
-def _restore(connection: sa.Connection, rating: Rating, domain: Domain) -> bool:
+def _restore(connection: sa.Connection, rating: Rating, domain: Domain, by: str) -> bool:
     check_rating(rating, domain)
     if rating.domain != domain.name:
         raise InvalidInput(f"The rating belongs to domain {rating.domain!r}, not to {domain.name}.")
-    stored = _store(connection, rating)
+    # An export holds ratings of many tokens; here they are known by their id.
+    stored = _by_id(connection, rating.id) or _store(connection, rating, by)
     if stored != rating:
         raise AlreadyExists(f"request_id {rating.request_id!r} is already another rating in this catalog.")
     return stored is rating
@@ -237,15 +241,15 @@ def bad_rows(problems: list[tuple[int, str]], shown: int = 20) -> InvalidInput:
     )
 
 
-def _store(connection: sa.Connection, rating: Rating) -> Rating:
-    """Insert; or the rating that already has this request_id."""
-    existing = _by_request(connection, rating.request_id)
+def _store(connection: sa.Connection, rating: Rating, by: str) -> Rating:
+    """Insert; or the rating that the same token has already stored under this request_id."""
+    existing = _by_request(connection, by, rating.request_id)
     if existing is not None:
         return existing
     _check_references(connection, rating)
-    if insert_once(connection, tables.ratings, _row(rating)):
+    if insert_once(connection, tables.ratings, {**_row(rating), "recorded_by": by}):
         return rating
-    existing = _by_request(connection, rating.request_id)  # another process was quicker
+    existing = _by_request(connection, by, rating.request_id)  # another process was quicker
     if existing is not None:
         return existing
     if rating.supersedes:
@@ -275,10 +279,17 @@ def _superseded(rating_id: str) -> FailedPrecondition:
     )
 
 
-def _by_request(connection: sa.Connection, request_id: str) -> Rating | None:
-    row = connection.execute(
-        sa.select(tables.ratings).where(tables.ratings.c.request_id == request_id)
-    ).first()
+def _by_request(connection: sa.Connection, by: str, request_id: str) -> Rating | None:
+    table = tables.ratings
+    return _first(connection, table.c.recorded_by == by, table.c.request_id == request_id)
+
+
+def _by_id(connection: sa.Connection, rating_id: str) -> Rating | None:
+    return _first(connection, tables.ratings.c.id == rating_id)
+
+
+def _first(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> Rating | None:
+    row = connection.execute(sa.select(tables.ratings).where(*where)).first()
     return None if row is None else _rating(row)
 
 
@@ -306,7 +317,7 @@ def _row(rating: Rating) -> dict[str, Any]:
 
 def _rating(row: Any) -> Rating:
     values = dict(row._mapping)
-    values.pop("seq")
+    del values["seq"], values["recorded_by"]
     other, preferred = values.pop("preference_other"), values.pop("preference_preferred")
     values["preference"] = Preference(other=other, preferred=preferred) if other else None
     values["supersedes"] = values["supersedes"] or ""

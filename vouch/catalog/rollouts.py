@@ -26,7 +26,7 @@ class _Ask:
 
 
 class Rollouts:
-    """At most one rollout is active in a slot. Requests are idempotent by `request_id`."""
+    """At most one rollout is active in a slot. Requests are idempotent by `actor` and `request_id`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -169,7 +169,8 @@ def _replayed(connection: sa.Connection, ask: _Ask) -> Rollout | None:
     if not ask.request_id:
         raise InvalidInput("request_id is empty: it is needed, so that a repeated request acts once.")
     table = tables.rollout_events
-    row = connection.execute(sa.select(table).where(table.c.request_id == ask.request_id)).first()
+    same = sa.and_(table.c.actor == ask.actor, table.c.request_id == ask.request_id)
+    row = connection.execute(sa.select(table).where(same)).first()
     if row is None:
         return None
     if (row.action, row.asked_percent) != (ask.action, ask.percent):

@@ -24,7 +24,7 @@ class Runs:
     def create(
         self, kind: RunKind, config: Mapping[str, Any], *, request_id: str, created_by: str = ""
     ) -> Run:
-        """Queue a run. The same request_id with the same kind and config returns the first.
+        """Queue a run. The same request_id of the same caller with the same kind and config returns the first.
 
         Raises:
             InvalidInput: an unknown kind, or an empty request_id.
@@ -39,7 +39,9 @@ class Runs:
         wanted = json_ready(config)
         with self._database.write() as connection:
             insert_once(connection, tables.runs, _new_row(kind, wanted, request_id, created_by))
-            query = sa.select(tables.runs).where(tables.runs.c.request_id == request_id)
+            query = sa.select(tables.runs).where(
+                tables.runs.c.created_by == created_by, tables.runs.c.request_id == request_id
+            )
             run = _run(connection.execute(query).one())
         if run.kind != kind or run.config != wanted:
             raise AlreadyExists(

@@ -83,6 +83,15 @@ images = sa.Table(
     _moment("created_at"),
 )
 
+image_requests = sa.Table(
+    "image_requests",
+    metadata,
+    # The token that asked; "" where authentication is off, and for what was drawn before tokens had names.
+    _text("owner", primary_key=True),
+    _text("request_id", primary_key=True),
+    _digest("image", sa.ForeignKey("images.digest"), primary_key=True, index=True),
+)
+
 scores = sa.Table(
     "scores",
     metadata,
@@ -99,7 +108,7 @@ ratings = sa.Table(
     metadata,
     _sequence(),
     sa.Column("id", sa.String(32), nullable=False, unique=True),
-    _text("request_id", unique=True),
+    _text("request_id"),
     _digest("image", sa.ForeignKey("images.digest"), index=True),
     _text("rater", index=True),
     _text("kind"),
@@ -115,6 +124,8 @@ ratings = sa.Table(
     sa.Column("supersedes", sa.String(32), sa.ForeignKey("ratings.id"), unique=True),
     _text("generator_version"),
     _moment("created_at"),
+    _text("recorded_by"),  # the name of a token, to which request_id belongs
+    sa.UniqueConstraint("recorded_by", "request_id"),
 )
 
 reviews = sa.Table(
@@ -179,8 +190,9 @@ rollout_events = sa.Table(
     sa.Column("asked_percent", sa.Integer()),
     _text("actor"),
     _text("reason"),
-    _text("request_id", unique=True),
+    _text("request_id"),
     _moment("at"),
+    sa.UniqueConstraint("actor", "request_id"),
 )
 
 runs = sa.Table(
@@ -190,7 +202,7 @@ runs = sa.Table(
     _text("kind"),
     _text("state", index=True),
     _json("config"),
-    _text("request_id", unique=True),
+    _text("request_id"),
     _text("created_by"),
     sa.Column("attempt", sa.Integer(), nullable=False),
     _count("step"),
@@ -205,6 +217,7 @@ runs = sa.Table(
     _moment("updated_at"),
     sa.Column("started_at", Moment()),
     sa.Column("ended_at", Moment()),
+    sa.UniqueConstraint("created_by", "request_id"),
 )
 
 replica_reports = sa.Table(
@@ -218,4 +231,17 @@ replica_reports = sa.Table(
     _text("champion"),
     _text("candidate"),
     _moment("updated_at"),
+)
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    _sequence(),
+    _text("name", unique=True),
+    _text("role"),
+    _json("scopes"),
+    _digest("digest", unique=True),  # SHA-256 of the secret
+    _moment("created_at"),
+    sa.Column("last_used_at", Moment()),
+    sa.Column("revoked_at", Moment()),
 )

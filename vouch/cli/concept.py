@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,7 @@ import typer
 from vouch.captions import Vocabulary
 from vouch.cli.desk import Desk, Exhibit, Question
 from vouch.cli.keys import open_keys
-from vouch.cli.rate import TerminalScreen, recorder, tallied
+from vouch.cli.rate import RaterOption, TerminalScreen, rater_of, recorder, tallied
 from vouch.cli.session import Session, command
 from vouch.cli.train import DataOption, DetachOption, SimulatedOption, parse_settings, settings_help, start
 from vouch.criteria import sub_label
@@ -39,7 +38,7 @@ def label(
     session: Session,
     name: NameArgument,
     parent: ParentOption,
-    rater: Annotated[str, typer.Option(help="Who says.", show_default="your user name")] = "",
+    rater: RaterOption = "",
     limit: Annotated[int, typer.Option(min=1, help="Stop after this many images.")] = 1000,
 ) -> None:
     """Say of images of a class whether they are of a sub-type: y yes, n no, u unsure.
@@ -47,9 +46,9 @@ def label(
     The answers are ratings like any other, but say nothing of how plausible an image is. Files of them can be imported
     with `vouch ratings import`; the column is `answer.concept_band_neutrophil`.
     """
-    rater = rater or getpass.getuser()
     question = Question(id=sub_label(name), text=f"Is it a {name}?")
     with session.connect() as client, open_keys() as keys:
+        rater = rater or rater_of(client)
         Vocabulary((parent,), {}).with_concept(
             name, parent
         )  # a name that could not be learned is not asked about

@@ -20,6 +20,7 @@ from vouch.cli import (
     runs,
     score,
     status,
+    token,
     train,
     up,
     versions,
@@ -65,3 +66,4 @@ root.add_typer(versions.app)
 root.add_typer(evaluate.app)
 root.add_typer(reward.app, name="reward")
 root.add_typer(rollout.app, name="rollout")
+root.add_typer(token.app, name="token")

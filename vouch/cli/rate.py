@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+RaterOption = Annotated[
+    str,
+    typer.Option(
+        help="Who rates.", show_default="the token's name; your user name if it may rate for anybody"
+    ),
+]
+
 
 @command(
     app,
@@ -32,7 +39,7 @@ app = typer.Typer()
 )
 def rate(
     session: Session,
-    rater: Annotated[str, typer.Option(help="Who rates.", show_default="your user name")] = "",
+    rater: RaterOption = "",
     limit: Annotated[int, typer.Option(min=1, help="Stop after this many images.")] = 1000,
     generator: Annotated[str, typer.Option(help="Only images of this generator.")] = "",
 ) -> None:
@@ -42,13 +49,19 @@ def rate(
     whole. b goes back, from the first question to the image before; a changed mind is a new rating that supersedes
     the old. t adds a note, s skips, ? explains, q ends. A rating is durable before the next image appears.
     """
-    rater = rater or getpass.getuser()
     with session.connect() as client, open_keys() as keys:
+        rater = rater or rater_of(client)
         criteria = client.describe_criteria().criteria
         questions = tuple(Question(id=c.criterion_id, text=c.question, help=c.help) for c in criteria)
         desk = Desk(questions, keys, TerminalScreen(), recorder(client, rater))
         tally = desk.rate(queue(client, rater, limit, generator))
     session.emit({"rater": rater, **vars(tally)}, lambda: tallied(tally))
+
+
+def rater_of(client: Client) -> str:
+    """Who rates when nobody is named. The single user of a machine holds a token that may rate for anybody."""
+    caller = client.describe_caller()
+    return getpass.getuser() if caller.any_rater else caller.name
 
 
 def queue(client: Client, rater: str, limit: int, generator: str) -> Iterator[Exhibit]:

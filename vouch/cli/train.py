@@ -22,9 +22,7 @@ app = typer.Typer(help="Train new versions from ratings and data.", no_args_is_h
 
 DataOption = Annotated[
     Path | None,
-    typer.Option(
-        "--data", help="Labelled real images: Parquet, tar or folder. The training split only.", exists=True
-    ),
+    typer.Option("--data", help="Labelled real images: Parquet, tar or folder. The training split only."),
 ]
 DetachOption = Annotated[bool, typer.Option("--detach", help="Queue the run and return; do not wait for it.")]
 SimulatedOption = Annotated[bool, typer.Option("--simulated", help="Learn from simulated ratings too.")]
@@ -67,7 +65,7 @@ def pretrain(
     settings = parse_settings(context.args)
     if not offline:
         try:
-            start(session, "pretrain", {"data": str(data.resolve()), **settings}, detach)
+            start(session, "pretrain", {"data": str(data), **settings}, detach)
             return
         except Unavailable as error:
             if session.address is not None or detach:
@@ -133,6 +131,9 @@ def align(
 
 
 def start(session: Session, kind: str, config: dict[str, Any], detach: bool) -> None:
+    for name in recipes.path_settings(kind):
+        if isinstance(config.get(name), str):
+            config[name] = _path(session, name, config[name])
     with session.connect() as client:
         run = client.start_training(kind, config)
         last: Any = run
@@ -148,8 +149,17 @@ def start(session: Session, kind: str, config: dict[str, Any], detach: bool) -> 
         runs.end_with(last)
 
 
+def _path(session: Session, name: str, path: str) -> str:
+    """Absolute where it is here. A system that was named by its address may have it in its own folder of image sets."""
+    if Path(path).exists():
+        return str(Path(path).resolve())
+    if session.address is None:
+        raise InvalidInput(f"--{name} {path}: there is no such file or folder.")
+    return path
+
+
 def _config(arguments: list[str], data: Path | None, simulated: bool) -> dict[str, Any]:
-    config: dict[str, Any] = {"data": str(data.resolve())} if data else {}
+    config: dict[str, Any] = {"data": str(data)} if data else {}
     if simulated:
         config["kinds"] = ["human", "simulated"]
     return {**config, **parse_settings(arguments)}

@@ -42,6 +42,10 @@ def up(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Private key, PEM.")] = None,
+    trust_network: Annotated[
+        bool,
+        typer.Option("--trust-network", help="Start even if other machines can reach inner ports."),
+    ] = False,
     settings: Annotated[Path | None, typer.Option(help="JSON file with any of the settings.")] = None,
 ) -> None:
     """Start the system here and keep it running until Ctrl-C.
@@ -56,6 +60,7 @@ def up(
         "VOUCH_SERVER__HTTP_PORT": http_port,
         "VOUCH_SERVER__TLS_CERT": tls_cert,
         "VOUCH_SERVER__TLS_KEY": tls_key,
+        "VOUCH_SERVER__TRUST_NETWORK": "true" if trust_network else None,
         "VOUCH_GENERATION__MODEL": generator,
         "VOUCH_REWARD__MODEL": reward,
     }

@@ -293,6 +293,10 @@ class AsyncClient:
         """The questions that a rating answers."""
         return await self._value("DescribeCriteria", domain=domain)
 
+    async def describe_caller(self) -> values.DescribeCallerResponse:
+        """Who this client's token stands for, and what its ratings may be."""
+        return await self._value("DescribeCaller")
+
     async def get_image(self, digest: str) -> values.StoredImage:
         """A stored image with its bytes and provenance."""
         return await self._value("GetImage", digest=digest)

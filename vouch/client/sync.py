@@ -280,6 +280,10 @@ class Client:
         """The questions that a rating answers."""
         return self._value("DescribeCriteria", domain=domain)
 
+    def describe_caller(self) -> values.DescribeCallerResponse:
+        """Who this client's token stands for, and what its ratings may be."""
+        return self._value("DescribeCaller")
+
     def get_image(self, digest: str) -> values.StoredImage:
         """A stored image with its bytes and provenance."""
         return self._value("GetImage", digest=digest)

@@ -214,6 +214,14 @@ class DescribeCriteriaResponse:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DescribeCallerResponse:
+    name: str
+    role: str
+    kinds: tuple[str, ...]
+    any_rater: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredImage:
     digest: str
     data: bytes = field(repr=False)

@@ -252,6 +252,22 @@ class Criterion(_message.Message):
     help: str
     def __init__(self, criterion_id: _Optional[str] = ..., question: _Optional[str] = ..., help: _Optional[str] = ...) -> None: ...
 
+class DescribeCallerRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DescribeCallerResponse(_message.Message):
+    __slots__ = ("name", "role", "kinds", "any_rater")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    ANY_RATER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    role: str
+    kinds: _containers.RepeatedScalarFieldContainer[RatingKind]
+    any_rater: bool
+    def __init__(self, name: _Optional[str] = ..., role: _Optional[str] = ..., kinds: _Optional[_Iterable[_Union[RatingKind, str]]] = ..., any_rater: bool = ...) -> None: ...
+
 class GetImageRequest(_message.Message):
     __slots__ = ("digest",)
     DIGEST_FIELD_NUMBER: _ClassVar[int]

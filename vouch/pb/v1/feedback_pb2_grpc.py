@@ -65,6 +65,11 @@ class FeedbackServiceStub(object):
                 request_serializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.DescribeCriteriaRequest.SerializeToString,
                 response_deserializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.DescribeCriteriaResponse.FromString,
                 _registered_method=True)
+        self.DescribeCaller = channel.unary_unary(
+                '/vouch.v1.FeedbackService/DescribeCaller',
+                request_serializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.DescribeCallerRequest.SerializeToString,
+                response_deserializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.DescribeCallerResponse.FromString,
+                _registered_method=True)
         self.GetImage = channel.unary_unary(
                 '/vouch.v1.FeedbackService/GetImage',
                 request_serializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.GetImageRequest.SerializeToString,
@@ -84,7 +89,8 @@ class FeedbackServiceServicer(object):
     def RecordRating(self, request, context):
         """Stores one rating; durable before it is acknowledged. Idempotent by `request_id`. Roles: rater and above.
         Errors: INVALID_ARGUMENT (unknown criterion, missing rater or verdict), NOT_FOUND (unknown image or rating),
-        ALREADY_EXISTS (the request id was used for another rating), RESOURCE_EXHAUSTED (disk full).
+        PERMISSION_DENIED (a rater or kind that the token does not stand for, see DescribeCaller), ALREADY_EXISTS (the
+        request id was used for another rating), RESOURCE_EXHAUSTED (disk full).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,7 +116,7 @@ class FeedbackServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListRatings(self, request, context):
-        """Lists ratings, newest first, paged. Roles: client and above.
+        """Lists ratings, newest first, paged. Roles: rater and above.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,8 +124,10 @@ class FeedbackServiceServicer(object):
 
     def NextForReview(self, request, context):
         """Picks images for this rater: of the least rated ones that they have not rated those whose verdict would teach the
-        most, and hidden between them some real images and some that they have rated once, which show how reliable they are.
-        Blinded: neither score, version nor source is told. Reserves nothing. Roles: rater and above.
+        most, a share of uniformly drawn ones on which rewards are calibrated and measured (VOUCH_REVIEW__UNIFORM_SHARE of
+        the new images, 0.2 by default), and hidden between them some real images and some that they have rated once, which
+        show how reliable they are. Blinded: neither score, version, source nor the way of choosing is told; the catalog
+        logs how each image was chosen, with its chance. Reserves nothing. Roles: rater and above.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,13 +135,22 @@ class FeedbackServiceServicer(object):
 
     def DescribeCriteria(self, request, context):
         """Says which questions a rating answers in this domain. Roles: client and above.
+        Errors: NOT_FOUND (neither the domain configured nor one that ships with vouch).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeCaller(self, request, context):
+        """Says who the caller's token stands for. Roles: client and above.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetImage(self, request, context):
-        """Returns a stored image with its bytes and provenance. Roles: client and above.
+        """Returns a stored image with its bytes and provenance. Roles: client and above; a client gets the images that it
+        asked for itself, and any other is NOT_FOUND.
         Errors: INVALID_ARGUMENT (not a digest), NOT_FOUND, DATA_LOSS (the stored bytes do not match the digest).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -141,7 +158,8 @@ class FeedbackServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListImages(self, request, context):
-        """Lists stored images, newest first, without their bytes, paged. Roles: client and above.
+        """Lists stored images, newest first, without their bytes, paged. Roles: client and above; a client's list holds the
+        images that it asked for itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,6 +197,11 @@ def add_FeedbackServiceServicer_to_server(servicer, server):
                     servicer.DescribeCriteria,
                     request_deserializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.DescribeCriteriaRequest.FromString,
                     response_serializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.DescribeCriteriaResponse.SerializeToString,
+            ),
+            'DescribeCaller': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeCaller,
+                    request_deserializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.DescribeCallerRequest.FromString,
+                    response_serializer=vouch_dot_pb_dot_v1_dot_feedback__pb2.DescribeCallerResponse.SerializeToString,
             ),
             'GetImage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetImage,
@@ -354,6 +377,33 @@ class FeedbackService(object):
             '/vouch.v1.FeedbackService/DescribeCriteria',
             vouch_dot_pb_dot_v1_dot_feedback__pb2.DescribeCriteriaRequest.SerializeToString,
             vouch_dot_pb_dot_v1_dot_feedback__pb2.DescribeCriteriaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeCaller(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vouch.v1.FeedbackService/DescribeCaller',
+            vouch_dot_pb_dot_v1_dot_feedback__pb2.DescribeCallerRequest.SerializeToString,
+            vouch_dot_pb_dot_v1_dot_feedback__pb2.DescribeCallerResponse.FromString,
             options,
             channel_credentials,
             insecure,

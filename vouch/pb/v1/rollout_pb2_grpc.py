@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RolloutServiceStub(object):
-    """Changes which version serves. One rollout at a time in each slot. Roles: operator to change, client to read.
+    """Changes which version serves. One rollout at a time in each slot. Roles: operator.
     """
 
     def __init__(self, channel):
@@ -68,7 +68,7 @@ class RolloutServiceStub(object):
 
 
 class RolloutServiceServicer(object):
-    """Changes which version serves. One rollout at a time in each slot. Roles: operator to change, client to read.
+    """Changes which version serves. One rollout at a time in each slot. Roles: operator.
     """
 
     def StartRollout(self, request, context):
@@ -163,7 +163,7 @@ def add_RolloutServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RolloutService(object):
-    """Changes which version serves. One rollout at a time in each slot. Roles: operator to change, client to read.
+    """Changes which version serves. One rollout at a time in each slot. Roles: operator.
     """
 
     @staticmethod

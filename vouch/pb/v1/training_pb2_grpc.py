@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TrainingServiceStub(object):
-    """Runs training jobs beside serving, one at a time. Roles: operator to change, client to read.
+    """Runs training jobs beside serving, one at a time. Roles: operator.
     """
 
     def __init__(self, channel):
@@ -63,12 +63,13 @@ class TrainingServiceStub(object):
 
 
 class TrainingServiceServicer(object):
-    """Runs training jobs beside serving, one at a time. Roles: operator to change, client to read.
+    """Runs training jobs beside serving, one at a time. Roles: operator.
     """
 
     def StartTraining(self, request, context):
         """Records a run and queues it; answers at once. Idempotent by `request_id`.
-        Errors: INVALID_ARGUMENT (no kind, an unknown or wrong setting), RESOURCE_EXHAUSTED (too many queued runs).
+        Errors: INVALID_ARGUMENT (no kind, an unknown or wrong setting), PERMISSION_DENIED (a path that callers may not
+        name), RESOURCE_EXHAUSTED (too many queued runs).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,7 +141,7 @@ def add_TrainingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TrainingService(object):
-    """Runs training jobs beside serving, one at a time. Roles: operator to change, client to read.
+    """Runs training jobs beside serving, one at a time. Roles: operator.
     """
 
     @staticmethod

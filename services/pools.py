@@ -1,0 +1,31 @@
+"""Threads for what waits for a disk or a database: every RPC has its own, so that a slow one cannot stop the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+THREADS = 4  # of each RPC; a thread is made when it is needed
+
+
+class Pools:
+    """One pool of threads for each name.
+
+    Example:
+        page = await pools.run("ListImages", self._list_images, request)
+    """
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self._threads = threads
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+
+    async def run(self, name: str, work: Callable[..., T], *arguments: Any) -> T:
+        """What `work` returns, computed on a thread of `name`'s pool; it waits while all of them are busy."""
+        pool = self._pools.get(name)
+        if pool is None:
+            pool = self._pools[name] = ThreadPoolExecutor(self._threads, thread_name_prefix=name)
+        return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
