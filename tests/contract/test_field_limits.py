@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from services import edge, ingress
 from services import field_limits as limits
 from services.field_limits import Bytes, Count, Moment, Number, Text, Tree, Words
+from tests.keys import FixedKeys
 from vouch.client import groups, rpcs
 from vouch.errors import InvalidInput
 
@@ -51,7 +52,9 @@ def _answering(rpc: str) -> Any:
 
 
 Willing = type(
-    "Willing", (), {"access": edge.Access(TOKENS), **{rpc: _answering(rpc) for rpc in rpcs.METHODS}}
+    "Willing",
+    (),
+    {"access": edge.Access(FixedKeys(TOKENS)), **{rpc: _answering(rpc) for rpc in rpcs.METHODS}},
 )
 
 
@@ -70,7 +73,7 @@ def channel() -> Iterator[grpc.Channel]:
         await server.stop(None)
 
     ended = asyncio.Event()
-    ingress.guard_with(edge.Access(TOKENS))
+    ingress.guard_with(edge.Access(FixedKeys(TOKENS)))
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     assert ready.wait(20)
@@ -297,7 +300,7 @@ def test_the_token_is_looked_at_before_the_message(
 def test_a_message_without_a_token_is_not_read(rpc: str) -> None:
     """gRPC reads the message of a unary request before its handler runs, and that of a stream when it is asked for."""
     asked = type("Details", (), {"method": rpcs.path(rpc), "invocation_metadata": ()})
-    taken = ingress.Guard(lambda: edge.Access(TOKENS)).service(asked)
+    taken = ingress.Guard(lambda: edge.Access(FixedKeys(TOKENS))).service(asked)
     assert taken is not None
     assert taken.request_streaming
     assert taken.request_deserializer is None
@@ -321,7 +324,7 @@ def test_a_message_larger_than_any_may_be_is_refused_by_its_length(channel: grpc
 
 def test_a_call_of_no_known_method_is_not_the_guards() -> None:
     asked = type("Details", (), {"method": "/grpc.health.v1.Health/Check", "invocation_metadata": ()})
-    assert ingress.Guard(lambda: edge.Access(TOKENS)).service(asked) is None
+    assert ingress.Guard(lambda: edge.Access(FixedKeys(TOKENS))).service(asked) is None
 
 
 def test_the_guard_stands_before_the_handlers_of_ray_serves_own_server_too() -> None:
@@ -350,7 +353,7 @@ def test_the_guard_stands_before_the_handlers_of_ray_serves_own_server_too() -> 
         await server.stop(None)
         return [*answers, caught.value.code(), healthy]
 
-    ingress.guard_with(edge.Access(TOKENS))
+    ingress.guard_with(edge.Access(FixedKeys(TOKENS)))
     assert asyncio.run(calls()) == [
         b"GetRunRequest",
         b"Unreadable",
