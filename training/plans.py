@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,9 @@ RATER = Path(vouch.__file__).parent / "starter" / "rater"
 DATA = {
     "images": "the images of --data",
     "backbone": "the folder of --backbone",
+    "held_out": "the images of --held-out",
+    "vae_features": "the folder of --vae-features",
+    "vae": "the folder of --vae",
     "ratings": "the frozen ratings in its folder",
     "comparisons": "the frozen comparisons in its folder",
     "sub_labels": "the frozen sub-labels in its folder",
@@ -126,7 +129,7 @@ def _check_unchanged(agreed: Plan, run: Run) -> None:
 
 
 def _pretrain(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
-    data = _data(own)
+    data = {**_data(own), **_further(own, ("held_out", "vae", "vae_features"))}
     return Plan(own, "generator", "diffusers", name=asked.name, lineage={"data": data})
 
 
@@ -206,6 +209,19 @@ def _data(own: dict[str, Any]) -> dict[str, str]:
         )
     own["data"] = str(path)
     return {"images": digest_of(path)}
+
+
+def _further(own: dict[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """The digests of further files and folders, and their paths made absolute. Raises InvalidInput."""
+    digests = {}
+    for name in names:
+        if not own.get(name):
+            continue
+        path = Path(own[name]).expanduser().resolve()
+        if not path.exists():
+            raise InvalidInput(f"Setting {name}: there is no file or folder {path}.", "NO_DATA")
+        own[name], digests[name] = str(path), digest_of(path)
+    return digests
 
 
 def _backbone(own: dict[str, Any]) -> dict[str, str]:

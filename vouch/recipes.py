@@ -70,6 +70,9 @@ class Pretraining(Recipe):
         "auto",
         description="number format of matrix products; auto: bfloat16 where the processor multiplies it faster",
     )
+    vae: Path | None = Field(
+        None, description="folder of a trained AutoencoderKL to build upon; default: train one"
+    )
     vae_steps: int = Field(9000, ge=1, le=10_000_000, description="autoencoder steps")
     vae_minutes: float | None = Field(
         None, gt=0, le=525_600, description="time budget of the autoencoder phase over all attempts, minutes"

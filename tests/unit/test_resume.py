@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from diffusers import AutoencoderKL
 
 from tests.tiny import SIZE, VOCABULARY, save_generator
 from training import attributes
@@ -125,6 +127,21 @@ def test_pretraining_that_was_killed_in_any_phase_goes_on_to_the_same_generator(
     config = pretraining(cells, tmp_path / "out")
     figures = killed_and_resumed(lambda session: pretrain(config, session), tmp_path / "run", *killers)
     assert (files(tmp_path / "out"), figures) == pretrained
+
+
+def test_a_generator_can_be_built_upon_an_autoencoder_that_is_given(cells: Path, tmp_path: Path) -> None:
+    """Its latents may have other channels than the recipe's, and what it decodes stays the same."""
+    given = AutoencoderKL.from_pretrained(str(save_generator(tmp_path / "given", 3) / "vae"))
+    config = pretraining(cells, tmp_path / "out").model_copy(
+        update={"vae": tmp_path / "given" / "vae", "latent_channels": 8, "steps": 1}
+    )
+    figures = pretrain(config, Session(tmp_path / "run"))
+    made = AutoencoderKL.from_pretrained(str(tmp_path / "out" / "vae"), torch_dtype=torch.float32)
+    images = torch.rand(1, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        before, after = (vae.decode(vae.encode(images).latent_dist.mode()).sample for vae in (given, made))
+    assert torch.allclose(before, after, atol=2e-2) and "vae_steps" not in figures
+    assert made.config.latent_channels == 4
 
 
 def test_pretraining_that_was_killed_after_its_last_step_has_the_same_figures(

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
 
-from training.data import load_examples
-from training.pretraining.autoencoder import encode_views, fit_vae
+from training.data import Examples, load_examples
+from training.pretraining.autoencoder import encode_views, fit_vae, whiten
 from training.pretraining.config import PretrainConfig
 from training.pretraining.denoiser import fit_denoiser
 from training.pretraining.networks import Networks
@@ -26,7 +27,7 @@ def fit(config: PretrainConfig, session: Session) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     examples = load_examples(config.data, config.size, config.domain)
-    vae, vae_figures = fit_vae(config, examples, session)
+    vae, vae_figures = _autoencoder(config, examples, session)
     latents = encode_views(config, vae, examples, session)
     networks = Networks(config, examples.vocabulary, vae, latents.shape[-1], session.device)
     held_out = None
@@ -41,3 +42,15 @@ def fit(config: PretrainConfig, session: Session) -> dict[str, Any]:
     figures = {**vae_figures, **figures, "images": len(examples)}
     session.note("figures.json", figures)
     return figures
+
+
+def _autoencoder(
+    config: PretrainConfig, examples: Examples, session: Session
+) -> tuple[AutoencoderKL, dict[str, float]]:
+    """A trained one that is given, or one that is trained here; whitened on `examples` either way."""
+    if config.vae is None:
+        return fit_vae(config, examples, session)
+    vae = AutoencoderKL.from_pretrained(str(config.vae), torch_dtype=torch.float32, use_safetensors=True)
+    vae = vae.eval().requires_grad_(False).to(session.device, memory_format=torch.channels_last)
+    whiten(vae, examples)
+    return vae, {}

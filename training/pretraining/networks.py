@@ -28,7 +28,9 @@ class Networks:
         self.vae, self.vocabulary, self.device = vae, vocabulary, device
         self.tokenizer: CLIPTokenizer = train_tokenizer(vocabulary)
         self.text_encoder = build_text_encoder(config, self.tokenizer).to(device)
-        self.unet = build_unet(config, latent_size).to(device, memory_format=torch.channels_last)
+        self.unet = build_unet(config, vae.config.latent_channels, latent_size).to(
+            device, memory_format=torch.channels_last
+        )
         self.scheduler = build_scheduler()
 
     @property
@@ -108,13 +110,13 @@ def build_text_encoder(config: PretrainConfig, tokenizer: CLIPTokenizer) -> CLIP
     )
 
 
-def build_unet(config: PretrainConfig, latent_size: int) -> UNet2DConditionModel:
+def build_unet(config: PretrainConfig, latent_channels: int, latent_size: int) -> UNet2DConditionModel:
     """Attention below the first level only: at full size it costs most and says least about a single cell."""
     levels = len(config.channels)
     return UNet2DConditionModel(
         sample_size=latent_size,
-        in_channels=config.latent_channels,
-        out_channels=config.latent_channels,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
         block_out_channels=config.channels,
         layers_per_block=1,
         down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (levels - 1),
