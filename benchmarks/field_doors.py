@@ -218,7 +218,7 @@ def _fill(message: Any, depth: int) -> None:
 def _mutant(sound: bytes, chance: random.Random) -> bytes:
     kind = chance.randrange(5)
     data = bytearray(sound)
-    if kind == 0:
+    if kind == 0 or not sound:  # some requests have no field
         return chance.randbytes(chance.randrange(1, 200))
     if kind == 1:
         for _ in range(chance.randrange(1, 8)):

@@ -21,7 +21,7 @@ from training.concepts.subtype import learn_head
 from training.data import Examples, halves, load_examples
 from training.evaluation.downstream import accuracy, share_of
 from training.evaluation.intervals import bootstrap
-from training.plausibility import Plausibility
+from training.plausibility import FORMS, Plausibility
 from vouch import images as codec
 from vouch import recipes
 from vouch.criteria import Domain, load_domain
@@ -158,7 +158,7 @@ def test_what_answers_a_criterion_is_kept_with_the_judge(tmp_path: Path) -> None
     bank, labels = torch.nn.functional.normalize(torch.randn(20, net.widths[-1]), dim=1), torch.arange(20) % 5
     made = Plausibility(net, bank, labels, priors, annotated={"nucleus": ["nucleus_shape"]})
     names = ("confidence", "distance", "rarity", "nucleus")
-    made.limits = {name: torch.full((5,), 1e9) for name in names}
+    made.limits = {name: torch.full((len(FORMS), 5), 1e9) for name in names}
     made.save(tmp_path)
     found = Plausibility.load(tmp_path).assess(torch.zeros(2, 3, 32, 32).byte(), ["monocyte"] * 2)
     assert set(found.criteria) == {"cell_type", "nucleus"}

@@ -41,8 +41,9 @@ def test_nothing_but_the_judge_learns_from_the_judges_half_or_its_network(jobs: 
     (rater, generator, judge, reward) = (config for _, config in jobs.asked)
     assert judge["half"] == "judge" and rater["half"] == reward["half"] == "teach"
     assert generator["vae_features"] == str(tmp_path / "out" / "rater")
+    judged = (str(tmp_path / "out" / "judge"), str(tmp_path / "runs" / "judge"))
     assert not any(
-        "judge" in str(value) for config in (rater, generator, reward) for value in config.values()
+        str(value).startswith(judged) for config in (rater, generator, reward) for value in config.values()
     )
 
 

@@ -84,7 +84,11 @@ class Session:
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[Client]:
-        """A client of the running system. Raises `VouchError` if none is found."""
+        """A client of the running system, closed at the end. Raises `VouchError` if none is found.
+
+        After Ctrl-C it is left open for the exit of the process: an interrupt inside gRPC can leave a lock taken, for
+        which closing would wait for ever.
+        """
         import vouch
 
         try:
@@ -92,8 +96,14 @@ class Session:
         except NotFound as error:
             # For a script, "never started" and "does not answer" are one case: start it, or wait for it.
             raise Unavailable(error.message, error.reason) from error
-        with client:
+        try:
             yield client
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            client.close()
+            raise
+        client.close()
 
     def emit(self, value: Any, view: Callable[[], Any]) -> None:
         """Prints `value` as JSON, or for people what `view` returns (called only then)."""
