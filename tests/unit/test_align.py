@@ -120,14 +120,14 @@ def run(toy: Path, folder: Path, **settings: object) -> AlignConfig:
         {"method": "ddpo", "sample_steps": 4, "gradient_steps": 3, "groups": 2},
         {"method": "nft"},
         {"method": "nft", "round_steps": 0},
-        {"method": "awm", "novelty": 0.5},
+        {"method": "awm", "novelty": 0.5, "lr": 2e-2, "steps": 50},
         {"method": "draft", "sample_steps": 4, "novelty": 0.5},
         {"method": "kto", "divergence": 100.0},
     ],
     ids=lambda settings: " ".join(map(str, settings.values())),
 )
 def test_every_method_raises_the_reward_of_what_is_drawn(toy: Path, tmp_path: Path, settings: dict) -> None:
-    config = run(toy, tmp_path / "run", steps=25, **settings)
+    config = run(toy, tmp_path / "run", **{"steps": 25, **settings})
     fit(config, Session(tmp_path / "run"))
     reward = RewardEnsemble.load(toy / "reward")
     before, after = (
