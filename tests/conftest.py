@@ -15,6 +15,14 @@ from vouch.criteria import Domain, load_domain
 from vouch.records import ImageRecord, NewRating
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (``-n 2 --dist loadgroup``) one runs what starts a system, the others the files of the rest:
+    two systems at once would take each other's processors, and a file's fixtures are made once."""
+    for item in items:
+        system = any(item.get_closest_marker(name) for name in ("ray", "e2e"))
+        item.add_marker(pytest.mark.xdist_group("system" if system else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a real PostgreSQL that lives as long as the tests."""
