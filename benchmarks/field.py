@@ -1,17 +1,22 @@
 """Trouble from the field: what vouch does with the files and habits that people bring.
 
     python -m benchmarks.field --json field.json
-    python -m benchmarks.field --cases DIR --only 01 05
+    python -m benchmarks.field --parts cases --cases DIR --only 01 05
 
-`fuzz_failures`   images with changed bytes whose decoding is neither pixels nor a refusal.
+Parts: `images` mutates images, `cases` runs a folder of field cases, `doors` measures what requests cost and sends malformed
+messages, `faults` kills processes, starts on models that cannot be served, and looks for what a killed start leaves behind.
+
+`fuzz_failures`   images whose decoding is neither pixels nor a refusal, and messages answered INTERNAL or UNKNOWN or not.
 `cases_failed`    field cases that do not end with PASS; `cases_passed` counts the others.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import field_doors, field_faults
 from benchmarks.cases import CaseResult, cases_in, run_cases
 from benchmarks.mutants import fuzz
 from benchmarks.report import Figure, Report, arguments, screen
@@ -19,15 +24,25 @@ from vouch.images import decode
 
 MUTANTS = 100_000
 CASES = Path("../shared/cases")
+PARTS = ("images", "cases", "doors", "faults")
+FAULTS = {
+    "kill_failures_seen": ("failures", "<= 0"),
+    "kill_recovery_s_max": ("s", "<= 10"),
+    "end_s_max": ("s until a lost system has ended", "<= 10"),
+    "start_refusals": ("of 12 folders", ">= 12"),
+    "leftovers": ("processes and folders", "<= 0"),
+    "sigterm_s_max": ("s", "<= 10"),
+}
+"""The figures of `benchmarks.field_faults`, with unit and limit."""
 
 
 def measure_fuzz(report: Report, count: int) -> None:
-    """`fuzz_failures` of `count` mutated images, and the kinds of failure in words."""
+    """`fuzz_image_failures` of `count` mutated images, and the kinds of failure in words."""
     outcome = fuzz(decode, count)
     report.add("fuzz_images", Figure(outcome.tried, unit="mutated images"))
     report.add("fuzz_decoded", Figure(outcome.decoded, unit="images"))
     report.add(
-        "fuzz_failures", Figure(sum(outcome.failures.values()), unit="images", must="<= 0", aim="<= 0")
+        "fuzz_image_failures", Figure(sum(outcome.failures.values()), unit="images", must="<= 0", aim="<= 0")
     )
     for failure, times in outcome.failures.most_common():
         screen().print(f"fuzz: {times} × {failure}", markup=False)
@@ -51,6 +66,22 @@ def measure_cases(report: Report, folder: Path, numbers: Sequence[str], state: P
     report.add("cases_failed", Figure(len(results) - passed, unit="cases", must="<= 0", aim="<= 0"))
 
 
+def measure_faults(report: Report, kills: int, leftovers: int) -> None:
+    """The figures of `FAULTS`, from real systems whose processes are killed."""
+    with tempfile.TemporaryDirectory(prefix="field-faults-") as folder:
+        values = field_faults.measure(Path(folder), kill_repeats=kills, leftover_repeats=leftovers)
+    for name, (unit, must) in FAULTS.items():
+        report.add(name, Figure(values[name], unit=unit, must=must))
+
+
+def sum_failures(report: Report) -> None:
+    """`fuzz_failures`: of images and messages together, as far as both were tried."""
+    found = [report.figures.get(f"fuzz_{kind}_failures") for kind in ("image", "message")]
+    counts = [figure.value for figure in found if figure is not None and figure.value is not None]
+    if counts:
+        report.add("fuzz_failures", Figure(sum(counts), unit="images and messages", must="<= 0"))
+
+
 def _told(result: CaseResult) -> CaseResult:
     screen().print(f"{result.name}: {result.told[:160]}", markup=False, highlight=False)
     return result
@@ -64,10 +95,23 @@ def main() -> None:
     parser.add_argument(
         "--state", type=Path, metavar="DIR", help="state folder of a running system for the cases"
     )
+    parser.add_argument(
+        "--messages", type=int, default=field_doors.MESSAGES, help="malformed messages to send"
+    )
+    parser.add_argument("--kills", type=int, default=1, help="kills of each kind of process")
+    parser.add_argument("--leftovers", type=int, default=20, help="signals of each kind during a start")
+    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, help="only these")
     options = parser.parse_args()
     report = Report("field")
-    measure_fuzz(report, options.mutants)
-    measure_cases(report, options.cases, options.only, options.state)
+    if "images" in options.parts:
+        measure_fuzz(report, options.mutants)
+    if "cases" in options.parts:
+        measure_cases(report, options.cases, options.only, options.state)
+    if "doors" in options.parts:
+        field_doors.measure(report, options.messages)
+    if "faults" in options.parts:
+        measure_faults(report, options.kills, options.leftovers)
+    sum_failures(report)
     report.finish(options.json)
 
 

@@ -244,7 +244,7 @@ def is_malformed(rpc: str, data: bytes) -> bool:
 
 
 def measure_fuzz(system: System, report: Report, count: int = MESSAGES) -> None:
-    """`fuzz_failures`: of malformed messages to every RPC, with a token that may do everything."""
+    """`fuzz_message_failures`: of malformed messages to every RPC, with a token that may do everything."""
     endpoint = find(state=system.state, role="operator")
     before = {process.pid for process in system.processes()}
     started = time.monotonic()
@@ -260,7 +260,8 @@ def measure_fuzz(system: System, report: Report, count: int = MESSAGES) -> None:
     for what, example in fuzzed.examples.items():
         report.add(f"fuzz_example[{what}]", Figure(None, unit=example))
     report.add(
-        "fuzz_failures", Figure(fuzzed.failures, unit="of INTERNAL, UNKNOWN, deaths, hangs", must="<= 0")
+        "fuzz_message_failures",
+        Figure(fuzzed.failures, unit="of INTERNAL, UNKNOWN, deaths, hangs", must="<= 0"),
     )
 
 

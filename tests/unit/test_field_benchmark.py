@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.cases import cases_in, run_cases
-from benchmarks.field import measure_cases, measure_fuzz
+from benchmarks.field import measure_cases, measure_fuzz, sum_failures
 from benchmarks.mutants import fuzz, mutants, sound_images
 from benchmarks.report import Report
 from tests.image_files import write_files
@@ -74,7 +74,9 @@ def test_the_report_holds_the_figures(cases: Path) -> None:
     report = Report("field")
     measure_fuzz(report, 20)
     measure_cases(report, cases, [], None)
+    sum_failures(report)
     values = {name: figure.value for name, figure in report.figures.items()}
+    assert values["fuzz_image_failures"] == values["fuzz_failures"]
     assert (values["fuzz_failures"], values["cases_passed"], values["cases_failed"]) == (0, 1, 2)
 
 
