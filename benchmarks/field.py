@@ -4,7 +4,7 @@
     python -m benchmarks.field --parts cases --cases DIR --only 01 05
 
 Parts: `images` mutates images, `cases` runs a folder of field cases, `doors` measures what requests cost and sends
-malformed messages, `faults` kills processes, starts on unloadable models, and looks for what killed starts leave behind.
+malformed messages, `faults` kills processes, starts on unloadable models, and looks for what killed starts leave.
 
 `fuzz_failures`   images whose decoding is neither pixels nor a refusal; messages answered INTERNAL, UNKNOWN or never.
 `cases_failed`    field cases that do not end with PASS; `cases_passed` counts the others.
