@@ -25,10 +25,10 @@ starter: $(STAMP)  ## train everything that ships anew; resumes (DATA=folder of 
 	@$(BIN)/python -m training starter --no-ray --data "$(or $(DATA),../shared/data/pbc64)" $(ARGS)
 
 test: $(STAMP)  ## every test but those that take minutes
-	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup $(ARGS)
+	@scripts/test -m "not slow" $(ARGS)
 
 test-all: $(STAMP)  ## every test
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@scripts/test $(ARGS)
 
 check: $(STAMP)  ## lint, format, types, who imports whom
 	$(BIN)/ruff check .

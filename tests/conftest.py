@@ -15,16 +15,6 @@ from vouch.criteria import Domain, load_domain
 from vouch.records import ImageRecord, NewRating
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (``-n 2 --dist loadgroup``) one runs what starts a system, the others run the other files.
-
-    Two systems at once would take each other's processors; a file in one process makes its fixtures once.
-    """
-    for item in items:
-        system = any(item.get_closest_marker(name) for name in ("ray", "e2e"))
-        item.add_marker(pytest.mark.xdist_group("system" if system else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a real PostgreSQL that lives as long as the tests."""
