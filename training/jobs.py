@@ -25,6 +25,8 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from training.worker import Work, work
 from vouch.errors import Cancelled, FailedPrecondition, Internal, VouchError
 
+ATTEMPTS = 3
+"""How often Ray is started: on a busy machine its control service now and then does not come up."""
 MAX_FAILURES = 3
 """How often a killed worker is replaced; the loop then goes on from its last checkpoint."""
 
@@ -98,6 +100,16 @@ def _train_loop(spec: dict[str, Any]) -> None:
         ray.train.report(figures, checkpoint=Checkpoint.from_directory(folder))
 
 
+def _start_ray(cpus: int, options: Mapping[str, Any]) -> None:
+    ray.init(
+        num_cpus=cpus,
+        include_dashboard=False,
+        object_store_memory=100 * 2**20,
+        _node_ip_address="127.0.0.1",
+        **options,
+    )
+
+
 class _cluster:
     """A connection to Ray for the time of one job."""
 
@@ -106,18 +118,19 @@ class _cluster:
 
     def __enter__(self) -> None:
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")  # a busy machine takes longer than 30
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "60")  # a busy machine takes longer than 30
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
         if address := os.environ.get("VOUCH_RAY_ADDRESS"):
             ray.init(address=address, **options)
             return
-        ray.init(
-            num_cpus=max(2, round(self._cpus)),
-            include_dashboard=False,
-            object_store_memory=100 * 2**20,
-            _node_ip_address="127.0.0.1",
-            **options,
-        )
+        for attempt in range(ATTEMPTS):
+            try:
+                _start_ray(max(2, round(self._cpus)), options)
+                return
+            except Exception:
+                ray.shutdown()
+                if attempt + 1 == ATTEMPTS:
+                    raise
 
     def __exit__(self, *exc: object) -> None:
         ray.shutdown()
