@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor
 
 from training import checkpoint
 from training.data import Examples, random_caption
@@ -87,6 +88,8 @@ class DenoiserTrainer:
         self.averages = [Ema(networks.trained, decay) for decay in config.ema]
         self.best: dict[str, Any] = {}
         self.loss = 0.0
+        if session.device == "cpu":
+            networks.unet.set_attn_processor(AttnProcessor())  # the fused one is slow backward
         self.unet = torch.compile(networks.unet) if session.device != "cpu" else networks.unet
 
     def step(self, step: int, done: float) -> float:
