@@ -18,7 +18,7 @@ from benchmarks.load import ConstantLoad, Order, Sample
 from benchmarks.system import System
 from training.evaluation.intervals import bootstrap_ratio
 from vouch.client import Client
-from vouch.state import StateFolder
+from vouch.storage.state import StateFolder
 
 CHUNKS = 10  # parts of a window that the interval resamples as wholes
 UTILISATION = 0.25  # of what the engine can do alone: a service that people use, not one at its limit

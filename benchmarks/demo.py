@@ -33,11 +33,11 @@ from training.evaluation.judge import Judge, Verdict
 from training.plausibility import Plausibility
 from training.pretraining.grids import contact_sheet
 from training.simulated import SimulatedPathologist
-from vouch import images as codec
 from vouch.client import Client
 from vouch.errors import VouchError
-from vouch.records import NewRating
-from vouch.state import StateFolder
+from vouch.formats import images as codec
+from vouch.storage.state import StateFolder
+from vouch.types.records import NewRating
 
 STARTER = Path(vouch.__file__).parent / "starter"
 RATERS = ("simulated-1", "simulated-2")

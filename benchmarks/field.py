@@ -20,7 +20,7 @@ from benchmarks import field_doors, field_faults
 from benchmarks.cases import CaseResult, cases_in, run_cases
 from benchmarks.mutants import fuzz
 from benchmarks.report import Figure, Report, arguments, screen
-from vouch.images import decode
+from vouch.formats.images import decode
 
 MUTANTS = 100_000
 CASES = Path("../shared/cases")

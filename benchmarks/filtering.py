@@ -12,9 +12,9 @@ import numpy as np
 
 from benchmarks.machine import cores
 from benchmarks.system import System
-from vouch import images
 from vouch.client import Client
-from vouch.state import StateFolder
+from vouch.formats import images
+from vouch.storage.state import StateFolder
 
 BATCH = 64
 
@@ -45,9 +45,9 @@ class BareReward:
     def __init__(self, state: Path, client: Client) -> None:
         import torch
 
-        from vouch.catalog import Catalog
-        from vouch.networks.reward import RewardEnsemble
-        from vouch.registry import Registry
+        from vouch.models.networks.reward import RewardEnsemble
+        from vouch.storage.catalog import Catalog
+        from vouch.storage.registry import Registry
 
         folder = StateFolder(state)
         (slot,) = client.get_serving("reward").slots

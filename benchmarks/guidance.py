@@ -30,9 +30,9 @@ from services.generation.observer import Observer
 from services.generation.slots import ImageRequest
 from training.evaluation.intervals import Estimate
 from training.evaluation.judge import Judge
-from vouch.captions import caption
-from vouch.guidance import METHODS, PLAIN, GuidanceOptions
-from vouch.pipelines import Generator, load_generator
+from vouch.models.captions import caption
+from vouch.models.pipelines import Generator, load_generator
+from vouch.types.guidance import METHODS, PLAIN, GuidanceOptions
 
 STARTER = Path(vouch.__file__).parent / "starter" / "generator"
 BATCH = 50

@@ -27,10 +27,10 @@ from benchmarks.report import Figure, Report, arguments
 from services.generation.engine import Engine
 from services.generation.slots import ImageRequest
 from training.evaluation.intervals import bootstrap_ratio
-from vouch import compiling
-from vouch.kernels import Architecture, Compiled, Eager, Network, has_bfloat16_units
-from vouch.loading import load_pipeline
-from vouch.pipelines import Generator, load_generator
+from vouch.models import compiling
+from vouch.models.kernels import Architecture, Compiled, Eager, Network, has_bfloat16_units
+from vouch.models.loading import load_pipeline
+from vouch.models.pipelines import Generator, load_generator
 
 MODEL = Path(vouch.__file__).parent / "starter" / "generator"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.load import Order, Sample
-from vouch import images
-from vouch.state import StateFolder
+from vouch.formats import images
+from vouch.storage.state import StateFolder
 
 Reference = Mapping[tuple[str, Order], np.ndarray]
 SCALE = 0.9  # of the twin's last convolution: plainly other images, of the same cost
@@ -28,9 +28,9 @@ class Truth:
     @classmethod
     def drawn(cls, state: Path, versions: tuple[str, str], orders: Sequence[Order]) -> Truth:
         """Draw every order with both versions. RuntimeError when an order's two images are too alike to tell."""
-        from vouch.catalog import Catalog
-        from vouch.pipelines import load_generator
-        from vouch.registry import Registry
+        from vouch.models.pipelines import load_generator
+        from vouch.storage.catalog import Catalog
+        from vouch.storage.registry import Registry
 
         folder, references = StateFolder(state), {}
         with Catalog(folder.catalog_url) as catalog:
@@ -71,8 +71,8 @@ def publish_twin(state: Path, version: str) -> str:
     """Publish a version of the same shape and cost that draws differently. Returns its digest."""
     from safetensors.torch import load_file, save_file
 
-    from vouch.catalog import Catalog
-    from vouch.registry import Registry
+    from vouch.storage.catalog import Catalog
+    from vouch.storage.registry import Registry
 
     folder = StateFolder(state)
     with Catalog(folder.catalog_url) as catalog, tempfile.TemporaryDirectory() as scratch:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from vouch.errors import Cancelled, DeadlineExceeded, Exhausted, FailedPrecondition, Unavailable
-from vouch.records import ReplicaReport, Serving, now
+from vouch.types.records import ReplicaReport, Serving, now
 
 M = TypeVar("M")
 

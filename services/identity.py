@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vouch.errors import PermissionDenied
-from vouch.records import RATER_KINDS, ROLES, SCOPES, Scope, Token
+from vouch.types.records import RATER_KINDS, ROLES, SCOPES, Scope, Token
 
 
 @dataclass(frozen=True)

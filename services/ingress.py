@@ -18,9 +18,9 @@ from google.protobuf.message import DecodeError
 from services import edge, field_limits, metrics
 from services.environment import CATALOG_URL
 from services.keyring import Keyring
-from vouch.catalog import Catalog
 from vouch.client import rpcs
 from vouch.errors import VouchError
+from vouch.storage.catalog import Catalog
 
 PACKAGE = "/vouch.v1."
 

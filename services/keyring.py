@@ -7,9 +7,9 @@ import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from vouch.catalog.tokens import Tokens, digest_of
 from vouch.errors import VouchError
-from vouch.records import Token, now
+from vouch.storage.catalog.tokens import Tokens, digest_of
+from vouch.types.records import Token, now
 
 log = logging.getLogger(__name__)
 

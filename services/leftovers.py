@@ -9,9 +9,9 @@ from pathlib import Path
 
 from services.processes import end_all
 from services.scratch import remove_scratch
-from vouch.atomic import write_whole
 from vouch.errors import FailedPrecondition
-from vouch.state import StateFolder
+from vouch.storage.atomic import write_whole
+from vouch.storage.state import StateFolder
 
 FILE_NAME = "running.json"
 

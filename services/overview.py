@@ -7,9 +7,9 @@ from typing import Any
 import vouch
 from services.rollout import policy
 from services.rollout.controller import RolloutController
-from vouch.catalog import Catalog
 from vouch.errors import NotFound
-from vouch.records import Run, Serving
+from vouch.storage.catalog import Catalog
+from vouch.types.records import Run, Serving
 
 LATEST_RUNS = 8
 

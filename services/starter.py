@@ -9,13 +9,13 @@ from typing import Any
 
 import vouch
 from services.trial import try_model
-from vouch.catalog import Catalog
 from vouch.errors import AlreadyExists, FailedPrecondition, InvalidInput
-from vouch.modelfolders import check_generator_folder, check_reward_folder
-from vouch.records import Version, VersionKind
-from vouch.registry import Registry
-from vouch.scale import read_scale
+from vouch.models.folders import check_generator_folder, check_reward_folder
+from vouch.models.scale import read_scale
 from vouch.settings import Settings
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.types.records import Version, VersionKind
 
 STARTER = Path(vouch.__file__).parent / "starter"
 FORMATS: dict[VersionKind, str] = {"generator": "diffusers", "reward": "reward"}

@@ -33,7 +33,7 @@ from services.starter import check_models
 from services.unfinished import remove_unfinished
 from vouch.errors import VouchError
 from vouch.settings import Access, Settings, StateFolder, load_settings
-from vouch.state import PRIVATE
+from vouch.storage.state import PRIVATE
 
 STOP_S = 30.0
 """Seconds for an orderly end of a system that is up; what is left is killed then."""

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from vouch.errors import FailedPrecondition, InvalidInput, VouchError
-from vouch.records import VersionKind
+from vouch.types.records import VersionKind
 
 TRIAL_S = 600.0
 
@@ -54,8 +54,8 @@ QUIET = {"DIFFUSERS_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error", "TOK
 
 def _use(kind: str, folder: Path) -> None:
     if kind == "generator":
-        from vouch.loading import check_finite
-        from vouch.pipelines import load_generator
+        from vouch.models.loading import check_finite
+        from vouch.models.pipelines import load_generator
 
         generator = load_generator(folder)
         words = generator.vocabulary

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from vouch.state import StateFolder
+from vouch.storage.state import StateFolder
 
 OLD_S = 3600.0
 """Seconds without a change after which nobody writes any more: a command beside the system may publish just now."""

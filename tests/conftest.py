@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from vouch.catalog import Catalog
-from vouch.criteria import Domain, load_domain
-from vouch.records import ImageRecord, NewRating
+from vouch.domains.criteria import Domain, load_domain
+from vouch.storage.catalog import Catalog
+from vouch.types.records import ImageRecord, NewRating
 
 
 @pytest.fixture(scope="session")

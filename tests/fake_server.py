@@ -23,8 +23,9 @@ import numpy as np
 from services import edge
 from tests.fake_operations import NAMES, REWARD, Call, FakeOperations, page
 from tests.keys import FixedKeys
-from vouch import errors, images
-from vouch.criteria import shipped_domain
+from vouch import errors
+from vouch.domains.criteria import shipped_domain
+from vouch.formats import images
 from vouch.pb.v1 import feedback_pb2 as f
 from vouch.pb.v1 import (
     feedback_pb2_grpc,
@@ -36,7 +37,7 @@ from vouch.pb.v1 import (
 )
 from vouch.pb.v1 import generation_pb2 as g
 from vouch.pb.v1 import reward_pb2 as r
-from vouch.state import Access, StateFolder
+from vouch.storage.state import Access, StateFolder
 
 TOKENS = {"client": "client-token", "rater": "rater-token", "operator": "operator-token"}
 LABELS = ("lymphocyte", "neutrophil", "platelet")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from vouch.errors import Cancelled
-from vouch.sampling import Trajectory
+from vouch.models.sampling import Trajectory
 
 OnStep = Callable[[int, int], bool]
 

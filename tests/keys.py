@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.tokens import DEFAULT_SCOPES
-from vouch.records import Role, Token, now
+from vouch.types.records import Role, Token, now
 
 
 class FixedKeys:

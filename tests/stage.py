@@ -13,7 +13,7 @@ import torch
 from services.generation.engine import Engine
 from tests.fakes import path
 from vouch.errors import Cancelled
-from vouch.sampling import Trajectory
+from vouch.models.sampling import Trajectory
 
 PATIENCE_S = 20.0
 WORDS = {"": 0.0, "neutrophil": 1.0, "monocyte": 2.0, "nan": 3.0, "no pixels": 4.0, "no step": 5.0}

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from vouch.captions import Vocabulary
+from vouch.models.captions import Vocabulary
 
 VOCABULARY = Vocabulary(
     ("basophil", "eosinophil", "lymphocyte", "monocyte", "neutrophil"),
@@ -110,7 +110,7 @@ def save_reward(folder: Path, seed: int) -> Path:
     """A reward ensemble of three tiny members, another for each seed."""
     import torch
 
-    from vouch.networks.reward import RewardEnsemble
+    from vouch.models.networks.reward import RewardEnsemble
 
     torch.manual_seed(seed)
     RewardEnsemble(VOCABULARY, CRITERIA, members=3, size=32, widths=(8, 8, 8, 8)).save(folder)

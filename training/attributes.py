@@ -15,8 +15,8 @@ from training.data import Examples, dihedral, halves, load_examples, to_unit
 from training.ema import Ema
 from training.randomness import tensors
 from training.session import Session
-from vouch.captions import Vocabulary
-from vouch.networks.attributes import AttributeNet, Recognition
+from vouch.models.captions import Vocabulary
+from vouch.models.networks.attributes import AttributeNet, Recognition
 from vouch.recipes import OfDomain
 
 NO_ANSWER = -100
@@ -147,7 +147,7 @@ def _resume(net: AttributeNet, optimizer, ema: Ema, folder: Path) -> int:
 @torch.no_grad()
 def recognise(net: AttributeNet, images: torch.Tensor, batch: int = 256) -> Recognition:
     """What `net` says of uint8 images [N, 3, S, S]."""
-    from vouch.networks.backbone import to_input
+    from vouch.models.networks.backbone import to_input
 
     parts = [net(to_input(images[i : i + batch], net.size)) for i in range(0, len(images), batch)]
     return Recognition(

@@ -16,8 +16,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from vouch.atomic import sync
 from vouch.errors import DataLoss
+from vouch.storage.atomic import sync
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vouch import images as codec
-from vouch.captions import Vocabulary, caption
-from vouch.criteria import Domain, load_domain
+from vouch.datasets.imagesets import SourceImage, open_image_set
+from vouch.domains.criteria import Domain, load_domain
 from vouch.errors import InvalidInput, VouchError
-from vouch.imagesets import SourceImage, open_image_set
+from vouch.formats import images as codec
+from vouch.models.captions import Vocabulary, caption
 
 log = logging.getLogger("vouch.training")
 

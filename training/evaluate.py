@@ -34,10 +34,10 @@ from training.evaluation.report import Column, write_report
 from training.plans import Store
 from training.randomness import numbers
 from training.session import Session
-from vouch.atomic import write_whole
-from vouch.criteria import Domain, load_domain
-from vouch.pipelines import Generator, load_generator
-from vouch.records import now
+from vouch.domains.criteria import Domain, load_domain
+from vouch.models.pipelines import Generator, load_generator
+from vouch.storage.atomic import write_whole
+from vouch.types.records import now
 
 MAIN = (
     "plausible",

@@ -19,14 +19,14 @@ import torch
 
 from training.data import digest_of
 from training.raters import Answer, consensus
-from vouch import images as codec
-from vouch.atomic import write_whole
-from vouch.blobs import BlobStore
-from vouch.captions import general
-from vouch.catalog import Catalog
-from vouch.criteria import SUB_LABEL
+from vouch.domains.criteria import SUB_LABEL
 from vouch.errors import FailedPrecondition
-from vouch.records import ImageSource, RaterKind, Rating
+from vouch.formats import images as codec
+from vouch.models.captions import general
+from vouch.storage.atomic import write_whole
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.types.records import ImageSource, RaterKind, Rating
 
 FILE_NAME = "ratings.parquet"
 PAIRS_NAME = "pairs.parquet"

@@ -12,15 +12,15 @@ from training.concepts.sublabels import freeze_sub_labels
 from training.data import digest_of
 from training.inputs import PAIRS_NAME, freeze
 from vouch import recipes
-from vouch.blobs import BlobStore
-from vouch.catalog import Catalog
-from vouch.criteria import Domain, load_domain
+from vouch.domains.criteria import Domain, load_domain
 from vouch.errors import FailedPrecondition, InvalidInput, NotFound
-from vouch.networks.vision import check_folder
+from vouch.models.networks.vision import check_folder
 from vouch.recipes import Asked
-from vouch.records import Run, Version
-from vouch.registry import Registry
-from vouch.state import StateFolder
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.storage.state import StateFolder
+from vouch.types.records import Run, Version
 
 RATER = Path(vouch.__file__).parent / "starter" / "rater"
 """The attribute network that ships."""

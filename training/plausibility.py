@@ -24,9 +24,9 @@ from safetensors.torch import load_file, save_file
 from training.attributes import recognise
 from training.data import Examples
 from training.randomness import numbers
-from vouch.captions import Declared, Vocabulary, caption
-from vouch.criteria import load_domain
-from vouch.networks.attributes import AttributeNet, Recognition
+from vouch.domains.criteria import load_domain
+from vouch.models.captions import Declared, Vocabulary, caption
+from vouch.models.networks.attributes import AttributeNet, Recognition
 
 NEIGHBOUR = 5
 FORMS = {"bare": 0, "some attributes": 1, "many attributes": 5}

@@ -16,9 +16,9 @@ from training.jobs import raise_reported, run_on_ray
 from training.plans import Plan, Store, plan
 from training.worker import Work
 from vouch.errors import Cancelled, VouchError
-from vouch.records import Run, Version
-from vouch.scale import read_scale
-from vouch.state import PRIVATE
+from vouch.models.scale import read_scale
+from vouch.storage.state import PRIVATE
+from vouch.types.records import Run, Version
 
 Fit = Callable[[Work], dict[str, Any]]
 """Carries out a loop, from its last checkpoint where there is one, and returns its figures."""

@@ -17,8 +17,8 @@ from training.attributes import Answers, recognise
 from training.data import Examples, halves, load_examples
 from training.evaluation.judge import Judge, coverage_floor
 from training.plausibility import Plausibility, learn_plausibility
-from vouch.criteria import load_domain
-from vouch.networks.attributes import AttributeNet
+from vouch.domains.criteria import load_domain
+from vouch.models.networks.attributes import AttributeNet
 
 REAL_PASS_RATE = 0.93
 """The share of unseen real images that shall pass; the single signs' limits follow from it."""

@@ -11,9 +11,9 @@ from typing import Any
 
 from training.session import Progress, Session
 from training.team import Team
-from vouch.atomic import write_whole
-from vouch.catalog import Catalog
-from vouch.state import StateFolder
+from vouch.storage.atomic import write_whole
+from vouch.storage.catalog import Catalog
+from vouch.storage.state import StateFolder
 
 NICE = 19
 """Training yields to serving: on a small machine Serve's health checks starve otherwise."""

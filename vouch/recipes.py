@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from vouch.criteria import Domain, load_domain
+from vouch.domains.criteria import Domain, load_domain
 from vouch.errors import InvalidInput
-from vouch.records import RaterKind
+from vouch.types.records import RaterKind
 
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=16)]
 """Channels of the stages of a network."""

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vouch.errors import InvalidInput
-from vouch.state import Access, StateFolder
+from vouch.storage.state import Access, StateFolder
 
 __all__ = ["Access", "Settings", "StateFolder", "load_settings"]
 

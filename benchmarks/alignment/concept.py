@@ -29,8 +29,8 @@ from training.evaluation.diversity import relative, within_prompt
 from training.evaluation.intervals import bootstrap, rate
 from training.evaluation.judge import Judge
 from training.session import Session
-from vouch.networks.attributes import AttributeNet
-from vouch.pipelines import Generator, load_generator
+from vouch.models.networks.attributes import AttributeNet
+from vouch.models.pipelines import Generator, load_generator
 
 PBC64 = Path("../shared/data/pbc64")
 CONCEPT, KIND_OF, COLUMN, VALUE, OTHER = "band neutrophil", "neutrophil", "subtype", "BNE", "SNE"

@@ -29,8 +29,8 @@ from training.data import Examples, digest_of, load_examples, random_caption
 from training.evaluation.downstream import Labelled, Learning, downstream, figures, share_of
 from training.evaluation.intervals import Estimate
 from training.randomness import numbers
-from vouch.pipelines import Generator, load_generator
-from vouch.sampling import with_sampler
+from vouch.models.pipelines import Generator, load_generator
+from vouch.models.sampling import with_sampler
 
 PBC64 = Path("../shared/data/pbc64")
 STARTER = Path(vouch.__file__).parent / "starter" / "generator"

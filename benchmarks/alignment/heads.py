@@ -20,8 +20,8 @@ from training.data import digest_of
 from training.objectives.plausibility import masked_cross_entropy
 from training.randomness import tensors
 from training.reward.batches import pseudo
-from vouch.networks.backbone import to_input
-from vouch.networks.reward import RewardEnsemble, Scores
+from vouch.models.networks.backbone import to_input
+from vouch.models.networks.reward import RewardEnsemble, Scores
 from vouch.recipes import RewardTraining
 
 RECIPE = RewardTraining()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.alignment.heads import Heads, Seen
-from vouch.networks.reward import Scores
+from vouch.models.networks.reward import Scores
 
 HOLD = 2.0
 """Weight of the squared distance to the parent, chosen for random choice on images of other seeds."""

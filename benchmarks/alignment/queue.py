@@ -38,9 +38,9 @@ from services.feedback.selection import choose
 from training.reward.loop import RewardConfig
 from training.reward.loop import fit as fit_reward
 from training.session import Session
-from vouch.networks.reward import RewardEnsemble
-from vouch.records import ImageRecord, Score
+from vouch.models.networks.reward import RewardEnsemble
 from vouch.settings import ReviewSettings
+from vouch.types.records import ImageRecord, Score
 
 THRESHOLD = ReviewSettings().threshold
 POOL_SEED, HELD_SEED = 40_000_000, 41_000_000

@@ -15,8 +15,8 @@ from benchmarks.alignment.heads import Heads, Seen
 from benchmarks.alignment.world import RATER, STARTER
 from training.plausibility import Plausibility
 from training.simulated import SimulatedPathologist
-from vouch import images as codec
-from vouch.pipelines import Generator, load_generator
+from vouch.formats import images as codec
+from vouch.models.pipelines import Generator, load_generator
 
 PART, BATCH = 160, 32
 STEPS, GUIDANCE = 12, 1.0

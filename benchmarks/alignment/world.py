@@ -35,12 +35,12 @@ from training.reward.loop import RewardConfig
 from training.reward.loop import fit as fit_reward
 from training.session import Session
 from training.simulated import SimulatedPathologist
-from vouch import images as codec
-from vouch.captions import Vocabulary
-from vouch.guidance import GuidanceChoice
-from vouch.networks.reward import RewardEnsemble
-from vouch.pipelines import Generator, load_generator
+from vouch.formats import images as codec
+from vouch.models.captions import Vocabulary
+from vouch.models.networks.reward import RewardEnsemble
+from vouch.models.pipelines import Generator, load_generator
 from vouch.recipes import Alignment
+from vouch.types.guidance import GuidanceChoice
 
 STARTER = Path(vouch.__file__).parent / "starter"
 RATER = "simulated-1"

@@ -17,7 +17,7 @@ from benchmarks.serving.page import Page, read
 from benchmarks.serving.process import Process, every, running
 from benchmarks.serving.replay import Send
 from benchmarks.system import free_ports, running_system
-from vouch.state import StateFolder
+from vouch.storage.state import StateFolder
 
 START_S = 240.0
 PAGE_S = 10.0

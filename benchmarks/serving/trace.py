@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.serving.asks import Ask
-from vouch.captions import Vocabulary, caption
+from vouch.models.captions import Vocabulary, caption
 
 GUIDANCE = (1.0, 3.0)  # off for one half of the requests, on for the other
 PROMPTS = 64  # different ones in a mix

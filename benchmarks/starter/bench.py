@@ -15,7 +15,7 @@ from training.evaluation.forms import prompts_of_form
 from training.evaluation.judge import Judge
 from training.evaluation.sealed import Sealed, sealed_judge
 from training.randomness import numbers
-from vouch.pipelines import Generator, load_generator
+from vouch.models.pipelines import Generator, load_generator
 
 FIRST_SEED = 7_000_000
 """Far from the seeds that anything was trained, rated or chosen on."""

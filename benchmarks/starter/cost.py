@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.report import Figure, Report
 from benchmarks.starter.bench import Bench
-from vouch.pipelines import Generator, load_generator
+from vouch.models.pipelines import Generator, load_generator
 
 COUNT, REPEATS = 8, 5
 

@@ -27,8 +27,8 @@ from services.scratch import remove_scratch
 from services.starter import check_serving, publish_models
 from services.tokens import access_of
 from vouch.errors import VouchError
-from vouch.records import now
 from vouch.settings import Access, Settings, load_settings
+from vouch.types.records import now
 
 LOOK_S = 0.5
 """Seconds between two looks at Ray's own processes."""

@@ -15,14 +15,14 @@ from services.feedback.review import Found, Review
 from services.generation.orders import Description
 from services.identity import Identity
 from services.pools import Pools
-from vouch.blobs import BlobStore
-from vouch.catalog import Catalog
-from vouch.criteria import Domain, load_domain, shipped_domain
+from vouch.domains.criteria import Domain, load_domain, shipped_domain
 from vouch.errors import InvalidInput, VouchError
 from vouch.pb.v1 import feedback_pb2 as pb
-from vouch.records import ImageRecord, NewRating, Preference, Rating, now
-from vouch.registry import Registry
 from vouch.settings import Settings
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.types.records import ImageRecord, NewRating, Preference, Rating, now
 
 T = TypeVar("T")
 ID_SHOWN = 128  # characters; a longer id is refused, and its failure carries so much of it

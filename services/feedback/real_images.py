@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from services.generation.orders import Description
-from vouch import images as codec
-from vouch.blobs import BlobStore
-from vouch.captions import Vocabulary, caption
-from vouch.catalog import Catalog
 from vouch.errors import InvalidInput, VouchError
-from vouch.records import ImageRecord
+from vouch.formats import images as codec
+from vouch.models.captions import Vocabulary, caption
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.types.records import ImageRecord
 
 
 class RealImages:

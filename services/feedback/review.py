@@ -6,12 +6,12 @@ import random
 from dataclasses import dataclass
 
 from services.feedback.selection import Choice, choose
-from vouch.blobs import BlobStore
-from vouch.catalog import Catalog
 from vouch.errors import InvalidInput, NotFound
-from vouch.records import HandedOut, ImageRecord, RaterKind, ReviewStratum, Score
-from vouch.registry import Registry
 from vouch.settings import ReviewSettings
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.types.records import HandedOut, ImageRecord, RaterKind, ReviewStratum, Score
 
 POOL = 400  # images that one call chooses from
 RECENT = 64  # images rated last: what is like them waits until the reward has learned from them

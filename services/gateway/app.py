@@ -21,12 +21,12 @@ from services.gateway.scoring import Item, Result, Scoring
 from services.generation.orders import Description, DrawPreview
 from services.keyring import Keyring
 from services.reward.orders import ItemRefusal
-from vouch.blobs import BlobStore
-from vouch.catalog import Catalog
 from vouch.errors import Exhausted, InvalidInput, Unavailable, VouchError
 from vouch.pb.v1 import feedback_pb2, generation_pb2, reward_pb2
-from vouch.registry import Registry
 from vouch.settings import Settings
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
 
 IMPORT_FAILURES = 100
 ITEM_ID_SHOWN = 512  # characters; a longer id is refused, and its result carries so much of it

@@ -17,12 +17,12 @@ from services import metrics
 from services.gateway.validation import Drawing
 from services.generation.orders import Description, Drawn, DrawOrder, DrawPreview, DrawProgress
 from services.reward.orders import ItemRefusal, ScoreOrder, ScoreReply
-from vouch.blobs import BlobStore
-from vouch.catalog import Catalog
 from vouch.errors import AlreadyExists, DeadlineExceeded, Internal, InvalidInput
-from vouch.records import ImageRecord, Score
-from vouch.registry import Registry
-from vouch.samplers import plain_name, sampler_name
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.types.records import ImageRecord, Score
+from vouch.types.samplers import plain_name, sampler_name
 
 CHUNK = 16  # images of a stream that are drawn, scored and stored together
 GRACE_S = 0.5  # seconds

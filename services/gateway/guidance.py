@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vouch.errors import InvalidInput
-from vouch.guidance import METHODS, GuidanceChoice, GuidanceOptions
+from vouch.types.guidance import METHODS, GuidanceChoice, GuidanceOptions
 
 
 def method_of(number: int) -> str:

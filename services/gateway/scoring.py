@@ -12,10 +12,10 @@ from services.budget import Budget
 from services.gateway import validation
 from services.gateway.drawing import RewardPort
 from services.reward.orders import ItemRefusal, ItemScore, ScoreOrder
-from vouch.blobs import BlobStore
-from vouch.catalog import Catalog
 from vouch.errors import Internal, InvalidInput, NotFound, VouchError
-from vouch.registry import Registry
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
 
 IN_FLIGHT = 4  # messages of a stream at once: one is decoded while another is scored and a third is read
 BYTES_AT_ONCE = 48 * 2**20  # encoded images on their way to the reward model, of all calls together

@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 
 from vouch.errors import InvalidInput
-from vouch.guidance import NO_CHOICE, GuidanceChoice, GuidanceOptions, check_fraction, check_method
+from vouch.types.guidance import NO_CHOICE, GuidanceChoice, GuidanceOptions, check_fraction, check_method
 
 SEEDS = 2**63
 CALL_TIMEOUT_S = 300.0

@@ -24,11 +24,11 @@ from services.generation.routing import Reporter
 from services.generation.scaling import RUNNING, WAITING
 from services.generation.slots import Finished, ImageRequest, Preview
 from services.threads import cores, share
-from vouch import images
-from vouch.catalog import Catalog
-from vouch.registry import Registry
-from vouch.samplers import sampler_name
+from vouch.formats import images
 from vouch.settings import Settings
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.types.samplers import sampler_name
 
 SLOT = "generator"
 

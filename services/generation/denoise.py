@@ -10,8 +10,8 @@ import torch
 
 from services.generation.slots import Preview, Slot
 from vouch.errors import Internal
-from vouch.predictions import asking_of, take_step
-from vouch.sampling import Rows
+from vouch.models.predictions import asking_of, take_step
+from vouch.models.sampling import Rows
 
 Encode = Callable[[np.ndarray], Any]
 """What becomes of pixels, uint8 [H, W, 3], before they are handed out."""

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from vouch.predictions import Predictor
-from vouch.sampling import Trajectory
+from vouch.models.predictions import Predictor
+from vouch.models.sampling import Trajectory
 
 OnStep = Callable[[int, int], bool]
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from services.generation.orders import Description
 from services.threads import use_threads
-from vouch.captions import Vocabulary, caption
 from vouch.errors import InvalidInput, NotFound
-from vouch.records import Version
-from vouch.registry import Registry
+from vouch.models.captions import Vocabulary, caption
+from vouch.storage.registry import Registry
+from vouch.types.records import Version
 
 if TYPE_CHECKING:
-    from vouch.pipelines import Generator
+    from vouch.models.pipelines import Generator
 
 EXAMPLES = 5
 
@@ -83,7 +83,7 @@ class Loader:
         return served
 
     def _base(self, digest: str) -> Generator:
-        from vouch.pipelines import load_generator
+        from vouch.models.pipelines import load_generator
 
         folder = self._registry.open(digest)
         generator = self._whole.get(digest)
@@ -95,7 +95,7 @@ class Loader:
         return generator
 
     def _adapted(self, version: Version) -> Generator:
-        from vouch.pipelines import adapt
+        from vouch.models.pipelines import adapt
 
         folder = self._registry.open(version.digest)
         generator = adapt(self._base(_base(self._registry, version).digest), folder)
@@ -114,7 +114,7 @@ def _base(registry: Registry, version: Version) -> Version:
 def _warm_up(served: ServedGenerator) -> None:
     """The first call of a model pays for lazy set-up; no client's request shall. It also proves that the version
     draws: one with weights that are not finite is refused in every replica."""
-    from vouch.loading import check_finite
+    from vouch.models.loading import check_finite
 
     prompt = (_examples(served.vocabulary) if served.vocabulary else ()) or ("image",)
     check_finite(served.generator.pipe, prompt[0], served.generator.default_guidance)

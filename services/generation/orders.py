@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vouch.guidance import NO_CHOICE, PLAIN, GuidanceChoice, GuidanceOptions
+from vouch.types.guidance import NO_CHOICE, PLAIN, GuidanceChoice, GuidanceOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vouch.errors import DeadlineExceeded, VouchError
-from vouch.guidance import PLAIN, GuidanceOptions
+from vouch.types.guidance import PLAIN, GuidanceOptions
 
 if TYPE_CHECKING:  # whoever orders images needs no torch
     import torch
 
     from services.generation.model import Model
-    from vouch.predictions import Asking
-    from vouch.sampling import Trajectory
+    from vouch.models.predictions import Asking
+    from vouch.models.sampling import Trajectory
 
 
 @dataclass(frozen=True)

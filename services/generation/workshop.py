@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vouch.compiling import COMPILERS, start
-from vouch.graphs import Graphed
-from vouch.kernels import Architecture, Compiled, Eager, has_bfloat16_units
+from vouch.models.compiling import COMPILERS, start
+from vouch.models.graphs import Graphed
+from vouch.models.kernels import Architecture, Compiled, Eager, has_bfloat16_units
 
 if TYPE_CHECKING:
-    from vouch.pipelines import Generator
+    from vouch.models.pipelines import Generator
 
 log = logging.getLogger("vouch.workshop")
 

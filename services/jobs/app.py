@@ -15,11 +15,11 @@ from services.jobs.paths import readable_paths
 from services.jobs.runner import Runner, training_command
 from services.rollout.app import Models, lower, needed, numbers, struct, timestamp, upper
 from vouch import recipes
-from vouch.catalog import Catalog
 from vouch.errors import Exhausted, InvalidInput
 from vouch.pb.v1 import training_pb2
-from vouch.records import Run
 from vouch.settings import Settings
+from vouch.storage.catalog import Catalog
+from vouch.types.records import Run
 
 MAX_QUEUED = 32
 WATCH_S = 0.25

@@ -15,10 +15,10 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vouch.catalog import Catalog
 from vouch.errors import FailedPrecondition, VouchError
-from vouch.records import Run
-from vouch.state import StateFolder
+from vouch.storage.catalog import Catalog
+from vouch.storage.state import StateFolder
+from vouch.types.records import Run
 
 log = logging.getLogger("vouch.jobs")
 

@@ -13,10 +13,10 @@ from services.overview import overview
 from services.pools import Pools
 from services.rollout.app import Models, Rollouts
 from services.rollout.controller import RolloutController
-from vouch.catalog import Catalog
-from vouch.records import now
-from vouch.registry import Registry
 from vouch.settings import Settings
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.types.records import now
 
 
 class Operations:

@@ -19,11 +19,11 @@ from services.reward.models import ServedReward, load_version
 from services.reward.orders import ItemRefusal, ItemScore, ScoreOrder, ScoreReply
 from services.reward.scorer import Scorer
 from services.threads import share, spin_briefly
-from vouch import images
-from vouch.catalog import Catalog
 from vouch.errors import Internal, VouchError
-from vouch.registry import Registry
+from vouch.formats import images
 from vouch.settings import Settings
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
 
 SLOT = "reward"
 PIXELS_OF_A_CALL = (

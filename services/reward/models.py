@@ -11,13 +11,13 @@ import numpy as np
 from services.reward.scorer import RewardModel
 from services.threads import use_threads
 from vouch.errors import InvalidInput, VouchError
-from vouch.records import Version
-from vouch.registry import Registry
+from vouch.storage.registry import Registry
+from vouch.types.records import Version
 
 if TYPE_CHECKING:
     import torch
 
-    from vouch.networks.reward import RewardEnsemble
+    from vouch.models.networks.reward import RewardEnsemble
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def load_version(registry: Registry, digest: str) -> ServedReward:
 
 def load_reward(folder: Path) -> RewardEnsemble:
     """The reward model in `folder`, warmed up. Raises InvalidInput for a folder that cannot score, saying why."""
-    from vouch.networks.reward import RewardEnsemble
+    from vouch.models.networks.reward import RewardEnsemble
 
     try:
         model = RewardEnsemble.load(folder)

@@ -14,7 +14,7 @@ import numpy as np
 from services.reward.orders import ItemScore
 from services.threads import use_threads
 from vouch.errors import Exhausted, Internal, Unavailable, VouchError
-from vouch.scores import Scores
+from vouch.types.scores import Scores
 
 BATCH_PIXELS = (
     4_000_000  # in one forward pass: as floats they take twelve times as many bytes, twice while scaled

@@ -14,11 +14,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 import vouch
 from services.rollout import policy
 from services.rollout.controller import RolloutController
-from vouch.catalog import Catalog
 from vouch.errors import InvalidInput, NotFound, Unavailable
 from vouch.pb.v1 import models_pb2, rollout_pb2
-from vouch.records import ReplicaReport, Rollout, Serving, Version, now
-from vouch.registry import Registry
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.types.records import ReplicaReport, Rollout, Serving, Version, now
 
 WATCH_S = 0.25
 LOOP_S = 1.0

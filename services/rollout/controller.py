@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from services.rollout import policy
 from services.rollout.pulses import Pulses
-from vouch.catalog import Catalog
 from vouch.errors import InvalidInput, VouchError
-from vouch.records import ReplicaReport, Rollout
-from vouch.registry import Registry
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.types.records import ReplicaReport, Rollout
 
 log = logging.getLogger("vouch.rollout")
 

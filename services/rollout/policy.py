@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vouch.records import ReplicaReport, Rollout, Serving
+from vouch.types.records import ReplicaReport, Rollout, Serving
 
 DEFAULT_STEPS = (5, 25, 100)
 

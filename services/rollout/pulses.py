@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from vouch.records import ReplicaReport, now
+from vouch.types.records import ReplicaReport, now
 
 SILENT_AFTER_S = 35.0  # replicas repeat their report every 10 seconds
 

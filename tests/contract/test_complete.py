@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor
 from services import edge
 from vouch.client import AsyncClient, Client, rpcs, values
 from vouch.client.convert import RATING, from_rating, to_rating, to_value
-from vouch.records import ROLES, Rating
+from vouch.types.records import ROLES, Rating
 
 # Answers that the client opens: it returns what is inside.
 OPENED = {
@@ -105,7 +105,7 @@ def test_a_rating_message_has_a_field_for_everything_in_the_record() -> None:
 
 @pytest.fixture
 def rating() -> Rating:
-    from vouch.records import Preference, now
+    from vouch.types.records import Preference, now
 
     return Rating(
         request_id="r-1", image="a" * 64, rater="rater-7", kind="simulated", verdict="implausible",

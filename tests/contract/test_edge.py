@@ -20,7 +20,7 @@ from tests.keys import FixedKeys
 from vouch import errors
 from vouch.client import failures
 from vouch.pb.v1 import training_pb2
-from vouch.records import ROLES
+from vouch.types.records import ROLES
 
 ASKED = training_pb2.GetRunRequest()
 TOKENS = {"client": "c-token", "rater": "r-token", "operator": "o-token"}

@@ -9,7 +9,7 @@ import pytest
 import vouch
 from vouch.client.endpoint import find
 from vouch.errors import InvalidInput, NotFound
-from vouch.state import Access, StateFolder
+from vouch.storage.state import Access, StateFolder
 
 TOKENS = {"client": "c", "rater": "r", "operator": "o"}
 

@@ -21,7 +21,7 @@ from vouch.client.endpoint import Endpoint, find
 from vouch.client.repeats import Repeats, is_transient
 from vouch.errors import InvalidInput, Unavailable
 from vouch.pb.v1 import generation_pb2
-from vouch.state import StateFolder
+from vouch.storage.state import StateFolder
 
 MORE_THAN_GRPC_REPEATS = 5
 PREFACE_BYTES = 24

@@ -22,12 +22,12 @@ import pytest
 import vouch
 from services.ports import free_range
 from tests.tiny import save_generator, save_reward
-from vouch import images
-from vouch.catalog import Catalog
 from vouch.client import Client
-from vouch.records import Version
-from vouch.registry import Registry
-from vouch.state import StateFolder
+from vouch.formats import images
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.storage.state import StateFolder
+from vouch.types.records import Version
 
 ROOT = Path(__file__).parents[2]
 START_S = 500.0

@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save_file
 import vouch
 from services.ports import free_range
 from tests.ray.conftest import ROOT, Running, environment, until
-from vouch.catalog import Catalog
 from vouch.client import Client
 from vouch.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, Unauthenticated
 from vouch.pb.v1 import generation_pb2 as pb
 from vouch.pb.v1 import generation_pb2_grpc
-from vouch.records import NewRating
-from vouch.state import StateFolder
+from vouch.storage.catalog import Catalog
+from vouch.storage.state import StateFolder
+from vouch.types.records import NewRating
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 

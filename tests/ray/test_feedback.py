@@ -6,11 +6,11 @@ import uuid
 import numpy as np
 import pytest
 
-from vouch import images as codec
-from vouch.catalog import Catalog
 from vouch.client import Client, RealImage
 from vouch.errors import AlreadyExists, InvalidInput, NotFound
-from vouch.records import NewRating
+from vouch.formats import images as codec
+from vouch.storage.catalog import Catalog
+from vouch.types.records import NewRating
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 

@@ -6,9 +6,9 @@ import grpc
 import pytest
 
 from tests.ray.conftest import Running, apart, until
-from vouch import images
 from vouch.client import Client
 from vouch.errors import AlreadyExists, DeadlineExceeded, InvalidInput
+from vouch.formats import images
 from vouch.pb.v1 import generation_pb2 as pb
 from vouch.pb.v1 import generation_pb2_grpc
 

@@ -13,9 +13,9 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
 from tests.ray.conftest import Running, apart, started, until
-from vouch.catalog import Catalog
 from vouch.client import Client
-from vouch.registry import Registry
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 

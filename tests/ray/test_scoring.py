@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vouch import images
 from vouch.client.values import ScoreItem
 from vouch.errors import InvalidInput, NotFound
+from vouch.formats import images
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 

@@ -17,7 +17,7 @@ from services.leftovers import FILE_NAME, Record
 from services.ports import free_range
 from services.processes import marked
 from tests.ray.conftest import ROOT, until
-from vouch.state import StateFolder
+from vouch.storage.state import StateFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

@@ -26,7 +26,7 @@ from services.generation.engine import Engine
 from services.generation.slots import Broken, Event, Finished, ImageRequest, Ticket
 from tests.tiny import save_generator
 from vouch.errors import Exhausted
-from vouch.pipelines import Generator, load_generator
+from vouch.models.pipelines import Generator, load_generator
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
 SWAP_EVERY_S = min(5.0, SECONDS / 30)

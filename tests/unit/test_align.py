@@ -24,10 +24,10 @@ from training.inputs import FILE_NAME, PAIRS_NAME, Rated
 from training.reward.loop import RewardConfig
 from training.reward.loop import fit as fit_reward
 from training.session import Progress, Session
-from vouch import images as codec
 from vouch.errors import Cancelled, FailedPrecondition
-from vouch.networks.reward import RewardEnsemble
-from vouch.pipelines import Generator, load_generator
+from vouch.formats import images as codec
+from vouch.models.networks.reward import RewardEnsemble
+from vouch.models.pipelines import Generator, load_generator
 from vouch.recipes import Alignment
 
 WITHOUT_REAL = [

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from vouch.atomic import write_whole
 from vouch.errors import FailedPrecondition
+from vouch.storage.atomic import write_whole
 
 # Files of at most 8 KiB: what a full disk does to a write, without filling one. Python ignores SIGXFSZ.
 SMALL_FILES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n"
@@ -26,7 +26,7 @@ def test_a_write_that_does_not_fit_keeps_the_old_file_and_says_that_the_disk_is_
     path.write_bytes(b"old")
     script = f"""{SMALL_FILES}
 from pathlib import Path
-from vouch.atomic import write_whole
+from vouch.storage.atomic import write_whole
 from vouch.errors import StorageFull
 try:
     write_whole(Path({str(path)!r}), bytes(100_000))

@@ -7,7 +7,7 @@ from benchmarks.load import Order, Sample
 from benchmarks.report import Report
 from benchmarks.swap import Windows, judge
 from benchmarks.truth import Truth
-from vouch import images
+from vouch.formats import images
 
 ORDER = Order("neutrophil", 1, 4)
 DARK, BRIGHT = np.full((8, 8, 3), 20, np.uint8), np.full((8, 8, 3), 200, np.uint8)

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.test_atomic import SMALL_FILES
-from vouch.blobs import BlobStore
 from vouch.errors import DataLoss, FailedPrecondition, InvalidInput, NotFound, StorageFull
+from vouch.storage.blobs import BlobStore
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -77,7 +77,7 @@ def test_a_damaged_blob_is_never_returned_and_a_changed_size_is_repaired_by_putt
 
 def test_a_blob_that_does_not_fit_is_refused_and_leaves_nothing(tmp_path):
     script = f"""{SMALL_FILES}
-from vouch.blobs import BlobStore
+from vouch.storage.blobs import BlobStore
 from vouch.errors import StorageFull
 store = BlobStore({str(tmp_path)!r})
 small = store.put(b"cell")

@@ -13,8 +13,8 @@ import torch
 from training.reward import calibration
 from training.reward.evidence import RewardEvidence
 from vouch.errors import InvalidInput
-from vouch.networks.reward import RewardEnsemble
-from vouch.scale import Calibration, Scale, read_scale
+from vouch.models.networks.reward import RewardEnsemble
+from vouch.models.scale import Calibration, Scale, read_scale
 
 CRITERIA = ("cell_size", "granules")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vouch.captions import Vocabulary, caption, general
 from vouch.errors import InvalidInput
+from vouch.models.captions import Vocabulary, caption, general
 
 VOCABULARY = Vocabulary.of(
     ["neutrophil", "monocyte"],

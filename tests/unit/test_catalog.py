@@ -15,12 +15,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from tests.unit.test_atomic import SMALL_FILES
-from vouch.catalog import Catalog
-from vouch.catalog import migrate as migrations
-from vouch.catalog.database import Database
-from vouch.catalog.migrate import HEAD, migrate
-from vouch.catalog.tables import metadata
 from vouch.errors import DataLoss, FailedPrecondition, InvalidInput, StorageFull, Unavailable
+from vouch.storage.catalog import Catalog
+from vouch.storage.catalog import migrate as migrations
+from vouch.storage.catalog.database import Database
+from vouch.storage.catalog.migrate import HEAD, migrate
+from vouch.storage.catalog.tables import metadata
 
 
 def test_the_migrations_make_the_tables_that_the_code_expects(catalog_url):
@@ -47,7 +47,7 @@ def test_an_existing_catalog_opens_with_what_it_held(catalog_url, make_image):
 def test_images_of_an_older_catalog_were_guided_by_cfg_in_every_step(catalog_url, make_image, monkeypatch):
     drawn, real = make_image(1), replace(make_image(2), source="real")
     database = Database(catalog_url)
-    monkeypatch.setattr("vouch.catalog.migrate.HEAD", "0001")
+    monkeypatch.setattr("vouch.storage.catalog.migrate.HEAD", "0001")
     migrate(database)
     columns = sa.MetaData()
     with database.write() as connection:
@@ -66,7 +66,7 @@ def test_images_of_an_older_catalog_were_guided_by_cfg_in_every_step(catalog_url
 
 OPEN = """
 import sys
-from vouch.catalog import Catalog
+from vouch.storage.catalog import Catalog
 Catalog(sys.argv[1]).close()
 """
 
@@ -146,9 +146,9 @@ def test_a_full_disk_refuses_the_write_and_keeps_all_that_was_acknowledged(tmp_p
     Catalog(url).close()
     limit = (tmp_path / "catalog.db").stat().st_size + 100_000
     script = f"""{SMALL_FILES.replace("8192", str(limit))}
-from vouch.catalog import Catalog
+from vouch.storage.catalog import Catalog
 from vouch.errors import StorageFull
-from vouch.records import ImageRecord
+from vouch.types.records import ImageRecord
 catalog = Catalog({url!r})
 stored = 0
 try:

@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 
 from vouch.errors import InvalidInput, NotFound
-from vouch.records import Score, now
+from vouch.types.records import Score, now
 
 
 def score(image, version="r" * 64, **values):

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError
 
-from vouch.catalog.database import Database
 from vouch.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound
-from vouch.records import NewRating, Preference
+from vouch.storage.catalog.database import Database
+from vouch.types.records import NewRating, Preference
 
 
 @pytest.fixture
@@ -199,9 +199,9 @@ def test_a_list_is_filtered_by_each_noun(catalog, domain, images, make_rating):
 
 RATE = """
 import json, sys
-from vouch.catalog import Catalog
-from vouch.criteria import load_domain
-from vouch.records import NewRating
+from vouch.storage.catalog import Catalog
+from vouch.domains.criteria import load_domain
+from vouch.types.records import NewRating
 url, rater, image = sys.argv[1:]
 domain, ids = load_domain(), []
 with Catalog(url) as catalog:
@@ -238,9 +238,9 @@ def test_raters_in_several_processes_lose_nothing_and_a_shared_request_is_one_ra
 
 KILLED = """
 import os, signal, sys
-from vouch.catalog import Catalog
-from vouch.criteria import load_domain
-from vouch.records import NewRating
+from vouch.storage.catalog import Catalog
+from vouch.domains.criteria import load_domain
+from vouch.types.records import NewRating
 url, image = sys.argv[1:]
 catalog, domain = Catalog(url), load_domain()
 for number in range(1000):

@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 
 from vouch.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound
-from vouch.records import ReplicaReport, now
+from vouch.types.records import ReplicaReport, now
 
 
 def test_a_run_goes_from_queued_to_succeeded(catalog):

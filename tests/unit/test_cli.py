@@ -19,9 +19,9 @@ from services import logs
 from services.environment import LOGS_FOLDER
 from tests.fake_operations import CANDIDATE, GENERATOR, REWARD
 from tests.fake_server import TOKENS, FakeSystem, paint, running_system
-from vouch import images
 from vouch.cli.main import root
-from vouch.state import StateFolder
+from vouch.formats import images
+from vouch.storage.state import StateFolder
 
 
 @pytest.fixture

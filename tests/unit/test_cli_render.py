@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from vouch import images
 from vouch.cli import render
 from vouch.cli.desk import Exhibit
 from vouch.cli.rate import TerminalScreen
 from vouch.cli.train import parse_settings
 from vouch.errors import InvalidInput
+from vouch.formats import images
 
 
 def stripes() -> bytes:

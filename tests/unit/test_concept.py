@@ -28,12 +28,12 @@ from training.data import load_examples, to_unit
 from training.objectives.concept import both, concept_loss
 from training.randomness import tensors
 from training.session import Progress, Session
-from vouch import images as codec
-from vouch.captions import Vocabulary
 from vouch.errors import AlreadyExists, Cancelled, FailedPrecondition, InvalidInput
-from vouch.loading import load_pipeline
-from vouch.networks.reward import RewardEnsemble
-from vouch.pipelines import load_generator
+from vouch.formats import images as codec
+from vouch.models.captions import Vocabulary
+from vouch.models.loading import load_pipeline
+from vouch.models.networks.reward import RewardEnsemble
+from vouch.models.pipelines import load_generator
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from services.convergence import Convergence, Routes, bucket
 from vouch.errors import CorruptVersion, FailedPrecondition, NotFound, Unavailable
-from vouch.records import ReplicaReport, Serving
+from vouch.types.records import ReplicaReport, Serving
 
 
 class FakeModel:

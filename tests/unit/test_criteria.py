@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from vouch.criteria import Domain, load_domain
+from vouch.domains.criteria import Domain, load_domain
 from vouch.errors import InvalidInput, NotFound
 
 

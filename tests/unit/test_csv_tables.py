@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from vouch.csv_tables import read_csv
 from vouch.errors import InvalidInput
-from vouch.texts import decode_text, printable_name
+from vouch.formats.csv_tables import read_csv
+from vouch.formats.texts import decode_text, printable_name
 
 EXPECTED = {"id", "text", "verdict"}
 

@@ -28,10 +28,10 @@ from training.evaluation.report import SHOWN
 from training.plans import Store
 from training.plausibility import learn_plausibility
 from training.session import Progress, Session
-from vouch import images as codec
 from vouch.errors import Cancelled, InvalidInput
-from vouch.networks.attributes import AttributeNet
-from vouch.state import StateFolder
+from vouch.formats import images as codec
+from vouch.models.networks.attributes import AttributeNet
+from vouch.storage.state import StateFolder
 
 
 def picture(label: int, number: int) -> np.ndarray:

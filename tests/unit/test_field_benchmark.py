@@ -10,8 +10,8 @@ from benchmarks.field import measure_cases, measure_fuzz, sum_failures
 from benchmarks.mutants import fuzz, mutants, sound_images
 from benchmarks.report import Report
 from tests.image_files import write_files
-from vouch import images
 from vouch.errors import InvalidInput
+from vouch.formats import images
 
 FAST, ALL = 2_000, 100_000
 

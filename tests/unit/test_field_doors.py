@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks import field_doors
 from benchmarks.field_doors import Fuzzed, is_malformed, mutants, picture
-from vouch import images
 from vouch.client import rpcs
+from vouch.formats import images
 
 
 def test_the_mutants_are_the_same_each_time_and_reach_every_rpc() -> None:

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from tests.image_files import encoded, write_files
-from vouch import images
+from vouch.datasets.filter import FilterSettings, Item, Scored, Window, filter_images
+from vouch.datasets.imagesets import SourceImage, open_image_set
 from vouch.errors import FailedPrecondition, InvalidInput, StorageFull, Unavailable
-from vouch.filter import FilterSettings, Item, Scored, Window, filter_images
-from vouch.imagesets import SourceImage, open_image_set
+from vouch.formats import images
 
 VERSION = "a" * 64
 

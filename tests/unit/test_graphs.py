@@ -13,9 +13,9 @@ from services.generation.slots import ImageRequest
 from services.generation.workshop import Workshop
 from tests.inbox import Inbox
 from tests.tiny import save_generator
-from vouch.graphs import SIZES, size_for
-from vouch.kernels import Eager
-from vouch.pipelines import Generator, load_generator
+from vouch.models.graphs import SIZES, size_for
+from vouch.models.kernels import Eager
+from vouch.models.pipelines import Generator, load_generator
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
 

@@ -16,10 +16,10 @@ from services.generation.slots import ImageRequest, Slot, Ticket
 from tests.fakes import FakeStepper
 from tests.inbox import Inbox
 from tests.unit.test_engine import Listening
-from vouch.defaults import DEFAULTS_FILE, Defaults, load_defaults
 from vouch.errors import InvalidInput
-from vouch.guidance import PLAIN, GuidanceChoice, GuidanceOptions
-from vouch.records import ImageRecord
+from vouch.models.defaults import DEFAULTS_FILE, Defaults, load_defaults
+from vouch.types.guidance import PLAIN, GuidanceChoice, GuidanceOptions
+from vouch.types.records import ImageRecord
 
 MIDDLE = GuidanceOptions(start=0.25, stop=0.75)
 

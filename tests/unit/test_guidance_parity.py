@@ -26,8 +26,8 @@ from tests.inbox import Inbox
 from tests.tiny import save_generator, save_guided_generator
 from tests.unit.test_pipelines import lora
 from vouch.errors import InvalidInput
-from vouch.guidance import PLAIN, GuidanceOptions
-from vouch.pipelines import Generator, adapt, load_generator
+from vouch.models.pipelines import Generator, adapt, load_generator
+from vouch.types.guidance import PLAIN, GuidanceOptions
 
 PROMPT, SEED, STEPS = "monocyte", 7, 8
 MIDDLE = GuidanceOptions(start=0.25, stop=0.75)

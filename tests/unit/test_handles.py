@@ -13,7 +13,7 @@ from services.gateway.handles import GenerationHandle, RewardHandle
 from services.generation.orders import Drawn, DrawOrder, DrawProgress
 from services.reward.orders import ScoreOrder, ScoreReply
 from vouch.errors import InvalidInput
-from vouch.guidance import PLAIN
+from vouch.types.guidance import PLAIN
 
 
 class Ended(Exception):

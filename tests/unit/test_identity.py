@@ -14,13 +14,13 @@ from services.gateway.scoring import Item, Scoring
 from services.identity import Identity
 from services.keyring import USE_KEPT_EVERY, Keyring
 from services.tokens import default_tokens
-from vouch import images as codec
-from vouch.blobs import BlobStore
-from vouch.catalog import Catalog
 from vouch.errors import FailedPrecondition, NotFound, PermissionDenied
+from vouch.formats import images as codec
 from vouch.pb.v1 import feedback_pb2 as pb
-from vouch.registry import Registry
 from vouch.settings import Access, Settings
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
 
 ALICE = Identity("rater", name="alice", scopes=("human",))
 BOB = Identity("rater", name="bob", scopes=("human",))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from tests.image_files import encoded, exif, tiff
-from vouch import images
 from vouch.errors import InvalidInput
-from vouch.intensity import IntensityWindow
+from vouch.formats import images
+from vouch.formats.intensity import IntensityWindow
 
 
 def noise(height=5, width=7):
@@ -310,7 +310,7 @@ def test_the_largest_picture_costs_little_more_than_its_pixels(tmp_path, mode):
     Image.new(mode, (8, 8)).save(tmp_path / "small.png")
     script = """
 import pathlib, sys
-from vouch import images
+from vouch.formats import images
 
 def peak():
     (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.image_files import APPLE_DOUBLE, png, write_files, write_parquet, write_tar
+from vouch.datasets.imagesets import SourceImage, open_image_set
 from vouch.errors import InvalidInput
-from vouch.imagesets import SourceImage, open_image_set
 
 
 def read(path: Path) -> dict[str, SourceImage]:

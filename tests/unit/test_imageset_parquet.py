@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.image_files import png, write_files, write_parquet
+from vouch.datasets.imagesets import SourceImage, open_image_set
 from vouch.errors import InvalidInput
-from vouch.imagesets import SourceImage, open_image_set
 
 
 def read(path: Path) -> list[SourceImage]:

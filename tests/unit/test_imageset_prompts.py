@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.image_files import png, write_files
-from vouch.captions import Vocabulary
+from vouch.datasets.imagesets import Prompting, SourceImage, open_image_set
 from vouch.errors import InvalidInput
-from vouch.imagesets import Prompting, SourceImage, open_image_set
+from vouch.models.captions import Vocabulary
 
 
 def read(path: Path, vocabulary: Vocabulary | None = None) -> dict[str, SourceImage]:

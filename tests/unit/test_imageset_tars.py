@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.image_files import APPLE_DOUBLE, png, write_tar
+from vouch.datasets.imagesets import SourceImage, open_image_set
 from vouch.errors import InvalidInput
-from vouch.imagesets import SourceImage, open_image_set
 
 UIDS = [f"1.2.826.0.1.3680043.8.498.{number}" for number in range(5)]
 

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.image_files import png, write_parquet, write_tar
-from vouch.captions import Vocabulary
+from vouch.datasets.imagesets import MAX_IMAGE_BYTES, open_image_set, sampled
 from vouch.errors import InvalidInput
-from vouch.imagesets import MAX_IMAGE_BYTES, open_image_set, sampled
+from vouch.models.captions import Vocabulary
 
 
 def test_a_folder_is_read_in_sorted_order_with_the_prompts_beside_the_images(tmp_path: Path) -> None:

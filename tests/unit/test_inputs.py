@@ -10,13 +10,13 @@ import pytest
 
 from training.concepts.sublabels import freeze_sub_labels, load_sub_labels
 from training.inputs import FILE_NAME, freeze, load_pairs, load_rated
-from vouch import images as codec
-from vouch.blobs import BlobStore
-from vouch.catalog import Catalog
-from vouch.criteria import Domain
+from vouch.domains.criteria import Domain
 from vouch.errors import FailedPrecondition
-from vouch.records import NewRating, Preference
-from vouch.registry import Registry
+from vouch.formats import images as codec
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.types.records import NewRating, Preference
 
 
 @pytest.fixture

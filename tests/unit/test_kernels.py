@@ -15,9 +15,9 @@ from services.generation.slots import ImageRequest
 from services.generation.workshop import Workshop
 from tests.inbox import Inbox
 from tests.tiny import save_generator
-from vouch import compiling
-from vouch.kernels import BUCKETS, MOST, Architecture, Compiled, Eager
-from vouch.pipelines import Generator, load_generator
+from vouch.models import compiling
+from vouch.models.kernels import BUCKETS, MOST, Architecture, Compiled, Eager
+from vouch.models.pipelines import Generator, load_generator
 
 needs_compiler = pytest.mark.skipif(
     not any(map(which, compiling.COMPILERS)), reason=f"compiles C++: needs one of {compiling.COMPILERS}"
@@ -163,7 +163,9 @@ def test_a_stopped_workshop_leaves_no_process_behind(generators, tmp_path):
     workshop = Workshop(tmp_path)
     workshop.equip(Generator(generators[0].pipe, None, 4, 2.0))
     workshop.stop()
-    left = subprocess.run(["pgrep", "-f", f"vouch.compiling {tmp_path}"], capture_output=True, check=False)
+    left = subprocess.run(
+        ["pgrep", "-f", f"vouch.models.compiling {tmp_path}"], capture_output=True, check=False
+    )
     assert left.stdout == b""
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from vouch.blobs import BlobStore
-from vouch.catalog import Catalog
 from vouch.settings import Settings
-from vouch.state import StateFolder
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.storage.state import StateFolder
 
 ODD = [
     "a b",

@@ -21,8 +21,8 @@ from services.generation.slots import ImageRequest, Preview
 from tests.inbox import Inbox
 from tests.tiny import save_generator
 from vouch.errors import InvalidInput
-from vouch.loading import load_pipeline
-from vouch.pipelines import Generator
+from vouch.models.loading import load_pipeline
+from vouch.models.pipelines import Generator
 
 SCHEDULERS = {
     "ddim": DDIMScheduler,

@@ -15,7 +15,7 @@ from services.feedback.app import Feedback
 from services.jobs.paths import readable_paths
 from services.pools import THREADS, Pools
 from vouch import recipes
-from vouch.criteria import load_domain, shipped_domain
+from vouch.domains.criteria import load_domain, shipped_domain
 from vouch.errors import InvalidInput, NotFound, PermissionDenied
 from vouch.pb.v1 import feedback_pb2 as pb
 from vouch.settings import ServerSettings, Settings, TrainingSettings

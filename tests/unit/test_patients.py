@@ -22,10 +22,10 @@ from training.data import Examples, halves, load_examples
 from training.evaluation.downstream import accuracy, share_of
 from training.evaluation.intervals import bootstrap
 from training.plausibility import FORMS, Plausibility
-from vouch import images as codec
 from vouch import recipes
-from vouch.criteria import Domain, load_domain
-from vouch.networks.attributes import AttributeNet
+from vouch.domains.criteria import Domain, load_domain
+from vouch.formats import images as codec
+from vouch.models.networks.attributes import AttributeNet
 
 PBC64 = Path("../shared/data/pbc64")
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.tiny import save_generator
 from vouch.errors import Cancelled, InvalidInput
-from vouch.pipelines import Generator, adapt, load_generator
+from vouch.models.pipelines import Generator, adapt, load_generator
 
 
 @pytest.fixture(scope="module")

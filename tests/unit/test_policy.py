@@ -6,10 +6,10 @@ import pytest
 
 from services.rollout.controller import RolloutController
 from services.rollout.policy import Hold, Observation, RollBack, converged, decide, next_percent
-from vouch.catalog import Catalog
 from vouch.errors import CorruptVersion, FailedPrecondition, InvalidInput, NotFound
-from vouch.records import ReplicaReport, Rollout, Serving, Version, now
-from vouch.registry import Registry
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.types.records import ReplicaReport, Rollout, Serving, Version, now
 
 SERVING = Serving(slot="generator", champion="a", candidate="b", percent=5, revision=7)
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from services.rollout.pulses import SILENT_AFTER_S, Pulses
-from vouch.records import ReplicaReport
+from vouch.types.records import ReplicaReport
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 

@@ -9,8 +9,8 @@ import torch
 from benchmarks.alignment.heads import Heads
 from benchmarks.alignment.last_layer import LastLayer
 from benchmarks.alignment.queue import ratio
-from vouch.captions import Vocabulary
-from vouch.networks.reward import RewardEnsemble
+from vouch.models.captions import Vocabulary
+from vouch.models.networks.reward import RewardEnsemble
 
 RATINGS = np.arange(64, 1025, 64)
 

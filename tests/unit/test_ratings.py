@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vouch.catalog import Catalog
+from vouch.datasets.ratings import ImportReport, export_ratings, import_ratings
 from vouch.errors import InvalidInput, NotFound
-from vouch.ratings import ImportReport, export_ratings, import_ratings
-from vouch.records import Preference
+from vouch.storage.catalog import Catalog
+from vouch.types.records import Preference
 
 SUFFIXES = pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 

@@ -18,15 +18,15 @@ from services.feedback.review import Review
 from services.generation.orders import Description
 from services.identity import Identity
 from training.inputs import freeze, load_rated
-from vouch import images as codec
-from vouch.blobs import BlobStore
-from vouch.catalog import Catalog
-from vouch.criteria import Domain
+from vouch.domains.criteria import Domain
 from vouch.errors import InvalidInput, StorageFull
+from vouch.formats import images as codec
 from vouch.pb.v1 import feedback_pb2 as pb
-from vouch.records import ImageRecord, NewRating
-from vouch.registry import Registry
 from vouch.settings import ReviewSettings, Settings
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.types.records import ImageRecord, NewRating
 
 SIZE = 16
 LABELS = ("monocyte", "neutrophil")

@@ -8,9 +8,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.unit.test_atomic import SMALL_FILES
-from vouch.catalog import Catalog
 from vouch.errors import AlreadyExists, CorruptVersion, InvalidInput, NotFound
-from vouch.registry import MANIFEST, Registry, read_manifest
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import MANIFEST, Registry, read_manifest
 
 
 @pytest.fixture
@@ -208,9 +208,9 @@ def test_a_version_that_does_not_fit_on_the_disk_is_not_published(tmp_path, fold
     url = f"sqlite:///{tmp_path / 'catalog.db'}"
     Catalog(url).close()
     script = f"""{SMALL_FILES.replace("8192", "500000")}
-from vouch.catalog import Catalog
+from vouch.storage.catalog import Catalog
 from vouch.errors import StorageFull
-from vouch.registry import Registry
+from vouch.storage.registry import Registry
 registry = Registry(Catalog({url!r}), {str(tmp_path / "models")!r})
 try:
     registry.publish({str(folder)!r}, kind="generator", format="diffusers")

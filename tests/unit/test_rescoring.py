@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vouch import images as codec
-from vouch.blobs import BlobStore
-from vouch.catalog import Catalog
+from vouch.datasets.rescoring import both, compare, rescore, same_share
 from vouch.errors import FailedPrecondition, InvalidInput
-from vouch.networks.reward import Scores
-from vouch.records import ImageRecord, Score
-from vouch.rescoring import both, compare, rescore, same_share
+from vouch.formats import images as codec
+from vouch.models.networks.reward import Scores
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.types.records import ImageRecord, Score
 
 OLD, NEW = "a" * 64, "b" * 64
 
@@ -101,8 +101,8 @@ def test_the_command_compares_two_published_versions(tmp_path: Path, capsys: pyt
     from typer.testing import CliRunner
 
     from vouch.cli.main import root
-    from vouch.registry import Registry
-    from vouch.state import StateFolder
+    from vouch.storage.registry import Registry
+    from vouch.storage.state import StateFolder
 
     folder = StateFolder(tmp_path / "state").create()
     with Catalog(folder.catalog_url) as catalog:

@@ -23,8 +23,8 @@ from training.pretraining.decoder import DecoderConfig
 from training.pretraining.loop import fit as pretrain
 from training.pretraining.tokens import train_tokenizer
 from training.session import Progress, Session
-from vouch import images as codec
 from vouch.errors import Cancelled
+from vouch.formats import images as codec
 
 Figures = dict[str, Any]
 

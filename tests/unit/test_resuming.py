@@ -15,11 +15,11 @@ from training.inputs import load_rated
 from training.plans import Store
 from training.run import Fit, execute
 from training.worker import Work
-from vouch import images as codec
-from vouch.criteria import Domain
+from vouch.domains.criteria import Domain
 from vouch.errors import FailedPrecondition
-from vouch.records import NewRating, Preference, Run, Version
-from vouch.state import StateFolder
+from vouch.formats import images as codec
+from vouch.storage.state import StateFolder
+from vouch.types.records import NewRating, Preference, Run, Version
 
 
 class Killed(BaseException):

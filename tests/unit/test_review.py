@@ -13,12 +13,12 @@ import pytest
 from services.feedback.review import Review
 from services.feedback.selection import is_reserved
 from training.inputs import FILE_NAME, freeze
-from vouch.blobs import BlobStore
-from vouch.catalog import Catalog
 from vouch.errors import NotFound
-from vouch.records import HandedOut
-from vouch.registry import Registry
 from vouch.settings import ReviewSettings
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.types.records import HandedOut
 
 
 @pytest.fixture

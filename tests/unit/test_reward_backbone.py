@@ -16,9 +16,9 @@ from training.concepts.subtype import features_of, sight_of_reward
 from training.reward.loop import RewardConfig, fit
 from training.session import Progress, Session
 from vouch.errors import Cancelled, InvalidInput
-from vouch.networks.backbone import to_input
-from vouch.networks.reward import RewardEnsemble
-from vouch.networks.vision import VisionBackbone
+from vouch.models.networks.backbone import to_input
+from vouch.models.networks.reward import RewardEnsemble
+from vouch.models.networks.vision import VisionBackbone
 
 SMALL = {"threads": 1, "batch": 16, "lr": 1e-2, "members": 2, "real_share": 0.2, "views": 2}
 

@@ -18,9 +18,9 @@ from training.reward.evidence import CHOSEN, MIXED, UNIFORM
 from training.reward.loop import RewardConfig, fit, measured_on, split
 from training.reward.recognition import UNKNOWN, Recognisers, indices
 from training.session import Progress, Session
-from vouch import images as codec
 from vouch.errors import Cancelled, FailedPrecondition
-from vouch.networks.reward import RewardEnsemble
+from vouch.formats import images as codec
+from vouch.models.networks.reward import RewardEnsemble
 
 SMALL = {"threads": 1, "size": 32, "widths": (8, 16), "batch": 16, "lr": 1e-2, "members": 2}
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from services.jobs.runner import Runner, last_line, training_command
-from vouch.catalog import Catalog
-from vouch.records import Run
-from vouch.state import StateFolder
+from vouch.storage.catalog import Catalog
+from vouch.storage.state import StateFolder
+from vouch.types.records import Run
 
 FINISHES = """
-    from vouch.catalog import Catalog
+    from vouch.storage.catalog import Catalog
     catalog = Catalog({url!r})
     catalog.runs.start({run!r})
     catalog.runs.finish({run!r}, "SUCCEEDED", metrics={{"niceness": __import__("os").nice(0)}})
@@ -25,13 +25,13 @@ FINISHES = """
 CRASHES = 'print("loading"); raise SystemExit("the data set is gone")'
 WAITS = """
     import time
-    from vouch.catalog import Catalog
+    from vouch.storage.catalog import Catalog
     Catalog({url!r}).runs.start({run!r})
     time.sleep(600)
 """
 STUBBORN = """
     import signal, time
-    from vouch.catalog import Catalog
+    from vouch.storage.catalog import Catalog
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     Catalog({url!r}).runs.start({run!r})
     time.sleep(600)

@@ -14,7 +14,7 @@ from diffusers import (
 )
 
 from vouch.errors import InvalidInput
-from vouch.sampling import Rows, Trajectory, UnsupportedScheduler, advance, clean_of, trajectory
+from vouch.models.sampling import Rows, Trajectory, UnsupportedScheduler, advance, clean_of, trajectory
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 SHAPE = (1, 4, 8, 8)

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from services.feedback.selection import choose, is_reserved
-from vouch.records import ImageRecord, Score
+from vouch.types.records import ImageRecord, Score
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from training.alignment.rounds import Rounds, goodness
 from training.alignment.served import Served
 from training.alignment.student import Student
 from training.alignment.watch import Watch
-from vouch.guidance import GuidanceOptions
-from vouch.loading import load_pipeline
-from vouch.networks.reward import RewardEnsemble
-from vouch.pipelines import load_generator
+from vouch.models.loading import load_pipeline
+from vouch.models.networks.reward import RewardEnsemble
+from vouch.models.pipelines import load_generator
+from vouch.models.sampling import with_sampler
 from vouch.recipes import Alignment
-from vouch.sampling import with_sampler
+from vouch.types.guidance import GuidanceOptions
 
 PROMPTS = tuple(VOCABULARY.labels[:4]) * 2
 

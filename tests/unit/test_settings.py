@@ -7,7 +7,7 @@ import pytest
 
 from vouch.errors import FailedPrecondition, InvalidInput, NotFound
 from vouch.settings import load_settings
-from vouch.state import Access, StateFolder
+from vouch.storage.state import Access, StateFolder
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +109,7 @@ def test_settings_do_not_change_after_they_are_read():
 HOLD = """
 import sys
 from pathlib import Path
-from vouch.state import StateFolder
+from vouch.storage.state import StateFolder
 with StateFolder(Path(sys.argv[1])).lock():
     print("held", flush=True)
     sys.stdin.read()

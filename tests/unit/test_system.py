@@ -20,7 +20,7 @@ from services.tokens import access_of
 from tests.ray.conftest import until
 from vouch.errors import FailedPrecondition, InvalidInput
 from vouch.settings import ServerSettings, Settings, load_settings
-from vouch.state import StateFolder
+from vouch.storage.state import StateFolder
 
 
 def test_a_start_ends_what_a_killed_system_left_and_nothing_else(tmp_path: Path) -> None:

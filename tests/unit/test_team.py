@@ -21,8 +21,8 @@ from tests.unit.test_reward_training import SMALL, rated_folder
 from training.loops import LOOPS, SHARED
 from training.session import Progress, Session
 from training.team import Team
-from vouch import images as codec
 from vouch.errors import Cancelled
+from vouch.formats import images as codec
 
 
 @pytest.fixture(scope="module")

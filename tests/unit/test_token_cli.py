@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from services.tokens import default_tokens
-from vouch.catalog import Catalog
-from vouch.catalog.tokens import digest_of
 from vouch.cli.main import root
 from vouch.settings import Access, Settings
+from vouch.storage.catalog import Catalog
+from vouch.storage.catalog.tokens import digest_of
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import hashlib
 import pytest
 import sqlalchemy as sa
 
-from vouch.catalog import Catalog
 from vouch.errors import AlreadyExists, InvalidInput, NotFound
-from vouch.records import now
+from vouch.storage.catalog import Catalog
+from vouch.types.records import now
 
 # ---- tokens
 
@@ -189,7 +189,7 @@ def fill_first_form(url: str) -> None:
     from alembic import command
     from alembic.config import Config
 
-    from vouch.catalog.database import Database
+    from vouch.storage.catalog.database import Database
 
     database = Database(url)
     with database.write() as connection:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from services.unfinished import OLD_S, remove_unfinished
-from vouch.blobs import BlobStore
-from vouch.state import StateFolder
+from vouch.storage.blobs import BlobStore
+from vouch.storage.state import StateFolder
 
 LEFT = [
     ".access.json.0f.tmp", "models/.new-0f/unet/weights.safetensors", "models/.a.evidence.json.0f.tmp",

@@ -6,8 +6,8 @@ import pytest
 
 from services.gateway import guidance, validation
 from vouch.errors import InvalidInput
-from vouch.guidance import METHODS, GuidanceChoice, GuidanceOptions
 from vouch.pb.v1 import generation_pb2
+from vouch.types.guidance import METHODS, GuidanceChoice, GuidanceOptions
 
 
 def drawing(**changes) -> validation.Drawing:

@@ -12,8 +12,8 @@ from tests.tiny import save_generator, save_guided_generator, save_reward
 from training.alignment.student import Student
 from training.alignment.walk import Walker
 from vouch.errors import InvalidInput
-from vouch.guidance import PLAIN, GuidanceOptions
-from vouch.pipelines import load_generator
+from vouch.models.pipelines import load_generator
+from vouch.types.guidance import PLAIN, GuidanceOptions
 
 PROMPTS, SEEDS, STEPS = ["neutrophil", "monocyte, cell size big"], [3, 4], 4
 

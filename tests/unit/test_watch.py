@@ -20,7 +20,7 @@ from training.alignment.watch import SLACK, Watch
 from training.data import load_examples, to_unit
 from training.evaluation.diversity import within_prompt
 from training.randomness import tensors
-from vouch.networks.reward import RewardEnsemble
+from vouch.models.networks.reward import RewardEnsemble
 from vouch.recipes import Alignment
 
 STARTER = Path(vouch.__file__).parent / "starter"

@@ -8,8 +8,8 @@ import torch
 
 from training.alignment.student import Student
 from training.alignment.walk import Walker
-from vouch.guidance import GuidanceOptions
 from vouch.recipes import Alignment
+from vouch.types.guidance import GuidanceOptions
 
 
 @dataclass(frozen=True)

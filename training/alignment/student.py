@@ -21,13 +21,13 @@ from training.alignment.encoder import Encoder
 from training.alignment.passes import Passes
 from training.objectives import denoising
 from training.placing import place
-from vouch.defaults import load_defaults
 from vouch.errors import InvalidInput
-from vouch.loading import load_pipeline
-from vouch.networks.backbone import to_input
-from vouch.networks.reward import RewardEnsemble
-from vouch.pipelines import GUIDE_FOLDER, LORA_FILE, load_guide
-from vouch.sampling import UnsupportedScheduler, sampler_of, trajectory
+from vouch.models.defaults import load_defaults
+from vouch.models.loading import load_pipeline
+from vouch.models.networks.backbone import to_input
+from vouch.models.networks.reward import RewardEnsemble
+from vouch.models.pipelines import GUIDE_FOLDER, LORA_FILE, load_guide
+from vouch.models.sampling import UnsupportedScheduler, sampler_of, trajectory
 
 ADAPTER = "vouch"
 TARGETS = [

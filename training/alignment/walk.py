@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from training.alignment.student import Student
-from vouch.guidance import PLAIN, GuidanceOptions
-from vouch.sampling import Rows, Trajectory, advance, clean_of, trajectory, with_sampler
+from vouch.models.sampling import Rows, Trajectory, advance, clean_of, trajectory, with_sampler
+from vouch.types.guidance import PLAIN, GuidanceOptions
 
 Steer = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Clean latents [N, C, h, w] that a step predicted, and how noisy it was, to those that are wanted."""

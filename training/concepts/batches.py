@@ -11,8 +11,8 @@ import torch
 from training.alignment.methods.method import Chance
 from training.data import Examples, dihedral, random_caption
 from training.session import Session
-from vouch.captions import Vocabulary
-from vouch.pipelines import Generator
+from vouch.models.captions import Vocabulary
+from vouch.models.pipelines import Generator
 
 DRAWN_OF_EACH = 16
 """Images of every label that the generator draws of itself where no real ones are at hand."""

@@ -27,12 +27,12 @@ from training.concepts.tutors import LEAST_AUROC, eyes, learn_tutors
 from training.data import Examples, load_examples
 from training.session import Session
 from training.team import Team
-from vouch.captions import Vocabulary
-from vouch.defaults import DEFAULTS_FILE, Defaults, load_defaults
 from vouch.errors import FailedPrecondition
-from vouch.networks.attributes import AttributeNet
-from vouch.networks.reward import RewardEnsemble
-from vouch.pipelines import load_generator
+from vouch.models.captions import Vocabulary
+from vouch.models.defaults import DEFAULTS_FILE, Defaults, load_defaults
+from vouch.models.networks.attributes import AttributeNet
+from vouch.models.networks.reward import RewardEnsemble
+from vouch.models.pipelines import load_generator
 from vouch.recipes import ConceptLearning
 
 SUB_TYPES_FILE = "sub-types.json"

@@ -22,10 +22,10 @@ from training.concepts.tutors import Tutors
 from training.objectives import denoising
 from training.objectives.concept import both
 from training.session import Session
-from vouch.captions import Vocabulary, general
-from vouch.defaults import load_defaults
 from vouch.errors import FailedPrecondition
-from vouch.networks.reward import RewardEnsemble
+from vouch.models.captions import Vocabulary, general
+from vouch.models.defaults import load_defaults
+from vouch.models.networks.reward import RewardEnsemble
 from vouch.recipes import ConceptLearning
 
 

@@ -20,12 +20,12 @@ from training.data import Examples
 from training.inputs import Frozen, answered, decoded, described
 from training.randomness import numbers
 from training.raters import consensus
-from vouch.atomic import write_whole
-from vouch.blobs import BlobStore
-from vouch.catalog import Catalog
-from vouch.criteria import sub_label
+from vouch.domains.criteria import sub_label
 from vouch.errors import FailedPrecondition, InvalidInput
-from vouch.records import ImageRecord, RaterKind, Rating
+from vouch.storage.atomic import write_whole
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.types.records import ImageRecord, RaterKind, Rating
 
 FILE_NAME = "sublabels.parquet"
 MOST_UNTOLD = 2000

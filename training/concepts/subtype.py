@@ -15,8 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from training.placing import device_of
-from vouch.networks.backbone import Backbone, fit_size, to_input
-from vouch.networks.reward import RewardEnsemble
+from vouch.models.networks.backbone import Backbone, fit_size, to_input
+from vouch.models.networks.reward import RewardEnsemble
 
 FOLDS = 5
 STRENGTH = 0.003

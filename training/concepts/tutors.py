@@ -18,9 +18,9 @@ from training.data import to_unit
 from training.placing import place
 from training.randomness import tensors
 from training.session import Session
-from vouch.networks.attributes import AttributeNet
-from vouch.networks.backbone import fit_size
-from vouch.networks.reward import RewardEnsemble
+from vouch.models.networks.attributes import AttributeNet
+from vouch.models.networks.backbone import fit_size
+from vouch.models.networks.reward import RewardEnsemble
 from vouch.recipes import ConceptLearning
 
 BATCH = 32

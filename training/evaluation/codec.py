@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vouch.networks.backbone import to_input
+from vouch.models.networks.backbone import to_input
 
 BATCH = 32
 

@@ -24,8 +24,8 @@ from training.data import Examples
 from training.ema import Ema
 from training.evaluation.intervals import Estimate, percentiles, resamples
 from training.randomness import numbers, tensors
-from vouch.captions import Vocabulary
-from vouch.networks.attributes import AttributeNet
+from vouch.models.captions import Vocabulary
+from vouch.models.networks.attributes import AttributeNet
 
 ROUNDS = 1000
 

@@ -29,7 +29,7 @@ from training.evaluation.repeats import Repeated, resized
 from training.evaluation.sharpness import Spectra, change_of_sharpness, sharpness
 from training.evaluation.tail import tail
 from training.plausibility import Assessment
-from vouch.networks.attributes import Recognition
+from vouch.models.networks.attributes import Recognition
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from training.data import Examples
 from training.randomness import numbers
-from vouch.captions import Vocabulary, caption
+from vouch.models.captions import Vocabulary, caption
 
 
 def prompts_of_form(asked: Sequence[str], real: Examples, vocabulary: Vocabulary) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from training.evaluation.features import Extractor
-from vouch.atomic import write_whole
+from vouch.storage.atomic import write_whole
 
 CHUNK = 256
 """Images that are computed and written at once: what an interrupted run loses at most."""

@@ -25,7 +25,7 @@ from torchmetrics.functional.image import (
 from training.data import Examples
 from training.evaluation.diversity import within_prompt
 from training.evaluation.intervals import Estimate, bootstrapped
-from vouch.captions import Declared, Vocabulary
+from vouch.models.captions import Declared, Vocabulary
 
 DISTANCE = "pairwise distance within a prompt"
 WINDOW: Mapping[str, Any] = {"gaussian_kernel": True, "sigma": 1.5, "kernel_size": 11, "k1": 0.01, "k2": 0.03}

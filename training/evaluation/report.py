@@ -17,7 +17,7 @@ from training.evaluation.evidence import Drawn, Seen
 from training.evaluation.gate import Check, Gate
 from training.evaluation.intervals import Estimate
 from training.pretraining.grids import contact_sheet
-from vouch.atomic import write_whole
+from vouch.storage.atomic import write_whole
 
 SHOWN = 12
 """Pictures of a class, and pairs of a generated image and the training image next to it."""

@@ -27,8 +27,8 @@ from training.evaluation.features import Extractor
 from training.evaluation.judge import Judge, coverage_floor
 from training.evaluation.memory import Memory
 from training.plausibility import learn_plausibility
-from vouch.captions import Vocabulary
-from vouch.networks.attributes import Recognition
+from vouch.models.captions import Vocabulary
+from vouch.models.networks.attributes import Recognition
 
 REAL_PASS_RATE = 0.93
 """The share of unseen real images that passes, as of the first judge."""

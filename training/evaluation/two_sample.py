@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from training.data import dihedral, to_unit
 from training.evaluation.intervals import Estimate, percentiles
 from training.randomness import tensors
-from vouch.networks.backbone import Backbone
+from vouch.models.networks.backbone import Backbone
 
 FOLDS = 5
 REGULARISATION = 0.01

@@ -23,7 +23,7 @@ from training.pretraining.precision import autocast
 from training.pretraining.schedule import Budget, cosine, set_lr, update
 from training.randomness import numbers, tensors
 from training.session import Session
-from vouch.networks.attributes import AttributeNet
+from vouch.models.networks.attributes import AttributeNet
 
 GROUPS = 8
 """Groups of a group norm."""

@@ -22,8 +22,8 @@ from training.ema import Ema
 from training.objectives.reconstruction import perceptual_loss, pixel_loss
 from training.randomness import tensors
 from training.session import Session
-from vouch.criteria import Domain, load_domain
-from vouch.networks.attributes import AttributeNet
+from vouch.domains.criteria import Domain, load_domain
+from vouch.models.networks.attributes import AttributeNet
 
 
 def _shipped_domain() -> Domain:

@@ -19,7 +19,7 @@ from training.pretraining.precision import autocast
 from training.pretraining.schedule import Budget, set_lr, trapezoid, update
 from training.randomness import numbers, tensors
 from training.session import Session
-from vouch.captions import caption
+from vouch.models.captions import caption
 
 TIMESTEPS = 1000
 FULL_CAPTIONS = 0.15

@@ -9,9 +9,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from training.pretraining.config import PretrainConfig
 from training.pretraining.tokens import train_tokenizer
-from vouch.captions import Vocabulary
-from vouch.defaults import Defaults
-from vouch.guidance import GuidanceOptions
+from vouch.models.captions import Vocabulary
+from vouch.models.defaults import Defaults
+from vouch.types.guidance import GuidanceOptions
 
 
 class Networks:

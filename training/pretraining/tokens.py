@@ -7,7 +7,7 @@ import json
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from vouch.captions import Vocabulary, caption
+from vouch.models.captions import Vocabulary, caption
 
 MAX_TOKENS = 64
 START, END = "<|startoftext|>", "<|endoftext|>"

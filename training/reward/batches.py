@@ -16,8 +16,8 @@ from training.data import Examples, random_caption
 from training.inputs import Pairs, Rated
 from training.randomness import numbers, tensors
 from training.reward.recognition import LABEL, Facts, indices
-from vouch.networks.backbone import to_input
-from vouch.networks.reward import RewardEnsemble
+from vouch.models.networks.backbone import to_input
+from vouch.models.networks.reward import RewardEnsemble
 
 Row = tuple[torch.Tensor, str, torch.Tensor, Facts]
 """An image uint8 [3, S, S], its prompt, targets [1 + criteria] with nan where nothing is known, and what is annotated

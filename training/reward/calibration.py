@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
 from training.evaluation.intervals import Estimate, rate
-from vouch.scale import Calibration
+from vouch.models.scale import Calibration
 
 BINS = 10
 PRIOR_RATINGS = 10.0

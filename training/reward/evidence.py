@@ -15,8 +15,8 @@ from jinja2 import Environment, select_autoescape
 from training.evaluation.intervals import Estimate
 from training.reward import calibration
 from training.reward.calibration import Bin
-from vouch.atomic import write_whole
-from vouch.scale import Scale
+from vouch.models.scale import Scale
+from vouch.storage.atomic import write_whole
 
 FORMAT = "reward-evidence-1"
 UNIFORM = "drawn uniformly by the review queue"

@@ -39,13 +39,13 @@ from training.reward.calibration import fit_calibration
 from training.reward.evidence import CHOSEN, MIXED, UNIFORM, RewardEvidence
 from training.reward.recognition import Recognisers
 from training.session import Session
-from vouch.captions import Vocabulary
 from vouch.errors import FailedPrecondition
-from vouch.networks.backbone import to_input
-from vouch.networks.reward import BACKBONE, RewardEnsemble
-from vouch.networks.vision import VisionBackbone
+from vouch.models.captions import Vocabulary
+from vouch.models.networks.backbone import to_input
+from vouch.models.networks.reward import BACKBONE, RewardEnsemble
+from vouch.models.networks.vision import VisionBackbone
+from vouch.models.scale import Scale
 from vouch.recipes import RewardTraining
-from vouch.scale import Scale
 
 DEFAULT_SIZE = 64
 FEWEST = 20

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vouch.captions import Vocabulary
+from vouch.models.captions import Vocabulary
 
 LABEL = "label"
 UNKNOWN = -100

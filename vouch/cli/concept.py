@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vouch.captions import Vocabulary
 from vouch.cli.desk import Desk, Exhibit, Question
 from vouch.cli.keys import open_keys
 from vouch.cli.rate import RaterOption, TerminalScreen, rater_of, recorder, tallied
 from vouch.cli.session import Session, command
 from vouch.cli.train import DataOption, DetachOption, SimulatedOption, parse_settings, settings_help, start
-from vouch.criteria import sub_label
+from vouch.domains.criteria import sub_label
 from vouch.errors import InvalidInput
+from vouch.models.captions import Vocabulary
 
 if TYPE_CHECKING:
     from vouch.client import Client

@@ -14,7 +14,7 @@ from vouch.cli.vocabulary import vocabulary_of
 
 if TYPE_CHECKING:
     from vouch.client import Client
-    from vouch.filter import Item, Progress, Score, Scored
+    from vouch.datasets.filter import Item, Progress, Score, Scored
 
 BATCH = 32  # half of what one forward pass takes: while two messages are scored, the next two are decoded
 
@@ -58,9 +58,9 @@ def filter_command(
     Prompts come with the images: a .txt, .json or .cls beside each (in a folder or tar), a metadata.csv, .jsonl or
     .parquet with the column file_name, or the Parquet columns prompt, text or caption, or else label and attributes.
     """
-    from vouch.filter import FilterSettings, filter_images
-    from vouch.imagesets import open_image_set
-    from vouch.texts import printable_name
+    from vouch.datasets.filter import FilterSettings, filter_images
+    from vouch.datasets.imagesets import open_image_set
+    from vouch.formats.texts import printable_name
 
     settings = FilterSettings(
         source=printable_name(str(source.resolve())), min_score=min_score, prompt=prompt, version=version,
@@ -83,9 +83,9 @@ def filter_command(
 
 
 def scorer(client: Client) -> Score:
-    """The client's score stream in the words of `vouch.filter`."""
+    """The client's score stream in the words of `vouch.datasets.filter`."""
     from vouch.client.values import ScoreItem
-    from vouch.filter import Scored
+    from vouch.datasets.filter import Scored
 
     def score(items: Iterable[Item], version: str) -> Iterator[Scored]:
         keys: dict[str, str] = {}  # of items on their way, by number: a key may be longer than an id

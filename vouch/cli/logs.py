@@ -13,8 +13,8 @@ from rich.text import Text
 from vouch.cli import render
 from vouch.cli.session import Session, command
 from vouch.errors import NotFound
-from vouch.escapes import visible_lines
-from vouch.state import StateFolder
+from vouch.formats.escapes import visible_lines
+from vouch.storage.state import StateFolder
 
 app = typer.Typer()
 COLUMNS = ("at", "code", "reason", "rpc", "role", "reference")

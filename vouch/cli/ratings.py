@@ -13,7 +13,7 @@ from vouch.cli.session import Session, command
 
 if TYPE_CHECKING:
     from vouch.client.values import ImportRatingsResponse
-    from vouch.records import Rating
+    from vouch.types.records import Rating
 
 app = typer.Typer(help="List, export and import experts' ratings.", no_args_is_help=True)
 
@@ -84,7 +84,7 @@ def export(
     kind: KindOption = "",
 ) -> None:
     """Write ratings to a file, superseded ones included, simulated ones marked in the column `kind`."""
-    from vouch.ratings import write_ratings
+    from vouch.datasets.ratings import write_ratings
 
     with session.connect() as client:
         newest_first = list(client.list_ratings(rater=rater, kind=kind, include_superseded=True))
@@ -107,7 +107,7 @@ def import_(
     ],
 ) -> None:
     """Store the ratings of a file. What is already there is counted and left; the images must be known here."""
-    from vouch.ratings import read_ratings
+    from vouch.datasets.ratings import read_ratings
 
     numbered = read_ratings(file)
     with session.connect() as client:

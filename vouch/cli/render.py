@@ -25,7 +25,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from vouch.escapes import json_text, visible, visible_lines
+from vouch.formats.escapes import json_text, visible, visible_lines
 
 __all__ = [
     "ago", "digest", "escape", "facts", "half_blocks", "image_width", "percent", "plain", "print_json", "progress",
@@ -178,7 +178,7 @@ def half_blocks(encoded: bytes, columns: int = 48) -> Text:
     """
     from PIL import Image
 
-    from vouch.images import decode
+    from vouch.formats.images import decode
 
     picture = Image.fromarray(decode(encoded))
     columns = max(8, min(columns, picture.width))

@@ -15,8 +15,8 @@ from vouch.errors import InvalidInput, VouchError
 
 if TYPE_CHECKING:
     from vouch.client.values import ImportRealImagesResponse, RealImage
-    from vouch.imagesets import SourceImage
-    from vouch.intensity import IntensityWindow
+    from vouch.datasets.imagesets import SourceImage
+    from vouch.formats.intensity import IntensityWindow
 
 SHOWN = 20
 
@@ -49,8 +49,8 @@ def add_real(
     Labels come with the images, as for `vouch filter`; rows are counted from 0. Take images that no evaluation reads:
     once rated, they teach the reward model.
     """
-    from vouch.imagesets import open_image_set, sampled
-    from vouch.intensity import IntensityWindow
+    from vouch.datasets.imagesets import open_image_set, sampled
+    from vouch.formats.intensity import IntensityWindow
 
     open_image_set(data)  # complains before anything is asked of the system
     with session.connect() as client:
@@ -102,8 +102,8 @@ class Parcel:
     def _sent(self, image: SourceImage) -> RealImage:
         """Raises `InvalidInput` for one that cannot be sent."""
         from vouch.client.values import RealImage
-        from vouch.images import windowed
-        from vouch.imagesets import Prompting
+        from vouch.datasets.imagesets import Prompting
+        from vouch.formats.images import windowed
 
         prompt, whose = Prompting(self._prompt).choose(image)
         if problem := image.skipped or image.problem or image.prompt_problem:
@@ -114,7 +114,7 @@ class Parcel:
 
     def _worded(self, data: bytes, whole: str) -> str:
         """Its whole prompt, or its class alone; by its own digest, so that it is the same whenever it is sent."""
-        from vouch.images import digest
+        from vouch.formats.images import digest
 
         alone = self._vary and int(digest(data)[-1], 16) % 2
         return whole.partition(",")[0] if alone else whole

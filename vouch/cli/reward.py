@@ -13,10 +13,10 @@ from vouch.errors import InvalidInput, NotFound
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vouch.records import Version
-    from vouch.registry import Registry
-    from vouch.rescoring import Comparison
+    from vouch.datasets.rescoring import Comparison
     from vouch.settings import Settings
+    from vouch.storage.registry import Registry
+    from vouch.types.records import Version
 
 app = typer.Typer(help="Reward versions: where a threshold went.", no_args_is_help=True)
 
@@ -49,12 +49,12 @@ def compare(
     Images that vouch stores with a score of OLD and none of NEW are scored by NEW first; both scores stay. Reads the
     state folder: the system need not run.
     """
-    from vouch import rescoring
-    from vouch.blobs import BlobStore
-    from vouch.catalog import Catalog
-    from vouch.networks.reward import RewardEnsemble
-    from vouch.registry import Registry
+    from vouch.datasets import rescoring
+    from vouch.models.networks.reward import RewardEnsemble
     from vouch.settings import load_settings
+    from vouch.storage.blobs import BlobStore
+    from vouch.storage.catalog import Catalog
+    from vouch.storage.registry import Registry
 
     settings = load_settings(state=session.state)
     with Catalog(_catalog_url(settings)) as catalog:
@@ -92,7 +92,7 @@ def _reward(registry: Registry, ref: str) -> Version:
 
 
 def _view(before: Version, after: Version, folders: list[Path], rescored: Any, found: Comparison) -> Any:
-    from vouch.scale import read_scale
+    from vouch.models.scale import read_scale
 
     rows = [
         (

@@ -12,7 +12,7 @@ import typer
 from vouch.cli import render
 from vouch.cli.session import Session, WindowOption, command
 from vouch.errors import InvalidInput
-from vouch.texts import printable_name
+from vouch.formats.texts import printable_name
 
 if TYPE_CHECKING:
     from vouch.client import Client
@@ -110,8 +110,8 @@ def _item(image: str, prompt: str, window: str) -> ScoreItem:
 
 def _data(path: Path, window: str) -> bytes:
     """The file's bytes, through the window if there is one. Of what is no image, the system says why."""
-    from vouch.images import range_note, windowed
-    from vouch.intensity import IntensityWindow
+    from vouch.formats.images import range_note, windowed
+    from vouch.formats.intensity import IntensityWindow
 
     data = path.read_bytes()
     chosen = IntensityWindow.parse(window) if window else None

@@ -15,9 +15,9 @@ from vouch.cli.session import Session, command
 from vouch.errors import NotFound, VouchError
 
 if TYPE_CHECKING:
-    from vouch.catalog.tokens import Tokens
-    from vouch.records import Token
     from vouch.settings import Settings
+    from vouch.storage.catalog.tokens import Tokens
+    from vouch.types.records import Token
 
 app = typer.Typer(
     help="Give people and programs tokens of their own. Runs where the system's state folder is.",
@@ -97,8 +97,8 @@ def rotate(session: Session, name: NameArgument) -> None:
 
 @contextlib.contextmanager
 def _tokens(session: Session) -> Iterator[tuple[Settings, Tokens]]:
-    from vouch.catalog import Catalog
     from vouch.settings import load_settings
+    from vouch.storage.catalog import Catalog
 
     settings = load_settings(state=session.state)
     if not settings.folder.root.is_dir():

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vouch.captions import Vocabulary
     from vouch.client import Client
+    from vouch.models.captions import Vocabulary
 
 
 def vocabulary_of(client: Client) -> Vocabulary | None:
     """None where the generator takes any text."""
-    from vouch.captions import Vocabulary
+    from vouch.models.captions import Vocabulary
 
     known = client.describe_generator()
     if known.open_vocabulary:

@@ -1,4 +1,4 @@
-"""The typed client. Protobuf and gRPC stop here: callers see `values`, `vouch.records` and `vouch.errors`.
+"""The typed client. Protobuf and gRPC stop here: callers see `values`, `vouch.types.records` and `vouch.errors`.
 
 with vouch.connect() as client:
     for event in client.stream_images("neutrophil", count=100):

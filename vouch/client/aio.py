@@ -17,7 +17,7 @@ from vouch.client.endpoint import Endpoint
 from vouch.client.failures import as_vouch_error
 from vouch.client.repeats import PATIENCE_S, Repeats
 from vouch.client.streams import GENERATE_TIMEOUT_S, AsyncRemembering, deadline_of, flattened
-from vouch.records import NewRating, Rating
+from vouch.types.records import NewRating, Rating
 
 
 class AsyncClient:

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from vouch.client import values
 from vouch.errors import InvalidInput
 from vouch.pb.v1 import feedback_pb2
-from vouch.records import NewRating, Preference, Rating
+from vouch.types.records import NewRating, Preference, Rating
 
 Value = TypeVar("Value")
 RATING = "vouch.v1.Rating"

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from vouch.errors import InvalidInput, NotFound
-from vouch.state import Access, StateFolder
+from vouch.storage.state import Access, StateFolder
 
 ROLES = ("operator", "rater", "client")  # the one that may do most first
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")

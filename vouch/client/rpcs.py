@@ -23,7 +23,7 @@ from vouch.pb.v1 import (
     rollout_pb2,
     training_pb2,
 )
-from vouch.records import NewRating
+from vouch.types.records import NewRating
 
 FILES = (generation_pb2, reward_pb2, feedback_pb2, models_pb2, rollout_pb2, training_pb2)
 

@@ -1,6 +1,6 @@
 """What a call returns: one frozen class for each message of the contract, with its name and its fields.
 
-Enums are words as in `vouch.records` ("human", "pass", "ACTIVE"; "" when not said), times are aware datetimes in
+Enums are words as in `vouch.types.records` ("human", "pass", "ACTIVE"; "" when not said), times are aware datetimes in
 UTC, maps and structs are dicts, lists are tuples, and an optional field that is absent is None. Units, ranges and
 defaults stand beside the fields in `protos/vouch/v1/`.
 """
@@ -154,7 +154,7 @@ class ScoreResult:
     error: ItemError | None
 
 
-# ---- feedback; ratings are `vouch.records.Rating`
+# ---- feedback; ratings are `vouch.types.records.Rating`
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,8 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from trl import DDPOConfig, DDPOTrainer, DefaultDDPOStableDiffusionPipeline
 
-from vouch.captions import Vocabulary
-from vouch.networks.reward import RewardEnsemble
+from vouch.models.captions import Vocabulary
+from vouch.models.networks.reward import RewardEnsemble
 
 ETA = 0.999
 """As near to 1 as it gets: at the first step, where the starter's schedule holds no signal at all, trl takes the square

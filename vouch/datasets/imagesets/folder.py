@@ -1,0 +1,131 @@
+"""A folder as an image set: image files, tars and Parquet files, wherever they lie below it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from vouch.datasets.imagesets.items import Skip, SourceImage, size_problem
+from vouch.datasets.imagesets.metadata import Metadata
+from vouch.datasets.imagesets.parquet import ParquetSet
+from vouch.datasets.imagesets.prompts import MAX_NOTE_BYTES, PROMPT_SUFFIXES, Note, Words, words_of_notes
+from vouch.datasets.imagesets.tar import TarSet
+from vouch.datasets.imagesets.unique import Unique
+from vouch.datasets.imagesets.walk import Entry, walk
+from vouch.errors import InvalidInput
+from vouch.formats.texts import printable_name
+from vouch.models.captions import Vocabulary
+
+
+class FolderSet:
+    """Everything below a folder in sorted order; the key is the relative path, for shards with the key inside."""
+
+    def __init__(self, path: Path, vocabulary: Vocabulary | None = None) -> None:
+        self.path = path
+        self.layout = "folder"
+        self.ignored: Counter[str] = Counter()
+        self._vocabulary = vocabulary
+
+    def count(self) -> int | None:
+        """Images and rows; None with a tar among them."""
+        total = 0
+        for entry in walk(self.path):
+            if entry.kind == "tar":
+                return None
+            if entry.kind == "parquet":
+                total += ParquetSet(entry.path).count() or 0
+            elif entry.kind != "ignored":
+                total += 1
+        return total
+
+    def images(self, skip: Skip | None = None) -> Iterator[SourceImage]:
+        """Every item below the folder, and last each row of a metadata table whose file is not there."""
+        self.ignored.clear()
+        tables = _Tables(self._vocabulary)
+        keys = Unique()
+        for entry in walk(self.path):
+            if entry.kind == "ignored":
+                self.ignored[entry.why] += 1
+            elif entry.kind in ("tar", "parquet"):
+                yield from self._shard(entry, skip)
+            elif not (skip and skip(key := keys.of(entry.key))):
+                yield _read(entry, key if skip else keys.of(entry.key), tables)
+        yield from tables.missing(skip)
+
+    def _shard(self, entry: Entry, skip: Skip | None) -> Iterator[SourceImage]:
+        prefix = entry.key + "/"
+        shard: TarSet | ParquetSet
+        if entry.kind == "tar":
+            shard = TarSet(entry.path, prefix)
+        else:
+            shard = ParquetSet(entry.path, self._vocabulary, prefix)
+        yield from shard.images(skip)
+        self.ignored.update(shard.ignored)
+
+
+class _Tables:
+    """The metadata tables of the folders met so far, each read once."""
+
+    def __init__(self, vocabulary: Vocabulary | None) -> None:
+        self._vocabulary = vocabulary
+        self._tables: dict[PurePosixPath, Metadata] = {}
+
+    def words(self, entry: Entry, words: Words) -> Words:
+        """These words, with what they lack from the tables of the image's folder, those above, or the folder's name."""
+        inside = PurePosixPath(entry.key)
+        for folder, path in zip(inside.parents, entry.path.parents):  # noqa: B905 - the set ends before the disk
+            if folder not in self._tables:
+                self._tables[folder] = Metadata(path, self._vocabulary)
+            words = words.or_else(self._tables[folder].of(inside.relative_to(folder).as_posix()))
+        # Words that are there but unreadable say more than the class: it does not stand in for them.
+        return words if words.problem else words.or_else(self._class_folder(inside.parent.name))
+
+    def _class_folder(self, name: str) -> Words:
+        """The folder's name, where the model knows it as a label: ``train`` and ``images`` are no classes."""
+        label = name.lower().replace("_", " ")
+        known = self._vocabulary is not None and label in self._vocabulary.labels
+        return Words(label, label) if known else Words()
+
+    def missing(self, skip: Skip | None) -> Iterator[SourceImage]:
+        for folder, table in self._tables.items():
+            for file, why in table.missing():
+                key = (folder / file.lstrip("/")).as_posix()
+                if not (skip and skip(key)):
+                    yield SourceImage(key, b"", problem=why)
+
+
+def _read(entry: Entry, key: str, tables: _Tables) -> SourceImage:
+    if entry.kind == "skipped":
+        return SourceImage(key, b"", skipped=entry.why)
+    try:
+        words = tables.words(entry, _beside(entry))
+        problem = size_problem(entry.path.stat().st_size)
+        return words.on(key, b"" if problem else entry.path.read_bytes(), problem)
+    except InvalidInput:  # a damaged table concerns all its images
+        raise
+    except OSError as error:
+        return SourceImage(key, b"", problem=f"The file could not be read: {error.strerror}.")
+    except Exception as error:  # noqa: BLE001 - one odd file must not end the set
+        return SourceImage(key, b"", problem=f"The file could not be read ({type(error).__name__}: {error}).")
+
+
+def _beside(entry: Entry) -> Words:
+    """The words of the notes beside an image: of a.png in a.txt, or in a.png.txt."""
+    own, longer = ({s: entry.beside.get(stem + s) or entry.beside.get((stem + s).lower()) for s in PROMPT_SUFFIXES}
+                   for stem in (entry.path.stem, entry.path.name))  # fmt: skip
+    return _notes(entry, own).or_else(_notes(entry, longer))
+
+
+def _notes(entry: Entry, names: dict[str, str | None]) -> Words:
+    notes = {}
+    for suffix, name in names.items():
+        if name and (file := entry.path.with_name(name)).is_file():
+            notes[suffix] = _note(file)
+    return words_of_notes(notes)
+
+
+def _note(file: Path) -> Note:
+    with file.open("rb") as opened:
+        return Note(printable_name(file.name), opened.read(MAX_NOTE_BYTES), os.fstat(opened.fileno()).st_size)

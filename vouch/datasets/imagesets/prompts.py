@@ -1,0 +1,202 @@
+"""Where the words of an image are found, and what is said when they are there but cannot be read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vouch.datasets.imagesets.items import SourceImage
+from vouch.formats.texts import checked_text, decode_text, escaped
+from vouch.models.captions import Vocabulary, caption
+
+PROMPT_SUFFIXES = (".json", ".txt", ".caption", ".cls")
+PROMPT_COLUMNS = ("prompt", "text", "caption")
+FILE_COLUMNS = ("file_name", "image", "filename", "file", "path")
+MAX_PROMPT_BYTES = 64 * 1024
+MAX_NOTE_BYTES = 1024 * 1024
+"""More of a JSON file beside an image is not read."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What was found to say of one image."""
+
+    prompt: str = ""
+    label: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
+    """Why there is no prompt although something is there; "" otherwise."""
+
+    def or_else(self, other: Words) -> Words:
+        """These, with what they lack taken from the other ones. A problem is kept until there is a prompt."""
+        prompt = self.prompt or other.prompt
+        return Words(
+            prompt,
+            self.label or other.label,
+            self.attributes or other.attributes,
+            "" if prompt else self.problem or other.problem,
+        )
+
+    def on(self, key: str, data: bytes, problem: str = "") -> SourceImage:
+        """The image with these words."""
+        return SourceImage(
+            key, b"" if problem else data, self.prompt, self.label, self.attributes, problem, self.problem
+        )
+
+
+@dataclass(frozen=True)
+class Note:
+    """A file or member with words, such as ``a.txt``."""
+
+    name: str
+    data: bytes = field(repr=False)
+    size: int
+    """Bytes of the file; `data` may hold fewer of one that is too large."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A cell that could not be read, with the reason."""
+
+    why: str
+
+
+def words_of_notes(notes: Mapping[str, Note]) -> Words:
+    """The words of the notes beside an image, by suffix. A readable note makes up for an unreadable one."""
+    words, label, problem = "", "", ""
+    for suffix in PROMPT_SUFFIXES:
+        if (note := notes.get(suffix)) is None:
+            continue
+        try:
+            prompt, named = _of_note(suffix, note)
+        except ValueError as error:
+            problem = problem or f"{note.name} is there, but not readable: {error}."
+        else:
+            words, label = words or prompt, label or named
+    # A class number says nothing to a model that reads words.
+    prompt = words or ("" if label.isdigit() else label)
+    return Words(prompt, label, {}, "" if prompt else problem)
+
+
+def _of_note(suffix: str, note: Note) -> tuple[str, str]:
+    """Prompt and label of one note. Raises ValueError with the reason, as the end of a sentence."""
+    most = MAX_NOTE_BYTES if suffix == ".json" else MAX_PROMPT_BYTES
+    if note.size > most:
+        raise ValueError(f"it has {note.size} bytes; at most {most} are read")
+    if suffix == ".cls":
+        return "", decode_text(note.data).strip()
+    if suffix != ".json":
+        return decode_text(note.data).strip(), ""
+    described = json_object(note.data)
+    prompt = next((text for name in PROMPT_COLUMNS if (text := _text_in(described, name))), "")
+    return prompt, label_text(described.get("label"))
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """A JSON object; {} for an empty file. Raises ValueError with the reason, such as a name that it has twice."""
+    text = decode_text(data)
+    try:
+        value = json.loads(text, object_pairs_hook=_unique_pairs) if text.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError("it is JSON, but not an object")
+    return value
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"it has {next(n for n in found if [p[0] for p in pairs].count(n) > 1)!r} twice")
+    return found
+
+
+def words_of_row(row: Mapping[str, Any], where: str, vocabulary: Vocabulary | None) -> Words:
+    """The words of a table's row: a prompt column, or else label and attributes as a prompt.
+
+    `where` names the row in messages. `vocabulary`, if given, keeps columns out that the model never learned.
+    """
+    try:
+        prompt = next((text for name in PROMPT_COLUMNS if (text := _text_in(row, name))), "")
+        label = label_text(row.get("label"))
+    except ValueError as error:
+        return Words(problem=f"{where} has words, but they are not readable: {error}.")
+    attributes = _attributes(row)
+    if label and not prompt and not label.isdigit():
+        prompt = caption(label, _known(attributes, vocabulary))
+    return Words(prompt, label, attributes)
+
+
+def _attributes(row: Mapping[str, Any]) -> dict[str, str]:
+    taken = {"label", *PROMPT_COLUMNS, *FILE_COLUMNS}
+    texts = {name: value for name, value in row.items() if name not in taken and isinstance(value, str)}
+    return {name: escaped(value) for name, value in texts.items() if value and not _is_number(value)}
+
+
+def _known(attributes: Mapping[str, str], vocabulary: Vocabulary | None) -> dict[str, str]:
+    if vocabulary is None:
+        return dict(attributes)
+    return {name: value for name, value in attributes.items() if value in vocabulary.attributes.get(name, ())}
+
+
+def _text_in(row: Mapping[str, Any], name: str) -> str:
+    try:
+        return as_text(row.get(name))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def as_text(value: Any) -> str:
+    """A cell as text, "" where there is none; the first of a list. Raises ValueError with the reason."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, str):
+        return checked_text(value).strip()
+    if isinstance(value, bytes):
+        return decode_text(value).strip()
+    if isinstance(value, Unreadable):
+        raise ValueError(value.why)
+    if isinstance(value, (list, tuple)):
+        return next((text for inner in value if (text := as_text(inner))), "")
+    raise ValueError(f"it is of type {type(value).__name__}, not text")
+
+
+def label_text(value: Any) -> str:
+    """A label as text; a class number stays a number, in digits. Raises ValueError with the reason."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == int_or_none(value):
+        return str(int(value))
+    return as_text(value)
+
+
+def int_or_none(value: float) -> int | None:
+    return int(value) if math.isfinite(value) else None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """Which prompt an image gets: its own, or the given one where it has none."""
+
+    given: str = ""
+    override: bool = False
+    """The given one takes the place of the images' own too."""
+
+    def choose(self, image: SourceImage) -> tuple[str, str]:
+        """(prompt, whose): whose is "own", "given", "overridden", or "" where there is no prompt.
+
+        Words that are there but unreadable are no reason to put the given ones in their place.
+        """
+        there = bool(image.prompt or image.prompt_problem)
+        if self.given and (self.override or not there):
+            return self.given, "overridden" if there else "given"
+        return image.prompt, "own" if image.prompt else ""

@@ -1,0 +1,268 @@
+"""Image sets as tar files, WebDataset's above all.
+
+WebDataset calls members that share a path up to the first dot of their name one sample. Here every image of a sample
+is an item with its full name as key: cut at a dot, names such as DICOM UIDs would be one sample. Words are looked for
+under the image's own name first (``1.2.840.7.png``: ``1.2.840.7.txt``), then under that of its sample
+(``0001.left.png``: ``0001.txt``). Members need not stand side by side.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import posixpath
+import tarfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import IO
+
+from vouch.datasets.imagesets.items import (
+    HEAD_BYTES,
+    HIDDEN,
+    OTHER,
+    Skip,
+    SourceImage,
+    foreign,
+    is_apple_double,
+    is_image,
+    size_problem,
+    suffix_of,
+    tells_kind,
+)
+from vouch.datasets.imagesets.prompts import MAX_NOTE_BYTES, PROMPT_SUFFIXES, Note, Words, words_of_notes
+from vouch.datasets.imagesets.unique import Unique
+from vouch.errors import InvalidInput
+from vouch.formats.texts import printable_name
+
+_LINKS_FOLLOWED = 8
+_READ_BYTES = 1024 * 1024
+
+
+class TarSet:
+    """One tar file, plain or compressed; the key is the member's path."""
+
+    layout = "WebDataset tar: members that share a path up to the first dot of their name are one sample"
+
+    def __init__(self, path: Path, prefix: str = "") -> None:
+        self.path = path
+        self.ignored: Counter[str] = Counter()
+        self._prefix = prefix
+
+    def count(self) -> int | None:
+        """None: a tar has no list of its members."""
+        return None
+
+    def images(self, skip: Skip | None = None) -> Iterator[SourceImage]:
+        """Every image, in the order of the tar. Raises `InvalidInput` for a damaged file, after what came before."""
+        try:
+            yield from self._images(skip)
+        except _DAMAGE as error:
+            raise InvalidInput(
+                f"{self.path} is truncated or is not a tar file ({_first_line(error)}). Copy it again, or write it"
+                " anew."
+            ) from error
+
+    def _images(self, skip: Skip | None) -> Iterator[SourceImage]:
+        self.ignored.clear()
+        index, seen, keys = _index(self.path), False, Unique()
+        for member in _members(self.path):
+            kind, reason = _kind_of(member)
+            if kind not in ("image", "skipped"):
+                if kind:
+                    self.ignored[OTHER if kind == "note" else kind] += 1
+                continue
+            seen = True
+            key = self._prefix + keys.of(_key(member.name))
+            if skip and skip(key):
+                continue
+            if kind == "skipped":
+                yield SourceImage(key, b"", skipped=reason)
+            else:
+                yield self._image(key, member, index)
+        if not seen and not self._prefix:
+            raise InvalidInput(f"{self.path} holds no image; expected members like 0001.png beside 0001.txt.")
+
+    def _image(self, key: str, member: _Member, index: _Index) -> SourceImage:
+        data, problem = index.linked(self.path, member) if member.link else member.image()
+        return index.words(member.name).on(key, data, problem)
+
+
+@dataclass
+class _Member:
+    name: str
+    info: tarfile.TarInfo
+    tar: tarfile.TarFile
+
+    @property
+    def link(self) -> str:
+        """The name of the member that this one stands for; "" for one with data of its own."""
+        if self.info.islnk():
+            return posixpath.normpath(self.info.linkname)
+        if self.info.issym():
+            return posixpath.normpath(posixpath.join(posixpath.dirname(self.name), self.info.linkname))
+        return ""
+
+    @cached_property
+    def _file(self) -> IO[bytes]:
+        return self.tar.extractfile(self.info) or io.BytesIO()
+
+    @cached_property
+    def head(self) -> bytes:
+        return self._file.read(HEAD_BYTES) if self.info.isfile() else b""
+
+    def image(self) -> tuple[bytes, str]:
+        """The data of an image, and why there is none."""
+        if not self.info.isfile():
+            return b"", "The member is no file."
+        if problem := size_problem(self.info.size):
+            return b"", problem
+        return self.head + self._file.read(), ""  # onwards only: to go back in a .tar.gz is to start anew
+
+    def note(self) -> tuple[int, bytes]:
+        """The size of a note, and as many of its bytes as are kept."""
+        return self.info.size, self.head + self._file.read(MAX_NOTE_BYTES - HEAD_BYTES)
+
+
+def _kind_of(member: _Member) -> tuple[str, str]:
+    """("image" | "note" | "skipped" | what is ignored, why it is skipped)."""
+    base = posixpath.basename(member.name)
+    if member.info.isdir():
+        return "", ""
+    if member.link:
+        return ("image", "") if is_image(base, b"") else (OTHER, "")
+    # What a suffix tells is not read: half of all members are looked at to pass them over.
+    head = b"" if tells_kind(base) and not base.startswith(".") else member.head
+    if is_apple_double(base, head):
+        return "macOS ._ files", ""
+    if base.startswith("."):
+        return ("skipped", HIDDEN) if is_image(base, head) else (OTHER, "")
+    if reason := foreign(base, head):
+        return "skipped", reason
+    if is_image(base, head):
+        return "image", ""
+    if suffix_of(base) in PROMPT_SUFFIXES and member.info.isfile():
+        return "note", ""
+    return OTHER, ""
+
+
+@dataclass
+class _Index:
+    """What a first pass over the headers found."""
+
+    notes: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    """By name, the suffix in lower case: as `_Member.note`. The least that can be kept: a tar may hold millions."""
+    samples: dict[str, set[str]] = field(default_factory=dict)
+    """WebDataset's samples: notes (up to the last dot) that are of no image alone, by their names up to the first."""
+    targets: dict[str, tarfile.TarInfo | str] = field(default_factory=dict)
+    """Members that links point to: where their data is, or the name that they link to themselves."""
+
+    def words(self, name: str) -> Words:
+        stem, sample = _stem(name), _sample(name)
+        shared = self.samples.get(sample, set())
+        stems = dict.fromkeys([stem, name, sample, *(shared if len(shared) == 1 else ())])
+        words = Words()
+        for one in stems:
+            words = words.or_else(words_of_notes(self._beside(one)))
+        return words
+
+    def _beside(self, stem: str) -> dict[str, Note]:
+        kept = {suffix: self.notes.get(stem + suffix) for suffix in PROMPT_SUFFIXES}
+        return {
+            suffix: Note(printable_name(posixpath.basename(stem)) + suffix, note[1], note[0])
+            for suffix, note in kept.items()
+            if note
+        }
+
+    def linked(self, shard: Path, member: _Member) -> tuple[bytes, str]:
+        target: tarfile.TarInfo | str | None = member.link
+        for _ in range(_LINKS_FOLLOWED):
+            if not isinstance(target, str):
+                break
+            target = self.targets.get(target)
+        if not isinstance(target, tarfile.TarInfo):
+            return b"", f"The member is a link to {printable_name(member.link)}, which is not in the tar."
+        with tarfile.open(shard, mode="r:*") as tar:
+            return _Member(member.name, target, tar).image()
+
+
+def _index(shard: Path) -> _Index:
+    """Reads every header once. A damaged end is left to the second pass, which reports it after what came before."""
+    index, images, links = _Index(), set[str](), set[str]()
+    try:
+        for member in _members(shard):
+            kind, _ = _kind_of(member)
+            if kind == "note":
+                index.notes[_stem(member.name) + suffix_of(member.name)] = member.note()
+            elif kind == "image":
+                images.add(_stem(member.name))
+                if member.link:
+                    links.add(member.link)
+        if links:
+            _find_targets(shard, index, links)
+    except _DAMAGE:
+        pass
+    for stem in {_stem(name) for name in index.notes} - images:
+        index.samples.setdefault(_sample(stem), set()).add(stem)
+    return index
+
+
+def _find_targets(shard: Path, index: _Index, links: set[str]) -> None:
+    for member in _members(shard):
+        name = posixpath.normpath(member.name)
+        if name in links or member.link:
+            index.targets[name] = member.link or member.info
+
+
+def _members(shard: Path) -> Iterator[_Member]:
+    """Every member; of tars written one after the other (cat a.tar b.tar) too."""
+    with tarfile.open(shard, mode="r:*") as first:
+        tar: tarfile.TarFile | None = first
+        while tar is not None:
+            while (info := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise: a gigabyte per million members
+                yield _Member(info.name, info, tar)
+            tar = _next_tar(tar)
+
+
+def _next_tar(tar: tarfile.TarFile) -> tarfile.TarFile | None:
+    """The tar after the end of this one, if there is one. Raises `tarfile.ReadError` if this one has no end."""
+    # tarfile ends in silence at a header that is cut or garbled; a whole tar ends with a block of zeros.
+    file = tar.fileobj
+    assert file is not None
+    file.seek(tar.offset)
+    if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("no end-of-archive block")
+    at = tar.offset + tarfile.BLOCKSIZE
+    while block := file.read(_READ_BYTES):
+        if (zeros := len(block) - len(block.lstrip(tarfile.NUL))) < len(block):
+            file.seek(at + zeros // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE)
+            return tarfile.TarFile(fileobj=file, mode="r")
+        at += len(block)
+    return None
+
+
+_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+
+
+def _key(name: str) -> str:
+    return printable_name(name).removeprefix("./")
+
+
+def _stem(name: str) -> str:
+    """The path up to the last dot of its name."""
+    suffix = suffix_of(posixpath.basename(name))
+    return name[: len(name) - len(suffix)] if suffix else name
+
+
+def _sample(name: str) -> str:
+    """The path up to the first dot of its name: WebDataset's key."""
+    folder, slash, base = name.rpartition("/")
+    return f"{folder}{slash}{base.partition('.')[0]}"

@@ -1,0 +1,1 @@
+"""Medical domains: what an expert is asked about an image, a JSON file per domain."""

@@ -1,0 +1,344 @@
+"""A generator version as something that draws: any diffusers Stable Diffusion folder, with or without a LoRA."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vouch.errors import Cancelled, InvalidInput
+from vouch.models.captions import Vocabulary
+from vouch.models.defaults import Defaults, load_defaults
+from vouch.models.folders import check_generator_folder
+from vouch.models.kernels import Eager, Network
+from vouch.models.loading import load_pipeline
+from vouch.models.predictions import asking_of, take_step
+from vouch.models.sampling import (
+    Rows,
+    Trajectory,
+    UnsupportedScheduler,
+    check_eta,
+    sampler_of,
+    trajectory,
+    with_sampler,
+)
+from vouch.types.guidance import METHODS, PLAIN, GuidanceOptions
+from vouch.types.samplers import SAMPLERS
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+GUIDE_FOLDER = "guide"
+"""A weaker U-Net for autoguidance, as diffusers saves one; in its own `text_encoder`, where there is one, the text
+encoder that it was trained with."""
+PROMPTS_KEPT = 256
+OnStep = Callable[[int, int], bool]
+
+
+class Generator:
+    """One loaded pipeline. Not thread-safe: one call at a time."""
+
+    def __init__(
+        self,
+        pipe: Any,
+        vocabulary: Vocabulary | None,
+        steps: int,
+        guidance: float,
+        options: GuidanceOptions = PLAIN,
+    ) -> None:
+        self.pipe, self.vocabulary = pipe, vocabulary
+        self.default_steps, self.default_guidance = steps, guidance
+        self.default_options = options
+        self.height = self.width = pipe.unet.config.sample_size * pipe.vae_scale_factor
+        self.sampler = sampler_of(pipe.scheduler)
+        self.network: Network = Eager(pipe.unet)
+        """What computes a step; another may take its place between two steps."""
+        self.kernel = "eager"
+        """What `network` is and why, for people."""
+        self.base: Generator | None = None
+        """Whose weights an adapted generator shares, but for those that its adapter changes."""
+        self.guide: Generator | None = None
+        """The weaker version that autoguidance leads away from; it differs in its U-Net alone, or in its text encoder
+        as well."""
+        self.whole_because = _why_whole(pipe)
+        """Why images can only be drawn whole, by diffusers' own loop; "" when they go step by step."""
+        # Caches of plain functions: one of a method would hold the generator in a circle, and a version that has been
+        # swapped out must go at once.
+        self._encode = functools.lru_cache(maxsize=PROMPTS_KEPT)(functools.partial(_encoded, pipe))
+        self._trajectory = functools.lru_cache(maxsize=64)(functools.partial(_walked, pipe.scheduler))
+
+    # ---- step by step
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether `trajectory`, `encode`, `predict` and `decode` draw what the pipeline draws."""
+        return not self.whole_because
+
+    def trajectory(self, steps: int, sampler: str = "", eta: float = 0.0) -> Trajectory:
+        """The coefficients of every step. Raises InvalidInput for more steps than the model was trained with."""
+        return self._trajectory(steps, sampler, eta)
+
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """What a request may choose."""
+        return () if self.whole_because else tuple(filter(self._walks, SAMPLERS))
+
+    def _walks(self, sampler: str) -> bool:
+        try:
+            self.trajectory(1, sampler)
+        except InvalidInput:
+            return False
+        return True
+
+    def check_sampler(self, sampler: str, eta: float) -> None:
+        """Raises InvalidInput, or UnsupportedScheduler, for what this generator cannot walk."""
+        if self.whole_because and (eta or sampler not in ("", self.sampler)):
+            raise InvalidInput(
+                f"This generator draws with {self.sampler} and nothing else: {self.whole_because}. "
+                "Leave sampler and eta out."
+            )
+        if not self.whole_because:
+            self.trajectory(1, sampler, eta)
+
+    @property
+    def guidance_methods(self) -> tuple[str, ...]:
+        """What a request may choose."""
+        if self.whole_because:
+            return ("cfg",)
+        return tuple(method for method in METHODS if method != "autoguidance" or self.guide)
+
+    def check_guidance(self, scale: float, options: GuidanceOptions) -> None:
+        """Raises InvalidInput for what this generator cannot do."""
+        options.check_scale(scale)
+        if self.whole_because and not options.plain:
+            raise InvalidInput(
+                f"This generator can only guide every step with cfg: {self.whole_because}. "
+                "Leave guidance_method, guidance_start, guidance_stop and adapter_start out."
+            )
+        if options.method not in self.guidance_methods:
+            raise InvalidInput(
+                f"This generator has no {GUIDE_FOLDER} folder to autoguide with; "
+                f"set guidance_method to one of {', '.join(self.guidance_methods)}."
+            )
+        if options.adapter_start and self.base is None:
+            raise InvalidInput(
+                f"adapter_start is {options.adapter_start:g}, but this generator is no adapter upon another one. "
+                "Leave adapter_start out, or name an aligned version."
+            )
+
+    def encode(self, prompt: str) -> torch.Tensor:
+        """The prompt as the network reads it, [1, L, D]; a repeated prompt is not computed again."""
+        return self._encode(prompt)
+
+    def noise(self, generator: torch.Generator) -> torch.Tensor:
+        """Standard normal latents float32 [1, C, h, w]."""
+        config = self.pipe.unet.config
+        return torch.randn(
+            (1, config.in_channels, config.sample_size, config.sample_size), generator=generator
+        )
+
+    @torch.inference_mode()
+    def predict(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        """What the network says of latents [N, C, h, w] at timesteps [N] with prompts [N, L, D]: [N, C, h, w]."""
+        return self.network(x, timesteps, prompts)
+
+    @torch.inference_mode()
+    def decode(self, x: torch.Tensor) -> np.ndarray:
+        """Pixels uint8 [N, H, W, 3] of clean latents."""
+        vae = self.pipe.vae
+        pixels = vae.decode(x.to(vae.device) / vae.config.scaling_factor, return_dict=False)[0]
+        return _uint8((pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy())
+
+    # ---- whole images
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        steps: int,
+        guidance: float,
+        on_step: OnStep | None = None,
+        options: GuidanceOptions | None = None,
+    ) -> np.ndarray:
+        """Draws one image for each prompt and seed: uint8 [N, H, W, 3].
+
+        Each image depends on its own prompt, seed, steps and guidance alone, whatever it is batched with. What plain
+        diffusers can express, diffusers' own pipeline draws.
+
+        Args:
+            on_step: told (steps done, steps in all) after each denoising step; returning False stops.
+            options: how it is guided; None: `default_options`.
+
+        Raises:
+            Cancelled: `on_step` said so.
+            InvalidInput: options that this generator cannot do.
+        """
+        options = self.default_options if options is None else options
+        self.check_guidance(guidance, options)
+
+        def go_on(step: int) -> None:
+            if on_step is not None and not on_step(step, steps):
+                raise Cancelled("The generation was cancelled.")
+
+        draw = self._by_pipeline if options.plain else self._by_table
+        return draw(prompts, seeds, steps, guidance, options, go_on)
+
+    def _by_pipeline(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        steps: int,
+        guidance: float,
+        options: GuidanceOptions,
+        go_on: Callable[[int], None],
+    ) -> np.ndarray:
+        def after_step(pipe: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+            go_on(index + 1)
+            return values
+
+        result = self.pipe(
+            list(prompts),
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            callback_on_step_end=after_step,
+            output_type="np",
+        )
+        return _uint8(result.images)
+
+    def _by_table(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        steps: int,
+        guidance: float,
+        options: GuidanceOptions,
+        go_on: Callable[[int], None],
+    ) -> np.ndarray:
+        path = self.trajectory(steps)
+        asked = {prompt: asking_of(self, prompt, len(path), guidance, options) for prompt in set(prompts)}
+        x = torch.cat([self.noise(torch.Generator().manual_seed(seed)) for seed in seeds]) * path.start
+        before = no_noise = torch.zeros_like(x)  # without an eta no sampler adds any
+        for step in range(len(path)):
+            rows = Rows.of([(path, step)] * len(x))
+            stepped = take_step([asked[prompt][step] for prompt in prompts], rows, x, before, no_noise)
+            x, before = stepped.x, stepped.before
+            go_on(step + 1)
+        return self.decode(x)
+
+
+def _walked(scheduler: Any, steps: int, sampler: str, eta: float) -> Trajectory:
+    check_eta(sampler or sampler_of(scheduler), eta)
+    return trajectory(with_sampler(scheduler, sampler), steps, eta)
+
+
+def _uint8(pixels: np.ndarray) -> np.ndarray:
+    return (pixels * 255).round().astype(np.uint8)
+
+
+@torch.inference_mode()
+def _encoded(pipe: Any, prompt: str) -> torch.Tensor:
+    encoded: torch.Tensor = pipe.encode_prompt(prompt, pipe.device, 1, False)[0]
+    return encoded.cpu()
+
+
+def _why_whole(pipe: Any) -> str:
+    from diffusers import StableDiffusionPipeline
+
+    if type(pipe) is not StableDiffusionPipeline:
+        return f"{type(pipe).__name__} has a denoising loop of its own"
+    if pipe.unet.config.time_cond_proj_dim is not None:
+        return "the U-Net takes its guidance as an embedding"
+    try:
+        trajectory(pipe.scheduler, 1)
+    except UnsupportedScheduler as error:
+        return error.message
+    return ""
+
+
+def load_generator(folder: Path, parent_folder: Path | None = None, device: str = "cpu") -> Generator:
+    """Loads a diffusers folder, or a LoRA `folder` upon its parent's diffusers folder, onto "cpu" or "cuda".
+
+    Raises:
+        InvalidInput: a folder that cannot be drawn with, and names the part and the remedy; or its defaults are none
+            that it can draw with.
+    """
+    base = Path(parent_folder or folder)
+    check_generator_folder(base)
+    pipe, defaults = load_pipeline(base).to(device), load_defaults(base)
+    generator = Generator(pipe, Vocabulary.load(base), defaults.steps, defaults.guidance, defaults.options)
+    if (guide := load_guide(pipe, base / GUIDE_FOLDER)) is not None:
+        generator.guide = Generator(guide, generator.vocabulary, defaults.steps, defaults.guidance)
+    generator.check_guidance(generator.default_guidance, generator.default_options)
+    return adapt(generator, folder) if (Path(folder) / LORA_FILE).is_file() else generator
+
+
+def load_guide(pipe: Any, folder: Path) -> Any:
+    """`pipe` with the U-Net in `folder`, and with the text encoder there; None where there is no such folder.
+
+    Raises:
+        InvalidInput: a U-Net of other latents or prompts.
+    """
+    if not folder.is_dir():
+        return None
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    options: dict[str, Any] = {
+        "torch_dtype": torch.float32, "local_files_only": True, "use_safetensors": True
+    }  # fmt: skip
+    parts = {**pipe.components, "unet": UNet2DConditionModel.from_pretrained(str(folder), **options).eval()}
+    if (folder / "text_encoder").is_dir():
+        parts["text_encoder"] = CLIPTextModel.from_pretrained(str(folder / "text_encoder"), **options).eval()
+    _check_guide(pipe.unet.config, parts["unet"].config)
+    guide = type(pipe)(**parts, requires_safety_checker=False).to(pipe.device)
+    guide.set_progress_bar_config(disable=True)
+    guide.unet.to(memory_format=torch.channels_last)
+    return guide
+
+
+def _check_guide(ours: Any, theirs: Any) -> None:
+    for name in ("in_channels", "out_channels", "sample_size", "cross_attention_dim"):
+        if ours[name] != theirs[name]:
+            raise InvalidInput(
+                f"The U-Net in {GUIDE_FOLDER} has {name} {theirs[name]}, the generator's has {ours[name]}: "
+                "it cannot guide this generator.",
+                "NOT_A_GENERATOR",
+            )
+
+
+def adapt(base: Generator, folder: Path) -> Generator:
+    """`base` with the LoRA in `folder` fused in. Every weight that the adapter leaves alone stays the base's own, in
+    the same memory; the base itself draws as before."""
+    pipe = _sharing(base.pipe)
+    pipe.load_lora_weights(str(folder), weight_name=LORA_FILE)
+    for module in (*pipe.unet.modules(), *pipe.text_encoder.modules()):
+        if hasattr(module, "base_layer") and hasattr(module, "lora_A"):
+            changed = module.base_layer
+            changed.weight = torch.nn.Parameter(changed.weight.detach().clone(), requires_grad=False)
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    vocabulary = Vocabulary.load(folder) or base.vocabulary
+    defaults = load_defaults(
+        folder, Defaults(base.default_steps, base.default_guidance, base.default_options)
+    )
+    adapted = Generator(pipe, vocabulary, defaults.steps, defaults.guidance, defaults.options)
+    adapted.base, adapted.guide = base, base.guide
+    adapted.check_guidance(adapted.default_guidance, adapted.default_options)
+    return adapted
+
+
+def _sharing(pipe: Any) -> Any:
+    """A second pipeline with modules of its own around the same tensors."""
+    parts = dict(pipe.components)
+    for name in ("unet", "text_encoder"):
+        tensors = {id(tensor): tensor for tensor in (*parts[name].parameters(), *parts[name].buffers())}
+        parts[name] = copy.deepcopy(parts[name], tensors)
+    parts["scheduler"] = copy.deepcopy(pipe.scheduler)  # drawing whole images moves its state
+    shared = type(pipe)(**parts, requires_safety_checker=False)
+    shared.set_progress_bar_config(disable=True)
+    return shared

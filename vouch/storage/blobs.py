@@ -1,0 +1,91 @@
+"""Bytes under the name of their own SHA-256: a folder on one machine, S3 or GCS in a cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+from upath import UPath
+
+from vouch.errors import DataLoss, InvalidInput, NotFound
+from vouch.storage.atomic import storage_errors, write_whole
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_LOCAL = frozenset({"", "file", "local"})
+# A PUT of these appears whole by itself; renaming would only copy and delete.
+_ATOMIC_PUT = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
+
+
+class BlobStore:
+    """Content-addressed store.
+
+    Example:
+        digest = BlobStore("state/blobs").put(png)     # state/blobs/ab/cdef…
+
+    The same bytes are stored once. A blob is written to a temporary name, synced, and renamed, so that a name
+    that exists holds the whole content.
+    """
+
+    def __init__(self, root: str | Path | UPath, **options: Any) -> None:
+        """`root`: a folder or any fsspec URL; `options`: what its file system takes (keys, endpoint)."""
+        self._root: Any = UPath(root, **options)
+        protocol = str(self._root.protocol)
+        self._local = protocol in _LOCAL
+        self._atomic_put = protocol in _ATOMIC_PUT
+
+    def put(self, data: bytes) -> str:
+        """Store `data` and return its digest. Storing the same bytes again costs a look-up.
+
+        Raises:
+            StorageFull: there is no room; nothing was kept.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        path = self._path(digest)
+        if not self._holds(path, len(data)):
+            with storage_errors(f"blob {digest[:12]}"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._write(path, data)
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The bytes of `digest`, verified.
+
+        Raises:
+            NotFound: no such blob.
+            DataLoss: what is stored under this name is not what was put there.
+        """
+        path = self._path(digest)
+        try:
+            data: bytes = path.read_bytes()
+        except FileNotFoundError as error:
+            raise NotFound(f"There is no blob {digest}.", "BLOB_NOT_FOUND") from error
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise DataLoss(
+                f"Blob {digest} is damaged ({len(data)} bytes with another digest). Restore {path} from a backup."
+            )
+        return data
+
+    def exists(self, digest: str) -> bool:
+        return bool(self._path(digest).exists())
+
+    def _path(self, digest: str) -> Any:
+        if not _DIGEST.fullmatch(digest):
+            raise InvalidInput(f"{digest!r} is not a digest: 64 lower-case hexadecimal digits are expected.")
+        return self._root / digest[:2] / digest[2:]
+
+    def _holds(self, path: Any, size: int) -> bool:
+        # Another size means damage by something that is not vouch: write it again.
+        return bool(path.exists()) and path.stat().st_size == size
+
+    def _write(self, path: Any, data: bytes) -> None:
+        if self._local:
+            write_whole(Path(path.path), data)
+        elif self._atomic_put:
+            path.write_bytes(data)
+        else:
+            temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
+            temporary.write_bytes(data)
+            temporary.fs.mv(temporary.path, path.path)

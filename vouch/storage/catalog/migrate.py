@@ -1,0 +1,55 @@
+"""Brings a database to the newest form, once, whoever comes first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from vouch.errors import FailedPrecondition
+from vouch.storage.catalog.database import Database
+
+# The newest revision in migrations/versions (a test compares). A constant, so that opening a catalog that is
+# up to date need not import Alembic.
+HEAD = "0004"
+_SCRIPTS = Path(__file__).parent / "migrations"
+_LOCK = 0x766F756368  # "vouch", the advisory lock that processes of one PostgreSQL queue at
+
+
+def migrate(database: Database) -> None:
+    """Upgrade to HEAD in one transaction; a no-op when there already.
+
+    Raises:
+        FailedPrecondition: a newer vouch made this catalog.
+    """
+    with database.read() as connection:
+        if _revision(connection) == HEAD:
+            return
+    with database.write() as connection:
+        if not database.is_sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        if _revision(connection) != HEAD:
+            _upgrade(connection)
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util.exc import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, HEAD)
+    except CommandError as error:
+        raise FailedPrecondition(
+            f"This catalog was made by a newer vouch ({error}). Update vouch, or choose another state folder.",
+            "CATALOG_TOO_NEW",
+        ) from error

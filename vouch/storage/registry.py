@@ -1,0 +1,357 @@
+"""Model versions: immutable folders that appear whole, are verified before use, and know where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from vouch.errors import AlreadyExists, CorruptVersion, InvalidInput, NotFound, Unavailable
+from vouch.storage.atomic import storage_errors, sync, write_whole
+from vouch.storage.catalog import Catalog
+from vouch.types.records import VERSION_KINDS, FileEntry, Version, VersionKind, json_ready, now
+
+MANIFEST = "manifest.json"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_LOOKS_LIKE_DIGEST = re.compile(r"[0-9a-f]{8,}")
+_PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
+_CHUNK = 1 << 20
+_TRIES = 100  # to find a free number while others publish
+
+VersionList = list[Version]
+
+
+class Registry:
+    """Publishes and opens versions under `models_dir`; the catalog is their index.
+
+    Example:
+        version = registry.publish(folder, kind="generator", format="lora", parent=parent.digest, lineage={...})
+        weights = registry.open(version.digest) / "pytorch_lora_weights.safetensors"
+    """
+
+    def __init__(self, catalog: Catalog, models_dir: str | Path) -> None:
+        self._catalog = catalog
+        self._models = Path(models_dir).absolute()
+
+    def publish(
+        self,
+        folder: str | Path,
+        *,
+        kind: VersionKind,
+        format: str,
+        name: str | None = None,
+        label: str = "",
+        parent: str = "",
+        lineage: Mapping[str, Any] | None = None,
+    ) -> Version:
+        """Copy a folder into the registry as a new version. `folder` itself is left as it is.
+
+        Without `name` the version is called `<kind>[-<label>]-<n>`. Publishing the same files again under the same
+        name, or by the same run (`lineage["run_id"]`), gives the version that is already there.
+
+        Raises:
+            InvalidInput: no folder, an empty one, weights that are pickles, a link that leaves the folder, a name that
+                is not one.
+            NotFound: an unknown parent.
+            AlreadyExists: another version has this name.
+            StorageFull: no room; nothing was published.
+        """
+        _check_kind(kind)
+        parent = self.get(parent).digest if parent else ""
+        prefix = f"{kind}-{label}" if label else kind
+        _check_name(name if name is not None else f"{prefix}-1")
+        with self._staged(Path(folder)) as (staged, files):
+            fixed = {
+                "kind": kind,
+                "format": format,
+                "parent": parent,
+                "lineage": json_ready(lineage or {}),
+                "files": files,
+            }
+            known = self._known(name, fixed)
+            return known or self._install(staged, fixed, name, prefix)
+
+    def get(self, ref: str) -> Version:
+        """By name, digest, or unique beginning of a digest (8 characters or more). Raises NotFound, InvalidInput."""
+        return self._catalog.versions.get(ref)
+
+    def list(self, kind: VersionKind | None = None) -> VersionList:
+        """Every version, newest first."""
+        page = self._catalog.versions.list(kind, page_size=1000)
+        versions = [*page.items]
+        while page.next_token:
+            page = self._catalog.versions.list(kind, page_size=1000, page_token=page.next_token)
+            versions.extend(page.items)
+        return versions
+
+    def folder(self, ref: str) -> Path:
+        """Where a version's files are, unverified. Raises NotFound."""
+        return self._models / self.get(ref).digest
+
+    def open(self, ref: str) -> Path:
+        """The folder of a version, after every file's size and digest proved true.
+
+        Raises:
+            NotFound: no such version, or its folder is gone.
+            CorruptVersion: names the first file that is missing, changed, or does not belong there.
+        """
+        version = self.get(ref)
+        folder = self._models / version.digest
+        if not folder.is_dir():
+            raise NotFound(
+                f"The files of version {version.name} are gone ({folder}). Restore the folder from a backup.",
+                "VERSION_FILES_MISSING",
+            )
+        _verify(folder, version)
+        return folder
+
+    def attach_evidence(self, ref: str, evidence: Mapping[str, Any]) -> None:
+        """Keep what an evaluation found of a version beside its files, which stay as they are. The last one counts.
+
+        Raises:
+            NotFound: no such version.
+            StorageFull: no room; what was there stays.
+        """
+        text = json.dumps(json_ready(evidence), sort_keys=True, ensure_ascii=False, indent=1)
+        write_whole(self._evidence(self.get(ref)), text.encode())
+
+    def evidence(self, ref: str) -> dict[str, Any]:
+        """What the last evaluation of a version found; empty before the first.
+
+        Raises:
+            NotFound: no such version.
+            CorruptVersion: it cannot be read.
+        """
+        path = self._evidence(self.get(ref))
+        try:
+            return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+        except (OSError, ValueError, TypeError) as error:
+            raise CorruptVersion(f"{path} is damaged: run `vouch evaluate` again.") from error
+
+    def _evidence(self, version: Version) -> Path:
+        return self._models / f"{version.digest}.evidence.json"
+
+    def lineage(self, ref: str) -> VersionList:
+        """The version, its parent, and so on to the root."""
+        chain = [self.get(ref)]
+        while chain[-1].parent:
+            chain.append(self.get(chain[-1].parent))
+        return chain
+
+    @contextmanager
+    def _staged(self, source: Path) -> Iterator[tuple[Path, dict[str, FileEntry]]]:
+        """A private copy of `source` beside the other versions, removed unless it was renamed away."""
+        if not source.is_dir():
+            raise InvalidInput(f"{source} is not a folder: a version is published from a folder of files.")
+        staged = self._models / f".new-{uuid.uuid4().hex}"
+        try:
+            with storage_errors(f"version from {source}"):
+                staged.mkdir(parents=True)
+                yield staged, _copy(source, staged)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def _known(self, name: str | None, fixed: Mapping[str, Any]) -> Version | None:
+        run_id = str(fixed["lineage"].get("run_id") or "")
+        named = self._catalog.versions.find(name) if name else None
+        if named is not None and named.name == name:
+            if _same(named, fixed):
+                return named
+            raise AlreadyExists(f"There is already another version called {name}: choose another name.")
+        if name is None and run_id:
+            return next(
+                (version for version in self._catalog.versions.of_run(run_id) if _same(version, fixed)), None
+            )
+        return None
+
+    def _install(self, staged: Path, fixed: Mapping[str, Any], name: str | None, prefix: str) -> Version:
+        for _ in range(_TRIES):
+            version = _version({**fixed, "name": name or self._free_name(prefix), "created_at": now()})
+            target = self._models / version.digest
+            write_whole(staged / MANIFEST, canonical(version))
+            for path in (staged, *staged.rglob("*")):
+                if path.is_dir():
+                    sync(path)
+            os.rename(staged, target)
+            if self._indexed(version, target, staged):
+                return version
+            if name is not None:  # another process took it in between
+                raise AlreadyExists(f"There is already another version called {name}: choose another name.")
+        raise Unavailable(f"Many processes publish {prefix} versions at this moment. Repeat in a moment.")
+
+    def _indexed(self, version: Version, target: Path, staged: Path) -> bool:
+        """Enter a renamed folder into the catalog; where that fails, take the folder back."""
+        entered = False
+        try:
+            sync(self._models)
+            entered = self._catalog.versions.add(version)
+        finally:
+            if not entered:
+                os.rename(target, staged)
+        return entered
+
+    def _free_name(self, prefix: str) -> str:
+        names = self._catalog.versions.names(f"{prefix}-")
+        numbers = [int(name[len(prefix) + 1 :]) for name in names if name[len(prefix) + 1 :].isdecimal()]
+        return f"{prefix}-{max(numbers, default=0) + 1}"
+
+
+def canonical(version: Version) -> bytes:
+    """The manifest as the bytes whose SHA-256 is the version's digest."""
+    manifest = {name: value for name, value in asdict(version).items() if name != "digest"}
+    manifest["created_at"] = version.created_at.isoformat()
+    return json.dumps(manifest, sort_keys=True, ensure_ascii=False, indent=1).encode()
+
+
+def read_manifest(folder: Path) -> Version:
+    """The version that a folder says it is; files are not looked at.
+
+    Raises:
+        CorruptVersion: no manifest, or one that cannot be read.
+    """
+    try:
+        data = (folder / MANIFEST).read_bytes()
+        manifest = json.loads(data)
+        manifest["files"] = {path: FileEntry(**entry) for path, entry in manifest["files"].items()}
+        manifest["created_at"] = datetime.fromisoformat(manifest["created_at"])
+        return Version(digest=hashlib.sha256(data).hexdigest(), **manifest)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CorruptVersion(
+            f"{folder / MANIFEST} is missing or damaged: restore the folder from a backup."
+        ) from error
+
+
+def _version(values: Mapping[str, Any]) -> Version:
+    unnamed = Version(digest="", **values)
+    return Version(digest=hashlib.sha256(canonical(unnamed)).hexdigest(), **values)
+
+
+def _same(version: Version, fixed: Mapping[str, Any]) -> bool:
+    same_origin = (version.kind, version.format, version.parent) == (
+        fixed["kind"],
+        fixed["format"],
+        fixed["parent"],
+    )
+    return same_origin and version.files == fixed["files"]
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in VERSION_KINDS:
+        raise InvalidInput(f"{kind!r} is not a kind of version: choose {', '.join(VERSION_KINDS)}.")
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or _LOOKS_LIKE_DIGEST.fullmatch(name):
+        raise InvalidInput(
+            f"{name!r} cannot name a version: use a-z, 0-9, '.', '_' and '-', at most 64, not like a digest."
+        )
+
+
+def _copy(source: Path, target: Path) -> dict[str, FileEntry]:
+    files = {}
+    for path in _wanted(source):
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        files[path.relative_to(source).as_posix()] = _copy_file(path, copy)
+    if not files:
+        raise InvalidInput(f"{source} holds no files to publish.")
+    return files
+
+
+def _wanted(source: Path) -> list[Path]:
+    """Files of a model folder, sorted. Hidden ones and an old manifest are left out, as are pickled weights
+    where safetensors lie beside them."""
+    wanted = []
+    for path in sorted(source.rglob("*")):
+        parts = path.relative_to(source).parts
+        if any(part.startswith(".") for part in parts) or parts == (MANIFEST,):
+            continue
+        if path.is_symlink():
+            _check_link(path, source)
+        if not path.is_file():
+            continue
+        if path.suffix.lower() in _PICKLES:
+            if any(path.parent.glob("*.safetensors")):
+                continue
+            raise InvalidInput(
+                f"{path} is a pickle, and loading one runs its code: save the weights as safetensors.",
+                "PICKLED_WEIGHTS",
+            )
+        wanted.append(path)
+    return wanted
+
+
+def _check_link(link: Path, folder: Path) -> None:
+    """A link may name a file of the model: in its own folder or, in a Hugging Face cache, among the model's blobs.
+
+    Any other would publish a file that its owner never meant to be part of a model.
+    """
+    target, folder = link.resolve(), folder.resolve()
+    homes = [folder]
+    if folder.parent.name == "snapshots":
+        homes.append(folder.parent.parent / "blobs")
+    if target.is_file() and any(target.is_relative_to(home) for home in homes):
+        return
+    raise InvalidInput(
+        f"{link} is a link to something that is not a file of this folder: put a copy of the file in its place.",
+        "LINK_LEAVES_FOLDER",
+    )
+
+
+def _copy_file(source: Path, target: Path) -> FileEntry:
+    hashed, size = hashlib.sha256(), 0
+    with open(source.resolve(), "rb", opener=_unlinked) as reader, open(target, "xb") as writer:
+        while chunk := reader.read(_CHUNK):
+            writer.write(chunk)
+            hashed.update(chunk)
+            size += len(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
+    target.chmod(0o400)  # a version does not change; an editor that tries shall notice
+    return FileEntry(sha256=hashed.hexdigest(), bytes=size)
+
+
+def _unlinked(path: str, flags: int) -> int:
+    """Opens a resolved path; a link that has taken the file's place meanwhile fails."""
+    return os.open(path, flags | os.O_NOFOLLOW)
+
+
+def _verify(folder: Path, version: Version) -> None:
+    if read_manifest(folder).digest != version.digest:
+        raise _corrupt(version, MANIFEST, "is not the one that was published")
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    for extra in sorted(present - set(version.files) - {MANIFEST}):
+        raise _corrupt(version, extra, "does not belong to it")
+    for name, entry in sorted(version.files.items()):
+        _verify_file(folder, version, name, entry)
+
+
+def _verify_file(folder: Path, version: Version, name: str, entry: FileEntry) -> None:
+    path = folder / name
+    if not path.is_file():
+        raise _corrupt(version, name, "is missing")
+    size = path.stat().st_size
+    if size != entry.bytes:
+        raise _corrupt(version, name, f"has {size} bytes instead of {entry.bytes}")
+    hashed = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            hashed.update(chunk)
+    if hashed.hexdigest() != entry.sha256:
+        raise _corrupt(version, name, "has changed (another SHA-256)")
+
+
+def _corrupt(version: Version, name: str, what: str) -> CorruptVersion:
+    return CorruptVersion(
+        f"Version {version.name} is damaged: {name} {what}. "
+        f"Restore {version.digest[:12]} from a backup, or train it again."
+    )

@@ -1,0 +1,1 @@
+"""The values that pass between the parts of vouch: frozen, typed, and free of any heavy import."""
