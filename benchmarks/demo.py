@@ -29,10 +29,10 @@ from rich.table import Table
 
 import vouch
 from benchmarks.report import Figure, Report, screen
-from training.evaluation.judge import Judge, Verdict
-from training.plausibility import Plausibility
+from training.evaluation.judge import Judge, JudgeSummary
 from training.pretraining.grids import contact_sheet
-from training.simulated import SimulatedPathologist
+from training.raters.plausibility import Plausibility
+from training.raters.simulated import SimulatedPathologist
 from vouch.client import Client
 from vouch.errors import VouchError
 from vouch.formats import images as codec
@@ -264,7 +264,7 @@ def show_before_after(
     contact_sheet(np.concatenate(rows), columns, path, scale=2)
 
 
-def show_methods(verdicts: dict[str, Verdict], judge: Judge) -> None:
+def show_methods(verdicts: dict[str, JudgeSummary], judge: Judge) -> None:
     table = Table(title="by the independent judge", title_justify="left")
     for column in (
         "",
@@ -280,7 +280,7 @@ def show_methods(verdicts: dict[str, Verdict], judge: Judge) -> None:
     console.print(table)
 
 
-def report_of(verdicts: dict[str, Verdict], judge: Judge, traffic: Traffic, seconds: float) -> Report:
+def report_of(verdicts: dict[str, JudgeSummary], judge: Judge, traffic: Traffic, seconds: float) -> Report:
     report = Report("demo")
     before, after, weighted = (verdicts[name] for name in ("before", "after", "reward-weighted"))
 

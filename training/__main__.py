@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from training.bar import FollowedBar
+from training.jobs.progress_bar import ProgressBar
 from vouch import recipes
 from vouch.errors import InvalidInput, VouchError
 
@@ -131,8 +131,8 @@ def evaluate(
     Example: python -m training evaluate generator-1 --against starter-generator --data test.parquet --out evidence
     """
     import vouch
-    from training.evaluate import attach, first_champion
-    from training.plans import Store
+    from training.evaluation.run import attach, first_champion
+    from training.jobs.plans import Store
 
     store = Store.open(state.resolve())
     first = (first or first_champion(store, against)) if against else ""
@@ -167,12 +167,12 @@ def _side(store: Any, ref: str) -> dict[str, Any]:
 
 
 def _run(kind: str, config: dict[str, Any], folder: Path, workers: int = 1) -> dict[str, Any]:
-    from training.jobs import raise_reported, run_on_ray
-    from training.worker import Work
+    from training.jobs.ray_train import raise_reported, run_on_ray
+    from training.jobs.worker import TrainingJob
 
     folder.mkdir(parents=True, exist_ok=True)
-    job = Work(kind, config, str(folder), tracking_uri=f"sqlite:///{folder}/mlflow.db")
-    with FollowedBar(folder / "progress.json"):
+    job = TrainingJob(kind, config, str(folder), tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    with ProgressBar(folder / "progress.json"):
         return raise_reported(run_on_ray(job, workers=workers))
 
 
@@ -180,12 +180,12 @@ def _here(kind: str, config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """In this process, without Ray, on a GPU where there is one. The same folder resumes."""
     import torch
 
-    from training.worker import Work, work
+    from training.jobs.worker import TrainingJob, run_training_job
 
     folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    with FollowedBar(folder / "progress.json"):
-        return work(Work(kind, config, str(folder), device=device))
+    with ProgressBar(folder / "progress.json"):
+        return run_training_job(TrainingJob(kind, config, str(folder), device=device))
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:

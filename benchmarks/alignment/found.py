@@ -9,13 +9,13 @@ import torch
 
 from benchmarks.alignment.world import STARTER
 from benchmarks.report import Figure, Report
-from training.data import load_examples
+from training.data.examples import load_examples
 from training.evaluation import support
-from training.evaluation.evidence import Drawn, RealImages, Seen
+from training.evaluation.evidence import GeneratedSet, RealReference, Seen
 from training.evaluation.intervals import rate
 from training.evaluation.judge import Judge
 from training.evaluation.sealed import available, sealed_judge
-from training.plausibility import Plausibility
+from training.raters.plausibility import Plausibility
 
 
 class Eyes:
@@ -30,10 +30,10 @@ class Eyes:
         self.rater = Plausibility.load(STARTER / "rater")
         self.sealed = sealed and real is not None and available()
         self.judge = sealed_judge(real, cache).judge if self.sealed and real is not None else self.first
-        self.real: RealImages | None = None
+        self.real: RealReference | None = None
         if real is not None:
             unseen, train = (load_examples(real / f"{split}.parquet") for split in ("test", "train"))
-            self.real = RealImages.of(self.judge, unseen, train, cache)
+            self.real = RealReference.of(self.judge, unseen, train, cache)
 
     @property
     def real_plausible(self) -> np.ndarray | None:
@@ -45,7 +45,7 @@ class Found:
     """`plausible`, `recognised`, `by_first` (the first judge) and `by_rater`: bool [N]. `seen`: what evidence can say,
     None without real images."""
 
-    def __init__(self, drawn: Drawn, eyes: Eyes) -> None:
+    def __init__(self, drawn: GeneratedSet, eyes: Eyes) -> None:
         self._eyes = eyes
         assessed = eyes.judge.assess(drawn.images, drawn.prompts)
         self.drawn, self.plausible, self.recognised = drawn, assessed.plausible, assessed.recognised

@@ -9,9 +9,9 @@ import numpy as np
 from benchmarks.report import Figure, Report
 from benchmarks.starter.bench import Bench, arrays, balanced
 from benchmarks.starter.ratios import figure, ratio
-from training.attributes import Answers, recognise
+from training.attributes.fit import Answers, recognise
 from training.evaluation.coverage import coverage
-from training.evaluation.evidence import Drawn
+from training.evaluation.evidence import GeneratedSet
 from training.evaluation.intervals import Estimate, rate
 from training.evaluation.sharpness import HIGH_BAND, Spectra, sharpness
 from training.evaluation.two_sample import two_sample_auc, two_sample_auc_by_network
@@ -84,7 +84,7 @@ def _add_two_sample(report: Report, bench: Bench) -> None:
     report.add("two_sample_auc_by_network", figure(by_network, "AUC", aim="<= 0.90"))
 
 
-def show(drawn: Drawn, folder: Path) -> None:
+def show(drawn: GeneratedSet, folder: Path) -> None:
     """A contact sheet of each class."""
     folder.mkdir(parents=True, exist_ok=True)
     for label in sorted(set(drawn.labels)):

@@ -11,10 +11,11 @@ import psutil
 import pytest
 
 from tests.unit.test_reward_training import SMALL, rated_folder
-from training.jobs import raise_reported, run_on_ray
-from training.reward.loop import RewardConfig, fit
-from training.session import Session
-from training.worker import Work
+from training.jobs.ray_train import raise_reported, run_on_ray
+from training.jobs.worker import TrainingJob
+from training.loop.session import TrainingSession
+from training.reward.config import RewardConfig
+from training.reward.fit import fit
 from vouch.errors import FailedPrecondition
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -22,9 +23,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 STEPS = 120
 
 
-def job(folder: Path, out: Path) -> Work:
+def job(folder: Path, out: Path) -> TrainingJob:
     config = RewardConfig(out=out, steps=STEPS, checkpoint_every=10, **SMALL)
-    return Work("reward", config.model_dump(mode="json"), str(folder))
+    return TrainingJob("reward", config.model_dump(mode="json"), str(folder))
 
 
 def kill_the_worker_after(checkpoints: Path, killed: list[int]) -> None:
@@ -49,7 +50,7 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened
     assert killed, "the run ended before its worker could be killed"
     assert figures["auroc"] > 0.9
     whole = rated_folder(tmp_path / "whole")
-    fit(RewardConfig.model_validate(job(whole, tmp_path / "unbroken").config), Session(whole))
+    fit(RewardConfig.model_validate(job(whole, tmp_path / "unbroken").config), TrainingSession(whole))
     weights = [(tmp_path / name / "reward.safetensors").read_bytes() for name in ("broken", "unbroken")]
     assert weights[0] == weights[1]
 

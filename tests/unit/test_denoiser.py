@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.tiny import VOCABULARY
-from training.data import Examples, random_caption
+from training.data.examples import Examples, random_caption
+from training.loop.budget import StepBudget
+from training.loop.learning_rates import cosine, trapezoid
+from training.loop.session import NoTracker, TrainingSession
 from training.pretraining.autoencoder import build_vae
 from training.pretraining.config import PretrainConfig
 from training.pretraining.denoiser import DenoiserTrainer, Validation, draw_timesteps
 from training.pretraining.networks import Networks
-from training.pretraining.schedule import Budget, cosine, trapezoid
-from training.session import Session
 
 
 @pytest.fixture
@@ -26,13 +28,25 @@ def config(tmp_path: Path) -> PretrainConfig:
     )  # fmt: skip
 
 
+class Curves(NoTracker):
+    """Keeps what it is told of each step."""
+
+    def __init__(self) -> None:
+        self.values: dict[int, dict[str, float]] = {}
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        self.values[step] = dict(values)
+
+
 @pytest.fixture
 def trainer(config: PretrainConfig, tmp_path: Path) -> DenoiserTrainer:
     torch.manual_seed(0)
     labels = tuple(VOCABULARY.labels[number % len(VOCABULARY.labels)] for number in range(8))
     examples = Examples(torch.zeros(8, 3, 16, 16, dtype=torch.uint8), labels, ({},) * 8, ({},) * 8, "")
     networks = Networks(config, VOCABULARY, build_vae(config, 16), 8, "cpu")
-    return DenoiserTrainer(config, networks, examples, torch.randn(2, 8, 4, 8, 8), Session(tmp_path / "run"))
+    latents, session = torch.randn(2, 8, 4, 8, 8), TrainingSession(tmp_path / "run")
+    validation = Validation(config, networks, examples, latents)
+    return DenoiserTrainer(config, networks, examples, latents, session, validation)
 
 
 def test_most_timesteps_lie_in_the_middle_and_some_at_the_very_end(config: PretrainConfig) -> None:
@@ -52,21 +66,24 @@ def test_the_held_out_loss_is_the_same_whenever_it_is_asked_for(trainer: Denoise
     assert trainer.networks.unet.training, "dropout is only left out while it looks"
 
 
-def test_the_weights_that_predict_held_out_images_best_are_kept(trainer: DenoiserTrainer) -> None:
-    validation = Validation(trainer.config, trainer.networks, trainer.examples, trainer.latents)
+def test_the_weights_that_predict_held_out_images_best_are_kept(
+    trainer: DenoiserTrainer, tmp_path: Path
+) -> None:
+    session, seen = TrainingSession(tmp_path / "run", tracker=(curves := Curves())), trainer.validation
+    assert seen is not None
     for step in range(1, 13):
         trainer.step(step, 0.0)
-    trainer.validate(validation, 12)
+    trainer.finish(12, session)
     best = dict(trainer.best)
     for parameter in trainer.parameters:  # training goes astray
         parameter.data += 0.5 * torch.randn_like(parameter)
     for average in trainer.averages:
         for _ in range(20):
             average.update()
-    losses = trainer.validate(validation, 13)
-    figures = trainer.finish(13)
-    assert min(losses.values()) > best["loss"] and figures["unet_best_step"] == 12
-    assert validation.loss() == pytest.approx(best["loss"], rel=1e-5)
+    trainer.finish(13, session)
+    figures = trainer.keep_best()
+    assert min(curves.values[13].values()) > best["loss"] and figures["unet_best_step"] == 12
+    assert seen.loss() == pytest.approx(best["loss"], rel=1e-5)
 
 
 def test_a_caption_is_bare_partial_or_full() -> None:
@@ -78,8 +95,8 @@ def test_a_caption_is_bare_partial_or_full() -> None:
 
 
 def test_a_phase_ends_by_steps_or_by_minutes_whichever_comes_first() -> None:
-    assert Budget(10, None, step=5).done() == 0.5
-    assert Budget(10, 1.0, step=5, seconds=60.0).done() >= 1.0
+    assert StepBudget(10, None, step=5).done() == 0.5
+    assert StepBudget(10, 1.0, step=5, seconds=60.0).done() >= 1.0
 
 
 def test_rates_rise_and_fall() -> None:

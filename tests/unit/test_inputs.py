@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from training.concepts.sublabels import freeze_sub_labels, load_sub_labels
-from training.inputs import FILE_NAME, freeze, load_pairs, load_rated
+from training.inputs.snapshot import FILE_NAME, freeze, load_pairs, load_rated
 from vouch.domains.criteria import Domain
 from vouch.errors import FailedPrecondition
 from vouch.formats import images as codec

@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from tests.tiny import VOCABULARY
-from training.attributes import half_of
+from training.attributes.fit import half_of
 from training.concepts.sublabels import SubLabelled
 from training.concepts.subtype import learn_head
-from training.data import Examples, halves, load_examples
+from training.data.examples import Examples, halves, load_examples
 from training.evaluation.downstream import accuracy, share_of
 from training.evaluation.intervals import bootstrap
-from training.plausibility import FORMS, Plausibility
+from training.raters.plausibility import FORMS, Plausibility
 from vouch import recipes
 from vouch.domains.criteria import Domain, load_domain
 from vouch.formats import images as codec

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.placing import device_of, place
+from training.loop.device_placement import device_of, place_on_device
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -26,14 +26,14 @@ class Nosy(nn.Module):
 
 def test_what_is_given_to_a_network_is_brought_to_its_weights() -> None:
     network = Nosy()
-    place([network, None], "meta")  # the one other device that every machine has
+    place_on_device([network, None], "meta")  # the one other device that every machine has
     network(torch.ones(2), more={"text": torch.ones(1)})
     assert network.seen == ["meta", "meta"]
 
 
 def test_on_the_cpu_nothing_happens() -> None:
     network = Nosy()
-    place([network], "cpu")
+    place_on_device([network], "cpu")
     network(torch.ones(2), more={"text": torch.ones(1)})
     assert network.seen == ["cpu", "cpu"]
     assert not network._forward_hooks and not network._forward_pre_hooks
@@ -47,7 +47,7 @@ def test_a_network_without_weights_is_on_the_cpu() -> None:
 def test_it_computes_there_and_says_it_here() -> None:
     network = nn.Linear(2, 2)
     said_here = network(torch.ones(1, 2))
-    place([network], "cuda")
+    place_on_device([network], "cuda")
     x = torch.ones(1, 2, requires_grad=True)
     said = network(x)
     said.sum().backward()

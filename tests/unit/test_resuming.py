@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.inputs import load_rated
-from training.plans import Store
+from training.inputs.snapshot import load_rated
+from training.jobs.plans import Store
+from training.jobs.worker import TrainingJob
 from training.run import Fit, execute
-from training.worker import Work
 from vouch.domains.criteria import Domain
 from vouch.errors import FailedPrecondition
 from vouch.formats import images as codec
@@ -38,7 +38,7 @@ class Loop:
     began: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
 
-    def __call__(self, job: Work) -> dict[str, object]:
+    def __call__(self, job: TrainingJob) -> dict[str, object]:
         self.config, self.began = dict(job.config), verdicts(job)
         self.meanwhile()
         self.ended = verdicts(job)
@@ -46,7 +46,7 @@ class Loop:
         return {"loss": 0.5}
 
 
-def verdicts(job: Work) -> list[float]:
+def verdicts(job: TrainingJob) -> list[float]:
     rated = load_rated(Path(job.folder))
     return [] if rated is None else rated.overall.tolist()
 

@@ -12,7 +12,7 @@ import pytest
 
 from services.feedback.review import Review
 from services.feedback.selection import is_reserved
-from training.inputs import FILE_NAME, freeze
+from training.inputs.snapshot import FILE_NAME, freeze
 from vouch.errors import NotFound
 from vouch.settings import ReviewSettings
 from vouch.storage.blobs import BlobStore

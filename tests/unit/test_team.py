@@ -18,9 +18,9 @@ import torch
 from tests.tiny import SIZE, VOCABULARY, save_generator, save_reward
 from tests.together import Pair
 from tests.unit.test_reward_training import SMALL, rated_folder
-from training.loops import LOOPS, SHARED
-from training.session import Progress, Session
-from training.team import Team
+from training.jobs.kinds import LOOPS, SHARED
+from training.loop.session import TrainingProgress, TrainingSession
+from training.loop.worker_group import WorkerGroup
 from vouch.errors import Cancelled
 from vouch.formats import images as codec
 
@@ -33,45 +33,45 @@ def pair() -> Iterator[Pair]:
 
 @pytest.mark.parametrize(("batch", "size"), [(24, 1), (24, 2), (25, 2), (24, 5), (3, 3)])
 def test_the_shares_of_a_batch_are_the_batch(batch: int, size: int) -> None:
-    shares = [Team(rank, size).share(batch) for rank in range(size)]
+    shares = [WorkerGroup(rank, size).batch_share(batch) for rank in range(size)]
     assert sum(shares) == batch
     assert max(shares) - min(shares) <= 1
 
 
 def test_nobody_is_left_without_work() -> None:
-    assert [Team(rank, 3).share(1) for rank in range(3)] == [1, 1, 1]
+    assert [WorkerGroup(rank, 3).batch_share(1) for rank in range(3)] == [1, 1, 1]
 
 
 def test_the_leader_draws_what_one_worker_alone_would_and_the_others_something_else() -> None:
-    assert Team(0, 3).seed(7) == Team().seed(7)
-    assert len({Team(rank, 3).seed(7) for rank in range(3)}) == 3
+    assert WorkerGroup(0, 3).rank_seed(7) == WorkerGroup().rank_seed(7)
+    assert len({WorkerGroup(rank, 3).rank_seed(7) for rank in range(3)}) == 3
 
 
-def gradient_of(team: Team) -> tuple[list[float], list[float]]:
-    torch.manual_seed(team.rank)
+def gradient_of(group: WorkerGroup) -> tuple[list[float], list[float]]:
+    torch.manual_seed(group.rank)
     weights = torch.nn.Parameter(torch.randn(3))
     frozen = torch.nn.Parameter(torch.ones(1), requires_grad=False)
     unused, only_first = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
-    team.align([weights])
-    rows = torch.arange(12.0).view(4, 3).chunk(team.size)[team.rank]
+    group.broadcast_parameters([weights])
+    rows = torch.arange(12.0).view(4, 3).chunk(group.size)[group.rank]
     (rows @ weights).pow(2).mean().backward()
-    if team.leads:
+    if group.is_rank_zero:
         only_first.sum().backward()
-    team.average([weights, unused, frozen, only_first])
+    group.all_reduce_gradients([weights, unused, frozen, only_first])
     assert weights.grad is not None and only_first.grad is not None
     assert unused.grad is None and frozen.grad is None
     return weights.grad.tolist(), only_first.grad.tolist()
 
 
 def test_two_halves_of_a_batch_have_the_gradient_of_the_whole(pair: Pair) -> None:
-    whole, _ = gradient_of(Team())
+    whole, _ = gradient_of(WorkerGroup())
     for gradient, only_first in pair(gradient_of):
         np.testing.assert_allclose(gradient, whole, rtol=1e-5)
         assert only_first == [0.5, 0.5]
 
 
-def said_by_the_leader(team: Team) -> list[bool]:
-    return [team.agree(answer == team.leads) for answer in (True, False)]
+def said_by_the_leader(group: WorkerGroup) -> list[bool]:
+    return [group.broadcast_scalar(answer == group.is_rank_zero) for answer in (True, False)]
 
 
 def test_all_do_what_the_leader_says(pair: Pair) -> None:
@@ -84,7 +84,7 @@ def test_all_do_what_the_leader_says(pair: Pair) -> None:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random generator and reward, rated images, and labelled cells with a sub-type."""
-    root = tmp_path_factory.mktemp("team")
+    root = tmp_path_factory.mktemp("group")
     save_generator(root / "base", seed=0)
     save_reward(root / "reward", seed=0)
     rng = np.random.default_rng(0)
@@ -111,7 +111,7 @@ def asked(kind: str, world: Path, folder: Path) -> dict[str, Any]:
             "views": 1, "batch": 4, "channels": (32, 32), "text_width": 16, "text_layers": 1,
         },
         "reward": {**small, **SMALL, "data": cells},
-        "align": {**trained, "batch": 4, "watch_every": 1, "watched": 2, "sample_steps": 2},
+        "align": {**trained, "batch": 4, "validation": {"every": 1, "images": 2}, "draft": {"sample_steps": 2}},
         "concept": {
             **trained, "concept": "bright cell", "kind_of": VOCABULARY.labels[0], "data": cells, "column": "subtype",
             "practice_steps": 2, "practice_gradient_steps": 1, "tutor_steps": 10,
@@ -120,9 +120,9 @@ def asked(kind: str, world: Path, folder: Path) -> dict[str, Any]:
     }[kind]  # fmt: skip
 
 
-_average = Team.average
-CLOCKED = {"pretrain": "training.pretraining.schedule"}
-"""Modules that look at the clock for a loop in another module."""
+_average = WorkerGroup.all_reduce_gradients
+CLOCK = "training.loop.budget"
+"""The module that looks at the clock for every loop."""
 
 
 class Learned(NamedTuple):
@@ -134,26 +134,30 @@ class Learned(NamedTuple):
 
 
 def learn(
-    team: Team, kind: str, settings: dict[str, Any], folder: Path, clocks: tuple[float, float] | None = None
+    group: WorkerGroup,
+    kind: str,
+    settings: dict[str, Any],
+    folder: Path,
+    clocks: tuple[float, float] | None = None,
 ) -> Learned:
     """clocks: by how many seconds each worker's own clock moves on whenever it is looked at."""
     gradients: list[float] = []
     weights: list[float] = []
 
-    def watched(team: Team, parameters: Any) -> None:
+    def watched(group: WorkerGroup, parameters: Any) -> None:
         parameters = list(parameters)
         gradients.append(size_of(p.grad for p in parameters))
         weights.append(size_of(parameters))
-        _average(team, parameters)
+        _average(group, parameters)
 
     config, fit = LOOPS[kind]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Team, "average", watched)
+        patch.setattr(WorkerGroup, "all_reduce_gradients", watched)
         if clocks:
-            ticks = itertools.count(0.0, clocks[team.rank])
-            module = sys.modules[CLOCKED.get(kind, fit.__module__)]
+            ticks = itertools.count(0.0, clocks[group.rank])
+            module = sys.modules[CLOCK]
             patch.setattr(module, "time", SimpleNamespace(monotonic=ticks.__next__))
-        figures = fit(config.model_validate(settings), Session(folder, team=team))
+        figures = fit(config.model_validate(settings), TrainingSession(folder, group=group))
     return Learned(figures, gradients, weights)
 
 
@@ -185,15 +189,15 @@ def test_workers_whose_clocks_differ_stop_together_and_stay_alike(
     assert leader.weights == other.weights
 
 
-def leave_early(team: Team, settings: dict[str, Any], folder: Path) -> str:
-    def stop(progress: Progress) -> bool:
+def leave_early(group: WorkerGroup, settings: dict[str, Any], folder: Path) -> str:
+    def stop(progress: TrainingProgress) -> bool:
         return False
 
     config, fit = LOOPS["reward"]
     try:
         fit(
             config.model_validate(settings),
-            Session(folder, stop if team.leads else None, every_s=0, team=team),
+            TrainingSession(folder, stop if group.is_rank_zero else None, every_s=0, group=group),
         )
     except Cancelled as error:
         return error.message

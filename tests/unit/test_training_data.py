@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.image_files import png, write_files
-from training.data import load_examples
+from training.data.examples import load_examples
 from vouch.errors import InvalidInput
 
 TABLE = (

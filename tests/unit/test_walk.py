@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.tiny import save_generator, save_guided_generator, save_reward
+from training.alignment.path_sampler import PathSampler
 from training.alignment.student import Student
-from training.alignment.walk import Walker
 from vouch.errors import InvalidInput
 from vouch.models.pipelines import load_generator
 from vouch.types.guidance import PLAIN, GuidanceOptions
@@ -31,11 +31,11 @@ def student(base: Path, tmp_path: Path) -> Student:
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 def test_it_draws_what_serving_draws(base: Path, student: Student, guidance: float) -> None:
-    walker = Walker(student, STEPS, guidance=guidance)
+    sampler = PathSampler(student, STEPS, guidance=guidance)
     noise = torch.stack(
-        [torch.randn(walker.shape, generator=torch.Generator().manual_seed(s)) for s in SEEDS]
+        [torch.randn(sampler.shape, generator=torch.Generator().manual_seed(s)) for s in SEEDS]
     )
-    latents = walker.walk_from(noise, PROMPTS, torch.Generator()).clean
+    latents = sampler.sample_from(noise, PROMPTS, torch.Generator()).clean
     with torch.no_grad():
         images = student.decode(latents).clamp(-1, 1)
     ours = ((images + 1) * 127.5).round().permute(0, 2, 3, 1).numpy()
@@ -69,11 +69,11 @@ def test_it_draws_what_serving_draws_with_every_option(
         for weight in student.trained:  # rounded as they are saved
             weight.copy_((weight + 0.02 * torch.randn_like(weight)).half())
     student.save(tmp_path / "lora")
-    walker = Walker(student, STEPS, guidance=guidance, options=options)
+    sampler = PathSampler(student, STEPS, guidance=guidance, options=options)
     noise = torch.stack(
-        [torch.randn(walker.shape, generator=torch.Generator().manual_seed(s)) for s in SEEDS]
+        [torch.randn(sampler.shape, generator=torch.Generator().manual_seed(s)) for s in SEEDS]
     )
-    latents = walker.walk_from(noise, PROMPTS, torch.Generator()).clean
+    latents = sampler.sample_from(noise, PROMPTS, torch.Generator()).clean
     with torch.no_grad():
         images = student.decode(latents).clamp(-1, 1)
     ours = ((images + 1) * 127.5).round().permute(0, 2, 3, 1).numpy()
@@ -88,9 +88,9 @@ def test_no_gradient_passes_what_the_base_draws_and_the_adapter_learns_on(
     guided_base: Path, tmp_path: Path
 ) -> None:
     student = Student(guided_base, None, save_reward(tmp_path / "reward", seed=0), rank=2)
-    walker = Walker(student, STEPS, guidance=2.0, options=GuidanceOptions(adapter_start=0.5))
+    sampler = PathSampler(student, STEPS, guidance=2.0, options=GuidanceOptions(adapter_start=0.5))
     before = student.passes.backward
-    walker.walk(PROMPTS, torch.Generator().manual_seed(0), last=STEPS).clean.sum().backward()
+    sampler.sample(PROMPTS, torch.Generator().manual_seed(0), last=STEPS).clean.sum().backward()
     assert student.passes.backward - before == len(PROMPTS) * STEPS // 2
     assert all(weight.requires_grad for weight in student.trained)
     assert any(weight.grad is not None and weight.grad.abs().max() > 0 for weight in student.trained)
@@ -98,7 +98,7 @@ def test_no_gradient_passes_what_the_base_draws_and_the_adapter_learns_on(
 
 def test_a_base_without_a_guide_cannot_be_autoguided(student: Student) -> None:
     with pytest.raises(InvalidInput, match="has no guide folder"):
-        Walker(student, STEPS, guidance=2.0, options=GuidanceOptions(method="autoguidance"))
+        PathSampler(student, STEPS, guidance=2.0, options=GuidanceOptions(method="autoguidance"))
 
 
 def test_guidance_starts_from_what_no_gradient_can_spoil(student: Student) -> None:
@@ -107,11 +107,11 @@ def test_guidance_starts_from_what_no_gradient_can_spoil(student: Student) -> No
     with torch.no_grad():
         for weight in student.trained:
             weight.add_(0.05 * torch.randn_like(weight))
-    noise = torch.randn((2, *Walker(student, 2).shape))
+    noise = torch.randn((2, *PathSampler(student, 2).shape))
 
     def slope(guidance: float) -> torch.Tensor:
-        walker = Walker(student, 1, guidance=guidance)
-        walker.walk_from(noise, PROMPTS, torch.Generator(), last=1).clean.sum().backward()
+        sampler = PathSampler(student, 1, guidance=guidance)
+        sampler.sample_from(noise, PROMPTS, torch.Generator(), last=1).clean.sum().backward()
         found = torch.cat([weight.grad.flatten() for weight in student.trained if weight.grad is not None])
         student.unet.zero_grad()
         return found

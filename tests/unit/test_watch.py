@@ -13,18 +13,23 @@ import vouch
 from tests.real import PBC64, needs_pbc64
 from tests.tiny import VOCABULARY, save_generator
 from training.alignment.guidance import guide
+from training.alignment.path_sampler import PathSampler
 from training.alignment.pool import Pool
 from training.alignment.student import Student
-from training.alignment.walk import Walker
-from training.alignment.watch import SLACK, Watch
-from training.data import load_examples, to_unit
+from training.alignment.validation_monitor import SLACK, ValidationMonitor
+from training.data.examples import load_examples, to_unit
 from training.evaluation.diversity import within_prompt
 from training.randomness import tensors
 from vouch.models.networks.reward import RewardEnsemble
-from vouch.recipes import Alignment
+from vouch.recipes.alignment import Alignment, ValidationSettings
 
 STARTER = Path(vouch.__file__).parent / "starter"
 PROMPTS = tuple(VOCABULARY.labels[:4]) * 2
+
+
+def validated(**settings: float) -> Alignment:
+    """The default alignment, validated so."""
+    return Alignment(validation=ValidationSettings.model_validate(settings))
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +48,8 @@ def student(folders: tuple[Path, Path]) -> Student:
 
 
 @pytest.fixture
-def watch(student: Student) -> Watch:
-    return Watch(student, pool(student), Alignment(watched=4, sample_steps=2, patience=2, drift=0.5))
+def monitor(student: Student) -> ValidationMonitor:
+    return ValidationMonitor(student, pool(student), validated(images=4, patience=2, max_drift=0.5))
 
 
 def pool(student: Student) -> Pool:
@@ -66,27 +71,29 @@ def test_the_last_member_examines_and_does_not_teach(student: Student) -> None:
     assert torch.equal(student.examined(images, PROMPTS[:2]), every[2].sigmoid())
 
 
-def test_the_same_noise_is_drawn_at_every_look(watch: Watch) -> None:
-    first, second = watch.look(0), watch.look(1)
+def test_the_same_noise_is_drawn_at_every_validation(monitor: ValidationMonitor) -> None:
+    first, second = monitor.measure(0), monitor.measure(1)
     assert (first.reward, first.drift, second.drift) == (second.reward, 0.0, 0.0)
 
 
-def test_it_stops_when_the_reward_has_not_risen_for_some_looks(watch: Watch) -> None:
+def test_it_stops_when_the_reward_has_not_risen_for_some_validations(monitor: ValidationMonitor) -> None:
     stops = []
     for step in range(3):
-        watch.look(step)
-        stops.append(watch.stop)
+        monitor.measure(step)
+        stops.append(monitor.stop)
     assert stops == [False, False, True]
-    assert watch.best.step == 0
+    assert monitor.best.step == 0
 
 
-def test_images_that_drift_are_never_the_best_and_end_it(student: Student, watch: Watch) -> None:
-    watch.look(0)
+def test_images_that_drift_are_never_the_best_and_end_it(
+    student: Student, monitor: ValidationMonitor
+) -> None:
+    monitor.measure(0)
     before = [weight.clone() for weight in student.trained]
     move(student, 1.0)
-    assert watch.look(1).drift > 0.5
-    assert watch.stop and watch.best.step == 0
-    watch.restore()
+    assert monitor.measure(1).drift > 0.5
+    assert monitor.stop and monitor.best.step == 0
+    monitor.restore()
     assert all(torch.equal(now, was) for now, was in zip(student.trained, before, strict=True))
 
 
@@ -104,12 +111,12 @@ def test_images_that_become_alike_are_never_the_best_and_end_it(folders: tuple[P
             return torch.full((len(images),), 0.5 + 0.4 * self.copies)
 
     student = Copying(folders[0], None, folders[1], rank=2)
-    watch = Watch(student, pool(student), Alignment(watched=8, sample_steps=2, drift=99.0))
-    assert watch.look(0).variety == 1.0
+    monitor = ValidationMonitor(student, pool(student), validated(images=8, max_drift=99.0))
+    assert monitor.measure(0).variety == 1.0
     student.copies = True
-    look = watch.look(1)
-    assert (look.reward > watch.looks[0].reward, look.variety) == (True, pytest.approx(0.0, abs=1e-3))
-    assert watch.stop and watch.best.step == 0
+    point = monitor.measure(1)
+    assert (point.reward > monitor.points[0].reward, point.variety) == (True, pytest.approx(0.0, abs=1e-3))
+    assert monitor.stop and monitor.best.step == 0
 
 
 @needs_pbc64
@@ -149,38 +156,40 @@ def test_a_reward_that_creeps_up_is_followed_once_it_has_risen_enough(folders: t
             return torch.full((len(images),), self.level, dtype=torch.float64)
 
     student = Creeping(folders[0], None, folders[1], rank=2)
-    watch = Watch(student, pool(student), Alignment(watched=4, sample_steps=2, patience=5, drift=99.0))
+    monitor = ValidationMonitor(student, pool(student), validated(images=4, patience=5, max_drift=99.0))
     kept = []
     for step in range(4):
-        watch.look(step)
+        monitor.measure(step)
         kept.append([weight.clone() for weight in student.trained])
         move(student, 0.01)
         student.level += 0.6 * SLACK
-    assert watch.best.step == 2
-    watch.restore()
+    assert monitor.best.step == 2
+    monitor.restore()
     assert all(torch.equal(now, was) for now, was in zip(student.trained, kept[2], strict=True))
 
 
-def test_it_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(student: Student, watch: Watch) -> None:
-    watch.look(0)
+def test_it_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(
+    student: Student, monitor: ValidationMonitor
+) -> None:
+    monitor.measure(0)
     move(student, 0.02)
-    watch.look(1)
-    later = Watch(student, pool(student), Alignment(watched=4, sample_steps=2, patience=2, drift=0.5))
-    later.resume(watch.state())
-    assert later.look(2) == watch.look(2)
-    assert later.best == watch.best
+    monitor.measure(1)
+    later = ValidationMonitor(student, pool(student), validated(images=4, patience=2, max_drift=0.5))
+    later.load_state_dict(monitor.state_dict())
+    assert later.measure(2) == monitor.measure(2)
+    assert later.best == monitor.best
 
 
 def test_guidance_draws_what_the_reward_likes_and_trains_nothing(student: Student) -> None:
-    walker, prompts = Walker(student, 4), list(PROMPTS)
+    sampler, prompts = PathSampler(student, 4), list(PROMPTS)
 
     def reward(strength: float) -> float:
-        steer = guide(student, prompts, strength, caution=0.0)
-        images = student.decode(walker.walk(prompts, tensors("guided"), steer=steer).clean)
+        steer = guide(student, prompts, strength, std_penalty=0.0)
+        images = student.decode(sampler.sample(prompts, tensors("guided"), steer=steer).clean)
         return float(student.verdicts(images, prompts).mean())
 
     before = [weight.clone() for weight in student.trained]
-    plain = student.decode(walker.walk(prompts, tensors("guided")).clean)
+    plain = student.decode(sampler.sample(prompts, tensors("guided")).clean)
     assert reward(0.0) == pytest.approx(float(student.verdicts(plain, prompts).mean()), abs=1e-5)
     assert reward(50.0) > reward(0.0)
     assert all(torch.equal(now, was) for now, was in zip(student.trained, before, strict=True))
@@ -188,8 +197,8 @@ def test_guidance_draws_what_the_reward_likes_and_trains_nothing(student: Studen
 
 
 def test_passes_are_counted_by_the_image_and_by_whether_the_gradient_comes_back(student: Student) -> None:
-    walker = Walker(student, 4)
+    sampler = PathSampler(student, 4)
     forward, backward = student.passes.forward, student.passes.backward
-    walker.walk(PROMPTS[:2], tensors("counted"), last=1)
+    sampler.sample(PROMPTS[:2], tensors("counted"), last=1)
     assert student.passes.forward - forward == 4 * 2
     assert student.passes.backward - backward == 2

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from training.alignment.student import Student
-from training.inputs import Pairs
+from training.inputs.snapshot import Pairs
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedLatents:
     """Latents [N, C, h, w] of images with their prompts, which of them were told apart: rows (worse, better), and how
     sure the raters are of each pair, |2p - 1|."""
 
@@ -21,7 +21,7 @@ class Compared:
     certainty: tuple[float, ...]
 
     @classmethod
-    def of(cls, student: Student, pairs: Pairs) -> Compared:
+    def of(cls, student: Student, pairs: Pairs) -> ComparedLatents:
         """Encodes every image once, in however many pairs it is. A pair of which neither is better is left out."""
         digests = [digest for side in zip(*pairs.digests, strict=True) for digest in side]
         once = {digest: row for row, digest in enumerate(digests)}

@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from training.alignment.encoder import Encoder
-from training.alignment.passes import Passes
+from training.alignment.pass_counter import PassCounter
+from training.loop.device_placement import place_on_device
 from training.objectives import denoising
-from training.placing import place
 from vouch.errors import InvalidInput
 from vouch.models.defaults import load_defaults
 from vouch.models.loading import load_pipeline
@@ -96,11 +96,13 @@ class Student:
         if text_encoder:
             self.parent_encoder = Encoder(self.pipe.tokenizer, copy.deepcopy(self.pipe.text_encoder))
             self.trained += _adapted(self.pipe.text_encoder, TEXT_TARGETS, rank)
-        self.passes = Passes(self.unet, self.parent)
+        self.passes = PassCounter(self.unet, self.parent)
         self.reward = RewardEnsemble.load(reward)
         vae, encoders = self.pipe.vae, (self.encoder, self.parent_encoder)
-        place((self.unet, self.parent, *(one.network for one in encoders)), device)
-        place((vae.encoder, vae.decoder, vae.quant_conv, vae.post_quant_conv, *self.reward.parts()), device)
+        place_on_device((self.unet, self.parent, *(one.network for one in encoders)), device)
+        place_on_device(
+            (vae.encoder, vae.decoder, vae.quant_conv, vae.post_quant_conv, *self.reward.parts()), device
+        )
         self._teachers = slice(None, -1) if len(self.reward.members) > 2 else slice(None)
         self.alphas: torch.Tensor = self.pipe.scheduler.alphas_cumprod
 
@@ -146,7 +148,7 @@ class Student:
         if pipe is None:
             raise InvalidInput(f"{self._base.name} has no {GUIDE_FOLDER} folder: it cannot be autoguided.")
         pipe.unet.requires_grad_(False)
-        place((pipe.unet,), self._device)
+        place_on_device((pipe.unet,), self._device)
         own = pipe.text_encoder is not self.pipe.text_encoder
         return pipe.unet, Encoder(pipe.tokenizer, pipe.text_encoder) if own else None
 

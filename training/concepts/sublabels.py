@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from training.data import Examples
-from training.inputs import Frozen, answered, decoded, described
+from training.data.examples import Examples
+from training.inputs.consensus import consensus
+from training.inputs.snapshot import Frozen, answered, decoded, described
 from training.randomness import numbers
-from training.raters import consensus
 from vouch.domains.criteria import sub_label
 from vouch.errors import FailedPrecondition, InvalidInput
 from vouch.storage.atomic import write_whole

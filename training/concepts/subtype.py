@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from training.placing import device_of
+from training.loop.device_placement import device_of
 from vouch.models.networks.backbone import Backbone, fit_size, to_input
 from vouch.models.networks.reward import RewardEnsemble
 

@@ -11,13 +11,16 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional as F
 
-from training import checkpoint
-from training.attributes import augment
+from training.attributes.fit import augment
 from training.concepts.sublabels import SubLabelled
-from training.data import to_unit
-from training.placing import place
+from training.data.examples import to_unit
+from training.loop.device_placement import place_on_device
+from training.loop.gradient_step import gradient_step
+from training.loop.learning_rates import cycle_momentum, one_cycle
+from training.loop.session import TrainingSession
+from training.loop.trainer import Trainer
+from training.loop.training_loop import TrainingLoop
 from training.randomness import tensors
-from training.session import Session
 from vouch.models.networks.attributes import AttributeNet
 from vouch.models.networks.backbone import fit_size
 from vouch.models.networks.reward import RewardEnsemble
@@ -35,7 +38,7 @@ DROPOUT, SMOOTHING = 0.3, 0.05
 
 
 @dataclass(frozen=True)
-class Eye:
+class TutorBackbone:
     """What makes images [N, 3, S, S] in [-1, 1] ready for `backbone`, which turns them into features [N, width]."""
 
     look: Callable[[torch.Tensor], torch.Tensor]
@@ -46,11 +49,11 @@ class Eye:
 class Tutor(nn.Module):
     """Images in [-1, 1] to the logit of the concept, [N]. It begins as a copy of a network that knows the cells."""
 
-    def __init__(self, eye: Eye) -> None:
+    def __init__(self, source: TutorBackbone) -> None:
         super().__init__()
-        self._look = eye.look
-        self.backbone = copy.deepcopy(eye.backbone).requires_grad_(True)
-        self.head = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(eye.width, 1))
+        self._look = source.look
+        self.backbone = copy.deepcopy(source.backbone).requires_grad_(True)
+        self.head = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(source.width, 1))
         nn.init.zeros_(self.head[1].weight)
         nn.init.zeros_(self.head[1].bias)
 
@@ -83,77 +86,94 @@ class Tutors:
         return self._validate(images).sigmoid()
 
 
-def eyes(reward: RewardEnsemble, rater: AttributeNet | None) -> list[Eye]:
+def tutor_backbones(reward: RewardEnsemble, rater: AttributeNet | None) -> list[TutorBackbone]:
     """Of every network at hand: the rater's, where there is one, and each of the reward's members'."""
-    found = [Eye(reward.look, member.backbone, member.width) for member in reward.members]
+    found = [TutorBackbone(reward.look, member.backbone, member.width) for member in reward.members]
     if rater is None:
         return found
     size = rater.size
-    return [Eye(lambda images: fit_size(images, size), rater.backbone, rater.widths[-1]), *found]
+    return [TutorBackbone(lambda images: fit_size(images, size), rater.backbone, rater.widths[-1]), *found]
 
 
 def learn_tutors(
-    seeing: Sequence[Eye], found: SubLabelled, config: ConceptLearning, session: Session
+    backbones: Sequence[TutorBackbone], images: SubLabelled, config: ConceptLearning, session: TrainingSession
 ) -> tuple[Tutors, float]:
-    """A tutor of each eye, and the AUROC of the last on sub-labels that it did not learn: a fifth is held out from it,
-    for what validates should know what the others do not. Each is kept in the run's folder."""
-    known, held = found.apart(HELD_OUT, config.seed)
+    """A tutor of each backbone, and the AUROC of the last on sub-labels that it did not learn: a fifth is held out from
+    it, for what validates should know what the others do not. Each is kept in the run's folder."""
+    known, held = images.apart(HELD_OUT, config.seed)
+    last = len(backbones) - 1
     tutors = [
-        _kept(number, eye, known if number == len(seeing) - 1 else found, config, session)
-        for number, eye in enumerate(seeing)
+        _learned(
+            TutorTrainer(number, backbone, known if number == last else images, config, session), session
+        )
+        for number, backbone in enumerate(backbones)
     ]
     return Tutors(tutors), _auroc(tutors[-1], held)
 
 
-def _kept(number: int, eye: Eye, found: SubLabelled, config: ConceptLearning, session: Session) -> Tutor:
-    """One tutor, learned or as an earlier attempt left it."""
-    session.report(0, config.tutor_steps, f"tutor {number + 1} learns to tell {config.concept} apart")
-    torch.manual_seed(tensors(config.seed, "tutor", number).initial_seed())  # of dropout
-    tutor, folder = Tutor(eye), session.folder / "tutors" / str(number)
-    place([tutor.backbone, tutor.head], session.device)
-    before = checkpoint.load_latest(folder)
-    if session.team.agree(before is not None):
-        assert before is not None, f"{folder} has to be the same folder for every worker"
-        tutor.load_state_dict(before[1])
-    else:
-        _learn(tutor, found, config, f"{config.seed}/{number}")
-        if session.team.leads:
-            checkpoint.save(folder, config.tutor_steps, tutor.state_dict())
-    return tutor.eval().requires_grad_(False)
+def _learned(trainer: TutorTrainer, session: TrainingSession) -> Tutor:
+    config, number = trainer.config, trainer.number
+    message = f"tutor {number + 1} learns to tell {config.concept} apart"
+    folder = session.folder / "tutors" / str(number)
+    TrainingLoop(
+        trainer,
+        session,
+        message,
+        folder,
+        config.tutor_steps,
+        None,
+        config.checkpoint_every,
+        f"tutor_{number}_",
+    ).run()
+    return trainer.tutor.eval().requires_grad_(False)
 
 
-def _learn(tutor: Tutor, found: SubLabelled, config: ConceptLearning, seed: str) -> None:
-    """Batches hold as many of either side, whatever their share."""
-    tutor.learns()
-    groups = [
-        {"params": tutor.backbone.parameters(), "lr": LR},
-        {"params": tutor.head.parameters(), "lr": HEAD_LR},
-    ]
-    steps = config.tutor_steps
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [LR, HEAD_LR], total_steps=steps + 1, pct_start=0.2
-    )
-    sides = found.sides()
-    for step in range(1, steps + 1):
-        random = tensors(seed, "tutor", step)
-        rows = [side[torch.randint(len(side), (BATCH // 2,), generator=random)] for side in sides]
-        said = tutor(augment(found.images[torch.cat(rows)], config.symmetric, random))
-        loss = F.binary_cross_entropy_with_logits(said, _wanted())
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(tutor.parameters(), 2.0)
-        optimizer.step()
-        schedule.step()
+class TutorTrainer(Trainer):
+    """One tutor. Batches hold as many of either side, whatever their share; every worker learns from the same ones."""
+
+    parts = ("tutor", "optimizer")
+
+    def __init__(
+        self,
+        number: int,
+        backbone: TutorBackbone,
+        images: SubLabelled,
+        config: ConceptLearning,
+        session: TrainingSession,
+    ) -> None:
+        self.number, self.config, self.group = number, config, session.group
+        self.images, self.sides = images.images, images.sides()
+        self.tutor = Tutor(backbone)
+        place_on_device([self.tutor.backbone, self.tutor.head], session.device)
+        self.tutor.learns()
+        self.parameters = list(self.tutor.parameters())
+        groups = [
+            {"params": list(self.tutor.backbone.parameters()), "lr": LR},
+            {"params": list(self.tutor.head.parameters()), "lr": HEAD_LR},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
+
+    def rate(self, done: float, step: int) -> float:
+        return one_cycle(done)
+
+    def step(self, step: int, done: float) -> dict[str, float]:
+        cycle_momentum(self.optimizer, one_cycle(done))
+        random = tensors(f"{self.config.seed}/{self.number}", "tutor", step)
+        torch.manual_seed(random.initial_seed())  # a resumed run drops the same
+        rows = [side[torch.randint(len(side), (BATCH // 2,), generator=random)] for side in self.sides]
+        logits = self.tutor(augment(self.images[torch.cat(rows)], self.config.symmetric, random))
+        loss = F.binary_cross_entropy_with_logits(logits, _targets())
+        gradient_step(loss, self.optimizer, self.parameters, self.group, limit=2.0)
+        return {"loss": float(loss.detach())}
 
 
 @torch.no_grad()
 def _auroc(tutor: Tutor, held: SubLabelled) -> float:
-    said = tutor(to_unit(held.images)).numpy()
-    return float(roc_auc_score(held.said.numpy() > 0.5, said))
+    logits = tutor(to_unit(held.images)).numpy()
+    return float(roc_auc_score(held.said.numpy() > 0.5, logits))
 
 
-def _wanted() -> torch.Tensor:
+def _targets() -> torch.Tensor:
     """Yes for the first half of a batch, no for the second, neither quite."""
     yes = (torch.arange(BATCH) < BATCH // 2).float()
     return yes * (1 - SMOOTHING) + SMOOTHING / 2

@@ -19,10 +19,10 @@ import torch
 from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
-from training.attributes import augment, recognise
-from training.data import Examples
-from training.ema import Ema
+from training.attributes.fit import augment, recognise
+from training.data.examples import Examples
 from training.evaluation.intervals import Estimate, percentiles, resamples
+from training.loop.ema import Ema
 from training.randomness import numbers, tensors
 from vouch.models.captions import Vocabulary
 from vouch.models.networks.attributes import AttributeNet

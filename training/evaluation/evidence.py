@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.attributes import recognise
-from training.data import Examples
+from training.attributes.fit import recognise
+from training.data.examples import Examples
 from training.evaluation import pixels, repeats, support
 from training.evaluation.attribute_shares import Read, attribute_distances
 from training.evaluation.authenticity import authentic, nearest
@@ -28,12 +28,12 @@ from training.evaluation.reach import changes_of_reach
 from training.evaluation.repeats import Repeated, resized
 from training.evaluation.sharpness import Spectra, change_of_sharpness, sharpness
 from training.evaluation.tail import tail
-from training.plausibility import Assessment
+from training.raters.plausibility import Assessment
 from vouch.models.networks.attributes import Recognition
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GeneratedSet:
     """Generated images uint8 [N, H, W, 3] with what was asked for."""
 
     images: np.ndarray
@@ -56,7 +56,7 @@ class Space:
 
 
 @dataclass(frozen=True)
-class RealImages:
+class RealReference:
     """Real images as the judge sees them: its verdicts under `prompts` [U], its confidence under their own label [U],
     the attributes that it reads, and every network's features, the judge's first.
 
@@ -84,7 +84,7 @@ class RealImages:
         *,
         asked: Sequence[str] = (),
         symmetric: bool = True,
-    ) -> RealImages:
+    ) -> RealReference:
         """asked: the prompts that are drawn, in whose form real images are judged; none: under their class alone.
         symmetric: whether flips and quarter turns of an image show the same thing."""
         images, learned = _arrays(unseen), None if train is None else _arrays(train)
@@ -115,9 +115,9 @@ class RealImages:
 class Seen:
     """One version's images as they were found."""
 
-    drawn: Drawn
+    drawn: GeneratedSet
     judge: Judge
-    real: RealImages
+    real: RealReference
     repeated: Repeated | None = None
     """Few prompts with several seeds each, where they were drawn."""
     through: Codec | None = None

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from training.attributes import recognise
-from training.data import Examples, digest_of
+from training.attributes.fit import recognise
+from training.data.examples import Examples, digest_of
 from training.evaluation.coverage import coverage
 from training.evaluation.features import Extractor
 from training.evaluation.intervals import Estimate, rate
-from training.plausibility import Assessment, Plausibility
+from training.raters.plausibility import Assessment, Plausibility
 
 REFERENCE_FILE = "reference.safetensors"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JudgeSummary:
     """What the judge measured of a set of images."""
 
     images: int
@@ -44,10 +44,10 @@ class Judge:
         """The verdict of each image, uint8 [N, H, W, 3]."""
         return self.plausibility.assess(_tensor(images), prompts)
 
-    def measure(self, images: np.ndarray, prompts: Sequence[str]) -> Verdict:
+    def measure(self, images: np.ndarray, prompts: Sequence[str]) -> JudgeSummary:
         """Plausible and recognised rate (Wilson) and coverage, with their 95 % intervals."""
         found = self.assess(images, prompts)
-        return Verdict(
+        return JudgeSummary(
             len(images),
             rate(int(found.plausible.sum()), len(images)),
             rate(int(found.recognised.sum()), len(images)),

@@ -22,7 +22,7 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from training.data import Examples
+from training.data.examples import Examples
 from training.evaluation.diversity import within_prompt
 from training.evaluation.intervals import Estimate, bootstrapped
 from vouch.models.captions import Declared, Vocabulary
@@ -40,7 +40,7 @@ ROUNDS = 1000
 
 
 @dataclass(frozen=True)
-class Repeats:
+class SeedRepeats:
     """Several images uint8 [N, H, W, 3] of each of few prompts [N]."""
 
     images: np.ndarray
@@ -67,7 +67,7 @@ class Repeats:
 
 
 @dataclass(frozen=True)
-class Beside(Repeats):
+class Beside(SeedRepeats):
     """Real images of what each prompt asks for: the `rows` of them among the unseen ones, and the prompts to which
     `alike` they share the attributes too, not the class alone."""
 
@@ -75,7 +75,7 @@ class Beside(Repeats):
     alike: frozenset[str]
 
     @classmethod
-    def of(cls, drawn: Repeats, unseen: Examples, vocabulary: Vocabulary) -> Beside:
+    def of(cls, drawn: SeedRepeats, unseen: Examples, vocabulary: Vocabulary) -> Beside:
         """In the size of what was drawn, for similarity depends on it."""
         rows: list[int] = []
         prompts: list[str] = []
@@ -97,7 +97,7 @@ class Beside(Repeats):
 class Repeated:
     """What one version drew of few prompts with several seeds each, and real images of the same."""
 
-    drawn: Repeats
+    drawn: SeedRepeats
     real: Beside
 
     def figures(self, features: np.ndarray, unseen: np.ndarray) -> dict[str, Estimate]:

@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, select_autoescape
 from PIL import Image
 
-from training.evaluation.evidence import Drawn, Seen
+from training.evaluation.evidence import GeneratedSet, Seen
 from training.evaluation.gate import Check, Gate
 from training.evaluation.intervals import Estimate
 from training.pretraining.grids import contact_sheet
@@ -149,7 +149,7 @@ def _labels(columns: Sequence[Column]) -> list[str]:
     return sorted(set(columns[0].seen.drawn.labels))
 
 
-def _sheet(drawn: Drawn, label: str) -> str:
+def _sheet(drawn: GeneratedSet, label: str) -> str:
     """Pictures of a class as a data URL."""
     rows = [row for row, other in enumerate(drawn.labels) if other == label][:SHOWN]
     return _url(contact_sheet(np.stack([drawn.images[row] for row in rows]), columns=6))

@@ -20,13 +20,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from training.attributes import NO_ANSWER, Answers
-from training.data import Examples, halves, load_examples
+from training.attributes.fit import NO_ANSWER, Answers
+from training.data.examples import Examples, halves, load_examples
 from training.evaluation.efficientnet import PACKAGE, lite0
 from training.evaluation.features import Extractor
 from training.evaluation.judge import Judge, coverage_floor
 from training.evaluation.memory import Memory
-from training.plausibility import learn_plausibility
+from training.raters.plausibility import learn_plausibility
 from vouch.models.captions import Vocabulary
 from vouch.models.networks.attributes import Recognition
 

@@ -14,7 +14,7 @@ def nft_loss(
     wanted: torch.Tensor,
     rewards: torch.Tensor,
     *,
-    strength: float,
+    beta: float,
 ) -> torch.Tensor:
     """E[ r·‖(1-β)·old + β·new - wanted‖² + (1-r)·‖(1+β)·old - β·new - wanted‖² ] (Zheng et al. 2025, arXiv 2509.16117,
     eq. 8).
@@ -29,10 +29,10 @@ def nft_loss(
             [N, C, h, w].
         wanted: the denoising target, [N, C, h, w].
         rewards: probabilities of being good in [0, 1], [N].
-        strength: β; smaller goes further.
+        beta: β; a smaller one moves further from the old version.
     """
-    good = (1 - strength) * old + strength * output
-    bad = (1 + strength) * old - strength * output
+    good = (1 - beta) * old + beta * output
+    bad = (1 + beta) * old - beta * output
     return (rewards * per_sample_error(good, wanted) + (1 - rewards) * per_sample_error(bad, wanted)).mean()
 
 

@@ -6,23 +6,24 @@ autoencoder takes away no later training can bring back.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn import functional as F
 
-from training import checkpoint
-from training.data import Examples, dihedral, to_unit, turned
-from training.ema import Ema
+from training.data.examples import Examples, dihedral, to_unit, turned
+from training.loop import checkpoint
+from training.loop.ema import Ema
+from training.loop.gradient_step import apply_gradients, gradient_step
+from training.loop.learning_rates import cosine
+from training.loop.session import TrainingSession
+from training.loop.trainer import Trainer
+from training.loop.training_loop import TrainingLoop
 from training.objectives import reconstruction
 from training.pretraining.config import PretrainConfig
 from training.pretraining.discriminator import PatchDiscriminator
 from training.pretraining.precision import autocast
-from training.pretraining.schedule import Budget, cosine, set_lr, update
 from training.randomness import numbers, tensors
-from training.session import Session
 from vouch.models.networks.attributes import AttributeNet
 
 GROUPS = 8
@@ -46,41 +47,31 @@ def build_vae(config: PretrainConfig, size: int) -> AutoencoderKL:
 
 
 def fit_vae(
-    config: PretrainConfig, examples: Examples, session: Session
+    config: PretrainConfig, examples: Examples, session: TrainingSession
 ) -> tuple[AutoencoderKL, dict[str, float]]:
     """Trains the autoencoder, resuming from the session's folder; returns it with averaged, whitened weights."""
     trainer = AutoencoderTrainer(config, examples, session)
-    folder, team = session.folder / "vae", session.team
-    first, seconds, metrics = 0, 0.0, {"error_255": 0.0}
-    if found := checkpoint.load_latest(folder):
-        first, state = found
-        trainer.load_state_dict(state["trainer"])
-        seconds, metrics = state["seconds"], state["metrics"]
-    trainer.align()
-    budget = Budget(config.vae_steps, config.vae_minutes, first, seconds)
-    while (done := team.agree(budget.done())) < 1.0:
-        step = budget.next()
-        metrics = trainer.step(step, done)
-        session.report(step, config.vae_steps, "autoencoder", **{f"vae_{k}": v for k, v in metrics.items()})
-        last = team.agree(budget.done()) >= 1.0
-        if team.leads and (step % config.checkpoint_every == 0 or last):
-            state = {"trainer": trainer.state_dict(), "seconds": budget.spent(), "metrics": metrics}
-            checkpoint.save(folder, step, state)
+    result = TrainingLoop(
+        trainer, session, "autoencoder", session.folder / "vae", config.vae_steps, config.vae_minutes,
+        config.checkpoint_every, metrics_prefix="vae_",
+    ).run()  # fmt: skip
     trainer.ema.swap()
     vae = trainer.vae.eval().requires_grad_(False)
     whiten(vae, examples)
     return vae, {
-        "vae_steps": budget.step,
-        "vae_seconds": budget.spent(),
-        "vae_train_error_255": metrics["error_255"],
+        "vae_steps": result.steps,
+        "vae_seconds": result.seconds,
+        "vae_train_error_255": result.metrics["error_255"],
     }
 
 
-class AutoencoderTrainer:
+class AutoencoderTrainer(Trainer):
     """Autoencoder and discriminator, their optimisers and averages, and one step of both."""
 
-    def __init__(self, config: PretrainConfig, examples: Examples, session: Session) -> None:
-        self.config, self.team, self.device = config, session.team, session.device
+    parts = ("vae", "discriminator", "optimizer", "adversary", "ema")
+
+    def __init__(self, config: PretrainConfig, examples: Examples, session: TrainingSession) -> None:
+        self.config, self.group, self.device = config, session.group, session.device
         self.images = examples.images
         self.vae = build_vae(config, examples.images.shape[-1]).to(
             self.device, memory_format=torch.channels_last
@@ -93,18 +84,19 @@ class AutoencoderTrainer:
             self.discriminator.parameters(), lr=config.discriminator_lr, betas=(0.5, 0.9)
         )
         self.ema = Ema([self.vae], config.vae_ema)
+        self.parameters = [*self.vae.parameters(), *self.discriminator.parameters()]
         self.levels = _feature_levels(config, self.device)
 
-    def align(self) -> None:
-        """Gives every worker the leader's weights."""
-        self.team.align([*self.vae.parameters(), *self.discriminator.parameters()])
+    def rate(self, done: float, step: int) -> float:
+        return cosine(done, step, self.config.vae_warmup)
 
     def step(self, step: int, done: float) -> dict[str, float]:
         """One update of the autoencoder and, from `adversarial_from` of the run on, one of the discriminator."""
-        config, name = self.config, (self.team.seed(self.config.seed), "vae", step)
+        config, name = self.config, (self.group.rank_seed(self.config.seed), "vae", step)
         random_ = tensors(*name)
-        set_lr(self.optimizer, config.vae_lr * cosine(done, step, config.vae_warmup))
-        batch = random_crops(self.images, self.team.share(config.vae_batch), config, random_).to(self.device)
+        batch = random_crops(self.images, self.group.batch_share(config.vae_batch), config, random_).to(
+            self.device
+        )
         half_size = numbers(*name, "scale").random() < config.equivariance
         with autocast(config.precision, self.device):
             restored, wanted, kl = self._restore(batch, half_size, random_)
@@ -116,7 +108,7 @@ class AutoencoderTrainer:
             gradient = gradient + self._adversarial(restored, gradient, metrics)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward([restored, config.kl_weight * kl], [gradient, None])
-        update(self.optimizer, list(self.vae.parameters()), self.team)
+        apply_gradients(self.optimizer, list(self.vae.parameters()), self.group)
         self.ema.update()
         if adversarial:
             metrics["discriminator_loss"] = self._update_discriminator(wanted, restored.detach())
@@ -180,22 +172,13 @@ class AutoencoderTrainer:
         return weight * gradient
 
     def _update_discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> float:
-        set_lr(self.adversary, self.config.discriminator_lr)  # a resumed run may be told another
         with autocast(self.config.precision, self.device):
             scores = self.discriminator(torch.cat([real, fake])).float()
         loss = reconstruction.hinge_discriminator_loss(*scores.chunk(2))
-        self.adversary.zero_grad(set_to_none=True)
-        loss.backward()
-        update(self.adversary, list(self.discriminator.parameters()), self.team)
+        for parameters in self.adversary.param_groups:  # a resumed run may have another setting
+            parameters["lr"] = self.config.discriminator_lr
+        gradient_step(loss, self.adversary, list(self.discriminator.parameters()), self.group)
         return float(loss.detach())
-
-    def state_dict(self) -> dict[str, Any]:
-        parts = ("vae", "discriminator", "optimizer", "adversary", "ema")
-        return {name: getattr(self, name).state_dict() for name in parts}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, part in state.items():
-            getattr(self, name).load_state_dict(part)
 
 
 def random_crops(
@@ -251,12 +234,16 @@ def whiten(vae: AutoencoderKL, examples: Examples, count: int = 2048) -> None:
 
 @torch.no_grad()
 def encode_views(
-    config: PretrainConfig, vae: AutoencoderKL, examples: Examples, session: Session, name: str = "latents"
+    config: PretrainConfig,
+    vae: AutoencoderKL,
+    examples: Examples,
+    session: TrainingSession,
+    name: str = "latents",
 ) -> torch.Tensor:
     """Latents float16 [views, N, C, h, w] of turned copies of every image, kept as `name`. View 0 is not turned."""
     path = session.folder / name
     found = checkpoint.load_latest(path)
-    if session.team.agree(found is not None):
+    if session.group.broadcast_scalar(found is not None):
         assert found is not None, f"{path} has to be the same folder for every worker"
         return found[1]["latents"]
     views = config.views if config.symmetric else 1
@@ -270,6 +257,6 @@ def encode_views(
             parts.append(latent.half().cpu().contiguous())
             session.report(view * len(examples) + start, total, "encoding")
     latents = torch.cat(parts).unflatten(0, (views, len(examples)))
-    if session.team.leads:
+    if session.group.is_rank_zero:
         checkpoint.save(path, 0, {"latents": latents})
     return latents

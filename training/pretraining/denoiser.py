@@ -8,17 +8,20 @@ from typing import Any
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 
-from training import checkpoint
-from training.data import Examples, random_caption
-from training.ema import Ema
+from training.data.examples import Examples, random_caption
+from training.loop import checkpoint
+from training.loop.ema import Ema
+from training.loop.gradient_step import gradient_step
+from training.loop.learning_rates import trapezoid
+from training.loop.session import TrainingSession
+from training.loop.trainer import Trainer
+from training.loop.training_loop import TrainingLoop
 from training.objectives import denoising
 from training.pretraining.config import PretrainConfig
 from training.pretraining.grids import contact_sheet
 from training.pretraining.networks import Networks
 from training.pretraining.precision import autocast
-from training.pretraining.schedule import Budget, set_lr, trapezoid, update
 from training.randomness import numbers, tensors
-from training.session import Session
 from vouch.models.captions import caption
 
 TIMESTEPS = 1000
@@ -31,7 +34,7 @@ def fit_denoiser(
     networks: Networks,
     train: tuple[Examples, torch.Tensor],
     held_out: tuple[Examples, torch.Tensor] | None,
-    session: Session,
+    session: TrainingSession,
 ) -> dict[str, Any]:
     """Trains `networks.trained`, resuming from the session's folder, and leaves the best averaged weights in them.
 
@@ -39,37 +42,29 @@ def fit_denoiser(
         train, held_out: images with their latents [views, N, C, h, w]. Held-out images choose the length of the
             average and the step; without them the first length and the last step are kept.
     """
-    trainer = DenoiserTrainer(config, networks, *train, session)
     validation = Validation(config, networks, *held_out) if held_out else None
-    folder, team = session.folder / "unet", session.team
-    first, seconds = 0, 0.0
-    if found := checkpoint.load_latest(folder):
-        first, state = found
-        trainer.load_state_dict(state["trainer"])
-        seconds = state["seconds"]
-    team.align(trainer.parameters)
-    budget = Budget(config.steps, config.minutes, first, seconds)
-    while (done := team.agree(budget.done())) < 1.0:
-        step = budget.next()
-        loss = trainer.step(step, done)
-        rate = trainer.optimizer.param_groups[0]["lr"]
-        session.report(step, config.steps, "U-Net", loss=loss, lr=rate)
-        last = team.agree(budget.done()) >= 1.0
-        if not team.leads:
-            continue
-        if validation and (step % config.validate_every == 0 or last):
-            session.tracker.metrics(trainer.validate(validation, step), step)
-        if step % config.checkpoint_every == 0 or last:
-            checkpoint.save(
-                folder, step, {"trainer": trainer.state_dict(), "seconds": budget.spent(), "loss": loss}
-            )
-        if step % config.grid_every == 0:
-            trainer.draw_grid(session, step)
-    return {"unet_seconds": budget.spent(), **trainer.finish(budget.step)}
+    trainer = DenoiserTrainer(config, networks, *train, session, validation)
+    result = TrainingLoop(
+        trainer,
+        session,
+        "U-Net",
+        session.folder / "unet",
+        config.steps,
+        config.minutes,
+        config.checkpoint_every,
+    ).run()
+    figures = {
+        "unet_seconds": result.seconds,
+        "unet_steps": result.steps,
+        "unet_loss": result.metrics["loss"],
+    }
+    return figures | trainer.keep_best()
 
 
-class DenoiserTrainer:
-    """Networks, optimiser and averages, and one step of them."""
+class DenoiserTrainer(Trainer):
+    """Networks, optimiser and averages, and one step of them. Without `validation` the last weights are the best."""
+
+    parts = ("trained", "optimizer")
 
     def __init__(
         self,
@@ -77,29 +72,40 @@ class DenoiserTrainer:
         networks: Networks,
         examples: Examples,
         latents: torch.Tensor,
-        session: Session,
+        session: TrainingSession,
+        validation: Validation | None,
     ) -> None:
-        self.config, self.networks, self.examples, self.team = config, networks, examples, session.team
+        self.config, self.networks, self.examples, self.group = config, networks, examples, session.group
+        self.validation, self.validated_at = validation, 0
         self.latents = latents.to(session.device)
-        self.parameters = [p for m in networks.trained for p in m.parameters()]
+        self.trained = torch.nn.ModuleList(networks.trained)
+        self.parameters = list(self.trained.parameters())
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
         self.averages = [Ema(networks.trained, decay) for decay in config.ema]
         self.best: dict[str, Any] = {}
-        self.loss = 0.0
         if session.device == "cpu":
             networks.unet.set_attn_processor(AttnProcessor())  # the fused one is slow backward
         self.unet = torch.compile(networks.unet) if session.device != "cpu" else networks.unet
 
-    def step(self, step: int, done: float) -> float:
-        """One update; returns the loss."""
-        config = self.config
-        set_lr(self.optimizer, config.lr * trapezoid(done, step, config.warmup, config.cooldown))
-        name = (self.team.seed(config.seed), "unet", step)
-        rng, random_ = numbers(*name), tensors(*name)
+    def rate(self, done: float, step: int) -> float:
+        return trapezoid(done, step, self.config.warmup, self.config.cooldown)
+
+    def step(self, step: int, done: float) -> dict[str, float]:
+        """One update of networks and averages."""
+        del done
+        name = (self.group.rank_seed(self.config.seed), "unet", step)
         torch.manual_seed(numbers(*name, "dropout").getrandbits(62))  # a resumed run drops the same
-        count = self.team.share(config.batch)
+        loss = self._loss(numbers(*name), tensors(*name))
+        gradient_step(loss, self.optimizer, self.parameters, self.group)
+        for average in self.averages:
+            average.update()
+        return {"loss": float(loss.detach()), "lr": self.optimizer.param_groups[0]["lr"]}
+
+    def _loss(self, rng: random.Random, random_: torch.Generator) -> torch.Tensor:
+        """Mean velocity error of a batch of noised latents."""
+        config, count = self.config, self.group.batch_share(self.config.batch)
         rows = torch.randint(0, self.latents.shape[1], (count,), generator=random_)
         views = torch.randint(0, len(self.latents), (count,), generator=random_)
         clean = self.latents[views.to(self.latents.device), rows.to(self.latents.device)].float()
@@ -108,38 +114,43 @@ class DenoiserTrainer:
         noise = torch.randn(clean.shape, generator=random_).to(clean)
         with autocast(config.precision, self.networks.device):
             prompts = self.networks.embed(captions)
-            loss = velocity_error(self.networks, self.unet, clean, noise, timesteps, prompts).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        update(self.optimizer, self.parameters, self.team)
-        for average in self.averages:
-            average.update()
-        self.loss = float(loss.detach())
-        return self.loss
+            return velocity_error(self.networks, self.unet, clean, noise, timesteps, prompts).mean()
 
-    def validate(self, validation: Validation, step: int) -> dict[str, float]:
+    def after_step(self, step: int, session: TrainingSession) -> bool:
+        if step and step % self.config.validate_every == 0:
+            self._validate(step, session)
+        if step and step % self.config.grid_every == 0:
+            self.draw_grid(session, step)
+        return False
+
+    def finish(self, step: int, session: TrainingSession) -> None:
+        self._validate(step, session)
+
+    def _validate(self, step: int, session: TrainingSession) -> None:
         """Held-out loss with each average; remembers the best weights so far."""
+        if self.validation is None or self.validated_at >= step:
+            return
         losses = {}
         for decay, average in zip(self.config.ema, self.averages, strict=True):
             average.swap()
-            losses[f"held_out_loss_{decay}"] = loss = validation.loss()
+            losses[f"held_out_loss_{decay}"] = loss = self.validation.loss()
             average.swap()
             if loss < self.best.get("loss", float("inf")):
                 weights = [weight.clone() for weight in average.shadow]
                 self.best = {"loss": loss, "step": step, "decay": decay, "weights": weights}
-        return losses
+        self.validated_at = step
+        session.tracker.metrics(losses, step)
 
-    def finish(self, step: int) -> dict[str, Any]:
-        """Puts the best averaged weights into the networks; returns the figures."""
+    def keep_best(self) -> dict[str, Any]:
+        """Puts the best averaged weights into the networks; returns which they are."""
         if not self.best:
             self.averages[0].swap()
-            return {"unet_steps": step, "unet_loss": self.loss}
+            return {}
         checkpoint.restore(self.parameters, self.best["weights"])
-        chosen = {f"unet_best_{name}": self.best[name] for name in ("loss", "step", "decay")}
-        return {"unet_steps": step, "unet_loss": self.loss, **chosen}
+        return {f"unet_best_{name}": self.best[name] for name in ("loss", "step", "decay")}
 
     @torch.no_grad()
-    def draw_grid(self, session: Session, step: int) -> None:
+    def draw_grid(self, session: TrainingSession, step: int) -> None:
         """Four images of every label by default serving, from the first average."""
         self.averages[0].swap()
         labels = self.networks.vocabulary.labels
@@ -158,22 +169,15 @@ class DenoiserTrainer:
         self.averages[0].swap()
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "unet": self.networks.unet.state_dict(),
-            "text_encoder": self.networks.text_encoder.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "averages": [average.state_dict() for average in self.averages],
-            "best": self.best,
-            "loss": self.loss,
-        }
+        averages = [average.state_dict() for average in self.averages]
+        own = {"averages": averages, "best": self.best, "validated_at": self.validated_at}
+        return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.networks.unet.load_state_dict(state["unet"])
-        self.networks.text_encoder.load_state_dict(state["text_encoder"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        super().load_state_dict(state)
         for average, saved in zip(self.averages, state["averages"], strict=True):
             average.load_state_dict(saved)
-        self.best, self.loss = dict(state["best"]), state["loss"]
+        self.best, self.validated_at = dict(state["best"]), state["validated_at"]
 
 
 class Validation:
