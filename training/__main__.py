@@ -132,7 +132,7 @@ def evaluate(
     """
     import vouch
     from training.evaluation.run import attach, first_champion
-    from training.jobs.plans import Store
+    from training.jobs.store import Store
 
     store = Store.open(state.resolve())
     first = (first or first_champion(store, against)) if against else ""

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from training.jobs.plans import Store, TrainingPlan, plan
+from training.jobs.plans import TrainingPlan, plan
 from training.jobs.ray_train import raise_reported, run_on_ray
+from training.jobs.store import Store
 from training.jobs.worker import TrainingJob
 from vouch.errors import Cancelled, VouchError
 from vouch.models.scale import read_scale

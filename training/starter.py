@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 
-from training.attributes.fit import Answers, recognise
-from training.data.examples import Examples, halves, load_examples
+from training.attributes.annotations import Annotations
+from training.attributes.recognition import recognise
+from training.data.examples import Examples, load_examples
+from training.data.splits import halves
 from training.evaluation.judge import Judge, coverage_floor
 from training.raters.plausibility import Plausibility, learn_plausibility
 from vouch.domains.criteria import load_domain
@@ -112,7 +114,7 @@ def finish_judge(net_folder: Path, data: Path, out: Path) -> dict[str, float]:
 
 def _on_real(plausibility: Plausibility, test: Examples) -> dict[str, float]:
     found = plausibility.assess(test.images, test.labels)
-    accuracy = Answers(test, plausibility.vocabulary).accuracy(recognise(plausibility.net, test.images))
+    accuracy = Annotations(test, plausibility.vocabulary).accuracy(recognise(plausibility.net, test.images))
     return {
         "real_plausible": float(found.plausible.mean()),
         **{f"accuracy_{name}": value for name, value in accuracy.items()},

@@ -20,7 +20,8 @@ from diffusers import AutoencoderKL
 
 from benchmarks.alignment.downstream import PBC64, SHARE, STARTER
 from benchmarks.report import Figure, Report, arguments, screen
-from training.data.examples import Examples, load_examples, to_unit
+from training.data.augmentation import to_unit
+from training.data.examples import Examples, load_examples
 from training.evaluation.downstream import Labelled, Learning, accuracy, kept_reading, share_of
 from training.randomness import numbers
 

@@ -20,8 +20,9 @@ import torch
 
 from benchmarks.alignment.world import BATCH, STARTER
 from benchmarks.report import Figure, Report, arguments, screen
-from training.attributes.fit import AttributesConfig, recognise
+from training.attributes.config import AttributesConfig
 from training.attributes.fit import fit as fit_witness
+from training.attributes.recognition import recognise
 from training.concepts.fit import SUB_TYPES_FILE, ConceptConfig
 from training.concepts.fit import fit as fit_concept
 from training.data.examples import Examples, load_examples

@@ -23,7 +23,7 @@ from training.alignment.config import AlignConfig
 from training.alignment.fit import fit as fit_align
 from training.evaluation.evidence import GeneratedSet, paired_changes
 from training.evaluation.gate import decide
-from training.inputs.snapshot import FILE_NAME
+from training.inputs.rated import RATINGS_FILE
 from training.reward.config import RewardConfig
 from training.reward.fit import fit as fit_reward
 
@@ -40,9 +40,9 @@ class Hacked(World):
 
     def rate(self) -> dict[str, float]:
         drawn = self.starters_own()
-        if not (self.folder / FILE_NAME).is_file():
+        if not (self.folder / RATINGS_FILE).is_file():
             verdicts = brighter_than_most(drawn)
-            pq.write_table(pa.Table.from_pylist(rated_rows(drawn, verdicts)), self.folder / FILE_NAME)
+            pq.write_table(pa.Table.from_pylist(rated_rows(drawn, verdicts)), self.folder / RATINGS_FILE)
         figures = self.folder / "reward.json"
         if not figures.is_file():
             config = RewardConfig(

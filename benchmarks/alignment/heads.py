@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state
 
-from training.data.examples import digest_of
+from training.data.digest import digest_of
 from training.objectives.plausibility import masked_cross_entropy
 from training.randomness import tensors
 from training.reward.batches import pseudo

@@ -27,9 +27,9 @@ from training.alignment.guidance import guide
 from training.alignment.path_sampler import PathSampler
 from training.alignment.served import ServingDefaults
 from training.alignment.student import Student
-from training.data.examples import digest_of
+from training.data.digest import digest_of
 from training.evaluation.evidence import GeneratedSet
-from training.inputs.snapshot import FILE_NAME
+from training.inputs.rated import RATINGS_FILE
 from training.loop.session import TrainingSession
 from training.raters.plausibility import Plausibility
 from training.raters.simulated import SimulatedPathologist
@@ -73,9 +73,9 @@ class World:
 
     def rate(self) -> dict[str, float]:
         """The starter draws, a simulated pathologist rates; the figures of the reward that learns from it."""
-        if not (self.folder / FILE_NAME).is_file():
+        if not (self.folder / RATINGS_FILE).is_file():
             rows = _rated(self.starters_own())
-            pq.write_table(pa.Table.from_pylist(rows), self.folder / FILE_NAME)
+            pq.write_table(pa.Table.from_pylist(rows), self.folder / RATINGS_FILE)
         figures = self.folder / "reward.json"
         if not figures.is_file():
             config = RewardConfig(
@@ -233,8 +233,8 @@ class World:
         """A run's folder with the same ratings in it."""
         folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / FILE_NAME).exists():
-            (folder / FILE_NAME).hardlink_to(self.folder / FILE_NAME)
+        if not (folder / RATINGS_FILE).exists():
+            (folder / RATINGS_FILE).hardlink_to(self.folder / RATINGS_FILE)
         return TrainingSession(folder)
 
 

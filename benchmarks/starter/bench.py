@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.examples import Examples, load_examples, random_caption
+from training.data.captions import random_caption
+from training.data.examples import Examples, load_examples
 from training.evaluation.evidence import GeneratedSet
 from training.evaluation.forms import prompts_of_form
 from training.evaluation.judge import Judge

@@ -21,7 +21,8 @@ from training.alignment.fit import METHODS, fit
 from training.alignment.methods.ddpo import Ddpo
 from training.alignment.pool import Pool, rated_pool
 from training.alignment.student import Student
-from training.inputs.snapshot import FILE_NAME, PAIRS_NAME, Rated
+from training.inputs.pairs import PAIRS_FILE
+from training.inputs.rated import RATINGS_FILE, Rated
 from training.loop.session import TrainingProgress, TrainingSession
 from training.reward.config import RewardConfig
 from training.reward.fit import fit as fit_reward
@@ -73,7 +74,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for number, (image, prompt) in enumerate(zip(images, PROMPTS, strict=True))
     ]
-    pq.write_table(pa.Table.from_pylist(rows), root / FILE_NAME)
+    pq.write_table(pa.Table.from_pylist(rows), root / RATINGS_FILE)
     return root
 
 
@@ -83,7 +84,7 @@ def draw(generator: Generator) -> np.ndarray:
 
 def compare(folder: Path) -> None:
     """Leaves every verdict in a run's folder open; of two images of a class the brighter one was preferred instead."""
-    rated = pq.read_table(folder / FILE_NAME).to_pylist()
+    rated = pq.read_table(folder / RATINGS_FILE).to_pylist()
     unsure = pa.Table.from_pylist([{**row, "overall": None} for row in rated])
     rows = [
         {
@@ -95,13 +96,13 @@ def compare(folder: Path) -> None:
         if one["prompt"] == other["prompt"] and one["overall"] != other["overall"]
         for sides in [(("first", one), ("second", other))]
     ]
-    pq.write_table(unsure, folder / FILE_NAME)
-    pq.write_table(pa.Table.from_pylist(rows), folder / PAIRS_NAME)
+    pq.write_table(unsure, folder / RATINGS_FILE)
+    pq.write_table(pa.Table.from_pylist(rows), folder / PAIRS_FILE)
 
 
 def run(toy: Path, folder: Path, **settings: object) -> AlignConfig:
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(toy / FILE_NAME, folder)
+    shutil.copy(toy / RATINGS_FILE, folder)
     values = {
         "threads": 1,
         "rank": 4,
@@ -171,9 +172,9 @@ def test_verdicts_of_one_kind_teach_no_difference(
     toy: Path, tmp_path: Path, method: str, missing: str
 ) -> None:
     config = run(toy, tmp_path / "run", method=method)
-    table = pq.read_table(tmp_path / "run" / FILE_NAME).to_pylist()
+    table = pq.read_table(tmp_path / "run" / RATINGS_FILE).to_pylist()
     pq.write_table(
-        pa.Table.from_pylist([{**row, "overall": 1.0} for row in table]), tmp_path / "run" / FILE_NAME
+        pa.Table.from_pylist([{**row, "overall": 1.0} for row in table]), tmp_path / "run" / RATINGS_FILE
     )
     with pytest.raises(FailedPrecondition, match=missing):
         fit(config, TrainingSession(tmp_path / "run"))
@@ -211,10 +212,10 @@ def test_real_images_that_were_hidden_in_reviews_are_not_taken_for_the_generator
     toy: Path, tmp_path: Path
 ) -> None:
     config = run(toy, tmp_path / "run", method="nft", steps=1)
-    table = pq.read_table(tmp_path / "run" / FILE_NAME).to_pylist()
+    table = pq.read_table(tmp_path / "run" / RATINGS_FILE).to_pylist()
     for real in (3, len(table)):
         rows = [{**row, "source": "real" if n < real else "generated"} for n, row in enumerate(table)]
-        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "run" / FILE_NAME)
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "run" / RATINGS_FILE)
         if real == 3:
             assert fit(config, TrainingSession(tmp_path / "run"))["rated_images"] == len(table) - 3
         else:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.data.examples import Examples, to_unit, turned
+from training.data.augmentation import to_unit, turned
+from training.data.examples import Examples
 from training.loop.session import TrainingSession
 from training.pretraining import autoencoder
 from training.pretraining.autoencoder import AutoencoderTrainer, build_vae, encode_views, random_crops, whiten

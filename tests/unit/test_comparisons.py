@@ -14,7 +14,7 @@ from training.alignment.compared import ComparedLatents
 from training.alignment.methods.dpo import Dpo
 from training.alignment.pool import Pool
 from training.alignment.step_rng import StepRng
-from training.inputs.snapshot import Pairs
+from training.inputs.pairs import Pairs
 from vouch.errors import FailedPrecondition
 from vouch.recipes.alignment import Alignment, DpoSettings
 

@@ -24,7 +24,8 @@ from training.concepts.sublabels import read_sub_labels
 from training.concepts.subtype import best_head, features_of, learn_head, sight_of_reward
 from training.concepts.tutors import Tutor, Tutors, learn_tutors, tutor_backbones
 from training.concepts.words import NewWord
-from training.data.examples import load_examples, to_unit
+from training.data.augmentation import to_unit
+from training.data.examples import load_examples
 from training.loop.session import TrainingProgress, TrainingSession
 from training.objectives.concept import both, concept_loss
 from training.randomness import tensors

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from tests.tiny import VOCABULARY
-from training.data.examples import Examples, random_caption
+from training.data.captions import random_caption
+from training.data.examples import Examples
 from training.loop.budget import StepBudget
 from training.loop.learning_rates import cosine, trapezoid
 from training.loop.session import NoTracker, TrainingSession

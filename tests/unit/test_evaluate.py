@@ -16,16 +16,18 @@ import torch
 from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
 
 from tests.tiny import VOCABULARY, save_generator
-from training.attributes.fit import AttributesConfig
+from training.attributes.config import AttributesConfig
 from training.attributes.fit import fit as fit_attributes
-from training.data.examples import Examples, halves, load_examples
+from training.data.examples import Examples, load_examples
+from training.data.splits import halves
+from training.evaluation.config import EvaluateConfig
 from training.evaluation.copies import KINDS
 from training.evaluation.features import Extractor, local_model, remembered
 from training.evaluation.gate import FIRST, RULES
 from training.evaluation.judge import Judge
 from training.evaluation.report import SHOWN
-from training.evaluation.run import FIRST_SEED, EvaluateConfig, _repeated, _request, first_champion, fit
-from training.jobs.plans import Store
+from training.evaluation.run import FIRST_SEED, _repeated, _request, first_champion, fit
+from training.jobs.store import Store
 from training.loop.session import TrainingProgress, TrainingSession
 from training.raters.plausibility import learn_plausibility
 from vouch.errors import Cancelled, InvalidInput

@@ -18,7 +18,8 @@ from tests.tiny import VOCABULARY
 from training.attributes.fit import half_of
 from training.concepts.sublabels import SubLabelled
 from training.concepts.subtype import learn_head
-from training.data.examples import Examples, halves, load_examples
+from training.data.examples import Examples, load_examples
+from training.data.splits import halves
 from training.evaluation.downstream import accuracy, share_of
 from training.evaluation.intervals import bootstrap
 from training.raters.plausibility import FORMS, Plausibility

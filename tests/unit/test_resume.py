@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL
 
 from tests.tiny import SIZE, VOCABULARY, save_generator
 from training.attributes import fit as attributes
-from training.attributes.fit import AttributesConfig
+from training.attributes.config import AttributesConfig
 from training.loop.session import TrainingProgress, TrainingSession
 from training.pretraining import decoder
 from training.pretraining.config import PretrainConfig

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.inputs.snapshot import load_rated
-from training.jobs.plans import Store
+from training.inputs.rated import load_rated
+from training.jobs.store import Store
 from training.jobs.worker import TrainingJob
 from training.run import Fit, execute
 from vouch.domains.criteria import Domain

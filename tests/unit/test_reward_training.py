@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from tests.tiny import VOCABULARY
-from training.inputs.snapshot import FILE_NAME, PAIRS_NAME, load_rated
+from training.inputs.pairs import PAIRS_FILE
+from training.inputs.rated import RATINGS_FILE, load_rated
 from training.loop.session import TrainingProgress, TrainingSession
 from training.reward.config import RewardConfig
 from training.reward.evidence import CHOSEN, MIXED, UNIFORM
@@ -46,7 +47,7 @@ def rated_folder(folder: Path, count: int = 80) -> Path:
         }
         for i in range(count)
     ]
-    pq.write_table(pa.Table.from_pylist(rows), folder / FILE_NAME)
+    pq.write_table(pa.Table.from_pylist(rows), folder / RATINGS_FILE)
     return folder
 
 
@@ -99,10 +100,10 @@ def test_a_score_does_not_depend_on_the_batch(tmp_path: Path) -> None:
 def test_comparisons_teach_where_verdicts_say_nothing(tmp_path: Path) -> None:
     """Every verdict is open; which of two images was preferred is all that is known."""
     folder = rated_folder(tmp_path / "run")
-    table = pq.read_table(folder / FILE_NAME).to_pylist()
+    table = pq.read_table(folder / RATINGS_FILE).to_pylist()
     nothing = [{**row, "overall": None, "criteria": "{}"} for row in table]
-    schema = pq.read_schema(folder / FILE_NAME)
-    pq.write_table(pa.Table.from_pylist(nothing, schema=schema), folder / FILE_NAME)
+    schema = pq.read_schema(folder / RATINGS_FILE)
+    pq.write_table(pa.Table.from_pylist(nothing, schema=schema), folder / RATINGS_FILE)
     pairs = [
         {
             "first": codec.encode_png(cell(i % 2 == 0, i)),
@@ -115,7 +116,7 @@ def test_comparisons_teach_where_verdicts_say_nothing(tmp_path: Path) -> None:
         }
         for i in range(40)
     ]
-    pq.write_table(pa.Table.from_pylist(pairs), folder / PAIRS_NAME)
+    pq.write_table(pa.Table.from_pylist(pairs), folder / PAIRS_FILE)
     fit(RewardConfig(out=tmp_path / "reward", steps=40, real_share=0.0, **SMALL), TrainingSession(folder))
     reward = RewardEnsemble.load(tmp_path / "reward")
     images = np.stack([cell(True, 1000), cell(False, 1001)])
@@ -134,7 +135,7 @@ def test_a_comparison_with_an_image_that_figures_are_measured_on_is_not_learned(
         {**common, "first_digest": rated.digests[held], "second_digest": "elsewhere", "preferred": 1.0}
         for held in held_out
     ]
-    pq.write_table(pa.Table.from_pylist(rows), folders[1] / PAIRS_NAME)
+    pq.write_table(pa.Table.from_pylist(rows), folders[1] / PAIRS_FILE)
     for folder in folders:
         fit(RewardConfig(out=folder / "out", **config), TrainingSession(folder))
     weights = [(folder / "out" / "reward.safetensors").read_bytes() for folder in folders]
@@ -194,9 +195,9 @@ def test_images_that_the_queue_drew_uniformly_measure_and_never_teach(tmp_path: 
 
 def test_the_evidence_says_that_a_uniform_stratum_was_measured(tmp_path: Path) -> None:
     folder = rated_folder(tmp_path / "run")
-    rows = pq.read_table(folder / FILE_NAME).to_pylist()
+    rows = pq.read_table(folder / RATINGS_FILE).to_pylist()
     marked = [{**row, "uniform": number < 24} for number, row in enumerate(rows)]
-    pq.write_table(pa.Table.from_pylist(marked), folder / FILE_NAME)
+    pq.write_table(pa.Table.from_pylist(marked), folder / RATINGS_FILE)
     figures = fit(RewardConfig(out=tmp_path / "reward", steps=5, **SMALL), TrainingSession(folder))
     assert (figures["held_out"], figures["uniform"]) == (24, 1.0)
     assert json.loads((tmp_path / "reward" / "evidence.json").read_text())["stratum"] == UNIFORM

@@ -17,7 +17,8 @@ from training.alignment.path_sampler import PathSampler
 from training.alignment.pool import Pool
 from training.alignment.student import Student
 from training.alignment.validation_monitor import SLACK, ValidationMonitor
-from training.data.examples import load_examples, to_unit
+from training.data.augmentation import to_unit
+from training.data.examples import load_examples
 from training.evaluation.diversity import within_prompt
 from training.randomness import tensors
 from vouch.models.networks.reward import RewardEnsemble

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from training.alignment.student import Student
-from training.inputs.snapshot import Pairs
+from training.inputs.pairs import Pairs
 
 
 @dataclass(frozen=True)

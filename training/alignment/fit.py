@@ -25,7 +25,8 @@ from training.alignment.pool import Pool, rated_pool
 from training.alignment.student import Student
 from training.alignment.trainer import train
 from training.alignment.validation_monitor import ValidationMonitor
-from training.inputs.snapshot import Rated, load_pairs, load_rated
+from training.inputs.pairs import load_pairs
+from training.inputs.rated import Rated, load_rated
 from training.loop.session import TrainingSession
 from vouch.errors import FailedPrecondition
 from vouch.recipes import Alignment

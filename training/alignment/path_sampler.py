@@ -7,29 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
+from training.alignment.sample_path import SamplePath, Transition
 from training.alignment.student import Student
 from vouch.models.sampling import Rows, Trajectory, advance, clean_of, trajectory, with_sampler
 from vouch.types.guidance import PLAIN, GuidanceOptions
 
 Steer = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Clean latents [N, C, h, w] that a step predicted, and how noisy it was, to those that are wanted."""
-
-
-@dataclass(frozen=True)
-class Transition:
-    """One denoising step of a sample path: from latents x [N, C, h, w] at place `step` of the trajectory to `after`."""
-
-    step: int
-    x: torch.Tensor
-    after: torch.Tensor
-
-
-@dataclass(frozen=True)
-class SamplePath:
-    """Clean latents [N, C, h, w] and every step on the way to them."""
-
-    clean: torch.Tensor
-    transitions: tuple[Transition, ...]
 
 
 State = tuple[torch.Tensor, torch.Tensor]

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from training.alignment.student import Student
-from training.attributes.fit import split_of
-from training.data.examples import load_examples, random_caption, to_unit
-from training.inputs.snapshot import Pairs, Rated
+from training.data.augmentation import to_unit
+from training.data.captions import random_caption
+from training.data.examples import load_examples
+from training.data.splits import split_of
+from training.inputs.pairs import Pairs
+from training.inputs.rated import Rated
 from training.objectives.reward_gradient import conservative
 from training.randomness import numbers
 from vouch.recipes import Alignment

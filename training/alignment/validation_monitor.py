@@ -4,7 +4,7 @@ trained against, and by statistics that no reward sees."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from training.alignment.pool import Pool
 from training.alignment.served import ServingDefaults
 from training.alignment.student import Student
+from training.alignment.validation_point import ValidationPoint
 from training.evaluation.diversity import within_prompt
 from training.evaluation.pixels import STATISTICS, statistics
 from training.loop import checkpoint
@@ -20,18 +21,6 @@ from training.randomness import tensors
 from vouch.recipes import Alignment
 
 SLACK = 1e-4  # smaller gains of the validation reward are none
-
-
-@dataclass(frozen=True)
-class ValidationPoint:
-    """What was seen after `step` steps. reward: mean validation reward in [0, 1]. drift: of the statistic that moved
-    most, how many standard deviations of the parent's images. variety: how different the images of a class are in the
-    reward network's features, as a share of how different the parent's are."""
-
-    step: int
-    reward: float
-    drift: float
-    variety: float = 1.0
 
 
 class ValidationMonitor:

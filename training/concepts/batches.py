@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from training.alignment.step_rng import StepRng
-from training.data.examples import Examples, dihedral, random_caption
+from training.data.augmentation import dihedral
+from training.data.captions import random_caption
+from training.data.examples import Examples
 from training.loop.session import TrainingSession
 from vouch.models.captions import Vocabulary
 from vouch.models.pipelines import Generator

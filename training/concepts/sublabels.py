@@ -5,7 +5,6 @@ They come from ratings in the catalog, whose answers hold one for the concept, o
 
 from __future__ import annotations
 
-import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -17,8 +16,10 @@ import pyarrow.parquet as pq
 import torch
 
 from training.data.examples import Examples
+from training.inputs.aggregation import criterion_answers
 from training.inputs.consensus import consensus
-from training.inputs.snapshot import Frozen, answered, decoded, described
+from training.inputs.parquet import decode_images, to_parquet
+from training.inputs.snapshot import Snapshot, read_snapshot
 from training.randomness import numbers
 from vouch.domains.criteria import sub_label
 from vouch.errors import FailedPrecondition, InvalidInput
@@ -28,6 +29,9 @@ from vouch.storage.catalog import Catalog
 from vouch.types.records import ImageRecord, RaterKind, Rating
 
 FILE_NAME = "sublabels.parquet"
+SCHEMA = pa.schema(
+    [("image", pa.binary()), ("said", pa.float64()), ("ratings", pa.string()), ("kinds", pa.string())]
+)
 MOST_UNTOLD = 2000
 """Images without a sub-label that a run freezes; more would add little but time."""
 
@@ -113,14 +117,14 @@ def freeze_sub_labels(
     concept: str,
     kind_of: str,
     kinds: Iterable[RaterKind],
-) -> Frozen:
+) -> Snapshot:
     """Writes the class's images with their sub-labels into `folder`, unless an earlier attempt has. Without any
     sub-label it holds images alone."""
     path = folder / FILE_NAME
     if not path.is_file():
         key, asked = sub_label(concept), tuple(kinds)
         ratings = [one for one in catalog.ratings.freeze(kinds=asked)[0] if key in one.answers]
-        said, by_image = consensus(answered(ratings, key)), _by_image(ratings)
+        said, by_image = consensus(criterion_answers(ratings, key)), _by_image(ratings)
         records = [catalog.images.get(digest) for digest in sorted(said)]
         records += [one for one in _images_of(catalog, kind_of) if one.digest not in said]
         rows = [
@@ -133,8 +137,8 @@ def freeze_sub_labels(
             for record in records
         ]
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, _parquet(rows))
-    return described(path)
+        write_whole(path, to_parquet(rows, SCHEMA))
+    return read_snapshot(path)
 
 
 def load_sub_labels(folder: Path) -> SubLabelled | None:
@@ -144,7 +148,7 @@ def load_sub_labels(folder: Path) -> SubLabelled | None:
     if not table["image"]:
         return None
     said = torch.tensor([float("nan") if value is None else value for value in table["said"]])
-    return SubLabelled(decoded(table["image"]), ({},) * len(said), said)
+    return SubLabelled(decode_images(table["image"]), ({},) * len(said), said)
 
 
 def _by_image(ratings: Iterable[Rating]) -> dict[str, list[Rating]]:
@@ -165,15 +169,6 @@ def _images_of(catalog: Catalog, label: str) -> list[ImageRecord]:
         if not token:
             break
     return found[:MOST_UNTOLD]
-
-
-def _parquet(rows: Sequence[dict]) -> bytes:
-    schema = pa.schema(
-        [("image", pa.binary()), ("said", pa.float64()), ("ratings", pa.string()), ("kinds", pa.string())]
-    )
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink)
-    return sink.getvalue()
 
 
 # --- from a labelled image set -------------------------------------------------------------------------------

@@ -11,9 +11,8 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional as F
 
-from training.attributes.fit import augment
 from training.concepts.sublabels import SubLabelled
-from training.data.examples import to_unit
+from training.data.augmentation import augment, to_unit
 from training.loop.device_placement import place_on_device
 from training.loop.gradient_step import gradient_step
 from training.loop.learning_rates import cycle_momentum, one_cycle

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import random
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +11,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from training.data.digest import digest_of
 from vouch.datasets.imagesets import SourceImage, open_image_set
 from vouch.domains.criteria import Domain, load_domain
 from vouch.errors import InvalidInput, VouchError
 from vouch.formats import images as codec
-from vouch.models.captions import Vocabulary, caption
+from vouch.models.captions import Vocabulary
 
 log = logging.getLogger("vouch.training")
 
@@ -110,77 +109,6 @@ def _why(left_out: Mapping[str, Sequence[str]], shown: int = 5) -> str:
     reasons = sorted(left_out.items(), key=lambda pair: -len(pair[1]))
     told = [f" Left out {len(keys)} ({keys[0]}, …): {why}" for why, keys in reasons[:shown]]
     return "".join(told) + (f" And {len(reasons) - shown} reasons more." if len(reasons) > shown else "")
-
-
-def digest_of(path: Path | str) -> str:
-    """SHA-256 over a file, or over the sorted names and bytes of a folder's files."""
-    path, total = Path(path), hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-        total.update(file.relative_to(path).as_posix().encode() + file.read_bytes())
-    return total.hexdigest()
-
-
-def halves(examples: Examples, seed: int = 0) -> tuple[Examples, Examples]:
-    """Two disjoint halves: one teaches (rater, reward), the other judges, and neither sees the other's images, nor
-    other images of the other's patients."""
-    order = list(range(len(examples)))
-    random.Random(seed).shuffle(order)
-    first = {row for rows in taken(order, examples.groups, len(order) // 2) for row in rows}
-    rest = [row for row in order if row not in first]
-    return examples.subset(sorted(first)), examples.subset(sorted(rest))
-
-
-def taken(order: Sequence[int], groups: Sequence[Hashable], count: int) -> list[list[int]]:
-    """The groups of rows in the order in which they come first, until they hold at least `count` rows."""
-    members: dict[Hashable, list[int]] = {}
-    for row in order:
-        members.setdefault(groups[row], []).append(row)
-    found, held = [], 0
-    for rows in members.values():
-        if held >= count:
-            break
-        found.append(rows)
-        held += len(rows)
-    return found
-
-
-def to_unit(images: torch.Tensor) -> torch.Tensor:
-    """uint8 [N, 3, H, W] to float in [-1, 1], as diffusers' pipelines expect."""
-    return images.float().div_(127.5).sub_(1.0)
-
-
-def random_caption(
-    label: str, attributes: dict[str, str], rng: random.Random, bare: float = 0.4, full: float = 0.0
-) -> str:
-    """The bare label with probability `bare`, all attributes with probability `full`, else one to four of them.
-
-    A generator that saw only full descriptions draws poorly when a client asks for "neutrophil" alone.
-    """
-    names = list(attributes)
-    chance = rng.random()
-    if not names or chance < bare:
-        return caption(label)
-    if chance >= 1.0 - full:
-        return caption(label, attributes)
-    chosen = rng.sample(names, rng.randint(1, min(4, len(names))))
-    return caption(label, {name: attributes[name] for name in chosen})
-
-
-def turned(images: torch.Tensor, turn: int) -> torch.Tensor:
-    """Images [N, C, S, S] in one of the eight orientations of a square; 0 leaves them as they are."""
-    part = torch.rot90(images, turn % 4, (2, 3))
-    return part.flip(3) if turn >= 4 else part
-
-
-def dihedral(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Flips and quarter turns, one drawn for each image [N, C, S, S]: cells have no up and no left."""
-    turns = torch.randint(0, 8, (len(images),), generator=generator)
-    out = torch.empty_like(images)
-    for turn in range(8):
-        rows = (turns == turn).nonzero().flatten()
-        if len(rows):
-            out[rows] = turned(images[rows], turn)
-    return out
 
 
 def _pixels(data: bytes, size: int | None) -> np.ndarray:

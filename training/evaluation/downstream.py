@@ -19,7 +19,8 @@ import torch
 from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
-from training.attributes.fit import augment, recognise
+from training.attributes.recognition import recognise
+from training.data.augmentation import augment
 from training.data.examples import Examples
 from training.evaluation.intervals import Estimate, percentiles, resamples
 from training.loop.ema import Ema

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.attributes.fit import recognise
+from training.attributes.recognition import recognise
 from training.data.examples import Examples
 from training.evaluation import pixels, repeats, support
 from training.evaluation.attribute_shares import Read, attribute_distances

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.data.examples import digest_of
+from training.data.digest import digest_of
 from vouch.errors import InvalidInput
 
 BATCH = 64

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from training.attributes.fit import recognise
-from training.data.examples import Examples, digest_of
+from training.attributes.recognition import recognise
+from training.data.digest import digest_of
+from training.data.examples import Examples
 from training.evaluation.coverage import coverage
 from training.evaluation.features import Extractor
 from training.evaluation.intervals import Estimate, rate

@@ -20,8 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from training.attributes.fit import NO_ANSWER, Answers
-from training.data.examples import Examples, halves, load_examples
+from training.attributes.annotations import NOT_ANNOTATED, Annotations
+from training.data.examples import Examples, load_examples
+from training.data.splits import halves
 from training.evaluation.efficientnet import PACKAGE, lite0
 from training.evaluation.features import Extractor
 from training.evaluation.judge import Judge, coverage_floor
@@ -120,11 +121,11 @@ def learn_probe(seen: Examples, memory: Memory) -> Probe:
     probe.basis.copy_(
         torch.linalg.eigh(standard.T @ standard).eigenvectors.flip(1)[:, : probe.basis.shape[1]]
     )
-    _fit(probe, standard, Answers(seen, seen.vocabulary))
+    _fit(probe, standard, Annotations(seen, seen.vocabulary))
     return probe
 
 
-def _fit(probe: Probe, standard: torch.Tensor, answers: Answers) -> None:
+def _fit(probe: Probe, standard: torch.Tensor, answers: Annotations) -> None:
     heads = probe.heads.requires_grad_(True)
     optimizer = torch.optim.LBFGS(heads.parameters(), max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
@@ -138,12 +139,12 @@ def _fit(probe: Probe, standard: torch.Tensor, answers: Answers) -> None:
     heads.requires_grad_(False)
 
 
-def _error(said: Recognition, answers: Answers) -> torch.Tensor:
+def _error(said: Recognition, answers: Annotations) -> torch.Tensor:
     total = F.cross_entropy(said.labels, answers.labels)
     known = [
-        F.cross_entropy(logits, answers.attributes[name], ignore_index=NO_ANSWER)
+        F.cross_entropy(logits, answers.attributes[name], ignore_index=NOT_ANNOTATED)
         for name, logits in said.attributes.items()
-        if (answers.attributes[name] != NO_ANSWER).any()
+        if (answers.attributes[name] != NOT_ANNOTATED).any()
     ]
     return total + torch.stack(known).mean() if known else total
 

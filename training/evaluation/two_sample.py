@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional as F
 
-from training.data.examples import dihedral, to_unit
+from training.data.augmentation import dihedral, to_unit
 from training.evaluation.intervals import Estimate, percentiles
 from training.randomness import tensors
 from vouch.models.networks.backbone import Backbone

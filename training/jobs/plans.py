@@ -9,21 +9,20 @@ from typing import Any, Literal
 
 import vouch
 from training.concepts.sublabels import freeze_sub_labels
-from training.data.examples import digest_of
-from training.inputs.snapshot import PAIRS_NAME, freeze
+from training.data.digest import digest_of
+from training.inputs.pairs import PAIRS_FILE
+from training.inputs.snapshot import freeze
+from training.jobs.store import Store
 from vouch import recipes
-from vouch.domains.criteria import Domain, load_domain
-from vouch.errors import FailedPrecondition, InvalidInput, NotFound
+from vouch.errors import FailedPrecondition, InvalidInput
 from vouch.models.networks.vision import check_folder
 from vouch.recipes import Asked
-from vouch.storage.blobs import BlobStore
-from vouch.storage.catalog import Catalog
-from vouch.storage.registry import Registry
-from vouch.storage.state import StateFolder
-from vouch.types.records import Run, Version
+from vouch.types.records import Run
 
 RATER = Path(vouch.__file__).parent / "starter" / "rater"
 """The attribute network that ships."""
+
+
 DATA = {
     "images": "the images of --data",
     "backbone": "the folder of --backbone",
@@ -52,38 +51,6 @@ class TrainingPlan:
     def inputs(self) -> dict[str, Any]:
         """What the run is bound to from its first attempt on, by digest."""
         return {"parent": self.parent, **self.lineage}
-
-
-@dataclass(frozen=True)
-class Store:
-    """What a run finds in its state folder."""
-
-    folder: StateFolder
-    catalog: Catalog
-    blobs: BlobStore
-    registry: Registry
-    domain: Domain = field(default_factory=load_domain)
-
-    @classmethod
-    def open(cls, state: Path, domain: str = "blood_cells") -> Store:
-        """domain: a shipped one, or the path of a file. Raises NotFound, InvalidInput."""
-        folder = StateFolder(state)
-        catalog = Catalog(folder.catalog_url)
-        registry = Registry(catalog, folder.models)
-        return cls(folder, catalog, BlobStore(folder.blobs), registry, load_domain(domain))
-
-    def serving(self, slot: str, ref: str) -> Version:
-        """The version named, or the slot's champion."""
-        return self.registry.get(ref or self.catalog.serving.get(slot).champion)
-
-    def base(self, version: Version) -> Version:
-        """The diffusers model that a generator version is or builds upon. Raises NotFound."""
-        for ancestor in self.registry.lineage(version.digest):
-            if ancestor.format == "diffusers":
-                return ancestor
-        raise NotFound(
-            f"The diffusers model that {version.name} builds upon is not in the registry.", "UNKNOWN_VERSION"
-        )
 
 
 def plan(run: Run, store: Store) -> TrainingPlan:
@@ -194,7 +161,7 @@ def _concept(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> T
 
 def _comparisons(folder: Path) -> dict[str, str]:
     """The digest of what experts compared, where they did."""
-    path = folder / PAIRS_NAME
+    path = folder / PAIRS_FILE
     return {"comparisons": digest_of(path)} if path.is_file() else {}
 
 

@@ -11,7 +11,8 @@ from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn import functional as F
 
-from training.data.examples import Examples, dihedral, to_unit, turned
+from training.data.augmentation import dihedral, to_unit, turned
+from training.data.examples import Examples
 from training.loop import checkpoint
 from training.loop.ema import Ema
 from training.loop.gradient_step import apply_gradients, gradient_step

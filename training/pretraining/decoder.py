@@ -14,8 +14,9 @@ import torch
 from diffusers import AutoencoderKL
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.attributes.fit import split_of
-from training.data.examples import Examples, load_examples, to_unit
+from training.data.augmentation import to_unit
+from training.data.examples import Examples, load_examples
+from training.data.splits import split_of
 from training.loop.ema import Ema
 from training.loop.gradient_step import gradient_step
 from training.loop.learning_rates import warm_up

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 
-from training.data.examples import Examples, random_caption
+from training.data.captions import random_caption
+from training.data.examples import Examples
 from training.loop import checkpoint
 from training.loop.ema import Ema
 from training.loop.gradient_step import gradient_step

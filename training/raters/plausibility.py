@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from training.attributes.fit import recognise
+from training.attributes.recognition import recognise
 from training.data.examples import Examples
 from training.randomness import numbers
 from vouch.domains.criteria import load_domain

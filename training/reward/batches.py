@@ -11,9 +11,11 @@ from typing import Protocol
 
 import torch
 
-from training.attributes.fit import augment
-from training.data.examples import Examples, random_caption
-from training.inputs.snapshot import Pairs, Rated
+from training.data.augmentation import augment
+from training.data.captions import random_caption
+from training.data.examples import Examples
+from training.inputs.pairs import Pairs
+from training.inputs.rated import Rated
 from training.randomness import numbers, tensors
 from training.reward.recognition import LABEL, Facts, indices
 from vouch.models.networks.backbone import to_input

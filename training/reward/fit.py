@@ -12,9 +12,11 @@ from pathlib import Path
 
 import torch
 
-from training.attributes.fit import split_of
 from training.data.examples import Examples, load_examples
-from training.inputs.snapshot import Rated, frozen_kinds, load_pairs, load_rated
+from training.data.splits import split_of
+from training.inputs.pairs import load_pairs
+from training.inputs.rated import Rated, load_rated
+from training.inputs.snapshot import frozen_kinds
 from training.loop.session import TrainingSession
 from training.loop.training_loop import TrainingLoop
 from training.randomness import numbers

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from training.alignment.methods.method import Method
-from training.alignment.path_sampler import Transition
 from training.alignment.pool import Pool
+from training.alignment.sample_path import Transition
 from training.alignment.served import ServingDefaults
 from training.alignment.step_rng import StepRng
 from training.alignment.student import Student

@@ -8,7 +8,7 @@ import torch
 
 from training.alignment.step_rng import StepRng
 from training.alignment.student import Noised, Student
-from training.data.examples import dihedral
+from training.data.augmentation import dihedral
 from training.objectives.guards import anchor_loss, dispersion, narrowing
 from training.objectives.reward_gradient import reward_loss
 from vouch.recipes import Alignment
