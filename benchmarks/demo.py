@@ -29,8 +29,8 @@ from rich.table import Table
 
 import vouch
 from benchmarks.report import Figure, Report, screen
+from training.contact_sheet import contact_sheet
 from training.evaluation.judge import Judge, JudgeSummary
-from training.pretraining.grids import contact_sheet
 from training.raters.plausibility import Plausibility
 from training.raters.simulated import SimulatedPathologist
 from vouch.client import Client

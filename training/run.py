@@ -12,16 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from training.jobs.plans import TrainingPlan, plan
+from training.jobs.plans import Plan, Store, plan
 from training.jobs.ray_train import raise_reported, run_on_ray
-from training.jobs.store import Store
-from training.jobs.worker import TrainingJob
+from training.jobs.worker import Work
+from vouch import recipes
 from vouch.errors import Cancelled, VouchError
 from vouch.models.scale import read_scale
 from vouch.storage.state import PRIVATE
 from vouch.types.records import Run, Version
 
-Fit = Callable[[TrainingJob], dict[str, Any]]
+Fit = Callable[[Work], dict[str, Any]]
 """Carries out a loop, from its last checkpoint where there is one, and returns its figures."""
 
 
@@ -73,21 +73,21 @@ def _publish(run: Run, store: Store, fit: Fit) -> Version:
     return version
 
 
-def _scale(agreed: TrainingPlan, folder: Path) -> dict[str, Any]:
+def _scale(agreed: Plan, folder: Path) -> dict[str, Any]:
     """What the scores of a reward version mean, so that its record says it too."""
     return {"scale": read_scale(folder).as_json()} if agreed.kind == "reward" else {}
 
 
-def _work(run: Run, store: Store, agreed: TrainingPlan) -> TrainingJob:
+def _work(run: Run, store: Store, agreed: Plan) -> Work:
     state = str(Path(store.folder.root).resolve())
-    return TrainingJob(
+    return Work(
         run.kind, agreed.config, str(store.folder.run(run.id)), state, run.id, store.folder.mlflow_uri
     )
 
 
 def _command(run: Run) -> str:
     """The command line that would ask for the same again."""
-    config = dict(run.config)
+    config = recipes.flat(run.config)
     asked = ["vouch", "train", run.kind]
     if run.kind == "concept":
         asked = [

@@ -11,12 +11,12 @@ from benchmarks.starter.bench import Bench, arrays, balanced
 from benchmarks.starter.ratios import figure, ratio
 from training.attributes.annotations import Annotations
 from training.attributes.recognition import recognise
+from training.contact_sheet import contact_sheet
 from training.evaluation.coverage import coverage
 from training.evaluation.evidence import GeneratedSet
 from training.evaluation.intervals import Estimate, rate
 from training.evaluation.sharpness import HIGH_BAND, Spectra, sharpness
 from training.evaluation.two_sample import two_sample_auc, two_sample_auc_by_network
-from training.pretraining.grids import contact_sheet
 
 
 def measure(report: Report, bench: Bench) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.test_reward_training import SMALL, rated_folder
 from training.jobs.ray_train import raise_reported, run_on_ray
-from training.jobs.worker import TrainingJob
+from training.jobs.worker import Work
 from training.loop.session import TrainingSession
 from training.reward.config import RewardConfig
 from training.reward.fit import fit
@@ -23,9 +23,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 STEPS = 120
 
 
-def job(folder: Path, out: Path) -> TrainingJob:
+def job(folder: Path, out: Path) -> Work:
     config = RewardConfig(out=out, steps=STEPS, checkpoint_every=10, **SMALL)
-    return TrainingJob("reward", config.model_dump(mode="json"), str(folder))
+    return Work("reward", config.model_dump(mode="json"), str(folder))
 
 
 def kill_the_worker_after(checkpoints: Path, killed: list[int]) -> None:

@@ -27,7 +27,7 @@ from training.evaluation.gate import FIRST, RULES
 from training.evaluation.judge import Judge
 from training.evaluation.report import SHOWN
 from training.evaluation.run import FIRST_SEED, _repeated, _request, first_champion, fit
-from training.jobs.store import Store
+from training.jobs.plans import Store
 from training.loop.session import TrainingProgress, TrainingSession
 from training.raters.plausibility import learn_plausibility
 from vouch.errors import Cancelled, InvalidInput

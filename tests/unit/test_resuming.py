@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from training.inputs.rated import load_rated
-from training.jobs.store import Store
-from training.jobs.worker import TrainingJob
+from training.jobs.plans import Store
+from training.jobs.worker import Work
 from training.run import Fit, execute
 from vouch.domains.criteria import Domain
 from vouch.errors import FailedPrecondition
@@ -38,7 +38,7 @@ class Loop:
     began: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
 
-    def __call__(self, job: TrainingJob) -> dict[str, object]:
+    def __call__(self, job: Work) -> dict[str, object]:
         self.config, self.began = dict(job.config), verdicts(job)
         self.meanwhile()
         self.ended = verdicts(job)
@@ -46,7 +46,7 @@ class Loop:
         return {"loss": 0.5}
 
 
-def verdicts(job: TrainingJob) -> list[float]:
+def verdicts(job: Work) -> list[float]:
     rated = load_rated(Path(job.folder))
     return [] if rated is None else rated.overall.tolist()
 

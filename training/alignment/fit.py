@@ -66,6 +66,7 @@ def fit(config: AlignConfig, session: TrainingSession) -> dict[str, float]:
     if not session.group.is_rank_zero:
         return {}
     monitor.restore()
+    monitor.save_sheet(session)
     student.save(config.out)
     figures = {
         "train_seconds": result.seconds,

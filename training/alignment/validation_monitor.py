@@ -14,13 +14,16 @@ from training.alignment.pool import Pool
 from training.alignment.served import ServingDefaults
 from training.alignment.student import Student
 from training.alignment.validation_point import ValidationPoint
+from training.contact_sheet import contact_sheet
 from training.evaluation.diversity import within_prompt
 from training.evaluation.pixels import STATISTICS, statistics
 from training.loop import checkpoint
+from training.loop.session import TrainingSession
 from training.randomness import tensors
 from vouch.recipes import Alignment
 
 SLACK = 1e-4  # smaller gains of the validation reward are none
+SHOWN = 10  # columns of the image sheet
 
 
 class ValidationMonitor:
@@ -44,6 +47,7 @@ class ValidationMonitor:
         self._best: list[torch.Tensor] = []
         self._usual: torch.Tensor | None = None
         self._varied = 0.0
+        self._images: dict[str, torch.Tensor] = {}
 
     @property
     def best(self) -> ValidationPoint:
@@ -80,6 +84,8 @@ class ValidationMonitor:
         self.points.append(point)
         if self.best is point:
             self._best = [weight.detach().clone() for weight in self._student.trained]
+            self._images["best"] = torch.from_numpy(pixels)
+            self._images.setdefault("first", self._images["best"])
         return point
 
     def _drift(self, pixels: np.ndarray) -> float:
@@ -106,6 +112,17 @@ class ValidationMonitor:
         if self.points:
             checkpoint.restore(self._student.trained, self._best)
 
+    def save_sheet(self, session: TrainingSession) -> None:
+        """Writes `images.png` into the run's folder: above the images of the first validation point, below those of
+        the best, from the same noise. Nothing where there is no validation point."""
+        if not self.points:
+            return
+        every = max(1, len(self._prompts) // SHOWN)
+        rows = [self._images[name][::every][:SHOWN].numpy() for name in ("first", "best")]
+        path = session.folder / "images.png"
+        contact_sheet(np.concatenate(rows), columns=len(rows[0]), path=path)
+        session.tracker.image(path, self.best.step)
+
     def figures(self) -> dict[str, float]:
         """What came of it; nothing where there is no validation point."""
         if not self.points:
@@ -127,8 +144,15 @@ class ValidationMonitor:
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
         points = [list(astuple(point)) for point in self.points]
-        return {"points": points, "best": self._best, "usual": self._usual, "varied": self._varied}
+        return {
+            "points": points,
+            "best": self._best,
+            "usual": self._usual,
+            "varied": self._varied,
+            "images": self._images,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.points = [ValidationPoint(int(step), *rest) for step, *rest in state["points"]]
         self._best, self._usual, self._varied = list(state["best"]), state["usual"], state["varied"]
+        self._images = dict(state["images"])

@@ -91,6 +91,8 @@ def practise(
     monitor = ValidationMonitor(student, pool, align)
     result = train(student, method, monitor, align, session, message=f"practising {config.concept}")
     monitor.restore()
+    if session.group.is_rank_zero:
+        monitor.save_sheet(session)
     return {"practice_steps": float(result.steps), "practice_seconds": result.seconds} | {
         f"practice_{name}": value for name, value in monitor.figures().items()
     }

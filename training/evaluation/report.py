@@ -13,10 +13,10 @@ import numpy as np
 from jinja2 import Environment, select_autoescape
 from PIL import Image
 
+from training.contact_sheet import contact_sheet
 from training.evaluation.evidence import GeneratedSet, Seen
 from training.evaluation.gate import Check, Gate
 from training.evaluation.intervals import Estimate
-from training.pretraining.grids import contact_sheet
 from vouch.storage.atomic import write_whole
 
 SHOWN = 12

@@ -1,6 +1,6 @@
 """Evaluation: draws with one or two versions from the same prompts and seeds, and writes down all that is found.
 
-    python -m training evaluate VERSION --against VERSION --data test.parquet
+    vouch evaluate VERSION --against VERSION --data test.parquet
 
 `evidence.json` holds every figure with its interval, `report.html` shows them with pictures.
 """
@@ -32,7 +32,7 @@ from training.evaluation.intervals import Estimate
 from training.evaluation.judge import Judge
 from training.evaluation.repeats import Beside, Repeated, SeedRepeats
 from training.evaluation.report import Column, write_report
-from training.jobs.store import Store
+from training.jobs.plans import Store
 from training.loop.session import TrainingSession
 from training.randomness import numbers
 from vouch.models.pipelines import Generator, load_generator

@@ -12,17 +12,19 @@ from training.concepts.sublabels import freeze_sub_labels
 from training.data.digest import digest_of
 from training.inputs.pairs import PAIRS_FILE
 from training.inputs.snapshot import freeze
-from training.jobs.store import Store
 from vouch import recipes
-from vouch.errors import FailedPrecondition, InvalidInput
+from vouch.domains.criteria import Domain, load_domain
+from vouch.errors import FailedPrecondition, InvalidInput, NotFound
 from vouch.models.networks.vision import check_folder
 from vouch.recipes import Asked
-from vouch.types.records import Run
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.storage.state import StateFolder
+from vouch.types.records import Run, Version
 
 RATER = Path(vouch.__file__).parent / "starter" / "rater"
 """The attribute network that ships."""
-
-
 DATA = {
     "images": "the images of --data",
     "backbone": "the folder of --backbone",
@@ -37,7 +39,7 @@ DATA = {
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
+class Plan:
     """What a loop is to do, and as what its result is published."""
 
     config: dict[str, Any]
@@ -53,7 +55,39 @@ class TrainingPlan:
         return {"parent": self.parent, **self.lineage}
 
 
-def plan(run: Run, store: Store) -> TrainingPlan:
+@dataclass(frozen=True)
+class Store:
+    """What a run finds in its state folder."""
+
+    folder: StateFolder
+    catalog: Catalog
+    blobs: BlobStore
+    registry: Registry
+    domain: Domain = field(default_factory=load_domain)
+
+    @classmethod
+    def open(cls, state: Path, domain: str = "blood_cells") -> Store:
+        """domain: a shipped one, or the path of a file. Raises NotFound, InvalidInput."""
+        folder = StateFolder(state)
+        catalog = Catalog(folder.catalog_url)
+        registry = Registry(catalog, folder.models)
+        return cls(folder, catalog, BlobStore(folder.blobs), registry, load_domain(domain))
+
+    def serving(self, slot: str, ref: str) -> Version:
+        """The version named, or the slot's champion."""
+        return self.registry.get(ref or self.catalog.serving.get(slot).champion)
+
+    def base(self, version: Version) -> Version:
+        """The diffusers model that a generator version is or builds upon. Raises NotFound."""
+        for ancestor in self.registry.lineage(version.digest):
+            if ancestor.format == "diffusers":
+                return ancestor
+        raise NotFound(
+            f"The diffusers model that {version.name} builds upon is not in the registry.", "UNKNOWN_VERSION"
+        )
+
+
+def plan(run: Run, store: Store) -> Plan:
     """Freezes the inputs of `run` and says what its loop is to do. A later attempt goes on upon the versions that the
     first one found, for its checkpoints belong to them, whatever serves by then.
 
@@ -79,7 +113,7 @@ def _pinned(asked: Asked, run: Run) -> Asked:
     )
 
 
-def _check_unchanged(agreed: TrainingPlan, run: Run) -> None:
+def _check_unchanged(agreed: Plan, run: Run) -> None:
     """Raises FailedPrecondition where data are not what an earlier attempt learned from."""
     found = agreed.lineage["data"]
     changed = [
@@ -95,12 +129,12 @@ def _check_unchanged(agreed: TrainingPlan, run: Run) -> None:
         )
 
 
-def _pretrain(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> TrainingPlan:
+def _pretrain(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
     data = {**_data(own), **_further(own, ("held_out", "vae", "vae_features"))}
-    return TrainingPlan(own, "generator", "diffusers", name=asked.name, lineage={"data": data})
+    return Plan(own, "generator", "diffusers", name=asked.name, lineage={"data": data})
 
 
-def _reward(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> TrainingPlan:
+def _reward(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
     parent = store.serving("reward", asked.parent)
     frozen = freeze(store.catalog, store.blobs, folder, kinds=asked.kinds, domain=asked.domain)
     data = {"ratings": frozen.digest, **_comparisons(folder), **_data(own), **_backbone(own)}
@@ -110,10 +144,10 @@ def _reward(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Tr
         "ratings": list(frozen.ratings),
         "raters": dict(frozen.kinds),
     }
-    return TrainingPlan(config, "reward", "reward", parent.digest, asked.name, lineage)
+    return Plan(config, "reward", "reward", parent.digest, asked.name, lineage)
 
 
-def _align(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> TrainingPlan:
+def _align(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
     parent = store.serving("generator", asked.parent or asked.generator)
     reward = store.serving("reward", asked.reward)
     base = store.base(parent)
@@ -131,10 +165,10 @@ def _align(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Tra
         "ratings": list(frozen.ratings),
         "raters": dict(frozen.kinds),
     }
-    return TrainingPlan(config, "generator", "lora", parent.digest, asked.name, lineage)
+    return Plan(config, "generator", "lora", parent.digest, asked.name, lineage)
 
 
-def _concept(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> TrainingPlan:
+def _concept(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
     parent = store.serving("generator", asked.parent or asked.generator)
     reward = store.serving("reward", asked.reward)
     data = _data(own)
@@ -156,7 +190,7 @@ def _concept(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> T
         "raters": dict(frozen.kinds),
         "concept": {own["concept"]: own["kind_of"]},
     }
-    return TrainingPlan(config, "generator", "diffusers", parent.digest, asked.name, lineage)
+    return Plan(config, "generator", "diffusers", parent.digest, asked.name, lineage)
 
 
 def _comparisons(folder: Path) -> dict[str, str]:

@@ -22,7 +22,7 @@ from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from training.jobs.worker import TrainingJob, run_training_job
+from training.jobs.worker import Work, work
 from vouch.errors import Cancelled, FailedPrecondition, Internal, VouchError
 
 ATTEMPTS = 3
@@ -31,7 +31,7 @@ MAX_FAILURES = 3
 """How often a killed worker is replaced; the loop then goes on from its last checkpoint."""
 
 
-def run_on_ray(job: TrainingJob, *, workers: int = 1, cpus: float = 0.5, gpus: float = 0.0) -> dict[str, Any]:
+def run_on_ray(job: Work, *, workers: int = 1, cpus: float = 0.5, gpus: float = 0.0) -> dict[str, Any]:
     """Runs `job` as a Ray Train job and returns its figures.
 
     workers: each with so many CPUs and GPUs; with a GPU its networks compute there.
@@ -84,11 +84,11 @@ def _check_room(each: Mapping[str, float], workers: int) -> None:
 
 def _train_loop(spec: dict[str, Any]) -> None:
     """Runs in a worker process. An error that a user can cause ends the job instead of being tried again."""
-    job = TrainingJob(**spec)
+    job = Work(**spec)
     if job.device == "cuda":
         torch.cuda.set_device(ray.train.torch.get_device())  # of several workers each has its own
     try:
-        figures: dict[str, Any] = dict(run_training_job(job))
+        figures: dict[str, Any] = dict(work(job))
     except VouchError as error:
         figures = {"error": [type(error).__name__, error.message, error.reason]}
     if ray.train.get_context().get_world_rank() > 0:
@@ -146,7 +146,7 @@ def raise_reported(figures: dict[str, Any]) -> dict[str, Any]:
     raise getattr(errors, kind, Internal)(message, reason)
 
 
-def _cause(error: BaseException, job: TrainingJob) -> VouchError:
+def _cause(error: BaseException, job: Work) -> VouchError:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, (VouchError, Cancelled)):

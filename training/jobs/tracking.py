@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from training.loop.session import NoTracker, Tracker
+from vouch import recipes
 
 EXPERIMENT = "vouch"
 
@@ -55,7 +56,7 @@ def _run_of(client: Any, job: Any) -> str:
     artifacts = (Path(job.folder) / "mlflow").resolve().as_uri()
     number = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, artifacts)
     run = client.create_run(number, run_name=job.run_id or job.kind, tags={"vouch.kind": job.kind})
-    for name, value in dict(job.config).items():
+    for name, value in recipes.flat(job.config).items():
         client.log_param(run.info.run_id, name, str(value)[:500])
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.write_text(run.info.run_id)

@@ -20,7 +20,7 @@ NICE = 19
 
 
 @dataclass(frozen=True)
-class TrainingJob:
+class Work:
     """What a worker is told, JSON through and through.
 
     `state` and `run_id` are empty for a run outside a state folder. `device` is "cpu", or "cuda" for a worker with a
@@ -39,7 +39,7 @@ class TrainingJob:
         return {**asdict(self), "config": dict(self.config)}
 
 
-def run_training_job(job: TrainingJob) -> dict[str, float]:
+def work(job: Work) -> dict[str, float]:
     """Runs the job's loop to its end and returns its figures. Resumes from `job.folder`. Of several workers the leader
     alone tells, and does what has no share in it for others."""
     from training.jobs.kinds import LOOPS, SHARED
@@ -58,7 +58,7 @@ def run_training_job(job: TrainingJob) -> dict[str, float]:
         return fit(config, session)
 
 
-def _teller(job: TrainingJob) -> Callable[[TrainingProgress], bool]:
+def _teller(job: Work) -> Callable[[TrainingProgress], bool]:
     path = Path(job.folder) / "progress.json"
     catalog = Catalog(StateFolder(Path(job.state)).catalog_url) if job.state else None
 

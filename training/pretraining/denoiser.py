@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 
+from training.contact_sheet import contact_sheet
 from training.data.captions import random_caption
 from training.data.examples import Examples
 from training.loop import checkpoint
@@ -19,7 +20,6 @@ from training.loop.trainer import Trainer
 from training.loop.training_loop import TrainingLoop
 from training.objectives import denoising
 from training.pretraining.config import PretrainConfig
-from training.pretraining.grids import contact_sheet
 from training.pretraining.networks import Networks
 from training.pretraining.precision import autocast
 from training.randomness import numbers, tensors

@@ -9,6 +9,7 @@ from vouch.recipes.concept import ConceptLearning as ConceptLearning
 from vouch.recipes.kinds import RECIPES as RECIPES
 from vouch.recipes.names import described as described
 from vouch.recipes.names import flat as flat
+from vouch.recipes.names import groups as groups
 from vouch.recipes.names import nested as nested
 from vouch.recipes.names import path_settings as path_settings
 from vouch.recipes.names import setting_fields as setting_fields

@@ -78,3 +78,9 @@ def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
         inner = value.items() if isinstance(value, Mapping) else None
         names |= {name: value} if inner is None else {f"{name}.{own}": one for own, one in inner}
     return names
+
+
+def groups(kind: str) -> dict[str, str]:
+    """The groups of a recipe's settings, each with what it is of."""
+    fields = ((name, group_of(field)) for name, field in RECIPES[kind].model_fields.items())
+    return {name: " ".join((group.__doc__ or "").split()) for name, group in fields if group is not None}
