@@ -20,7 +20,10 @@ from training.concepts.sublabels import SubLabelled
 from training.concepts.subtype import learn_head
 from training.data import Examples, halves, load_examples
 from training.evaluation.downstream import accuracy, share_of
+from training.evaluation.evidence import apart
 from training.evaluation.intervals import bootstrap
+from training.evaluation.reach import changes_of_reach
+from training.evaluation.sharpness import Spectra, sharpness
 from training.plausibility import FORMS, Plausibility
 from vouch import recipes
 from vouch.domains.criteria import Domain, load_domain
@@ -166,3 +169,26 @@ def test_what_answers_a_criterion_is_kept_with_the_judge(tmp_path: Path) -> None
     del told["annotated"]
     (tmp_path / "plausibility.json").write_text(json.dumps(told))
     assert set(Plausibility.load(tmp_path).annotated) == set(load_domain().annotated)
+
+
+def test_real_images_are_held_against_those_of_other_patients() -> None:
+    whole = of_patients()
+    rest, some = apart(whole.groups, 40)
+    assert not {whole.groups[row] for row in rest} & {whole.groups[row] for row in some}
+    assert sorted([*rest, *some]) == list(range(120)) and 28 <= len(some) <= 40
+
+
+def test_intervals_against_real_images_widen_where_few_patients_gave_them() -> None:
+    """Twelve images of each of ten patients, who differ, say less than 120 images of 120 patients."""
+    random_ = np.random.default_rng(0)
+    patients = np.repeat(np.arange(10), 12)
+    real = random_.normal(0, 1, (10, 4))[patients] + random_.normal(0, 0.2, (120, 4))
+    ours, theirs = random_.normal(0, 1, (2, 60, 4))
+    few, many = (changes_of_reach(real, ours, theirs, whose)["coverage"] for whose in (list(patients), None))
+    assert few.value == many.value and few.high - few.low > 1.3 * (many.high - many.low)
+
+    power = np.exp(random_.normal(0, 1, 10)[patients] + random_.normal(0, 0.1, 120))
+    spectra = Spectra(power[:, None].repeat(6, 1), power)
+    drawn = Spectra(spectra.bands[:60], power[:60])
+    few, many = (sharpness(spectra, drawn, whose)["high-band power"] for whose in (list(patients), None))
+    assert few.value == many.value and few.high - few.low > 1.3 * (many.high - many.low)
