@@ -89,10 +89,10 @@ class ValidationMonitor:
         return point
 
     def _drift(self, pixels: np.ndarray) -> float:
-        seen = statistics(pixels)
-        found = torch.from_numpy(np.stack([seen[name] for name in STATISTICS], 1))
-        self._usual = found if self._usual is None else self._usual
-        shift = (found.mean(0) - self._usual.mean(0)).abs() / self._usual.std(0).clamp(min=1e-3)
+        by_name = statistics(pixels)
+        values = torch.from_numpy(np.stack([by_name[name] for name in STATISTICS], 1))
+        self._usual = values if self._usual is None else self._usual
+        shift = (values.mean(0) - self._usual.mean(0)).abs() / self._usual.std(0).clamp(min=1e-3)
         return float(shift.max())
 
     def _variety(self, images: torch.Tensor) -> float:
@@ -103,9 +103,9 @@ class ValidationMonitor:
         """
         features = self._student.validation_features(images).double().numpy()
         apart = within_prompt(features, self._labels)
-        found = float(np.mean(list(apart.values()))) if apart else 0.0
-        self._varied = self._varied or found
-        return found / self._varied if self._varied else 1.0
+        variety = float(np.mean(list(apart.values()))) if apart else 0.0
+        self._varied = self._varied or variety
+        return variety / self._varied if self._varied else 1.0
 
     def restore(self) -> None:
         """Gives the student its best weights back; nothing where there is no validation point."""
@@ -139,7 +139,7 @@ class ValidationMonitor:
     def _drawn(self) -> tuple[torch.Tensor, float]:
         random = tensors(self._seed, "watch")
         images = self._student.decode(self._sampler.sample(self._prompts, random).clean).clamp(-1, 1)
-        return images, float(self._student.examined(images, self._prompts).mean())
+        return images, float(self._student.validation_reward(images, self._prompts).mean())
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""

@@ -57,8 +57,8 @@ class Tutor(nn.Module):
         nn.init.zeros_(self.head[1].bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.head(self.backbone(self._look(images)))
-        return found.squeeze(1)
+        logits: torch.Tensor = self.head(self.backbone(self._look(images)))
+        return logits.squeeze(1)
 
     def learns(self) -> None:
         """Dropout is on; batch statistics stay those of the many images that the network learned from before."""
@@ -75,23 +75,26 @@ class Tutors:
         self._teach = list(members[:-1] if len(members) > 2 else members)
         self._validate = members[-1]
 
-    def verdicts(self, images: torch.Tensor) -> torch.Tensor:
+    def teacher_logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [K, N] of those that teach; differentiable."""
         return torch.stack([member(images) for member in self._teach])
 
     @torch.no_grad()
-    def examined(self, images: torch.Tensor) -> torch.Tensor:
+    def validation_reward(self, images: torch.Tensor) -> torch.Tensor:
         """The probability [N] that the one gives which nothing is trained against."""
         return self._validate(images).sigmoid()
 
 
 def tutor_backbones(reward: RewardEnsemble, rater: AttributeNet | None) -> list[TutorBackbone]:
     """Of every network at hand: the rater's, where there is one, and each of the reward's members'."""
-    found = [TutorBackbone(reward.look, member.backbone, member.width) for member in reward.members]
+    backbones = [TutorBackbone(reward.look, member.backbone, member.width) for member in reward.members]
     if rater is None:
-        return found
+        return backbones
     size = rater.size
-    return [TutorBackbone(lambda images: fit_size(images, size), rater.backbone, rater.widths[-1]), *found]
+    return [
+        TutorBackbone(lambda images: fit_size(images, size), rater.backbone, rater.widths[-1]),
+        *backbones,
+    ]
 
 
 def learn_tutors(
@@ -169,7 +172,7 @@ class TutorTrainer(Trainer):
 @torch.no_grad()
 def _auroc(tutor: Tutor, held: SubLabelled) -> float:
     logits = tutor(to_unit(held.images)).numpy()
-    return float(roc_auc_score(held.said.numpy() > 0.5, logits))
+    return float(roc_auc_score(held.probability.numpy() > 0.5, logits))
 
 
 def _targets() -> torch.Tensor:

@@ -243,10 +243,10 @@ def encode_views(
 ) -> torch.Tensor:
     """Latents float16 [views, N, C, h, w] of turned copies of every image, kept as `name`. View 0 is not turned."""
     path = session.folder / name
-    found = checkpoint.load_latest(path)
-    if session.group.broadcast_scalar(found is not None):
-        assert found is not None, f"{path} has to be the same folder for every worker"
-        return found[1]["latents"]
+    saved = checkpoint.load_latest(path)
+    if session.group.broadcast_scalar(saved is not None):
+        assert saved is not None, f"{path} has to be the same folder for every worker"
+        return saved[1]["latents"]
     views = config.views if config.symmetric else 1
     total, parts = views * len(examples), []
     for view in range(views):
