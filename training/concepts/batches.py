@@ -84,9 +84,11 @@ class Kept:
 
     def draw(self, count: int, symmetric: bool, rng: StepRng) -> tuple[torch.Tensor, list[str]]:
         """Images of all labels alike, and their captions; some without any."""
-        by_label = self._rows
-        rows = [rng.choice(by_label[rng.choice(sorted(by_label))]) for _ in range(count)]
-        captions = ["" if rng.random() < DROP_CAPTION else self._caption(row, rng) for row in rows]
+        choice, by_label = rng.python.choice, self._rows
+        rows = [choice(by_label[choice(sorted(by_label))]) for _ in range(count)]
+        captions = [
+            "" if rng.python.random() < DROP_CAPTION else self._caption(row, rng.python) for row in rows
+        ]
         return _turned(self.images[rows], symmetric, rng), captions
 
     @property
