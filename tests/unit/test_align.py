@@ -23,7 +23,8 @@ from training.alignment.pool import Pool, rated_pool
 from training.alignment.student import Student
 from training.inputs.pairs import PAIRS_FILE
 from training.inputs.rated import RATINGS_FILE, Rated
-from training.loop.session import TrainingProgress, TrainingSession
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
 from training.reward.config import RewardConfig
 from training.reward.fit import fit as fit_reward
 from vouch.errors import Cancelled, FailedPrecondition

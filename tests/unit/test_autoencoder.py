@@ -11,9 +11,12 @@ from training.data.augmentation import to_unit, turned
 from training.data.examples import Examples
 from training.loop.session import TrainingSession
 from training.pretraining import autoencoder
-from training.pretraining.autoencoder import AutoencoderTrainer, build_vae, encode_views, random_crops, whiten
+from training.pretraining.autoencoder_trainer import AutoencoderTrainer, random_crops
 from training.pretraining.config import PretrainConfig
 from training.pretraining.discriminator import PatchDiscriminator
+from training.pretraining.latents import encode_views
+from training.pretraining.networks import build_vae
+from training.pretraining.whitening import whiten
 
 
 @pytest.fixture

@@ -22,11 +22,13 @@ from training.concepts.practice import Practice, Practising, settings
 from training.concepts.student import ConceptStudent
 from training.concepts.sublabels import read_sub_labels
 from training.concepts.subtype import best_head, features_of, learn_head, sight_of_reward
-from training.concepts.tutors import Tutor, Tutors, learn_tutors, tutor_backbones
+from training.concepts.tutor import Tutor
+from training.concepts.tutors import Tutors, learn_tutors, tutor_backbones
 from training.concepts.words import NewWord
 from training.data.augmentation import to_unit
 from training.data.examples import load_examples
-from training.loop.session import TrainingProgress, TrainingSession
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
 from training.objectives.concept import both, concept_loss
 from training.randomness import tensors
 from vouch.errors import AlreadyExists, Cancelled, FailedPrecondition, InvalidInput
@@ -241,7 +243,7 @@ def test_other_classes_are_held_at_the_price_asked(world: Path, tmp_path: Path) 
     fit(ask(world, tmp_path), TrainingSession(tmp_path / "run"))
     config = ask(world, tmp_path, practice_steps=1)
     tutors = Tutors(
-        [Tutor(eye).eval() for eye in tutor_backbones(RewardEnsemble.load(world / "reward"), None)]
+        [Tutor(backbone).eval() for backbone in tutor_backbones(RewardEnsemble.load(world / "reward"), None)]
     )
     student = Practising(config.out, config.reward, tutors, config)
     with torch.no_grad():

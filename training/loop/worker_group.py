@@ -1,5 +1,8 @@
-"""The workers of one job. Each learns from its own share of every batch; the mean of their gradients moves all of them
-alike, so their weights stay the same. One leads: it keeps checkpoints, reports, and says when to stop."""
+"""The workers of one job: data-parallel training.
+
+Each learns from its own share of every batch. All move by the mean of their gradients, so their weights stay equal.
+Rank zero keeps checkpoints, reports, and decides when to stop.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +36,12 @@ class WorkerGroup:
         return max(1, batch * (self.rank + 1) // self.size - batch * self.rank // self.size)
 
     def rank_seed(self, seed: int) -> object:
-        """What this worker's random numbers are named by: the leader draws what one worker alone would."""
+        """The seed of this worker's random numbers. Rank zero draws what one worker alone would."""
         return f"{seed}/{self.rank}" if self.rank else seed
 
     @torch.no_grad()
     def broadcast_parameters(self, parameters: Iterable[torch.Tensor]) -> None:
-        """Gives every worker the leader's values."""
+        """Gives every worker the values of rank zero."""
         if self.size > 1:
             for parameter in parameters:
                 values = parameter.data.to(_meeting())
@@ -64,7 +67,7 @@ class WorkerGroup:
             parameter.grad = here if anyone else None
 
     def broadcast_scalar(self, value: float) -> float:
-        """What the leader says, a number or yes or no. Every worker has to ask as often as the others."""
+        """The value of rank zero, a number or a truth value. Every worker has to call it as often as the others."""
         if self.size == 1:
             return value
         answer = torch.tensor([float(value)], dtype=torch.float64, device=_meeting())

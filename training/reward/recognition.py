@@ -1,5 +1,5 @@
-"""Naming what real images show, beside the reward's own task: annotated classes and attributes teach an eye more than
-the yes or no of a verdict can."""
+"""Recognition of classes and attributes of real images, beside the reward's own task: these annotations teach a
+backbone more than a verdict of one bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The eye on an alignment: a reward that nothing is trained against, and statistics that no reward sees."""
+"""Validation of an alignment: a reward that nothing is trained against, and statistics that no reward sees."""
 
 from __future__ import annotations
 

@@ -1,0 +1,165 @@
+"""Autoencoder and discriminator in training."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from training.data.augmentation import dihedral, to_unit, turned
+from training.data.examples import Examples
+from training.loop.ema import Ema
+from training.loop.gradient_step import apply_gradients, gradient_step
+from training.loop.learning_rates import cosine
+from training.loop.session import TrainingSession
+from training.loop.trainer import Trainer
+from training.objectives import reconstruction
+from training.pretraining.config import PretrainConfig
+from training.pretraining.discriminator import PatchDiscriminator
+from training.pretraining.networks import build_vae
+from training.pretraining.precision import autocast
+from training.randomness import numbers, tensors
+from vouch.models.networks.attributes import AttributeNet
+
+
+class AutoencoderTrainer(Trainer):
+    """Autoencoder and discriminator, their optimisers and averages, and one step of both."""
+
+    parts = ("vae", "discriminator", "optimizer", "adversary", "ema")
+
+    def __init__(self, config: PretrainConfig, examples: Examples, session: TrainingSession) -> None:
+        self.config, self.group, self.device = config, session.group, session.device
+        self.images = examples.images
+        self.vae = build_vae(config, examples.images.shape[-1]).to(
+            self.device, memory_format=torch.channels_last
+        )
+        self.discriminator = PatchDiscriminator().to(self.device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(
+            self.vae.parameters(), lr=config.vae_lr, betas=(0.9, 0.99), weight_decay=1e-4
+        )
+        self.adversary = torch.optim.AdamW(
+            self.discriminator.parameters(), lr=config.discriminator_lr, betas=(0.5, 0.9)
+        )
+        self.ema = Ema([self.vae], config.vae_ema)
+        self.parameters = [*self.vae.parameters(), *self.discriminator.parameters()]
+        self.levels = _feature_levels(config, self.device)
+
+    def rate(self, done: float, step: int) -> float:
+        return cosine(done, step, self.config.vae_warmup)
+
+    def step(self, step: int, done: float) -> dict[str, float]:
+        """One update of the autoencoder and, from `adversarial_from` of the run on, one of the discriminator."""
+        config, name = self.config, (self.group.rank_seed(self.config.seed), "vae", step)
+        random_ = tensors(*name)
+        batch = random_crops(self.images, self.group.batch_share(config.vae_batch), config, random_).to(
+            self.device
+        )
+        half_size = numbers(*name, "scale").random() < config.equivariance
+        with autocast(config.precision, self.device):
+            restored, wanted, kl = self._restore(batch, half_size, random_)
+        restored = restored.float()
+        adversarial = done >= config.adversarial_from and not half_size
+        loss, gradient = self._reconstruction(restored, wanted, done)
+        metrics = {"loss": float(loss.detach()), "kl": float(kl.detach())}
+        if adversarial:
+            gradient = gradient + self._adversarial(restored, gradient, metrics)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward([restored, config.kl_weight * kl], [gradient, None])
+        apply_gradients(self.optimizer, list(self.vae.parameters()), self.group)
+        self.ema.update()
+        if adversarial:
+            metrics["discriminator_loss"] = self._update_discriminator(wanted, restored.detach())
+        return {**metrics, "error_255": float((restored.detach() - wanted).abs().mean()) * 127.5}
+
+    def _restore(
+        self, batch: torch.Tensor, half_size: bool, random_: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Decoded images, what they should be, and the KL divergence per latent value.
+
+        Latents are turned, or halved in size, before they are decoded, and so are the images (EQ-VAE, arXiv
+        2502.09509): latents that behave like small images are easier for the U-Net. A little noise upon them teaches
+        the decoder to bear the U-Net's own small errors.
+        """
+        posterior = self.vae.encode(batch).latent_dist
+        latents = posterior.mean + posterior.std * _noise(posterior.mean, random_)
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        strength = self.config.latent_noise * torch.rand((len(batch), 1, 1, 1), generator=random_)
+        scale = latents.detach().std(dim=(0, 2, 3), keepdim=True)
+        latents = latents + strength.to(latents) * scale * _noise(latents, random_)
+        if half_size:
+            latents, batch = F.avg_pool2d(latents, 2), F.avg_pool2d(batch, 2)
+        elif self.config.symmetric:
+            turn = int(torch.randint(0, 8, (1,), generator=random_))
+            latents, batch = turned(latents, turn), turned(batch, turn)
+        latents = latents.contiguous(memory_format=torch.channels_last)
+        return self.vae.decode(latents).sample, batch.contiguous(memory_format=torch.channels_last), kl
+
+    def _reconstruction(
+        self, restored: torch.Tensor, wanted: torch.Tensor, done: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss and its gradient with respect to `restored`. Features and frequencies join late: from the start
+        they only slow the pixels down."""
+        config = self.config
+        free = restored.detach().requires_grad_(True)
+        loss = reconstruction.pixel_loss(free, wanted)
+        if done >= config.perceptual_from:
+            loss = loss + config.frequency_weight * reconstruction.focal_frequency_loss(free, wanted)
+            if self.levels:
+                loss = loss + config.perceptual_weight * reconstruction.perceptual_loss(
+                    self.levels, free, wanted
+                )
+        (gradient,) = torch.autograd.grad(loss, free)
+        return loss, gradient
+
+    def _adversarial(
+        self, restored: torch.Tensor, reconstruction_gradient: torch.Tensor, metrics: dict[str, float]
+    ) -> torch.Tensor:
+        """Gradient of the weighted adversarial loss with respect to `restored`."""
+        free = restored.detach().requires_grad_(True)
+        with autocast(self.config.precision, self.device):
+            score = self.discriminator(free)
+        (gradient,) = torch.autograd.grad(-score.float().mean(), free)
+        last = self.vae.decoder.conv_out.weight
+        at_last = [
+            torch.autograd.grad(restored, last, g, retain_graph=True)[0]
+            for g in (reconstruction_gradient, gradient)
+        ]
+        weight = self.config.adversarial_weight * reconstruction.adaptive_weight(*at_last)
+        metrics["adversarial_weight"] = float(weight)
+        return weight * gradient
+
+    def _update_discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> float:
+        with autocast(self.config.precision, self.device):
+            scores = self.discriminator(torch.cat([real, fake])).float()
+        loss = reconstruction.hinge_discriminator_loss(*scores.chunk(2))
+        for parameters in self.adversary.param_groups:  # a resumed run may have another setting
+            parameters["lr"] = self.config.discriminator_lr
+        gradient_step(loss, self.adversary, list(self.discriminator.parameters()), self.group)
+        return float(loss.detach())
+
+
+def random_crops(
+    images: torch.Tensor, count: int, config: PretrainConfig, random_: torch.Generator
+) -> torch.Tensor:
+    """`count` crops of uint8 images [N, 3, H, W], turned where the domain allows: float [count, 3, crop, crop]."""
+    rows = torch.randint(0, len(images), (count,), generator=random_)
+    limit = images.shape[-1] - config.vae_crop
+    corners = torch.randint(0, max(1, limit + 1), (count, 2), generator=random_).tolist()
+    size = min(config.vae_crop, images.shape[-1])
+    crops = torch.stack(
+        [images[row, :, y : y + size, x : x + size] for row, (y, x) in zip(rows, corners, strict=True)]
+    )
+    crops = dihedral(crops, random_) if config.symmetric else crops
+    return to_unit(crops).contiguous(memory_format=torch.channels_last)
+
+
+def _noise(like: torch.Tensor, random_: torch.Generator) -> torch.Tensor:
+    return torch.randn(like.shape, generator=random_).to(like)
+
+
+def _feature_levels(config: PretrainConfig, device: str) -> list[nn.Module]:
+    """The levels of the perceptual network, frozen; none where none is given."""
+    if config.vae_features is None:
+        return []
+    net = AttributeNet.load(config.vae_features).eval().requires_grad_(False).to(device)
+    return [net.backbone.stem, *net.backbone.blocks]
