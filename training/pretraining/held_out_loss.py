@@ -12,7 +12,7 @@ from training.pretraining.precision import autocast
 from training.randomness import numbers, tensors
 
 
-class Validation:
+class HeldOutLoss:
     """The denoising loss of held-out images: the same images, captions, noise and timesteps every time."""
 
     def __init__(
