@@ -88,9 +88,9 @@ def _work(run: Run, store: Store, agreed: Plan) -> Work:
 def _command(run: Run) -> str:
     """The command line that would ask for the same again."""
     config = recipes.flat(run.config)
-    asked = ["vouch", "train", run.kind]
+    words = ["vouch", "train", run.kind]
     if run.kind == "concept":
-        asked = [
+        words = [
             "vouch",
             "concept",
             "add",
@@ -99,8 +99,8 @@ def _command(run: Run) -> str:
             str(config.pop("kind_of")),
         ]
     for name, value in config.items():
-        asked += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else json.dumps(value)]
-    return shlex.join(asked)
+        words += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else json.dumps(value)]
+    return shlex.join(words)
 
 
 def main() -> int:

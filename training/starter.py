@@ -113,9 +113,9 @@ def finish_judge(net_folder: Path, data: Path, out: Path) -> dict[str, float]:
 
 
 def _on_real(plausibility: Plausibility, test: Examples) -> dict[str, float]:
-    found = plausibility.assess(test.images, test.labels)
+    assessment = plausibility.assess(test.images, test.labels)
     accuracy = Annotations(test, plausibility.vocabulary).accuracy(recognise(plausibility.net, test.images))
     return {
-        "real_plausible": float(found.plausible.mean()),
+        "real_plausible": float(assessment.plausible.mean()),
         **{f"accuracy_{name}": value for name, value in accuracy.items()},
     }

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from benchmarks.alignment.found import Eyes, Found
+from benchmarks.alignment.measured_set import Judges, MeasuredSet
 from benchmarks.alignment.plan import PBC64, QUICK, Plan
 from benchmarks.alignment.world import STARTER, World, rated_rows
 from benchmarks.report import Figure, Report, arguments, screen
@@ -74,12 +74,12 @@ def brighter_than_most(drawn: GeneratedSet) -> np.ndarray:
 
 def measure(report: Report, world: Hacked) -> None:
     """Needs real images: the gate compares with them."""
-    eyes = Eyes(world.real, world.folder / "features")
+    judges = Judges(world.real, world.folder / "features")
     world.rate()
-    base = Found(world.judged("starter", None), eyes)
+    base = MeasuredSet(world.judged("starter", None), judges)
     for name, settings in (("unguarded", UNGUARDED), ("guarded", {})):
         figures = world.aligned(name, settings)
-        found = Found(world.judged(name, world.folder / name / "lora"), eyes)
+        found = MeasuredSet(world.judged(name, world.folder / name / "lora"), judges)
         assert found.seen is not None and base.seen is not None
         gate = decide(paired_changes(found.seen, base.seen))
         report.add(f"hacked_{name}_drift", Figure(figures["drift"], "standard deviations"))

@@ -23,7 +23,8 @@ from training.alignment.pool import Pool, rated_pool
 from training.alignment.student import Student
 from training.inputs.pairs import PAIRS_FILE
 from training.inputs.rated import RATINGS_FILE, Rated
-from training.loop.session import TrainingProgress, TrainingSession
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
 from training.reward.config import RewardConfig
 from training.reward.fit import fit as fit_reward
 from vouch.errors import Cancelled, FailedPrecondition
@@ -185,7 +186,7 @@ def test_ddpo_doubts_what_the_members_disagree_about(toy: Path, monkeypatch: pyt
     said = torch.tensor(
         [[4.0, 1.0], [0.0, 1.0]]
     )  # the first image is the better one on average, and disputed
-    monkeypatch.setattr(student, "verdicts", lambda images, prompts: said)
+    monkeypatch.setattr(student, "teacher_logits", lambda images, prompts: said)
     nothing = torch.ones(2)
     pool = Pool(torch.zeros(2, 4, 8, 8), ("monocyte",) * 2, nothing, nothing)
     found = [
@@ -199,7 +200,9 @@ def test_ddpo_doubts_what_the_members_disagree_about(toy: Path, monkeypatch: pyt
 
 def test_the_pool_knows_what_the_members_disagree_about(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     student = Student(toy / "base", None, toy / "reward", rank=2)
-    monkeypatch.setattr(student, "verdicts", lambda images, prompts: torch.tensor([[4.0, 1.0], [0.0, 1.0]]))
+    monkeypatch.setattr(
+        student, "teacher_logits", lambda images, prompts: torch.tensor([[4.0, 1.0], [0.0, 1.0]])
+    )
     rated = Rated(
         torch.zeros(2, 3, 32, 32).byte(), ("monocyte",) * 2, ("a", "b"), torch.ones(2), {}, ("generated",) * 2
     )

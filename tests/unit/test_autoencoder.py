@@ -11,11 +11,13 @@ from training.data.augmentation import to_unit, turned
 from training.data.examples import Examples
 from training.loop.session import TrainingSession
 from training.loop.worker_group import WorkerGroup
-from training.pretraining import autoencoder
 from training.pretraining.adversary import Adversary
-from training.pretraining.autoencoder import AutoencoderTrainer, build_vae, encode_views, random_crops, whiten
+from training.pretraining.autoencoder_trainer import AutoencoderTrainer, random_crops
 from training.pretraining.config import PretrainConfig
 from training.pretraining.discriminator import PatchDiscriminator
+from training.pretraining.latents import encode_views
+from training.pretraining.networks import GROUPS, build_vae
+from training.pretraining.whitening import whiten
 
 
 @pytest.fixture
@@ -117,4 +119,4 @@ def test_a_score_of_the_discriminator_sees_twenty_pixels() -> None:
 
 def test_the_groups_of_a_norm_divide_every_width() -> None:
     default = PretrainConfig(data=Path("x"), out=Path("y"))
-    assert all(width % autoencoder.GROUPS == 0 for width in default.vae_channels)
+    assert all(width % GROUPS == 0 for width in default.vae_channels)

@@ -22,11 +22,13 @@ from training.concepts.practice import Practice, Practising, settings
 from training.concepts.student import ConceptStudent
 from training.concepts.sublabels import read_sub_labels
 from training.concepts.subtype import best_head, features_of, learn_head, sight_of_reward
-from training.concepts.tutors import Tutor, Tutors, learn_tutors, tutor_backbones
+from training.concepts.tutor import Tutor
+from training.concepts.tutors import Tutors, learn_tutors, tutor_backbones
 from training.concepts.words import NewWord
 from training.data.augmentation import to_unit
 from training.data.examples import load_examples
-from training.loop.session import TrainingProgress, TrainingSession
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
 from training.objectives.concept import both, concept_loss
 from training.randomness import tensors
 from vouch.errors import AlreadyExists, Cancelled, FailedPrecondition, InvalidInput
@@ -100,10 +102,10 @@ def test_a_head_learns_from_few_sub_labels_and_says_how_good_it_is(world: Path) 
     reward = RewardEnsemble.load(world / "reward")
     features = features_of(sight_of_reward(reward), found.images)
     noise = np.random.default_rng(0).normal(size=features.shape)
-    concept = (found.said[found.told] > 0.5).numpy()
-    name, head = best_head({"noise": noise, "reward": features}, found.told, concept, seed=0)
+    concept = (found.probability[found.labelled] > 0.5).numpy()
+    name, head = best_head({"noise": noise, "reward": features}, found.labelled, concept, seed=0)
     assert name == "reward"
-    truth = read_sub_labels(examples, "neutrophil", "subtype", "bright").said.numpy()
+    truth = read_sub_labels(examples, "neutrophil", "subtype", "bright").probability.numpy()
     assert (head.accuracy, head.auroc) == (1.0, 1.0)
     assert ((head.probability(features) > 0.5) == truth).all()
     guess = learn_head(np.random.default_rng(0).normal(size=(40, 8)), np.arange(40) % 2 == 0, seed=0)
@@ -226,7 +228,7 @@ def test_a_step_of_practice_makes_the_same_drawing_more_of_what_the_tutors_teach
 
     def taught() -> torch.Tensor:
         images = student.decode(sampler.sample(asked, tensors("practice"), last=2).clean)
-        return student.verdicts(images, asked).mean()
+        return student.teacher_logits(images, asked).mean()
 
     before = taught()
     before.backward()
@@ -241,7 +243,7 @@ def test_other_classes_are_held_at_the_price_asked(world: Path, tmp_path: Path) 
     fit(ask(world, tmp_path), TrainingSession(tmp_path / "run"))
     config = ask(world, tmp_path, practice_steps=1)
     tutors = Tutors(
-        [Tutor(eye).eval() for eye in tutor_backbones(RewardEnsemble.load(world / "reward"), None)]
+        [Tutor(backbone).eval() for backbone in tutor_backbones(RewardEnsemble.load(world / "reward"), None)]
     )
     student = Practising(config.out, config.reward, tutors, config)
     with torch.no_grad():
@@ -319,25 +321,28 @@ def test_a_practice_that_was_stopped_goes_on_to_the_same_generator(world: Path, 
 
 def test_tutors_learn_the_concept_and_the_last_of_three_teaches_nothing(world: Path, tmp_path: Path) -> None:
     found = read_sub_labels(load_examples(world / "cells.parquet"), "neutrophil", "subtype", "bright")
-    seeing = tutor_backbones(RewardEnsemble.load(world / "reward"), None)
-    assert len(seeing) == 3
+    backbones = tutor_backbones(RewardEnsemble.load(world / "reward"), None)
+    assert len(backbones) == 3
     config, images = ask(world, tmp_path, tutor_steps=60), to_unit(found.images)
-    tutors, auroc = learn_tutors(seeing, found, config, TrainingSession(tmp_path / "run"))
-    assert tutors.verdicts(images).shape == (2, len(found))
-    assert ((tutors.examined(images) > 0.5) == (found.said > 0.5)).float().mean() > 0.9
+    tutors, auroc = learn_tutors(backbones, found, config, TrainingSession(tmp_path / "run"))
+    assert tutors.teacher_logits(images).shape == (2, len(found))
+    assert ((tutors.validation_reward(images) > 0.5) == (found.probability > 0.5)).float().mean() > 0.9
     assert auroc == 1.0
 
 
 def test_tutors_that_were_learned_once_are_not_learned_again(world: Path, tmp_path: Path) -> None:
     found = read_sub_labels(load_examples(world / "cells.parquet"), "neutrophil", "subtype", "bright")
-    seeing, images = tutor_backbones(RewardEnsemble.load(world / "reward"), None)[:2], to_unit(found.images)
+    backbones, images = (
+        tutor_backbones(RewardEnsemble.load(world / "reward"), None)[:2],
+        to_unit(found.images),
+    )
     config = ask(world, tmp_path)
-    first, *_ = learn_tutors(seeing, found, config, TrainingSession(tmp_path / "run"))
-    unlike = replace(found, said=1 - found.said)
-    again, *_ = learn_tutors(seeing, unlike, config, TrainingSession(tmp_path / "run"))
-    other, *_ = learn_tutors(seeing, unlike, config, TrainingSession(tmp_path / "elsewhere"))
-    assert torch.equal(again.verdicts(images), first.verdicts(images))
-    assert not torch.equal(other.verdicts(images), first.verdicts(images))
+    first, *_ = learn_tutors(backbones, found, config, TrainingSession(tmp_path / "run"))
+    unlike = replace(found, probability=1 - found.probability)
+    again, *_ = learn_tutors(backbones, unlike, config, TrainingSession(tmp_path / "run"))
+    other, *_ = learn_tutors(backbones, unlike, config, TrainingSession(tmp_path / "elsewhere"))
+    assert torch.equal(again.teacher_logits(images), first.teacher_logits(images))
+    assert not torch.equal(other.teacher_logits(images), first.teacher_logits(images))
 
 
 def test_what_is_held_out_is_of_both_sides_and_told_apart_from_the_rest(world: Path) -> None:

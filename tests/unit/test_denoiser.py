@@ -17,11 +17,13 @@ from training.data.examples import Examples
 from training.evaluation.copies import CopyAlarm
 from training.loop.budget import StepBudget
 from training.loop.learning_rates import cosine, trapezoid
-from training.loop.session import NoTracker, TrainingSession
-from training.pretraining.autoencoder import build_vae
+from training.loop.session import TrainingSession
+from training.loop.tracker import NoTracker
 from training.pretraining.config import PretrainConfig
-from training.pretraining.denoiser import DenoiserTrainer, Validation, draw_timesteps
-from training.pretraining.networks import Networks
+from training.pretraining.denoiser_trainer import DenoiserTrainer
+from training.pretraining.denoising import draw_timesteps
+from training.pretraining.held_out_loss import HeldOutLoss
+from training.pretraining.networks import Networks, build_vae
 from vouch.errors import InvalidInput
 from vouch.models.pipelines import load_generator
 
@@ -51,7 +53,7 @@ def trainer(config: PretrainConfig, tmp_path: Path) -> DenoiserTrainer:
     examples = Examples(torch.zeros(8, 3, 16, 16, dtype=torch.uint8), labels, ({},) * 8, ({},) * 8, "")
     networks = Networks(config, VOCABULARY, build_vae(config, 16), 8, "cpu")
     latents, session = torch.randn(2, 8, 4, 8, 8), TrainingSession(tmp_path / "run")
-    validation = Validation(config, networks, examples, latents)
+    validation = HeldOutLoss(config, networks, examples, latents)
     return DenoiserTrainer(config, networks, examples, latents, session, validation)
 
 
@@ -66,8 +68,8 @@ def test_most_timesteps_lie_in_the_middle_and_some_at_the_very_end(config: Pretr
 
 
 def test_the_held_out_loss_is_the_same_whenever_it_is_asked_for(trainer: DenoiserTrainer) -> None:
-    validation = Validation(trainer.config, trainer.networks, trainer.examples, trainer.latents)
-    again = Validation(trainer.config, trainer.networks, trainer.examples, trainer.latents)
+    validation = HeldOutLoss(trainer.config, trainer.networks, trainer.examples, trainer.latents)
+    again = HeldOutLoss(trainer.config, trainer.networks, trainer.examples, trainer.latents)
     assert validation.loss() == validation.loss() == again.loss()
     assert trainer.networks.unet.training, "dropout is only left out while it looks"
 

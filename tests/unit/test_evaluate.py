@@ -28,7 +28,8 @@ from training.evaluation.judge import Judge
 from training.evaluation.report import SHOWN
 from training.evaluation.run import FIRST_SEED, _repeated, _request, first_champion, fit
 from training.jobs.plans import Store
-from training.loop.session import TrainingProgress, TrainingSession
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
 from training.raters.plausibility import learn_plausibility
 from vouch.errors import Cancelled, InvalidInput
 from vouch.formats import images as codec

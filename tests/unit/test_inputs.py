@@ -160,7 +160,7 @@ def test_sub_labels_are_frozen_with_the_images_of_the_class_that_nobody_told_of(
     assert sorted(frozen.ratings) == sorted(ids)
     found = load_sub_labels(tmp_path / "run")
     assert found is not None
-    said = dict(zip(found.images[:, 0, 0, 0].tolist(), found.said.tolist(), strict=True))
+    said = dict(zip(found.images[:, 0, 0, 0].tolist(), found.probability.tolist(), strict=True))
     assert (said[40], said[41], len(said)) == (1.0, 0.0, 3)
     assert said[42] != said[42]
     assert found.counts() == (1, 1)

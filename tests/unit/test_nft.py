@@ -29,10 +29,10 @@ class FakeStudent:
     def noised(self, clean: torch.Tensor, prompts: Sequence[str], *random: torch.Tensor) -> Noised:
         return Noised(torch.ones_like(clean))
 
-    def says(self, noised: Noised) -> torch.Tensor:
+    def predict(self, noised: Noised) -> torch.Tensor:
         return 2 * torch.ones_like(noised.wanted)
 
-    def parent_says(self, noised: Noised) -> torch.Tensor:
+    def predict_parent(self, noised: Noised) -> torch.Tensor:
         return torch.zeros_like(noised.wanted)
 
 

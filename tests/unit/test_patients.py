@@ -81,7 +81,7 @@ def test_sub_labels_of_a_patient_are_held_out_together() -> None:
     said = torch.tensor([float(row % 2) for row in range(80)])
     found = SubLabelled(torch.zeros(80, 3, 2, 2).byte(), ({},) * 80, said, whose)
     known, held = found.apart(0.2, seed=0)
-    learned = {known.patients[row] for row in known.told.tolist()}
+    learned = {known.patients[row] for row in known.labelled.tolist()}
     assert held.patients and not learned & set(held.patients)
 
 

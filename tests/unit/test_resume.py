@@ -17,10 +17,10 @@ from diffusers import AutoencoderKL
 from tests.tiny import SIZE, VOCABULARY, save_generator
 from training.attributes import fit as attributes
 from training.attributes.config import AttributesConfig
-from training.loop.session import TrainingProgress, TrainingSession
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
 from training.pretraining import decoder
-from training.pretraining.config import PretrainConfig
-from training.pretraining.decoder import DecoderConfig
+from training.pretraining.config import DecoderConfig, PretrainConfig
 from training.pretraining.fit import fit as pretrain
 from training.pretraining.tokens import train_tokenizer
 from vouch.errors import Cancelled

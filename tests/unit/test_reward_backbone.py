@@ -13,7 +13,8 @@ import torch
 from tests.tiny import VOCABULARY
 from tests.unit.test_reward_training import cell, rated_folder
 from training.concepts.subtype import features_of, sight_of_reward
-from training.loop.session import TrainingProgress, TrainingSession
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
 from training.reward.config import RewardConfig
 from training.reward.fit import fit
 from vouch.errors import Cancelled, InvalidInput

@@ -15,7 +15,8 @@ import torch
 from tests.tiny import VOCABULARY
 from training.inputs.pairs import PAIRS_FILE
 from training.inputs.rated import RATINGS_FILE, load_rated
-from training.loop.session import TrainingProgress, TrainingSession
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
 from training.reward.config import RewardConfig
 from training.reward.evidence import CHOSEN, MIXED, UNIFORM
 from training.reward.fit import fit, measured_on, split

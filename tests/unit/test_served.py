@@ -165,15 +165,15 @@ def test_the_judged_features_are_those_of_members_that_teach(student: Student) -
     assert found.shape == (3, 2 * 8) and torch.allclose(found.norm(dim=1), torch.ones(3), atol=1e-5)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "dpm++2m", "euler"])
+@pytest.mark.parametrize("name", ["ddim", "dpm++2m", "euler"])
 def test_it_draws_what_a_request_that_says_nothing_gets_whatever_the_generators_sampler(
-    folders: tuple[Path, Path], tmp_path: Path, sampler: str
+    folders: tuple[Path, Path], tmp_path: Path, name: str
 ) -> None:
     base = save_generator(tmp_path / "base", seed=1)
     pipe = load_pipeline(base)
-    with_sampler(pipe.scheduler, sampler).save_pretrained(base / "scheduler")
+    with_sampler(pipe.scheduler, name).save_pretrained(base / "scheduler")
     index = json.loads((base / "model_index.json").read_text())
-    index["scheduler"] = ["diffusers", type(with_sampler(pipe.scheduler, sampler)).__name__]
+    index["scheduler"] = ["diffusers", type(with_sampler(pipe.scheduler, name)).__name__]
     (base / "model_index.json").write_text(json.dumps(index))
     (base / "defaults.json").write_text(json.dumps({"steps": 5, "guidance": 2.5, "guidance_stop": 0.8}))
     student = Student(base, None, folders[1], rank=2)
@@ -185,7 +185,7 @@ def test_it_draws_what_a_request_that_says_nothing_gets_whatever_the_generators_
         images = student.decode(sampler.sample_from(noise, PROMPTS[:2], torch.Generator()).clean).clamp(-1, 1)
     ours = ((images + 1) * 127.5).round().permute(0, 2, 3, 1).numpy()
     served = load_generator(base)
-    assert served.sampler == sampler
+    assert served.sampler == name
     theirs = served.generate(PROMPTS[:2], [3, 4], served.default_steps, served.default_guidance)
     assert np.abs(ours - theirs.astype(float)).max() <= 1
 

@@ -27,11 +27,11 @@ class ComparedLatents:
         once = {digest: row for row, digest in enumerate(digests)}
         place, rows = {digest: n for n, digest in enumerate(once)}, list(once.values())
         prompts = (*pairs.first_prompts, *pairs.second_prompts)
-        found = [
+        rows_by_pair = [
             (place[second], place[first]) if preferred > 0.5 else (place[first], place[second])
             for (first, second), preferred in zip(pairs.digests, pairs.preferred.tolist(), strict=True)
             if preferred != 0.5
         ]
         images = torch.cat([pairs.first, pairs.second])[rows]
         sure = tuple(abs(2 * preferred - 1) for preferred in pairs.preferred.tolist() if preferred != 0.5)
-        return cls(student.encode(images), tuple(prompts[row] for row in rows), tuple(found), sure)
+        return cls(student.encode(images), tuple(prompts[row] for row in rows), tuple(rows_by_pair), sure)

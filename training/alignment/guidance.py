@@ -22,7 +22,7 @@ def guide(student: Student, prompts: Sequence[str], strength: float, std_penalty
         with torch.enable_grad():
             place = clean.detach().requires_grad_()
             # Summed, so that an image moves as far alone as among others.
-            wanted = -reward_loss(student.verdicts(student.decode(place), prompts), std_penalty) * len(
+            wanted = -reward_loss(student.teacher_logits(student.decode(place), prompts), std_penalty) * len(
                 prompts
             )
             (gradient,) = torch.autograd.grad(wanted, place)

@@ -1,4 +1,5 @@
-"""The sampler of alignment: the tables that serving walks, with gradients through the last steps where wanted."""
+"""The sampler of alignment: the trajectories that serving uses, any sampler of it, with gradients through the last
+steps where wanted."""
 
 from __future__ import annotations
 

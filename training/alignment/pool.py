@@ -54,11 +54,11 @@ class Pool:
 def rated_pool(student: Student, rated: Rated, std_penalty: float, pairs: Pairs | None = None) -> Pool:
     """Rewards are what the members of the reward model that teach say now, less `std_penalty` standard deviations."""
     images = to_unit(rated.images)
-    said = [
-        student.verdicts(images[first : first + BATCH], rated.prompts[first : first + BATCH])
+    parts = [
+        student.teacher_logits(images[first : first + BATCH], rated.prompts[first : first + BATCH])
         for first in range(0, len(rated), BATCH)
     ]
-    logits = torch.cat(said, 1)
+    logits = torch.cat(parts, 1)
     return Pool(
         student.encode(rated.images),
         rated.prompts,

@@ -57,21 +57,21 @@ class Rounds:
     @torch.no_grad()
     def _drawn(self, rng: StepRng) -> Round:
         settings, student = self._settings, self._student
-        asked = self._pool.prompts_of(rng.rows(self._pool, settings.groups))
-        prompts = [asked[place % settings.groups] for place in range(settings.round_images)]
+        chosen = self._pool.prompts_of(rng.rows(self._pool, settings.groups))
+        prompts = [chosen[place % settings.groups] for place in range(settings.round_images)]
         latents, logits, features = [], [], []
         for first in range(0, len(prompts), DRAWN_AT_ONCE):
             some = prompts[first : first + DRAWN_AT_ONCE]
             latents.append(self._sampler.sample(some, rng.torch).clean)
             images = student.decode(latents[-1])
-            logits.append(student.verdicts(images, some))
+            logits.append(student.teacher_logits(images, some))
             features.append(student.features(images))
-        said, groups = torch.cat(logits, 1), torch.arange(len(prompts)) % settings.groups
+        rewards, groups = torch.cat(logits, 1), torch.arange(len(prompts)) % settings.groups
         return Round(
             torch.cat(latents),
             tuple(prompts),
-            goodness(conservative(said, self._std_penalty), torch.cat(features), groups, settings.novelty),
-            said.std(0, unbiased=False),
+            goodness(conservative(rewards, self._std_penalty), torch.cat(features), groups, settings.novelty),
+            rewards.std(0, unbiased=False),
             tuple(weight.detach().clone() for weight in student.trained),
         )
 
@@ -82,12 +82,12 @@ class Rounds:
         timesteps, noise = student.noise(clean, rng.torch)
         scale = self.served.scales(timesteps, len(student.alphas))
         with torch.no_grad(), student.with_weights(round_.weights):
-            old = student.says(student.noised(clean, prompts, timesteps, noise))
+            old = student.predict(student.noised(clean, prompts, timesteps, noise))
             # Guidance leads away from what the old weights say: no gradient may gain by spoiling that.
-            without = student.says(student.noised(clean, [""] * len(rows), timesteps, noise))
+            without = student.predict(student.noised(clean, [""] * len(rows), timesteps, noise))
         noised = student.noised(clean, prompts, timesteps, noise)
-        output = student.says(noised)
-        guided = [without + scale * (said - without) for said in (output, old)]
+        output = student.predict(noised)
+        guided = [without + scale * (own - without) for own in (output, old)]
         return Outputs(noised, output, *guided)
 
     def state_dict(self) -> dict[str, Any]:

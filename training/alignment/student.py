@@ -166,28 +166,28 @@ class Student:
         wanted = denoising.target(self.prediction, clean, noise, self.alphas, timesteps)
         return Noised(x, timesteps, wanted, self.embed(prompts), self.parent_encoder(prompts))
 
-    def says(self, noised: Noised) -> torch.Tensor:
+    def predict(self, noised: Noised) -> torch.Tensor:
         """[N, C, h, w], with gradients."""
-        said: torch.Tensor = self.unet(noised.x, noised.timesteps, noised.embedded).sample
-        return said
+        output: torch.Tensor = self.unet(noised.x, noised.timesteps, noised.embedded).sample
+        return output
 
     @torch.no_grad()
-    def parent_says(self, noised: Noised) -> torch.Tensor:
-        said: torch.Tensor = self.parent(noised.x, noised.timesteps, noised.embedded_by_parent).sample
-        return said
+    def predict_parent(self, noised: Noised) -> torch.Tensor:
+        output: torch.Tensor = self.parent(noised.x, noised.timesteps, noised.embedded_by_parent).sample
+        return output
 
     def denoising_error(
         self, clean: torch.Tensor, prompts: Sequence[str], random: torch.Generator
     ) -> torch.Tensor:
         """Of clean latents noised at random, [N]."""
         noised = self.noised(clean, prompts, *self.noise(clean, random))
-        return denoising.per_sample_error(self.says(noised), noised.wanted)
+        return denoising.per_sample_error(self.predict(noised), noised.wanted)
 
     def errors(self, noised: Noised) -> tuple[torch.Tensor, torch.Tensor]:
         """Denoising errors of student and parent, [N] each."""
         return (
-            denoising.per_sample_error(self.says(noised), noised.wanted),
-            denoising.per_sample_error(self.parent_says(noised), noised.wanted),
+            denoising.per_sample_error(self.predict(noised), noised.wanted),
+            denoising.per_sample_error(self.predict_parent(noised), noised.wanted),
         )
 
     def clean(self, output: torch.Tensor, x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
@@ -215,7 +215,7 @@ class Student:
         images: torch.Tensor = self.pipe.vae.decode(latents / self.pipe.vae.config.scaling_factor).sample
         return images
 
-    def verdicts(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+    def teacher_logits(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """What each member that teaches says of images [N, 3, H, W] in [-1, 1]: logits [K, N]; differentiable."""
         return self.reward.logits(images, self.reward.encode(prompts))[self._teachers, :, 0]
 
@@ -236,7 +236,7 @@ class Student:
                 weight.data = own
 
     @torch.no_grad()
-    def examined(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+    def validation_reward(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """The validation reward of images in [-1, 1], [N] in [0, 1]: of the member that nothing is trained against."""
         return self.reward.logits(images, self.reward.encode(prompts))[-1, :, 0].sigmoid()
 
@@ -291,7 +291,7 @@ def _adapted(network: Any, targets: list[str], rank: int) -> list[torch.nn.Param
     if not _lora_of(network):
         lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights="gaussian")
         network.add_adapter(lora, adapter_name=ADAPTER)
-    found = _lora_of(network)
-    for parameter in found:
+    weights = _lora_of(network)
+    for parameter in weights:
         parameter.requires_grad_(True)
-    return found
+    return weights

@@ -1,5 +1,5 @@
-"""An eye on an alignment while it runs: what is drawn from the same noise again and again, by a reward that nothing is
-trained against, and by statistics that no reward sees."""
+"""Validation of an alignment while it runs: images from the same noise, scored by a reward that nothing is trained
+against, and by statistics that no reward sees."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class ValidationMonitor:
         self._labels = [pool.labels[row] for row in order[::every][: config.validation.images]]
         self.points: list[ValidationPoint] = []
         self._best: list[torch.Tensor] = []
-        self._usual: torch.Tensor | None = None
-        self._varied = 0.0
+        self._parent_statistics: torch.Tensor | None = None
+        self._parent_variety = 0.0
         self._images: dict[str, torch.Tensor] = {}
 
     @property
@@ -89,10 +89,12 @@ class ValidationMonitor:
         return point
 
     def _drift(self, pixels: np.ndarray) -> float:
-        seen = statistics(pixels)
-        found = torch.from_numpy(np.stack([seen[name] for name in STATISTICS], 1))
-        self._usual = found if self._usual is None else self._usual
-        shift = (found.mean(0) - self._usual.mean(0)).abs() / self._usual.std(0).clamp(min=1e-3)
+        by_name = statistics(pixels)
+        values = torch.from_numpy(np.stack([by_name[name] for name in STATISTICS], 1))
+        if self._parent_statistics is None:
+            self._parent_statistics = values
+        mean, std = self._parent_statistics.mean(0), self._parent_statistics.std(0)
+        shift = (values.mean(0) - mean).abs() / std.clamp(min=1e-3)
         return float(shift.max())
 
     def _variety(self, images: torch.Tensor) -> float:
@@ -103,9 +105,9 @@ class ValidationMonitor:
         """
         features = self._student.validation_features(images).double().numpy()
         apart = within_prompt(features, self._labels)
-        found = float(np.mean(list(apart.values()))) if apart else 0.0
-        self._varied = self._varied or found
-        return found / self._varied if self._varied else 1.0
+        variety = float(np.mean(list(apart.values()))) if apart else 0.0
+        self._parent_variety = self._parent_variety or variety
+        return variety / self._parent_variety if self._parent_variety else 1.0
 
     def restore(self) -> None:
         """Gives the student its best weights back; nothing where there is no validation point."""
@@ -139,7 +141,7 @@ class ValidationMonitor:
     def _drawn(self) -> tuple[torch.Tensor, float]:
         random = tensors(self._seed, "watch")
         images = self._student.decode(self._sampler.sample(self._prompts, random).clean).clamp(-1, 1)
-        return images, float(self._student.examined(images, self._prompts).mean())
+        return images, float(self._student.validation_reward(images, self._prompts).mean())
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -147,12 +149,16 @@ class ValidationMonitor:
         return {
             "points": points,
             "best": self._best,
-            "usual": self._usual,
-            "varied": self._varied,
+            "usual": self._parent_statistics,
+            "varied": self._parent_variety,
             "images": self._images,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.points = [ValidationPoint(int(step), *rest) for step, *rest in state["points"]]
-        self._best, self._usual, self._varied = list(state["best"]), state["usual"], state["varied"]
+        self._best, self._parent_statistics, self._parent_variety = (
+            list(state["best"]),
+            state["usual"],
+            state["varied"],
+        )
         self._images = dict(state["images"])

@@ -25,21 +25,21 @@ class Annotations:
             for name, values in vocabulary.attributes.items()
         }
 
-    def loss(self, said: Recognition, rows: torch.Tensor) -> torch.Tensor:
+    def loss(self, recognition: Recognition, rows: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of the label plus the mean over the attributes that were annotated."""
-        total = F.cross_entropy(said.labels, self.labels[rows], label_smoothing=0.02)
+        total = F.cross_entropy(recognition.labels, self.labels[rows], label_smoothing=0.02)
         parts = []
-        for name, logits in said.attributes.items():
+        for name, logits in recognition.attributes.items():
             wanted = self.attributes[name][rows]
             if (wanted != NOT_ANNOTATED).any():
                 parts.append(F.cross_entropy(logits, wanted, ignore_index=NOT_ANNOTATED))
         return total + torch.stack(parts).mean() if parts else total
 
-    def accuracy(self, said: Recognition) -> dict[str, float]:
+    def accuracy(self, recognition: Recognition) -> dict[str, float]:
         """Share of right answers over all images, for the label and for each attribute."""
-        found = {"label": float((said.labels.argmax(1) == self.labels).float().mean())}
-        for name, logits in said.attributes.items():
+        shares = {"label": float((recognition.labels.argmax(1) == self.labels).float().mean())}
+        for name, logits in recognition.attributes.items():
             known = self.attributes[name] != NOT_ANNOTATED
             if known.any():
-                found[name] = float((logits.argmax(1)[known] == self.attributes[name][known]).float().mean())
-        return found
+                shares[name] = float((logits.argmax(1)[known] == self.attributes[name][known]).float().mean())
+        return shares

@@ -22,9 +22,9 @@ DRAWN_BATCH = 32
 FIRST_SEED = 60_000
 DROP_CAPTION = 0.1
 """How often what is kept is kept without a caption: guidance starts from there."""
-TOLD = 0.5
+LABELLED_SHARE = 0.5
 """How often an image that experts told of is drawn rather than one that only the head did, which errs more."""
-BARE = 0.6
+BARE_SHARE = 0.6
 """How often the concept's caption is its word alone, which is what most requests say."""
 
 
@@ -43,11 +43,11 @@ class ConceptBatch:
 class SubTypeRows:
     """Rows of images that experts told of, and of those that the head did."""
 
-    told: tuple[int, ...]
+    labelled: tuple[int, ...]
     pseudo: tuple[int, ...]
 
     def draw(self, rng: random.Random) -> int:
-        return rng.choice(self.told if not self.pseudo or rng.random() < TOLD else self.pseudo)
+        return rng.choice(self.labelled if not self.pseudo or rng.random() < LABELLED_SHARE else self.pseudo)
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,11 @@ class SubTyped:
         """As many of either side."""
         yes = torch.arange(count) % 2 == 0
         rows = [(self.yes if side else self.no).draw(rng.python) for side in yes.tolist()]
-        said = [random_caption("", self.attributes[row], rng.python, BARE) for row in rows]
+        captions = [random_caption("", self.attributes[row], rng.python, BARE_SHARE) for row in rows]
         images = _turned(self.images[rows], symmetric, rng)
-        return ConceptBatch(images, [concept + rest for rest in said], [kind_of + rest for rest in said], yes)
+        return ConceptBatch(
+            images, [concept + rest for rest in captions], [kind_of + rest for rest in captions], yes
+        )
 
 
 @dataclass(frozen=True)
@@ -82,17 +84,19 @@ class Kept:
 
     def draw(self, count: int, symmetric: bool, rng: StepRng) -> tuple[torch.Tensor, list[str]]:
         """Images of all labels alike, and their captions; some without any."""
-        by_label = self._rows
-        rows = [rng.choice(by_label[rng.choice(sorted(by_label))]) for _ in range(count)]
-        captions = ["" if rng.random() < DROP_CAPTION else self._caption(row, rng) for row in rows]
+        choice, by_label = rng.python.choice, self._rows
+        rows = [choice(by_label[choice(sorted(by_label))]) for _ in range(count)]
+        captions = [
+            "" if rng.python.random() < DROP_CAPTION else self._caption(row, rng.python) for row in rows
+        ]
         return _turned(self.images[rows], symmetric, rng), captions
 
     @property
     def _rows(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
+        rows: dict[str, list[int]] = {}
         for row, label in enumerate(self.labels):
-            found.setdefault(label, []).append(row)
-        return found
+            rows.setdefault(label, []).append(row)
+        return rows
 
     def _caption(self, row: int, rng: random.Random) -> str:
         return random_caption(self.labels[row], self.attributes[row], rng)

@@ -20,7 +20,7 @@ from training.concepts.config import ConceptConfig
 from training.concepts.practice import Practising, check_reward, practise, settings
 from training.concepts.student import ConceptStudent
 from training.concepts.sublabels import SubLabelled, check_enough, joined, load_sub_labels, read_sub_labels
-from training.concepts.subtype import Sight, best_head, features_of, sight, sight_of_reward
+from training.concepts.subtype import Head, Sight, best_head, features_of, sight, sight_of_reward
 from training.concepts.trainer import ConceptTrainer, Lesson
 from training.concepts.tutors import LEAST_AUROC, learn_tutors, tutor_backbones
 from training.data.examples import Examples, load_examples
@@ -58,14 +58,14 @@ def fit(config: ConceptConfig, session: TrainingSession) -> dict[str, float]:
     torch.set_num_threads(config.threads)
     grown = _vocabulary(config).with_concept(config.concept, config.kind_of)
     data = load_examples(config.data, domain=config.domain) if config.data else None
-    found = gather(config, data, session.folder)
-    check_enough(found, config.concept, config.least)
+    images = gather(config, data, session.folder)
+    check_enough(images, config.concept, config.least)
     if config.practice_steps:
         check_reward(config.reward, config.kind_of, grown)
     kept = real_kept(data, grown) if data else _draw_kept(config, session)
     with tempfile.TemporaryDirectory() as scratch:
-        figures = _learn(found, kept, grown, config, session, Path(scratch))
-        figures |= _practise(Path(scratch), found, kept, config, session)
+        figures = _learn(images, kept, grown, config, session, Path(scratch))
+        figures |= _practise(Path(scratch), images, kept, config, session)
         if not session.group.is_rank_zero:
             return {}
         shutil.copytree(scratch, config.out, dirs_exist_ok=True)
@@ -74,7 +74,7 @@ def fit(config: ConceptConfig, session: TrainingSession) -> dict[str, float]:
 
 
 def _learn(
-    found: SubLabelled,
+    images: SubLabelled,
     kept: Kept,
     grown: Vocabulary,
     config: ConceptConfig,
@@ -88,10 +88,10 @@ def _learn(
         concept=config.concept, kind_of=config.kind_of, device=session.device,
     )  # fmt: skip
     session.report(0, config.steps, "telling sub-types apart")
-    members = belonging(student, found, config)
+    members = belonging(student, images, config)
     session.note(SUB_TYPES_FILE, {"pseudo_labelled": members.pseudo_labelled})
-    attributes = tuple(known(grown, row) for row in found.attributes)
-    new = SubTyped(found.images, attributes, members.yes, members.no)
+    attributes = tuple(known(grown, row) for row in images.attributes)
+    new = SubTyped(images.images, attributes, members.yes, members.no)
     result = TrainingLoop(
         ConceptTrainer(student, Lesson(new, kept), config, session), session, f"learning {config.concept}",
         session.folder / "concept", config.steps, config.minutes, config.checkpoint_every,
@@ -107,7 +107,7 @@ def gather(config: ConceptConfig, data: Examples | None, folder: Path) -> SubLab
     frozen = load_sub_labels(folder)
     parts = []
     if frozen is not None:
-        parts.append(frozen if data is None else frozen.only_told())
+        parts.append(frozen if data is None else frozen.only_labelled())
     if data is not None:
         parts.append(read_sub_labels(data, config.kind_of, config.column, config.value, config.others))
     if not parts:
@@ -115,44 +115,47 @@ def gather(config: ConceptConfig, data: Examples | None, folder: Path) -> SubLab
     return joined(parts).limited(config.most, config.seed)
 
 
-def belonging(student: ConceptStudent, found: SubLabelled, config: ConceptConfig) -> Belonging:
+def belonging(student: ConceptStudent, images: SubLabelled, config: ConceptConfig) -> Belonging:
     """Sub-labelled images by their sub-label; of the others those that the head is sure of."""
-    sights = _sights(student, config)
-    seen = {name: features_of(see, found.images) for name, see in sights.items()}
-    told, groups = found.told, found.groups
-    name, head = best_head(
-        seen, told, (found.said[told] > 0.5).numpy(), config.seed, [groups[row] for row in told.tolist()]
-    )
-    likely = torch.from_numpy(head.probability(seen[name])).float()
-    untold = found.said.isnan()
-    told = found.sides()
-    pseudo = (untold & (likely > config.sure), untold & (likely < 1 - config.sure))
-    either = pseudo[0] | pseudo[1]
+    head, likely = _head(student, images, config)
+    yes, no = images.sides()
+    unlabelled = images.probability.isnan()
+    pseudo_yes, pseudo_no = unlabelled & (likely > config.sure), unlabelled & (likely < 1 - config.sure)
+    pseudo = pseudo_yes | pseudo_no
     figures = {
-        "sub_labels_yes": float(len(told[0])),
-        "sub_labels_no": float(len(told[1])),
+        "sub_labels_yes": float(len(yes)),
+        "sub_labels_no": float(len(no)),
         "head_accuracy": head.accuracy,
         "head_auroc": head.auroc,
-        "pseudo_labelled_yes": float(pseudo[0].sum()),
-        "pseudo_labelled_no": float(pseudo[1].sum()),
-        "pseudo_of": float(untold.sum()),
-        "pseudo_confidence": float((likely[either] - 0.5).abs().mean() + 0.5) if either.any() else 0.0,
+        "pseudo_labelled_yes": float(pseudo_yes.sum()),
+        "pseudo_labelled_no": float(pseudo_no.sum()),
+        "pseudo_of": float(unlabelled.sum()),
+        "pseudo_confidence": float((likely[pseudo] - 0.5).abs().mean() + 0.5) if pseudo.any() else 0.0,
     }
     return Belonging(
-        SubTypeRows(tuple(told[0].tolist()), _rows(pseudo[0])),
-        SubTypeRows(tuple(told[1].tolist()), _rows(pseudo[1])),
-        {row: round(float(likely[row]), 4) for row in _rows(either)},
+        SubTypeRows(tuple(yes.tolist()), _rows(pseudo_yes)),
+        SubTypeRows(tuple(no.tolist()), _rows(pseudo_no)),
+        {row: round(float(likely[row]), 4) for row in _rows(pseudo)},
         figures,
     )
 
 
+def _head(student: ConceptStudent, images: SubLabelled, config: ConceptConfig) -> tuple[Head, torch.Tensor]:
+    """The best head upon the features at hand, and the probability [N] of the concept that it gives each image."""
+    features = {name: features_of(see, images.images) for name, see in _sights(student, config).items()}
+    rows = images.labelled
+    groups = [images.groups[row] for row in rows.tolist()]
+    name, head = best_head(features, rows, (images.probability[rows] > 0.5).numpy(), config.seed, groups)
+    return head, torch.from_numpy(head.probability(features[name])).float()
+
+
 def _sights(student: ConceptStudent, config: ConceptConfig) -> dict[str, Sight]:
     """Of each network at hand."""
-    found = {"reward": sight_of_reward(student.reward)}
+    sights = {"reward": sight_of_reward(student.reward)}
     if config.rater is not None:
         rater = AttributeNet.load(config.rater)
-        found["rater"] = sight([rater.backbone], rater.size)
-    return found
+        sights["rater"] = sight([rater.backbone], rater.size)
+    return sights
 
 
 def _rows(chosen: torch.Tensor) -> tuple[int, ...]:
@@ -160,13 +163,13 @@ def _rows(chosen: torch.Tensor) -> tuple[int, ...]:
 
 
 def _vocabulary(config: ConceptConfig) -> Vocabulary:
-    found = (Vocabulary.load(config.parent) if config.parent else None) or Vocabulary.load(config.base)
-    if found is None:
+    vocabulary = (Vocabulary.load(config.parent) if config.parent else None) or Vocabulary.load(config.base)
+    if vocabulary is None:
         raise FailedPrecondition(
             "The generator has no vocabulary.json, so it cannot be told which words it knows. Put one beside it.",
             "NO_VOCABULARY",
         )
-    return found
+    return vocabulary
 
 
 def _draw_kept(config: ConceptConfig, session: TrainingSession) -> Kept:
@@ -175,15 +178,15 @@ def _draw_kept(config: ConceptConfig, session: TrainingSession) -> Kept:
 
 
 def _practise(
-    folder: Path, found: SubLabelled, kept: Kept, config: ConceptConfig, session: TrainingSession
+    folder: Path, images: SubLabelled, kept: Kept, config: ConceptConfig, session: TrainingSession
 ) -> dict[str, float]:
     """Betters the generator in `folder`, which has the word, by what it draws; what came of it."""
     if not config.practice_steps:
         return {}
-    seeing = tutor_backbones(
+    backbones = tutor_backbones(
         RewardEnsemble.load(config.reward), AttributeNet.load(config.rater) if config.rater else None
     )
-    tutors, auroc = learn_tutors(seeing, found, config, session.phase("tutors"))
+    tutors, auroc = learn_tutors(backbones, images, config, session.phase("tutors"))
     if auroc < LEAST_AUROC:
         return {"tutor_auroc": auroc, "practice_steps": 0.0}
     torch.manual_seed(config.seed)  # of the LoRA, whatever an earlier attempt has spared this one

@@ -41,17 +41,19 @@ class Practising(Student):
         self._tutors, self._config = tutors, config
         self._concepts = _vocabulary(folder).concepts
 
-    def verdicts(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+    def teacher_logits(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """Of every teaching member of the reward with every teaching tutor: logits [K·T, N] of both together."""
-        plausible = super().verdicts(images, self._as_class(prompts))
-        concept = self._tutors.verdicts(images)
+        plausible = super().teacher_logits(images, self._as_class(prompts))
+        concept = self._tutors.teacher_logits(images)
         pairs = both(plausible[:, None], concept[None], self._config.emphasis)
         return pairs.flatten(0, 1)
 
     @torch.no_grad()
-    def examined(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+    def validation_reward(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """Of the member and the tutor that nothing is trained against."""
-        return super().examined(images, self._as_class(prompts)) * self._tutors.examined(images)
+        return super().validation_reward(images, self._as_class(prompts)) * self._tutors.validation_reward(
+            images
+        )
 
     def _as_class(self, prompts: Sequence[str]) -> list[str]:
         """The reward does not know the word, nor those of earlier concepts."""
@@ -77,7 +79,7 @@ class Practice(Method):
         images, prompts = self._kept.draw(self._keeping, self._config.symmetric, rng)
         clean = self._student.encode(images)
         noised = self._student.noised(clean, prompts, *self._student.noise(clean, rng.torch))
-        return denoising.per_sample_error(self._student.says(noised), self._student.parent_says(noised))
+        return denoising.per_sample_error(self._student.predict(noised), self._student.predict_parent(noised))
 
 
 def practise(
@@ -110,14 +112,14 @@ def check_reward(reward: Path, kind_of: str, grown: Vocabulary) -> None:
 
 
 def _vocabulary(folder: Path) -> Vocabulary:
-    found = Vocabulary.load(folder)
-    assert found is not None, f"{folder} has learned a word, so it has a vocabulary"
-    return found
+    vocabulary = Vocabulary.load(folder)
+    assert vocabulary is not None, f"{folder} has learned a word, so it has a vocabulary"
+    return vocabulary
 
 
 def settings(config: ConceptLearning, base: Path, reward: Path, out: Path) -> AlignConfig:
     """The alignment that a practice is."""
-    told = {
+    own = {
         "base": base, "reward": reward, "out": out, "method": "draft",
         "steps": config.practice_steps, "minutes": config.practice_minutes, "lr": config.practice_lr,
         "anchor": config.practice_anchor,
@@ -126,7 +128,7 @@ def settings(config: ConceptLearning, base: Path, reward: Path, out: Path) -> Al
         "guidance": config.practice_guidance or max(1.0, load_defaults(base).guidance),
     }  # fmt: skip
     same = ("domain", "seed", "threads", "symmetric", "rank", "checkpoint_every")
-    return AlignConfig.model_validate(nested(told) | {name: getattr(config, name) for name in same})
+    return AlignConfig.model_validate(nested(own) | {name: getattr(config, name) for name in same})
 
 
 def _asked(concept: str, count: int) -> Pool:

@@ -33,12 +33,12 @@ class ConceptStudent(Student):
         super().__init__(base, parent, reward, rank, device=device)
         self.word = NewWord(self.pipe.tokenizer, self.pipe.text_encoder, concept, kind_of)
 
-    def learning(self, told: ConceptBatch, sharpness: float, cleanest: int, rng: StepRng) -> torch.Tensor:
+    def learning(self, batch: ConceptBatch, sharpness: float, cleanest: int, rng: StepRng) -> torch.Tensor:
         """The loss of the concept, with gradients. Nearer to clean than timestep `cleanest` an image shows what it is,
         and nothing is left for a caption to say."""
-        noised = self._noised(told.images, told.as_concept, rng, cleanest)
-        old = self.parent_says(replace(noised, embedded_by_parent=self.embed(told.as_class)))
-        return concept_loss(self.says(noised), old, noised.wanted, told.yes, sharpness=sharpness)
+        noised = self._noised(batch.images, batch.as_concept, rng, cleanest)
+        old = self.predict_parent(replace(noised, embedded_by_parent=self.embed(batch.as_class)))
+        return concept_loss(self.predict(noised), old, noised.wanted, batch.yes, sharpness=sharpness)
 
     def keeping(self, images: torch.Tensor, prompts: Sequence[str], rng: StepRng) -> torch.Tensor:
         """How far it has moved from what its parent says of images of other concepts, [N], with gradients.
@@ -47,7 +47,7 @@ class ConceptStudent(Student):
         a noised image is the mean of that target, and has no noise of its own (Li & Hoiem 2016, arXiv 1606.09282).
         """
         noised = self._noised(images, prompts, rng)
-        return denoising.per_sample_error(self.says(noised), self.parent_says(noised))
+        return denoising.per_sample_error(self.predict(noised), self.predict_parent(noised))
 
     def embed(self, prompts: Sequence[str]) -> torch.Tensor:
         """[N, tokens, width]; with gradients to the word where a prompt holds it."""

@@ -112,8 +112,8 @@ def _labelled_pixels(item: SourceImage, size: int | None) -> np.ndarray:
 def _why(left_out: Mapping[str, Sequence[str]], shown: int = 5) -> str:
     """The most frequent reasons, each with how many images it left out and the first of them."""
     reasons = sorted(left_out.items(), key=lambda pair: -len(pair[1]))
-    told = [f" Left out {len(keys)} ({keys[0]}, …): {why}" for why, keys in reasons[:shown]]
-    return "".join(told) + (f" And {len(reasons) - shown} reasons more." if len(reasons) > shown else "")
+    sentences = [f" Left out {len(keys)} ({keys[0]}, …): {why}" for why, keys in reasons[:shown]]
+    return "".join(sentences) + (f" And {len(reasons) - shown} reasons more." if len(reasons) > shown else "")
 
 
 def _pixels(data: bytes, size: int | None) -> np.ndarray:

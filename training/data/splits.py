@@ -23,13 +23,13 @@ def whole_groups(order: Sequence[int], groups: Sequence[Hashable], count: int) -
     members: dict[Hashable, list[int]] = {}
     for row in order:
         members.setdefault(groups[row], []).append(row)
-    found, held = [], 0
+    groups_taken, held = [], 0
     for rows in members.values():
         if held >= count:
             break
-        found.append(rows)
+        groups_taken.append(rows)
         held += len(rows)
-    return found
+    return groups_taken
 
 
 def split_of(examples: Examples, split: str) -> Examples:

@@ -6,11 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vouch.domains.criteria import Domain, load_domain
-
-
-def _shipped_domain() -> Domain:
-    return load_domain()
+from vouch.domains.criteria import Domain
+from vouch.recipes.base import shipped_domain
 
 
 class EvaluatedVersion(BaseModel):
@@ -35,7 +32,7 @@ class EvaluateConfig(BaseModel):
     """The first champion, where that is another version than `against`: nothing may be lost since it either."""
     data: Path
     """Labelled real images that no model has seen."""
-    domain: Domain = Field(default_factory=_shipped_domain)
+    domain: Domain = Field(default_factory=shipped_domain)
     """Says which of their columns no caption names, and which one says whose image each is."""
     train: Path | None = None
     """Those that the version learned from: without them nothing is said of copies."""

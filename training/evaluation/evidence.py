@@ -195,12 +195,17 @@ class Seen:
             **_by_class(self.assessed.plausible, drawn.labels, "plausible"),
             **_by_class(real.assessed.plausible, real.unseen.labels, "real plausible", real.unseen.groups),
         }
-        groups = np.array(real.unseen.groups, dtype=object)
+        groups = real.unseen.groups
         rest, some = apart(real.unseen.groups, len(drawn.labels))
         for space, features in zip(real.spaces, self.features, strict=True):
             found = {
                 **_likeness(space.unseen, features, "against real", groups),
-                **_likeness(space.unseen[rest], space.unseen[some], "real against real", groups[rest]),
+                **_likeness(
+                    space.unseen[rest],
+                    space.unseen[some],
+                    "real against real",
+                    [groups[int(row)] for row in rest],
+                ),
                 "diversity within a class": within_class(
                     features, drawn.labels, space.unseen, real.unseen.labels
                 ),
@@ -304,7 +309,7 @@ def _by_class(
 ) -> dict[str, Estimate]:
     rows = {label: np.flatnonzero(np.array(labels) == label) for label in sorted(set(labels))}
     return {
-        f"{name}, {label}": _share(passed[its], None if groups is None else [groups[row] for row in its])
+        f"{name}, {label}": _share(passed[its], None if groups is None else [groups[int(row)] for row in its])
         for label, its in rows.items()
     }
 

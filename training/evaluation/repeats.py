@@ -58,12 +58,12 @@ class SeedRepeats:
     def similarity(self) -> dict[str, float]:
         """The mean over each prompt's pairs, MS-SSIM where images are large enough for its five scales, else SSIM: 1 of
         copies, near 0 of images that have nothing to do with each other."""
-        names, found = np.array(self.prompts), {}
+        names, similarities = np.array(self.prompts), {}
         for prompt in sorted(set(self.prompts)):
             pairs = list(combinations(np.flatnonzero(names == prompt).tolist(), 2))
             if pairs:
-                found[prompt] = float(_similarity(self.images, pairs, self.multiscale).mean())
-        return found
+                similarities[prompt] = float(_similarity(self.images, pairs, self.multiscale).mean())
+        return similarities
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ class Beside(SeedRepeats):
         alike = set()
         for number, prompt in enumerate(sorted(set(drawn.prompts))):
             declared = vocabulary.parse(prompt)
-            found = rows_of(declared, unseen)
-            if len(found) >= ENOUGH:
+            matching = rows_of(declared, unseen)
+            if len(matching) >= ENOUGH:
                 alike.add(prompt)
             else:
-                found = rows_of(Declared(declared.label, {}), unseen)
-            some = np.random.default_rng(number).permutation(found)[:MOST].tolist()
+                matching = rows_of(Declared(declared.label, {}), unseen)
+            some = np.random.default_rng(number).permutation(matching)[:MOST].tolist()
             rows, prompts = rows + some, prompts + [prompt] * len(some)
         images = resized(unseen.images[rows].permute(0, 2, 3, 1).numpy(), drawn.images.shape[1:3])
         return cls(images, tuple(prompts), tuple(rows), frozenset(alike))
@@ -127,7 +127,7 @@ class Repeated:
 
 def changes(ours: Repeated, theirs: Repeated, features: tuple[np.ndarray, np.ndarray]) -> dict[str, Estimate]:
     """What changed from `theirs` to `ours` within the same prompts; features: those of both, [N, D] each."""
-    found = {
+    estimates = {
         DISTANCE: [
             within_prompt(rows, side.drawn.prompts)
             for rows, side in zip(features, (ours, theirs), strict=True)
@@ -136,7 +136,7 @@ def changes(ours: Repeated, theirs: Repeated, features: tuple[np.ndarray, np.nda
     }
     return {
         name: _mean({prompt: one[prompt] - other[prompt] for prompt in one})
-        for name, (one, other) in found.items()
+        for name, (one, other) in estimates.items()
     }
 
 

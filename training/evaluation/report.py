@@ -126,14 +126,16 @@ def _change(check: Check) -> str:
 
 def _pairs(seen: Seen) -> list[Pair]:
     """The generated images nearest to a training image, the nearest first."""
-    found, train = seen.nearest, seen.real.train
-    assert found is not None and train is not None
+    neighbours, train = seen.nearest, seen.real.train
+    assert neighbours is not None and train is not None
     pairs = []
-    for row in np.argsort(found.relative, kind="stable")[:SHOWN]:
-        next_to = train.images[int(found.index[row])].permute(1, 2, 0).numpy()
+    for row in np.argsort(neighbours.relative, kind="stable")[:SHOWN]:
+        next_to = train.images[int(neighbours.index[row])].permute(1, 2, 0).numpy()
         both = contact_sheet(np.stack([seen.drawn.images[row], _like(next_to, seen.drawn.images[row])]), 2)
         pairs.append(
-            Pair(_url(both), seen.drawn.prompts[row], float(found.relative[row]), bool(seen.alarmed[row]))
+            Pair(
+                _url(both), seen.drawn.prompts[row], float(neighbours.relative[row]), bool(seen.alarmed[row])
+            )
         )
     return pairs
 

@@ -127,8 +127,8 @@ def fit(config: EvaluateConfig, session: TrainingSession) -> dict[str, float]:
     since_first = paired_changes(seen[0], seen[-1]) if config.first else None
     gate = decide(gain, since_first) if gain else None
     _write(config, request, columns, gain, since_first, gate)
-    told = dict(columns[0].figures) | {f"gain, {name}": estimate for name, estimate in gain.items()}
-    return {name: estimate.value for name, estimate in told.items()}
+    estimates = dict(columns[0].figures) | {f"gain, {name}": estimate for name, estimate in gain.items()}
+    return {name: estimate.value for name, estimate in estimates.items()}
 
 
 def _request(unseen: Examples, config: EvaluateConfig) -> Request:
@@ -152,18 +152,18 @@ def _repeated(unseen: Examples, config: EvaluateConfig) -> Request:
             for _ in range(TRIES * config.repeated_per_class)
         ]
         prompts += list(dict.fromkeys(tried))[: config.repeated_per_class]
-    asked = tuple(prompt for prompt in prompts for _ in range(config.repeats))
+    repeated = tuple(prompt for prompt in prompts for _ in range(config.repeats))
     first = FIRST_SEED + config.seed * 10_000_000 + REPEATED_SEED
-    return Request(asked, tuple(range(first, first + len(asked))))
+    return Request(repeated, tuple(range(first, first + len(repeated))))
 
 
 def _beside(drawn: list[GeneratedSet], unseen: Examples, judge: Judge) -> list[Repeated | None]:
     """Each version's repeated prompts, with the same real images beside them."""
     if not drawn[0].prompts:
         return [None] * len(drawn)
-    found = [SeedRepeats(one.images, one.prompts) for one in drawn]
-    real = Beside.of(found[0], unseen, judge.plausibility.vocabulary)
-    return [Repeated(one, real) for one in found]
+    repeats = [SeedRepeats(one.images, one.prompts) for one in drawn]
+    real = Beside.of(repeats[0], unseen, judge.plausibility.vocabulary)
+    return [Repeated(one, real) for one in repeats]
 
 
 def _drawn(
@@ -187,8 +187,8 @@ def _images(
     steps = config.steps or generator.default_steps
     guidance = generator.default_guidance if config.guidance is None else config.guidance
     # Other prompts, seeds or settings, or another version of that name, are other images.
-    told = json.dumps([str(side.folder), request.prompts, request.seeds, steps, guidance, config.batch])
-    folder = session.folder / hashlib.sha256(told.encode()).hexdigest()[:16]
+    key = json.dumps([str(side.folder), request.prompts, request.seeds, steps, guidance, config.batch])
+    folder = session.folder / hashlib.sha256(key.encode()).hexdigest()[:16]
     folder.mkdir(exist_ok=True)
     parts = []
     for start in range(0, len(request.prompts), config.batch):
@@ -213,24 +213,24 @@ def first_champion(store: Store, against: str) -> str:
 def attach(store: Store, version: str, against: str, out: Path, first: str = "") -> None:
     """Keeps with the version what `out` says of it, in short; the whole of it stays in `out`."""
     data = (out / "evidence.json").read_bytes()
-    told, found = json.loads(data), store.registry.get(version)
-    figures = told["versions"][found.name]
+    evidence, record = json.loads(data), store.registry.get(version)
+    figures = evidence["versions"][record.name]
     other, root = (store.registry.get(ref) if ref else None for ref in (against, first))
     summary = {
         "measured_at": now().isoformat(timespec="seconds"),
         "sha256": hashlib.sha256(data).hexdigest(),
         "report": str(out / "report.html"),
-        "images": told["images"],
+        "images": evidence["images"],
         "against": other.digest if other else "",
         "against_name": other.name if other else "",
         "first": root.digest if root else "",
         "first_name": root.name if root else "",
         "figures": {name: figures[name] for name in MAIN if name in figures},
-        "gain": told["gain"],
-        "since_first": told["since_first"],
-        "gate": told["gate"],
+        "gain": evidence["gain"],
+        "since_first": evidence["since_first"],
+        "gate": evidence["gate"],
     }
-    store.registry.attach_evidence(found.digest, summary)
+    store.registry.attach_evidence(record.digest, summary)
 
 
 def _use(seen: Seen, config: EvaluateConfig, session: TrainingSession) -> dict[str, Estimate]:
@@ -241,7 +241,7 @@ def _use(seen: Seen, config: EvaluateConfig, session: TrainingSession) -> dict[s
     few = real.subset(share_of(real.labels, config.downstream_share, config.seed, real.groups))
     test = Labelled.of(seen.real.unseen)
     made = torch.from_numpy(seen.drawn.images).permute(0, 3, 1, 2).contiguous()
-    found = downstream(
+    correct = downstream(
         Labelled.of(few),
         Labelled(made, seen.drawn.labels),
         test,
@@ -250,7 +250,7 @@ def _use(seen: Seen, config: EvaluateConfig, session: TrainingSession) -> dict[s
         session.folder / "classifiers",
         lambda arm, step: session.report(step - 1, steps, f"a classifier learns from {arm}"),
     )
-    return downstream_figures(found, test.groups)
+    return downstream_figures(correct, test.groups)
 
 
 def _write(
@@ -262,7 +262,7 @@ def _write(
     gate: Gate | None,
 ) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
-    told = {
+    document = {
         "format": "evidence-1",
         "images": len(request.prompts),
         "first_seed": request.seeds[0],
@@ -273,7 +273,7 @@ def _write(
         "notes": columns[0].seen.notes(),
         "gate": None if gate is None else _gate(gate),
     }
-    write_whole(config.out / "evidence.json", json.dumps(told, indent=1).encode())
+    write_whole(config.out / "evidence.json", json.dumps(document, indent=1).encode())
     write_report(config.out / "report.html", columns, gain, gate)
 
 

@@ -139,11 +139,11 @@ def _fit(probe: Probe, standard: torch.Tensor, answers: Annotations) -> None:
     heads.requires_grad_(False)
 
 
-def _error(said: Recognition, answers: Annotations) -> torch.Tensor:
-    total = F.cross_entropy(said.labels, answers.labels)
+def _error(recognition: Recognition, answers: Annotations) -> torch.Tensor:
+    total = F.cross_entropy(recognition.labels, answers.labels)
     known = [
         F.cross_entropy(logits, answers.attributes[name], ignore_index=NOT_ANNOTATED)
-        for name, logits in said.attributes.items()
+        for name, logits in recognition.attributes.items()
         if (answers.attributes[name] != NOT_ANNOTATED).any()
     ]
     return total + torch.stack(known).mean() if known else total
@@ -167,5 +167,5 @@ def _remembered_probe(seen: Examples, memory: Memory) -> Probe:
 
 
 def _identity(seen: Examples, memory: Memory) -> str:
-    said = repr((memory.digest, seen.digest, len(seen), COMPONENTS, DECAY, ITERATIONS))
-    return hashlib.sha256(said.encode()).hexdigest()
+    identity = repr((memory.digest, seen.digest, len(seen), COMPONENTS, DECAY, ITERATIONS))
+    return hashlib.sha256(identity.encode()).hexdigest()

@@ -94,8 +94,8 @@ def _tensor(images: np.ndarray) -> torch.Tensor:
 def _estimated(folds: Sequence[Fold]) -> Estimate:
     random = np.random.default_rng(0)
     wins = [_wins(*fold) for fold in folds]
-    found = [float(np.mean([_resampled(one, random) for one in wins])) for _ in range(ROUNDS)]
-    return Estimate(float(np.mean([one.mean() for one in wins])), *percentiles(found))
+    resampled = [float(np.mean([_resampled(one, random) for one in wins])) for _ in range(ROUNDS)]
+    return Estimate(float(np.mean([one.mean() for one in wins])), *percentiles(resampled))
 
 
 def _wins(real: np.ndarray, generated: np.ndarray) -> np.ndarray:

@@ -105,24 +105,26 @@ def dawid_skene(votes: Votes, gold: np.ndarray, prior: Prior) -> np.ndarray:
     The prevalence is that of images whose truth is not known: known ones were chosen and not drawn.
     """
     open_ = np.isnan(gold)
-    found = np.where(open_, votes.shares(), gold)
+    probability = np.where(open_, votes.shares(), gold)
     for _ in range(MAX_ROUNDS):
-        of_yes, of_no = _error_rates(votes, found, gold, prior)
-        prevalence = (prior.images + found[open_].sum()) / max(2 * prior.images + open_.sum(), NEVER_ZERO)
+        of_yes, of_no = _error_rates(votes, probability, gold, prior)
+        prevalence = (prior.images + probability[open_].sum()) / max(
+            2 * prior.images + open_.sum(), NEVER_ZERO
+        )
         evidence = votes.yes * _log_ratio(of_yes, of_no)[votes.rater]
         evidence += (1 - votes.yes) * _log_ratio(1 - of_yes, 1 - of_no)[votes.rater]
         logit = votes.sums(evidence) + _log_ratio(prevalence, 1 - prevalence)
-        before, found = found, np.where(open_, 1 / (1 + np.exp(-np.clip(logit, -500, 500))), gold)
-        if np.abs(found - before).max() < CONVERGED:
+        before, probability = probability, np.where(open_, 1 / (1 + np.exp(-np.clip(logit, -500, 500))), gold)
+        if np.abs(probability - before).max() < CONVERGED:
             break
-    return found
+    return probability
 
 
 def _error_rates(
-    votes: Votes, found: np.ndarray, gold: np.ndarray, prior: Prior
+    votes: Votes, probability: np.ndarray, gold: np.ndarray, prior: Prior
 ) -> tuple[np.ndarray, np.ndarray]:
     """How often each rater [R] says yes to images whose truth is yes, and to those whose truth is no."""
-    plausible = found[votes.image]
+    plausible = probability[votes.image]
     agreed = [votes.by_rater(plausible * votes.yes), votes.by_rater((1 - plausible) * (1 - votes.yes))]
     opposed = [votes.by_rater(plausible * (1 - votes.yes)), votes.by_rater((1 - plausible) * votes.yes)]
     known = set(gold[~np.isnan(gold)].tolist())

@@ -41,7 +41,7 @@ class Rated:
             tuple(self.prompts[row] for row in rows),
             tuple(self.digests[row] for row in rows),
             self.overall[rows],
-            {name: told[rows] for name, told in self.criteria.items()},
+            {name: values[rows] for name, values in self.criteria.items()},
             tuple(self.sources[row] for row in rows),
             self.uniform,
         )

@@ -45,11 +45,11 @@ def freeze(
     """
     path = folder / RATINGS_FILE
     if not path.is_file():
-        asked = tuple(kinds)
-        ratings = [r for r in catalog.ratings.freeze(kinds=asked, domain=domain)[0] if not _sub_labels(r)]
+        wanted = tuple(kinds)
+        ratings = [r for r in catalog.ratings.freeze(kinds=wanted, domain=domain)[0] if not _sub_labels(r)]
         if not ratings:
             raise FailedPrecondition(
-                f"There is no {' or '.join(asked)} rating to learn from. Rate images first (`vouch rate`), "
+                f"There is no {' or '.join(wanted)} rating to learn from. Rate images first (`vouch rate`), "
                 "or name the kinds to learn from: --kinds simulated takes simulated raters too.",
                 "NO_RATINGS",
             )

@@ -13,8 +13,7 @@ from training.attributes import fit as attributes
 from training.concepts.fit import ConceptConfig
 from training.concepts.fit import fit as teach_concept
 from training.evaluation import run as evaluate
-from training.pretraining.config import PretrainConfig
-from training.pretraining.decoder import DecoderConfig
+from training.pretraining.config import DecoderConfig, PretrainConfig
 from training.pretraining.decoder import fit as sharpen
 from training.pretraining.fit import fit as pretrain
 from training.reward.config import RewardConfig
@@ -30,4 +29,4 @@ LOOPS: dict[str, tuple[type[BaseModel], Callable[..., dict[str, Any]]]] = {
     "evaluate": (evaluate.EvaluateConfig, evaluate.fit),
 }
 SHARED = ("pretrain", "reward", "align", "concept")
-"""Loops that several workers can share; of the others the leader alone does the work."""
+"""Loops that several workers can share; of the others rank zero alone does the work."""

@@ -115,11 +115,11 @@ def _pinned(asked: Asked, run: Run) -> Asked:
 
 def _check_unchanged(agreed: Plan, run: Run) -> None:
     """Raises FailedPrecondition where data are not what an earlier attempt learned from."""
-    found = agreed.lineage["data"]
+    data = agreed.lineage["data"]
     changed = [
         DATA.get(name, name)
         for name, digest in run.inputs.get("data", {}).items()
-        if found.get(name) != digest
+        if data.get(name) != digest
     ]
     if changed:
         raise FailedPrecondition(

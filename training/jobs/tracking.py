@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from training.loop.session import NoTracker, Tracker
+from training.loop.tracker import NoTracker, Tracker
 from vouch import recipes
 
 EXPERIMENT = "vouch"

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from training.loop.session import TrainingProgress, TrainingSession
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
 from training.loop.worker_group import WorkerGroup
 from vouch.storage.atomic import write_whole
 from vouch.storage.catalog import Catalog
@@ -40,7 +41,7 @@ class Work:
 
 
 def work(job: Work) -> dict[str, float]:
-    """Runs the job's loop to its end and returns its figures. Resumes from `job.folder`. Of several workers the leader
+    """Runs the job's loop to its end and returns its figures. Resumes from `job.folder`. Of several workers rank zero
     alone tells, and does what has no share in it for others."""
     from training.jobs.kinds import LOOPS, SHARED
     from training.jobs.tracking import tracker_for

@@ -30,14 +30,14 @@ def device_of(network: nn.Module) -> torch.device:
     return next((parameter.device for parameter in network.parameters()), CPU)
 
 
-def _bring(network: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
+def _bring(network: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
     device = device_of(network)
-    return tree_map(lambda one: _moved(one, device), (given, named))  # type: ignore[no-any-return]
+    return tree_map(lambda one: _moved(one, device), (inputs, named))  # type: ignore[no-any-return]
 
 
-def _take_home(network: nn.Module, given: tuple[Any, ...], said: Any) -> Any:
-    del network, given
-    return tree_map(lambda one: _moved(one, CPU), said)
+def _take_home(network: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    del network, inputs
+    return tree_map(lambda one: _moved(one, CPU), output)
 
 
 def _moved(value: Any, device: torch.device) -> Any:

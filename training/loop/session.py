@@ -6,61 +6,20 @@ import copy
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from training.loop.progress import TrainingProgress
+from training.loop.tracker import NoTracker, PrefixedTracker, Tracker
 from training.loop.worker_group import WorkerGroup
 from vouch.errors import Cancelled
-
-
-@dataclass(frozen=True)
-class TrainingProgress:
-    """Where a run is. Example: ``TrainingProgress(120, 2000, "U-Net", {"loss": 0.21})``."""
-
-    step: int
-    total_steps: int
-    message: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-class Tracker(Protocol):
-    """Where curves and pictures go (MLflow, or nowhere)."""
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None: ...
-
-    def image(self, path: Path, step: int) -> None: ...
-
-
-class NoTracker:
-    """Keeps nothing."""
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        return None
-
-    def image(self, path: Path, step: int) -> None:
-        return None
-
-
-@dataclass(frozen=True)
-class PrefixedTracker:
-    """A tracker whose curves begin with a name, so that those of two phases of a run do not mix."""
-
-    tracker: Tracker
-    name: str
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        self.tracker.metrics({f"{self.name}_{key}": value for key, value in values.items()}, step)
-
-    def image(self, path: Path, step: int) -> None:
-        self.tracker.image(path, step)
 
 
 class TrainingSession:
     """One attempt at a run: its folder, its clock, and the two ways out.
 
     `tell` returns False once the run is to stop; `report` then raises `Cancelled`, after which the last
-    checkpoint is still whole. Of several workers the leader tells and is told, and all of them stop.
+    checkpoint is still whole. Of several workers rank zero tells and is told, and all of them stop.
     `device` is where networks compute, "cpu" or "cuda".
     """
 
@@ -106,7 +65,7 @@ class TrainingSession:
         return phase
 
     def note(self, name: str, value: Mapping[str, Any]) -> None:
-        """Writes a JSON document into the run's folder; of several workers the leader does."""
+        """Writes a JSON document into the run's folder; of several workers rank zero does."""
         if not self.group.is_rank_zero:
             return
         (self.folder / name).write_text(json.dumps(value, indent=1, sort_keys=True))

@@ -1,5 +1,8 @@
-"""The workers of one job. Each learns from its own share of every batch; the mean of their gradients moves all of them
-alike, so their weights stay the same. One leads: it keeps checkpoints, reports, and says when to stop."""
+"""The workers of one job: data-parallel training.
+
+Each learns from its own share of every batch. All move by the mean of their gradients, so their weights stay equal.
+Rank zero keeps checkpoints, reports, and decides when to stop.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +36,17 @@ class WorkerGroup:
         return max(1, batch * (self.rank + 1) // self.size - batch * self.rank // self.size)
 
     def rank_seed(self, seed: int) -> object:
-        """What this worker's random numbers are named by: the leader draws what one worker alone would."""
+        """The seed of this worker's random numbers. Rank zero draws what one worker alone would."""
         return f"{seed}/{self.rank}" if self.rank else seed
 
     @torch.no_grad()
     def broadcast_parameters(self, parameters: Iterable[torch.Tensor]) -> None:
-        """Gives every worker the leader's values."""
+        """Gives every worker the values of rank zero."""
         if self.size > 1:
             for parameter in parameters:
-                told = parameter.data.to(_meeting())
-                distributed.broadcast(told, 0)
-                parameter.data.copy_(told)
+                values = parameter.data.to(_meeting())
+                distributed.broadcast(values, 0)
+                parameter.data.copy_(values)
 
     @torch.no_grad()
     def all_reduce_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
@@ -52,22 +55,22 @@ class WorkerGroup:
         if self.size == 1:
             return
         learning = [parameter for parameter in parameters if parameter.requires_grad]
-        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
         has = torch.tensor([float(p.grad is not None) for p in learning], device=_meeting())
         flat = torch.cat(
-            [has, *(gradient.flatten().to(has.device) for gradient in found)]
+            [has, *(gradient.flatten().to(has.device) for gradient in gradients)]
         )  # one message, not hundreds
         distributed.all_reduce(flat)
-        has, *means = flat.split([len(learning), *(gradient.numel() for gradient in found)])
+        has, *means = flat.split([len(learning), *(gradient.numel() for gradient in gradients)])
         for parameter, anyone, mean in zip(learning, has.tolist(), means, strict=True):
             here = (mean / self.size).view_as(parameter).to(parameter.device)
             parameter.grad = here if anyone else None
 
-    def broadcast_scalar(self, said: float) -> float:
-        """What the leader says, a number or yes or no. Every worker has to ask as often as the others."""
+    def broadcast_scalar(self, value: float) -> float:
+        """The value of rank zero, a number or a truth value. Every worker has to call it as often as the others."""
         if self.size == 1:
-            return said
-        answer = torch.tensor([float(said)], dtype=torch.float64, device=_meeting())
+            return value
+        answer = torch.tensor([float(value)], dtype=torch.float64, device=_meeting())
         distributed.broadcast(answer, 0)
         return float(answer.item())
 

@@ -13,10 +13,12 @@ from diffusers import AutoencoderKL
 
 from training.data.examples import Examples, load_examples
 from training.loop.session import TrainingSession
-from training.pretraining.autoencoder import encode_views, fit_vae, whiten
+from training.pretraining.autoencoder import fit_vae
 from training.pretraining.config import PretrainConfig
 from training.pretraining.denoiser import fit_denoiser
+from training.pretraining.latents import encode_views
 from training.pretraining.networks import Networks
+from training.pretraining.whitening import whiten
 
 
 def fit(config: PretrainConfig, session: TrainingSession) -> dict[str, Any]:

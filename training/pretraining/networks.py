@@ -165,3 +165,23 @@ def build_unet(config: PretrainConfig, latent_channels: int, latent_size: int) -
         norm_num_groups=16,
         dropout=config.dropout,
     )
+
+
+GROUPS = 8
+"""Groups of a group norm."""
+
+
+def build_vae(config: PretrainConfig, size: int) -> AutoencoderKL:
+    """An `AutoencoderKL` that reduces each side by 2^(levels-1); without attention, so that it works at any size."""
+    levels = len(config.vae_channels)
+    return AutoencoderKL(
+        sample_size=size,
+        latent_channels=config.latent_channels,
+        block_out_channels=config.vae_channels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        layers_per_block=1,
+        norm_num_groups=GROUPS,
+        mid_block_add_attention=False,
+        scaling_factor=1.0,
+    )

@@ -79,11 +79,11 @@ class Plausibility:
         Raises:
             InvalidInput: a prompt outside the vocabulary.
         """
-        said = recognise(self.net, images)
+        recognition = recognise(self.net, images)
         declared = [self.vocabulary.parse(prompt) for prompt in prompts]
         labels = torch.tensor([self.vocabulary.labels.index(d.label) for d in declared])
-        signs = self._signs(said, labels, declared)
-        recognised = said.labels.argmax(1) == labels
+        signs = self._signs(recognition, labels, declared)
+        recognised = recognition.labels.argmax(1) == labels
         forms = _forms(declared)
         within = {n: ~(value > self.limits[n][forms, labels]) for n, value in signs.items()}  # nan passes
         plausible = recognised & within["confidence"] & within["rarity"] & within["distance"]
@@ -98,17 +98,17 @@ class Plausibility:
 
         The quantile of the single signs is raised until `target` of the images pass all of them.
         """
-        said = recognise(self.net, real.images)
+        recognition = recognise(self.net, real.images)
         labels = torch.tensor([self.vocabulary.labels.index(label) for label in real.labels])
-        by_form = [self._limits(said, labels, prompts_of(real, form), target) for form in FORMS]
+        by_form = [self._limits(recognition, labels, prompts_of(real, form), target) for form in FORMS]
         self.limits = {name: torch.stack([limits[name] for limits in by_form]) for name in by_form[0]}
 
     def _limits(
-        self, said: Recognition, labels: torch.Tensor, prompts: Sequence[str], target: float
+        self, recognition: Recognition, labels: torch.Tensor, prompts: Sequence[str], target: float
     ) -> dict[str, torch.Tensor]:
         """Each sign's limit [L] for prompts of one form."""
-        signs = self._signs(said, labels, [self.vocabulary.parse(prompt) for prompt in prompts])
-        right = said.labels.argmax(1) == labels
+        signs = self._signs(recognition, labels, [self.vocabulary.parse(prompt) for prompt in prompts])
+        right = recognition.labels.argmax(1) == labels
         limits: dict[str, torch.Tensor] = {}
         for quantile in QUANTILES:
             limits = {name: self._quantiles(value, labels, right, quantile) for name, value in signs.items()}
@@ -124,14 +124,17 @@ class Plausibility:
         return torch.tensor([float(r.quantile(quantile)) if len(r) else float("inf") for r in rows])
 
     def _signs(
-        self, said: Recognition, labels: torch.Tensor, declared: Sequence[Declared]
+        self, recognition: Recognition, labels: torch.Tensor, declared: Sequence[Declared]
     ) -> dict[str, torch.Tensor]:
-        log_p = said.labels.log_softmax(1)
+        log_p = recognition.labels.log_softmax(1)
         signs = {
             "confidence": -log_p.gather(1, labels[:, None])[:, 0],
-            "distance": self._distance(said.features, labels),
+            "distance": self._distance(recognition.features, labels),
         }
-        odd = {name: self._rarity(name, logits, labels, declared) for name, logits in said.attributes.items()}
+        odd = {
+            name: self._rarity(name, logits, labels, declared)
+            for name, logits in recognition.attributes.items()
+        }
         for criterion, names in self.annotated.items():
             known = [odd[name] for name in names if name in odd]
             signs[criterion] = torch.stack(known).sum(0) if known else torch.full((len(labels),), torch.nan)
@@ -175,15 +178,15 @@ class Plausibility:
 
     @classmethod
     def load(cls, folder: Path) -> Plausibility:
-        found = load_file(Path(folder) / "plausibility.safetensors")
-        told = json.loads((Path(folder) / "plausibility.json").read_text())
+        tensors = load_file(Path(folder) / "plausibility.safetensors")
+        document = json.loads((Path(folder) / "plausibility.json").read_text())
 
         def part(prefix: str) -> dict[str, torch.Tensor]:
-            return {k.removeprefix(prefix): v.float() for k, v in found.items() if k.startswith(prefix)}
+            return {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
 
         net = AttributeNet.load(Path(folder))
-        bank, labels = found["bank"].float(), found["bank_labels"].long()
-        return cls(net, bank, labels, part("prior."), part("limit."), told.get("annotated"))
+        bank, labels = tensors["bank"].float(), tensors["bank_labels"].long()
+        return cls(net, bank, labels, part("prior."), part("limit."), document.get("annotated"))
 
 
 def prompts_of(real: Examples, form: str, seed: int = 0) -> list[str]:

@@ -47,15 +47,15 @@ class SimulatedPathologist:
     def rate(self, images: np.ndarray, prompts: Sequence[str], digests: Sequence[str]) -> list[Opinion]:
         """Opinions of uint8 images [N, H, W, 3]; the same rater says the same of the same image every time."""
         tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-        found = self.plausibility.assess(tensor, prompts)
+        assessment = self.plausibility.assess(tensor, prompts)
         opinions = []
         for row, digest in enumerate(digests):
             rng = random.Random(f"{self.name}/{digest}")
             answers: dict[str, Answer] = {
                 name: _answer(float(values[row]), ERROR_RATES.get(name, 0.04), rng)
-                for name, values in found.criteria.items()
+                for name, values in assessment.criteria.items()
             }
-            plausible = bool(found.plausible[row]) != (rng.random() < VERDICT_ERROR)
+            plausible = bool(assessment.plausible[row]) != (rng.random() < VERDICT_ERROR)
             opinions.append(Opinion("plausible" if plausible else "implausible", answers))
         return opinions
 

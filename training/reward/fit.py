@@ -226,12 +226,12 @@ def _calibrate(
         raters=frozen_kinds(folder),
     )
     figures = asdict(fitted[0])
-    found = RewardEvidence.of(logits, targets, model.criteria, measured_on(rated, held))
-    if found is None:
+    evidence = RewardEvidence.of(logits, targets, model.criteria, measured_on(rated, held))
+    if evidence is None:
         return figures
     out.mkdir(parents=True, exist_ok=True)
-    found.write(out, model.scale)
-    return {**figures, **found.figures()}
+    evidence.write(out, model.scale)
+    return {**figures, **evidence.figures()}
 
 
 @torch.no_grad()

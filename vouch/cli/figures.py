@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from rich.table import Table
 
@@ -23,8 +23,11 @@ class Shown(NamedTuple):
     factor: float = 1.0
 
 
+def _share(words: str) -> Shown:
+    return Shown(words, "%", 1, 100.0)
+
+
 _MINUTES = Shown("training time", "min", 1, 1 / 60)
-_SHARE: Final = {"unit": "%", "decimals": 1, "factor": 100.0}
 FIGURES: Mapping[str, Mapping[str, Shown]] = {
     "pretrain": {
         "images": Shown("training images"),
@@ -47,17 +50,17 @@ FIGURES: Mapping[str, Mapping[str, Shown]] = {
         "ece": Shown("expected calibration error", "", 3),
         "ece_of_perfect": Shown("the same of a perfectly calibrated model", "", 3),
         "temperature": Shown("calibration temperature", "", 2),
-        "lapse": Shown("lapse rate of raters", **_SHARE),
+        "lapse": _share("lapse rate of raters"),
         "train_seconds": _MINUTES,
     },
     "align": {
         "rated_images": Shown("rated images learned from"),
         "steps": Shown("steps"),
         "best_step": Shown("step of the kept weights"),
-        "validation_reward_before": Shown("validation reward of the parent", **_SHARE),
-        "validation_reward": Shown("validation reward of the kept weights", **_SHARE),
+        "validation_reward_before": _share("validation reward of the parent"),
+        "validation_reward": _share("validation reward of the kept weights"),
         "drift": Shown("drift of brightness, contrast or colour", "standard deviations", 2),
-        "variety": Shown("variety within a class, of the parent's", **_SHARE),
+        "variety": _share("variety within a class, of the parent's"),
         "loss": Shown("loss of the last step", "", 4),
         "forward_passes": Shown("images through the U-Net"),
         "train_seconds": _MINUTES,
@@ -69,8 +72,8 @@ FIGURES: Mapping[str, Mapping[str, Shown]] = {
         "head_auroc": Shown("AUROC of the head", "", 3),
         "tutor_auroc": Shown("AUROC of the last tutor", "", 3),
         "forgetting": Shown("distance to the parent on other concepts", "", 4),
-        "practice_validation_reward_before": Shown("validation reward before practice", **_SHARE),
-        "practice_validation_reward": Shown("validation reward after practice", **_SHARE),
+        "practice_validation_reward_before": _share("validation reward before practice"),
+        "practice_validation_reward": _share("validation reward after practice"),
         "train_seconds": _MINUTES,
         "practice_seconds": Shown("practice time", "min", 1, 1 / 60),
     },

@@ -58,13 +58,14 @@ def settings_help(kind: str) -> str:
 def _table(heading: str, fields: Mapping[str, FieldInfo]) -> str:
     width = max(40, min(WIDEST, shutil.get_terminal_size().columns) - MARGIN)
     rows = [
-        (f"--{name.replace('_', '-')}", _default(field), field.description) for name, field in fields.items()
+        (f"--{name.replace('_', '-')}", _default(field), field.description or "")
+        for name, field in fields.items()
     ]
     names, defaults = (max(len(row[column]) for row in rows) for column in (0, 1))
     lines = textwrap.wrap(heading, width, subsequent_indent="  ")
     for name, default, about in rows:
         start = f"  {name:<{names}}  {default:<{defaults}}  "
-        lines += textwrap.wrap(about or "", width, initial_indent=start, subsequent_indent=" " * len(start))
+        lines += textwrap.wrap(about, width, initial_indent=start, subsequent_indent=" " * len(start))
     return "\n\n\b\n" + render.escape("\n".join(lines))
 
 

@@ -31,20 +31,29 @@ class ValidationSettings(Group):
     """Validation while it trains: images from the same noise, scored by the member that nothing is trained against."""
 
     every: int = Field(
-        25,
+        default=25,
         ge=0,
         le=1_000_000,
         description="steps between validation points; 0: none, the last weights are kept",
     )
-    images: int = Field(40, ge=2, le=4096, description="images of a validation point")
+    images: int = Field(default=40, ge=2, le=4096, description="images of a validation point")
     patience: int = Field(
-        4, ge=1, le=10_000, description="validation points without a better one after which training stops"
+        default=4,
+        ge=1,
+        le=10_000,
+        description="validation points without a better one after which training stops",
     )
     max_drift: float = Field(
-        1.0, gt=0, le=1e6, description="standard deviations that brightness, contrast or colour may move"
+        default=1.0,
+        gt=0,
+        le=1e6,
+        description="standard deviations that brightness, contrast or colour may move",
     )
     min_variety: float = Field(
-        0.7, ge=0, le=1, description="share of the parent's variety within a class that has to be left"
+        default=0.7,
+        ge=0,
+        le=1,
+        description="share of the parent's variety within a class that has to be left",
     )
 
 
@@ -52,7 +61,7 @@ class Sampled(Group):
     """Settings of a method that draws what it learns from."""
 
     sample_steps: int | None = Field(
-        None,
+        default=None,
         ge=2,
         le=200,
         description="denoising steps of a training image; default: those of a request that names none",
@@ -62,11 +71,11 @@ class Sampled(Group):
 class RoundSettings(Sampled):
     """Settings of a method that draws images in rounds."""
 
-    groups: int = Field(8, ge=1, le=4096, description="different prompts in a round")
-    round_steps: int = Field(8, ge=1, le=1_000_000, description="steps that learn from one round")
-    round_images: int = Field(48, ge=2, le=4096, description="images of a round")
+    groups: int = Field(default=8, ge=1, le=4096, description="different prompts in a round")
+    round_steps: int = Field(default=8, ge=1, le=1_000_000, description="steps that learn from one round")
+    round_images: int = Field(default=48, ge=2, le=4096, description="images of a round")
     novelty: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=1e6,
         description="weight of an image's distance to the others of its prompt in its reward (DRIFT, 2601.12401)",
@@ -77,31 +86,41 @@ class DraftSettings(Sampled):
     """DRaFT-K and DRaFT-LV (2309.17400): -∇θ log σ(r(x₀)) through the last K sampling steps."""
 
     gradient_steps: int = Field(
-        2, ge=1, le=200, description="K, last denoising steps that the gradient passes"
+        default=2, ge=1, le=200, description="K, last denoising steps that the gradient passes"
     )
     views: int = Field(
-        0, ge=0, le=256, description="n of DRaFT-LV, noised copies of each image; 0: DRaFT-K. With it K is 1"
+        default=0,
+        ge=0,
+        le=256,
+        description="n of DRaFT-LV, noised copies of each image; 0: DRaFT-K. With it K is 1",
     )
     diversity: float = Field(
-        1.0, ge=0, le=1e6, description="price of less variety in a batch than the parent's"
+        default=1.0, ge=0, le=1e6, description="price of less variety in a batch than the parent's"
     )
     novelty: float = Field(
-        0.0, ge=0, le=1e6, description="price of less variety among images of one prompt than before training"
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="price of less variety among images of one prompt than before training",
     )
-    groups: int = Field(4, ge=1, le=4096, description="different prompts in a batch, with novelty > 0")
+    groups: int = Field(
+        default=4, ge=1, le=4096, description="different prompts in a batch, with novelty > 0"
+    )
 
 
 class RewardGradientSettings(Group):
     """-∇θ log σ(r(x̂₀)) of rated images that were noised to timestep t: no sampling."""
 
-    max_timestep: int = Field(700, ge=0, le=1000, description="noisiest t, of 1000")
-    min_timestep: int = Field(50, ge=0, le=1000, description="cleanest t, of 1000")
+    max_timestep: int = Field(default=700, ge=0, le=1000, description="noisiest t, of 1000")
+    min_timestep: int = Field(default=50, ge=0, le=1000, description="cleanest t, of 1000")
     gradient_steps: int = Field(
-        1, ge=1, le=200, description="denoising steps that the gradient passes; 1 jumps to x̂₀"
+        default=1, ge=1, le=200, description="denoising steps that the gradient passes; 1 jumps to x̂₀"
     )
-    stride: int = Field(100, ge=1, le=1000, description="timesteps that one of several gradient steps covers")
+    stride: int = Field(
+        default=100, ge=1, le=1000, description="timesteps that one of several gradient steps covers"
+    )
     diversity: float = Field(
-        1.0, ge=0, le=1e6, description="price of less variety in a batch than the parent's"
+        default=1.0, ge=0, le=1e6, description="price of less variety in a batch than the parent's"
     )
 
     @model_validator(mode="after")
@@ -114,29 +133,36 @@ class RewardGradientSettings(Group):
 class RewardWeightedSettings(Group):
     """Reward-weighted likelihood (paper 1, 2306.12438): E[r·L(x_rated)] + β·E[L(x_real)]."""
 
-    beta: float = Field(0.3, ge=0, le=1e6, description="β, weight of real images")
+    beta: float = Field(default=0.3, ge=0, le=1e6, description="β, weight of real images")
 
 
 class KtoSettings(Group):
     """Diffusion-KTO (2404.04465): E[1 - σ(±(β·(L_parent - L_θ) - z₀))], plus for plausible images."""
 
-    beta: float = Field(2000.0, gt=0, le=1e6, description="β, weight of the divergence from the parent")
+    beta: float = Field(
+        default=2000.0, gt=0, le=1e6, description="β, weight of the divergence from the parent"
+    )
 
 
 class DpoSettings(Group):
     """Diffusion-DPO (2311.12908): E[-log σ(-β·((L_θ - L_parent)(better) - (L_θ - L_parent)(worse)))]."""
 
-    beta: float = Field(2000.0, gt=0, le=1e6, description="β, weight of the divergence from the parent")
+    beta: float = Field(
+        default=2000.0, gt=0, le=1e6, description="β, weight of the divergence from the parent"
+    )
 
 
 class NftSettings(RoundSettings):
     """DiffusionNFT (2509.16117): E[r·‖v⁺ - v‖² + (1-r)·‖v⁻ - v‖²], v^± = (1∓β)·v_old ± β·v_θ."""
 
     beta: float = Field(
-        0.5, gt=0, le=1e6, description="β, mixes v_θ into v_old; a smaller one moves further from the parent"
+        default=0.5,
+        gt=0,
+        le=1e6,
+        description="β, mixes v_θ into v_old; a smaller one moves further from the parent",
     )
     round_steps: int = Field(
-        8, ge=0, le=1_000_000, description="steps that learn from one round; 0: from the rated images"
+        default=8, ge=0, le=1_000_000, description="steps that learn from one round; 0: from the rated images"
     )
 
 
@@ -144,7 +170,7 @@ class AwmSettings(RoundSettings):
     """AWM (2509.25050): -E[min(ρ·A, clip(ρ, 1 ± ε)·A)] with ρ = exp(L_old - L_θ)."""
 
     clip: float = Field(
-        0.2, gt=0, le=1e6, description="ε, how far one round may move an image's likelihood ratio"
+        default=0.2, gt=0, le=1e6, description="ε, how far one round may move an image's likelihood ratio"
     )
 
 
@@ -152,10 +178,10 @@ class DdpoSettings(Sampled):
     """DDPO (2305.13301): -E[A·log p_θ(x_{t-1} | x_t)]."""
 
     groups: int = Field(
-        4, ge=1, le=4096, description="different prompts in a batch; advantages A are within each"
+        default=4, ge=1, le=4096, description="different prompts in a batch; advantages A are within each"
     )
     gradient_steps: int = Field(
-        1, ge=1, le=200, description="sampling steps, chosen at random, that carry the gradient"
+        default=1, ge=1, le=200, description="sampling steps, chosen at random, that carry the gradient"
     )
 
 

@@ -16,7 +16,7 @@ Word = Annotated[str, Field(max_length=1000)]
 Words = Annotated[tuple[Word, ...], Field(max_length=1000)]
 
 
-def _shipped_domain() -> Domain:
+def shipped_domain() -> Domain:
     return load_domain()
 
 
@@ -25,7 +25,7 @@ class OfDomain(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    domain: Domain = Field(default_factory=_shipped_domain)
+    domain: Domain = Field(default_factory=shipped_domain)
     """The kind of image. Whoever starts a run of a system gets the system's; callers cannot give one."""
     symmetric: bool = Field(
         default_factory=lambda given: given["domain"].symmetric,

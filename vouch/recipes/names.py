@@ -16,7 +16,7 @@ from vouch.recipes.kinds import RECIPES
 
 def setting_fields(recipe: type[BaseModel]) -> dict[str, FieldInfo]:
     """Every setting of a recipe, groups opened. Example: ``{"steps": …, "nft.beta": …}``."""
-    fields = {}
+    fields: dict[str, FieldInfo] = {}
     for name, field in recipe.model_fields.items():
         if group := group_of(field):
             fields |= {f"{name}.{own}": inner for own, inner in group.model_fields.items()}
@@ -27,9 +27,8 @@ def setting_fields(recipe: type[BaseModel]) -> dict[str, FieldInfo]:
 
 def group_of(field: FieldInfo) -> type[BaseModel] | None:
     """The group that a field holds; None for a plain setting, and for the domain, which no caller gives."""
-    kind = field.annotation
-    is_group = isinstance(kind, type) and issubclass(kind, BaseModel) and isinstance(field.default, kind)
-    return kind if is_group else None
+    default = field.default
+    return type(default) if isinstance(default, BaseModel) else None
 
 
 def described(kind: str) -> dict[str, str]:

@@ -26,11 +26,13 @@ class Awm(Method):
     def loss(self, rng: StepRng) -> torch.Tensor:
         round_ = self._rounds.now(rng)
         rows = [rng.python.randrange(len(round_.prompts)) for _ in range(self._config.batch)]
-        said = self._rounds.outputs(round_, rows, rng)
-        error, old = (per_sample_error(output, said.noised.wanted) for output in (said.guided, said.old))
+        outputs = self._rounds.outputs(round_, rows, rng)
+        error, old = (
+            per_sample_error(output, outputs.noised.wanted) for output in (outputs.guided, outputs.old)
+        )
         learned = awm_loss(error, old, 2 * round_.goodness[rows] - 1, clip=self._config.awm.clip)
-        parent = self._student.parent_says(said.noised)
+        parent = self._student.predict_parent(outputs.noised)
         anchor = anchor_loss(
-            said.plain, parent, round_.disagreement[rows], self._config.anchor_uncertainty_scale
+            outputs.plain, parent, round_.disagreement[rows], self._config.anchor_uncertainty_scale
         )
         return learned + self._config.anchor * anchor

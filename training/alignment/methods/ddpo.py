@@ -47,8 +47,8 @@ class Ddpo(Method):
 
     @torch.no_grad()
     def _rewards(self, latents: torch.Tensor, prompts: list[str]) -> torch.Tensor:
-        said = self._student.verdicts(self._student.decode(latents), prompts)
-        return conservative(said, self._config.std_penalty)
+        logits = self._student.teacher_logits(self._student.decode(latents), prompts)
+        return conservative(logits, self._config.std_penalty)
 
     def _improved(self, transition: Transition, prompts: list[str], gains: torch.Tensor) -> torch.Tensor:
         mean, deviation = self._sampler.distribution(transition, prompts)

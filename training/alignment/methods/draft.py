@@ -42,8 +42,8 @@ class Draft(Method):
         if not self._settings.novelty:
             return self._pool.prompts_of(rng.rows(self._pool, count))
         groups = min(self._settings.groups, max(1, count // 2))
-        asked = self._pool.prompts_of(rng.rows(self._pool, groups))
-        return [asked[place % groups] for place in range(count)]
+        chosen = self._pool.prompts_of(rng.rows(self._pool, groups))
+        return [chosen[place % groups] for place in range(count)]
 
     @torch.no_grad()
     def _usual_spread(self) -> float:
@@ -58,10 +58,10 @@ class Draft(Method):
         timesteps = torch.full((len(drawn),), max(int(self._sampler.trajectory.timestep[-1]), 1))
         noise = torch.randn(drawn.shape, generator=rng.torch)
         noised = self._student.noised(drawn, prompts, timesteps, noise)
-        return self._student.clean(self._student.says(noised), noised.x, timesteps)
+        return self._student.clean(self._student.predict(noised), noised.x, timesteps)
 
     def _guarded(self, latents: torch.Tensor, prompts: list[str], rng: StepRng) -> torch.Tensor:
         """With the guards on the image noised to any timestep, for all of them share the weights."""
         clean = latents.detach()
         noised = self._student.noised(clean, prompts, *self._student.noise(clean, rng.torch))
-        return self._reward.loss(latents, prompts, noised, self._student.says(noised), rng)
+        return self._reward.loss(latents, prompts, noised, self._student.predict(noised), rng)

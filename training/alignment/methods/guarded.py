@@ -49,8 +49,8 @@ class GuardedReward:
         images = student.decode(latents)
         # Turned at random, no pattern that fools the reward in one position pays.
         images = dihedral(images, rng.torch) if config.symmetric else images
-        logits = student.verdicts(images, prompts)
-        reference = student.parent_says(noised)
+        logits = student.teacher_logits(images, prompts)
+        reference = student.predict_parent(noised)
         std = logits.std(0, unbiased=False)
         anchor = anchor_loss(output, reference, std, config.anchor_uncertainty_scale)
         ours, theirs = (student.clean(v, noised.x, noised.timesteps) for v in (output, reference))

@@ -40,12 +40,14 @@ class Nft(Method):
     def _of_drawn(self, rounds: Rounds, rng: StepRng) -> torch.Tensor:
         round_ = rounds.now(rng)
         rows = [rng.python.randrange(len(round_.prompts)) for _ in range(self._config.batch)]
-        said = rounds.outputs(round_, rows, rng)
+        outputs = rounds.outputs(round_, rows, rng)
         goodness = round_.goodness[rows]
-        learned = nft_loss(said.guided, said.old, said.noised.wanted, goodness, beta=self._config.nft.beta)
-        parent = self._student.parent_says(said.noised)
+        learned = nft_loss(
+            outputs.guided, outputs.old, outputs.noised.wanted, goodness, beta=self._config.nft.beta
+        )
+        parent = self._student.predict_parent(outputs.noised)
         anchor = anchor_loss(
-            said.plain, parent, round_.disagreement[rows], self._config.anchor_uncertainty_scale
+            outputs.plain, parent, round_.disagreement[rows], self._config.anchor_uncertainty_scale
         )
         return learned + self._config.anchor * anchor
 
@@ -55,7 +57,7 @@ class Nft(Method):
         noised = self._student.noised(
             clean, self._pool.prompts_of(rows), *self._student.noise(clean, rng.torch)
         )
-        output, old = self._student.says(noised), self._student.parent_says(noised)
+        output, old = self._student.predict(noised), self._student.predict_parent(noised)
         learned = nft_loss(output, old, noised.wanted, self._rewards[rows], beta=self._config.nft.beta)
         anchor = anchor_loss(output, old, self._disagreement[rows], self._config.anchor_uncertainty_scale)
         return learned + self._config.anchor * anchor

@@ -33,7 +33,7 @@ class RewardGradient(Method):
         timesteps = torch.randint(cleanest, noisiest, (len(rows),), generator=rng.torch)
         noise = torch.randn(clean.shape, generator=rng.torch)
         noised = self._student.noised(clean, prompts, timesteps, noise)
-        output = self._student.says(noised)
+        output = self._student.predict(noised)
         return self._reward.loss(self._followed(noised, output), prompts, noised, output, rng)
 
     def _followed(self, noised: Noised, output: torch.Tensor) -> torch.Tensor:
@@ -45,7 +45,7 @@ class RewardGradient(Method):
             timesteps = (noised.timesteps - self._settings.stride).clamp(min=0)
             x = ddim_step(clean, noise, self._student.alphas, timesteps)
             noised = replace(noised, x=x, timesteps=timesteps)
-            clean = self._student.clean(self._guided(noised, self._student.says(noised)), x, timesteps)
+            clean = self._student.clean(self._guided(noised, self._student.predict(noised)), x, timesteps)
         return clean
 
     def _guided(self, noised: Noised, output: torch.Tensor) -> torch.Tensor:
@@ -55,5 +55,5 @@ class RewardGradient(Method):
             return output
         with torch.no_grad():
             bare = replace(noised, embedded=self._student.embed([""] * len(noised.x)))
-            without = self._student.says(bare)
+            without = self._student.predict(bare)
         return without + scale * (output - without)

@@ -19,7 +19,8 @@ from tests.tiny import SIZE, VOCABULARY, save_generator, save_reward
 from tests.together import Pair
 from tests.unit.test_reward_training import SMALL, rated_folder
 from training.jobs.kinds import LOOPS, SHARED
-from training.loop.session import TrainingProgress, TrainingSession
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
 from training.loop.worker_group import WorkerGroup
 from vouch.errors import Cancelled
 from vouch.formats import images as codec
@@ -42,7 +43,7 @@ def test_nobody_is_left_without_work() -> None:
     assert [WorkerGroup(rank, 3).batch_share(1) for rank in range(3)] == [1, 1, 1]
 
 
-def test_the_leader_draws_what_one_worker_alone_would_and_the_others_something_else() -> None:
+def test_rank_zero_draws_what_one_worker_alone_would_and_the_others_something_else() -> None:
     assert WorkerGroup(0, 3).rank_seed(7) == WorkerGroup().rank_seed(7)
     assert len({WorkerGroup(rank, 3).rank_seed(7) for rank in range(3)}) == 3
 
@@ -70,12 +71,12 @@ def test_two_halves_of_a_batch_have_the_gradient_of_the_whole(pair: Pair) -> Non
         assert only_first == [0.5, 0.5]
 
 
-def said_by_the_leader(group: WorkerGroup) -> list[bool]:
+def broadcast_answers(group: WorkerGroup) -> list[bool]:
     return [group.broadcast_scalar(answer == group.is_rank_zero) for answer in (True, False)]
 
 
-def test_all_do_what_the_leader_says(pair: Pair) -> None:
-    assert pair(said_by_the_leader) == [[True, False], [True, False]]
+def test_all_get_the_scalar_of_rank_zero(pair: Pair) -> None:
+    assert pair(broadcast_answers) == [[True, False], [True, False]]
 
 
 # ---- the loops
@@ -170,12 +171,12 @@ def test_workers_of_every_shared_loop_learn_from_different_images_and_stay_alike
     kind: str, pair: Pair, world: Path, tmp_path: Path
 ) -> None:
     folder = rated_folder(tmp_path / "run")
-    leader, other = pair(learn, kind, asked(kind, world, tmp_path), folder)
-    assert leader.figures and not other.figures  # the leader saves and measures
+    first, other = pair(learn, kind, asked(kind, world, tmp_path), folder)
+    assert first.figures and not other.figures  # rank zero saves and measures
     assert (tmp_path / "out").is_dir()
-    assert len(set(leader.weights)) >= 2
-    assert leader.weights == other.weights
-    assert all(ours != theirs for ours, theirs in zip(leader.gradients, other.gradients, strict=True))
+    assert len(set(first.weights)) >= 2
+    assert first.weights == other.weights
+    assert all(ours != theirs for ours, theirs in zip(first.gradients, other.gradients, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "align", "concept"])
@@ -184,9 +185,9 @@ def test_workers_whose_clocks_differ_stop_together_and_stay_alike(
 ) -> None:
     settings = asked(kind, world, tmp_path) | {"steps": 1000, "minutes": 0.02}
     clocks = (0.1, 0.13)
-    leader, other = pair(learn, kind, settings, rated_folder(tmp_path / "run"), clocks)
-    assert 3 <= len(leader.weights) < 50
-    assert leader.weights == other.weights
+    first, other = pair(learn, kind, settings, rated_folder(tmp_path / "run"), clocks)
+    assert 3 <= len(first.weights) < 50
+    assert first.weights == other.weights
 
 
 def leave_early(group: WorkerGroup, settings: dict[str, Any], folder: Path) -> str:
@@ -204,7 +205,7 @@ def leave_early(group: WorkerGroup, settings: dict[str, Any], folder: Path) -> s
     return "went on to the end"
 
 
-def test_when_the_leader_is_told_to_stop_all_stop(pair: Pair, world: Path, tmp_path: Path) -> None:
+def test_when_rank_zero_is_told_to_stop_all_stop(pair: Pair, world: Path, tmp_path: Path) -> None:
     folder = rated_folder(tmp_path / "run")
     said = pair(leave_early, asked("reward", world, tmp_path), folder)
     assert said == ["The run was cancelled at step 1 of 2."] * 2

@@ -1,4 +1,4 @@
-"""The eye on an alignment: a reward that nothing is trained against, and statistics that no reward sees."""
+"""Validation of an alignment: a reward that nothing is trained against, and statistics that no reward sees."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def move(student: Student, by: float) -> None:
 def test_the_last_member_examines_and_does_not_teach(student: Student) -> None:
     images = torch.zeros(2, 3, 32, 32)
     every = student.reward.logits(images, student.reward.encode(PROMPTS[:2]))[:, :, 0]
-    assert torch.equal(student.verdicts(images, PROMPTS[:2]), every[:2])
-    assert torch.equal(student.examined(images, PROMPTS[:2]), every[2].sigmoid())
+    assert torch.equal(student.teacher_logits(images, PROMPTS[:2]), every[:2])
+    assert torch.equal(student.validation_reward(images, PROMPTS[:2]), every[2].sigmoid())
 
 
 def test_the_same_noise_is_drawn_at_every_validation(monitor: ValidationMonitor) -> None:
@@ -108,7 +108,7 @@ def test_images_that_become_alike_are_never_the_best_and_end_it(folders: tuple[P
             images = super().decode(latents)
             return images[:1].expand_as(images) if self.copies else images
 
-        def examined(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        def validation_reward(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
             return torch.full((len(images),), 0.5 + 0.4 * self.copies)
 
     student = Copying(folders[0], None, folders[1], rank=2)
@@ -153,7 +153,7 @@ def test_a_reward_that_creeps_up_is_followed_once_it_has_risen_enough(folders: t
     class Creeping(Student):
         level = 0.5
 
-        def examined(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        def validation_reward(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
             return torch.full((len(images),), self.level, dtype=torch.float64)
 
     student = Creeping(folders[0], None, folders[1], rank=2)
@@ -187,11 +187,11 @@ def test_guidance_draws_what_the_reward_likes_and_trains_nothing(student: Studen
     def reward(strength: float) -> float:
         steer = guide(student, prompts, strength, std_penalty=0.0)
         images = student.decode(sampler.sample(prompts, tensors("guided"), steer=steer).clean)
-        return float(student.verdicts(images, prompts).mean())
+        return float(student.teacher_logits(images, prompts).mean())
 
     before = [weight.clone() for weight in student.trained]
     plain = student.decode(sampler.sample(prompts, tensors("guided")).clean)
-    assert reward(0.0) == pytest.approx(float(student.verdicts(plain, prompts).mean()), abs=1e-5)
+    assert reward(0.0) == pytest.approx(float(student.teacher_logits(plain, prompts).mean()), abs=1e-5)
     assert reward(50.0) > reward(0.0)
     assert all(torch.equal(now, was) for now, was in zip(student.trained, before, strict=True))
     assert np.isfinite(reward(1000.0))

@@ -18,7 +18,7 @@ from training.evaluation.sealed import available, sealed_judge
 from training.raters.plausibility import Plausibility
 
 
-class Eyes:
+class Judges:
     """Who looks. real: folder of pbc64, or None: then nothing is said of copies. cache: of real images' features.
 
     sealed: whether figures are the sealed judge's, which selects nothing. It needs real images and its weights; without
@@ -41,23 +41,23 @@ class Eyes:
         return None if self.real is None else self.real.assessed.plausible
 
 
-class Found:
+class MeasuredSet:
     """`plausible`, `recognised`, `by_first` (the first judge) and `by_rater`: bool [N]. `seen`: what evidence can say,
     None without real images."""
 
-    def __init__(self, drawn: GeneratedSet, eyes: Eyes) -> None:
-        self._eyes = eyes
-        assessed = eyes.judge.assess(drawn.images, drawn.prompts)
+    def __init__(self, drawn: GeneratedSet, judges: Judges) -> None:
+        self._judges = judges
+        assessed = judges.judge.assess(drawn.images, drawn.prompts)
         self.drawn, self.plausible, self.recognised = drawn, assessed.plausible, assessed.recognised
         self.by_first = (
-            eyes.first.assess(drawn.images, drawn.prompts).plausible if eyes.sealed else self.plausible
+            judges.first.assess(drawn.images, drawn.prompts).plausible if judges.sealed else self.plausible
         )
         pixels = torch.from_numpy(np.ascontiguousarray(drawn.images)).permute(0, 3, 1, 2)
-        self.by_rater = eyes.rater.assess(pixels, drawn.prompts).plausible
-        self.seen = None if eyes.real is None else Seen(drawn, eyes.judge, eyes.real)
+        self.by_rater = judges.rater.assess(pixels, drawn.prompts).plausible
+        self.seen = None if judges.real is None else Seen(drawn, judges.judge, judges.real)
 
     def tell(self, report: Report, name: str) -> None:
-        judge = self._eyes.judge
+        judge = self._judges.judge
         report.add(f"{name}_plausible", share(self.plausible))
         report.add(f"{name}_plausible_by_first_judge", share(self.by_first))
         report.add(f"{name}_plausible_by_rater", share(self.by_rater))
