@@ -404,7 +404,8 @@ def test_training_is_followed_to_its_end(system: FakeSystem) -> None:
     run_ = run_json("train", "reward", "--steps", 500, "--lr=1e-4", "--members", 5, "--simulated")
     assert (run_["state"], run_["version_name"]) == ("SUCCEEDED", "reward-2")
     assert run_["config"] == {"steps": 500, "lr": 1e-4, "members": 5, "kinds": ["human", "simulated"]}
-    assert "vouch rollout start reward-2" in run("runs", "show", "run-1").stdout
+    shown = run("runs", "show", "run-1").stdout
+    assert "vouch rollout start reward-2" in shown
 
 
 def test_a_concept_is_sub_labelled_and_taught(system: FakeSystem, tmp_path: Path) -> None:
@@ -451,11 +452,23 @@ def test_a_concept_that_cannot_be_taught_is_refused_before_it_is_queued(
 def test_help_names_the_settings_of_a_run() -> None:
     shown = " ".join(run("train", "align", "--help").stdout.split())  # wherever the lines break
     for expected in (
-        "--method draft (the default), reward_gradient, reward_weighted, kto",
-        "--anchor",
-        "--reward",
+        "--method draft draft, reward_gradient, reward_weighted, kto",
+        "--anchor 5.0 weight of",
+        "--reward - reward version",
+        "dpo: Diffusion-DPO (2311.12908): E[-log σ(-β·",
+        "--dpo.beta 2000.0 β, weight of the divergence from the parent",
+        "--validation.every 25 steps between validation points",
     ):
         assert expected in shown
+
+
+def test_a_setting_of_one_method_is_given_by_its_dotted_name(system: FakeSystem) -> None:
+    run_ = run_json(
+        "train", "align", "--method", "nft", "--nft.beta", "0.1", "--set", "nft.groups=4", "--set=lr=1e-4"
+    )
+    assert run_["config"] == {"method": "nft", "nft.beta": 0.1, "nft.groups": 4, "lr": 1e-4}
+    result = run("train", "align", "--caution", "2", code=2)
+    assert "There is no setting caution. Setting caution is now std_penalty." in result.stderr
 
 
 def test_pretraining_without_a_system_hands_over_to_the_training_command(tmp_path: Path) -> None:

@@ -35,7 +35,12 @@ def test_a_table_has_ten_rows_at_the_most(kind: str) -> None:
 
 def test_without_figures_there_is_no_table() -> None:
     assert figures_table("align", {}) is None
-    assert figures_table("dance", {"steps": 1.0}) is None
+
+
+def test_figures_without_words_are_shown_by_name_and_no_more_than_ten() -> None:
+    assert "loss 0.2500" in text_of(figures_table("dance", {"loss": 0.25}))
+    table = figures_table("dance", {f"figure_{number}": 1.0 for number in range(30)})
+    assert table is not None and table.row_count == MOST
 
 
 def test_the_newest_sheet_of_images_is_named(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class Captions:
 class PathSampler:
     """Draws with the student; steps, sampler, eta and guidance as of a request, and no guidance unless it is asked for.
 
-    Guidance starts from what a network says without a caption, or from what a weaker one says. No gradient passes
+    Guidance starts from the output without a caption, or from that of a weaker network. No gradient passes
     that: it would gain by spoiling what it is compared with. Nor does one pass the steps that the base draws.
 
     Raises:

@@ -152,7 +152,7 @@ class Student:
         own = pipe.text_encoder is not self.pipe.text_encoder
         return pipe.unet, Encoder(pipe.tokenizer, pipe.text_encoder) if own else None
 
-    # ---- what is said of noised latents
+    # ---- outputs for noised latents
 
     def noise(self, clean: torch.Tensor, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Timesteps [N] and standard normal noise for clean latents."""
@@ -216,7 +216,7 @@ class Student:
         return images
 
     def teacher_logits(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
-        """What each member that teaches says of images [N, 3, H, W] in [-1, 1]: logits [K, N]; differentiable."""
+        """Logits [K, N] of plausible by each member that teaches, for images [N, 3, H, W] in [-1, 1]; differentiable."""
         return self.reward.logits(images, self.reward.encode(prompts))[self._teachers, :, 0]
 
     def features(self, images: torch.Tensor) -> torch.Tensor:

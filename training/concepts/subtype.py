@@ -78,7 +78,7 @@ def best_head(
     groups: Sequence[Hashable] | None = None,
 ) -> tuple[str, Head]:
     """The head upon the one of several networks' features [N, D] that tells held-out sub-labels apart best, with the
-    network's name; `concept` and `groups` are of the rows `told`."""
+    network's name; `concept` and `groups` are of the rows `labelled`."""
     heads = {name: learn_head(features[labelled], concept, seed, groups) for name, features in seen.items()}
     return max(heads.items(), key=lambda named: named[1].auroc)
 

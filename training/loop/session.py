@@ -1,4 +1,4 @@
-"""What a training loop may say to the outside: progress, figures, pictures; and hear: stop."""
+"""The side of a run that a training loop sees: its folder, progress reports, curves, pictures, and cancellation."""
 
 from __future__ import annotations
 

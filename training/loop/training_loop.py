@@ -30,7 +30,7 @@ class TrainingLoop:
     Every worker runs the loop. Rank zero validates, keeps the checkpoints and decides when it ends.
 
     Args:
-        message: what progress says of it.
+        message: its name in progress reports.
         folder: where its checkpoints are.
         steps, minutes: the budget over all attempts; whichever is used up first ends it.
         checkpoint_every: steps between checkpoints; there is always one after the last step.

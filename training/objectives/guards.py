@@ -16,7 +16,7 @@ def anchor_loss(
     (after GARDO, arXiv 2512.24138, which gates the same penalty).
 
     Args:
-        output, reference: what model and parent say of the same noisy latents, [N, C, h, w].
+        output, reference: outputs of model and parent for the same noisy latents, [N, C, h, w].
         disagreement: standard deviation s of the members' logits, [N].
         uncertainty_scale: c.
     """
@@ -29,7 +29,7 @@ def narrowing(clean: torch.Tensor, reference: torch.Tensor, groups: torch.Tensor
 
     Args:
         clean, reference: clean latents of model and parent, [N, C, h, w].
-        groups: what was asked for, as numbers [N]. A group of one image says nothing.
+        groups: the prompts as numbers [N]. A group of one image counts as 0.
     """
     ours, theirs = (_spread(latents, groups) for latents in (clean, reference))
     return torch.relu(1.0 - ours / theirs)

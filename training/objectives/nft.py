@@ -25,7 +25,7 @@ def nft_loss(
     do, each in its own unit.
 
     Args:
-        output, old: what the model says, and what the version that drew the images says, of their noised latents
+        output, old: outputs of the model, and of the version that drew the images, for their noised latents
             [N, C, h, w].
         wanted: the denoising target, [N, C, h, w].
         rewards: probabilities of being good in [0, 1], [N].

@@ -82,10 +82,11 @@ FIGURES: Mapping[str, Mapping[str, Shown]] = {
 
 
 def figures_table(kind: str, metrics: Mapping[str, float]) -> Table | None:
-    """At most `MOST` rows; None where nothing is known of the run."""
-    known = [(shown, metrics[name]) for name, shown in FIGURES.get(kind, {}).items() if name in metrics]
-    if not known:
+    """At most `MOST` rows; figures under their own names where none of them has words. None without any figure."""
+    if not metrics:
         return None
+    known = [(shown, metrics[name]) for name, shown in FIGURES.get(kind, {}).items() if name in metrics]
+    known = known or [(Shown(name, "", 4), value) for name, value in sorted(metrics.items())]
     rows = [
         (shown.words, f"{shown.factor * value:,.{shown.decimals}f}", shown.unit) for shown, value in known
     ]
