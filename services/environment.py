@@ -54,7 +54,7 @@ def uses_haproxy(settings: Settings) -> bool:
 def _tls(settings: Settings) -> dict[str, str]:
     server = settings.server
     return {
-        TLS_ADDRESS: f"{server.host}:{server.grpc_port}",
+        TLS_ADDRESS: f"{server.url_host}:{server.grpc_port}",
         TLS_FILES: os.pathsep.join(
             str(Path(str(path)).absolute()) for path in (server.tls_key, server.tls_cert)
         ),
