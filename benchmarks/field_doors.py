@@ -28,12 +28,13 @@ from benchmarks.report import Figure, Report, arguments
 from benchmarks.system import MEGABYTE, System, running_system
 from vouch.client import rpcs
 from vouch.client.endpoint import Endpoint, find
-from vouch.pb.v1 import feedback_pb2, reward_pb2
+from vouch.pb.v1 import feedback_pb2, generation_pb2, reward_pb2
 
 MIB = 2**20
 MESSAGES = 100_000
 AT_ONCE = 32
 PATIENCE_S = 20.0
+ORIENTATION, TURNED = 0x0112, 6  # a tag of EXIF and one of its values
 FAILURES = ("INTERNAL", "UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 """Codes of a defect, a death or a hang: none is an answer to a malformed message."""
 RECEIVED = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)]
@@ -85,6 +86,22 @@ def picture(side: int, *, noise: bool = False, mode: str = "RGB") -> bytes:
     return out.getvalue()
 
 
+def deep_picture(side: int) -> bytes:
+    """A grey PNG of `side` × `side` pixels with 16 bits."""
+    out = io.BytesIO()
+    Image.fromarray(np.full((side, side), 30_000, np.uint16)).save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def rotated_jpeg(side: int) -> bytes:
+    """A JPEG of `side` × `side` pixels that its EXIF orientation turns by 90°."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = TURNED
+    out = io.BytesIO()
+    Image.new("RGB", (side, side), "grey").save(out, "JPEG", exif=exif)
+    return out.getvalue()
+
+
 def legal_requests(prompt: str) -> Iterator[tuple[str, str, Any]]:
     """(name, RPC, request) of the heaviest requests that the contract allows."""
 
@@ -95,13 +112,33 @@ def legal_requests(prompt: str) -> Iterator[tuple[str, str, Any]]:
 
     wide, heavy = picture(4000), picture(2280, noise=True)
     yield "16 images of 16 megapixels", "ScoreImages", score(*[wide] * 16)
+    yield "64 images of 16 megapixels", "ScoreImages", score(*[wide] * 64)
     yield "16 transparent images of 16 megapixels", "ScoreImages", score(*[picture(4000, mode="RGBA")] * 16)
+    yield "16 images of 16 megapixels with 16 bits", "ScoreImages", score(*[deep_picture(4000)] * 16)
+    yield "16 rotated JPEGs of 16 megapixels", "ScoreImages", score(*[rotated_jpeg(4000)] * 16)
     yield "2 images of 15 MiB", "ScoreImages", score(heavy, heavy)
+    items = [reward_pb2.ScoreItem(item_id=str(row), data=wide, prompt=prompt) for row in range(64)]
+    yield (
+        "64 images of 16 megapixels in a stream",
+        "ScoreStream",
+        reward_pb2.ScoreStreamRequest(items=items),
+    )
+    yield (
+        "64 drawn images",
+        "GenerateImages",
+        generation_pb2.GenerateImagesRequest(prompt=prompt, count=64, steps=1),
+    )
     real = feedback_pb2.RealImage(data=wide, prompt=prompt)
     yield (
         "16 real images of 16 megapixels",
         "ImportRealImages",
         feedback_pb2.ImportRealImagesRequest(images=[real] * 16),
+    )
+    text = feedback_pb2.Rating(request_id="worst", image_digest="0" * 64, text="x" * 10_000)
+    yield (
+        "500 ratings of 10,000 characters",
+        "ImportRatings",
+        feedback_pb2.ImportRatingsRequest(ratings=[text] * 500),
     )
 
 

@@ -15,7 +15,7 @@ from services import limits, scratch
 from services.leftovers import FILE_NAME, Record, end_leftovers
 from services.ports import check_ports, free_range, is_free
 from services.processes import MARK, marked, new_mark
-from services.scratch import keep_logs, make_scratch, remove_scratch
+from services.scratch import keep_logs, make_scratch, object_store_folder, remove_scratch
 from services.tokens import access_of
 from tests.ray.conftest import until
 from vouch.errors import FailedPrecondition, InvalidInput
@@ -126,3 +126,12 @@ def test_few_open_files_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(limits.resource, "getrlimit", lambda which: (256, 256))
     with pytest.raises(FailedPrecondition, match="ulimit -n 1024"):
         limits.raise_open_files()
+
+
+def test_objects_lie_in_shared_memory_where_they_fit_and_else_in_the_scratch_folder(tmp_path: Path) -> None:
+    shared, scratch_folder = tmp_path / "shm", tmp_path / "scratch"
+    shared.mkdir()
+    assert object_store_folder(scratch_folder, 1000, shared) == shared
+    assert object_store_folder(scratch_folder, 2**62, shared) == scratch_folder
+    assert object_store_folder(scratch_folder, 1000, tmp_path / "missing") == scratch_folder
+    assert object_store_folder(scratch_folder, 1000, Path("/proc/self")) == scratch_folder
