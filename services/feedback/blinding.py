@@ -1,7 +1,7 @@
 """What a rater is told of images that it is still to rate: what NextForReview tells, and nothing else.
 
-An image is still to rate until the caller's own name has rated it once. A token that rates for others has no name of its
-own, so every image is still to rate for it. Clients see their own images in full, operators all.
+An image is still to rate until the caller's own name has rated it once. A token that rates for others has no name of
+its own, so every image is still to rate for it. Clients see their own images in full, operators all.
 """
 
 from __future__ import annotations

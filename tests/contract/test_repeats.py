@@ -82,7 +82,9 @@ def test_items_that_are_read_late_are_not_lost_with_the_try_that_asked_for_them(
     def items() -> Iterator[ScoreItem]:
         yield from items_of(1)
         assert lost.wait(60)  # the first try has failed while it waits here
-        yield from (ScoreItem(item_id=f"late-{row}", data=paint(row), prompt="neutrophil") for row in range(5))
+        yield from (
+            ScoreItem(item_id=f"late-{row}", data=paint(row), prompt="neutrophil") for row in range(5)
+        )
 
     system.losses = 1
     results = []
@@ -158,7 +160,9 @@ def test_the_client_for_asyncio_repeats_score_streams_and_imports(system: FakeSy
     asyncio.run(use())
 
 
-def test_asynchronous_items_that_are_read_late_outlive_the_try_that_asked_for_them(system: FakeSystem) -> None:
+def test_asynchronous_items_that_are_read_late_outlive_the_try_that_asked_for_them(
+    system: FakeSystem,
+) -> None:
     async def use() -> list[str]:
         lost = asyncio.Event()
 

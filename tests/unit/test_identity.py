@@ -196,9 +196,7 @@ def test_clients_and_operators_are_told_the_scores(feedback: Feedback, scored: s
 
 
 @pytest.mark.parametrize("name", ["generator_version", "request_id"])
-def test_a_rater_does_not_ask_which_images_a_version_drew(
-    feedback: Feedback, image: str, name: str
-) -> None:
+def test_a_rater_does_not_ask_which_images_a_version_drew(feedback: Feedback, image: str, name: str) -> None:
     request = pb.ListImagesRequest(**{name: "1"})
     with pytest.raises(PermissionDenied, match=f"{name} would tell a rater"):
         asyncio.run(feedback.ListImages(request, ALICE))

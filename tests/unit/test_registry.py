@@ -269,7 +269,9 @@ def test_a_link_to_a_folder_is_refused_for_what_it_is(registry, folder, tmp_path
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "weights.safetensors").write_text("others' weights")
     (folder / "text_encoder").symlink_to(folder / "unet" if inside else tmp_path / "outside")
-    with pytest.raises(InvalidInput, match=r"text_encoder is a link to a folder, .* put a copy of the folder"):
+    with pytest.raises(
+        InvalidInput, match=r"text_encoder is a link to a folder, .* put a copy of the folder"
+    ):
         publish(registry, folder)
     assert registry.list() == []
 

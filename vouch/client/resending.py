@@ -32,7 +32,9 @@ class _Unanswered:
     def __init__(self, version: str, batch: int) -> None:
         self._opening = {"version": version, "request_id": uuid.uuid4().hex}
         self._batch = batch
-        self._items: dict[str, list[Message]] = {}  # by id; ids should differ, but nothing is lost where they do not
+        self._items: dict[
+            str, list[Message]
+        ] = {}  # by id; ids should differ, but nothing is lost where they do not
         self.tries = 0
         self.ended = False
         self.error: BaseException | None = None
