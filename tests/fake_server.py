@@ -72,14 +72,15 @@ class FakeSystem(FakeOperations):
         self.scored: list[str] = []
         self.stream_versions: list[str] = []
         self.break_after: int | None = None
-        """Items after which a score stream ends with UNAVAILABLE; None never."""
+        """Items after which every score stream ends with UNAVAILABLE; None never."""
         self.hold_after: int | None = None
         """Items after which a score stream says nothing more; None never."""
         self.held = threading.Event()
         """That it says nothing more now."""
         self.whole_because = ""
         self.losses = 0
-        """Calls to draw that still end because a replica ended; a stream does so after its first image."""
+        """Calls to draw, score streams and imports that still end because a replica ended. A stream does so after its
+        first image or results, an import when it has stored a message."""
         self.full_for_s: float | None = None
         """Seconds for which the queue is full; None is not."""
 
@@ -178,9 +179,10 @@ class FakeSystem(FakeOperations):
             if self.hold_after is not None and len(self.scored) >= self.hold_after:
                 self.held.set()
                 await asyncio.Event().wait()
-            yield r.ScoreStreamResponse(results=[self._result(item) for item in reversed(request.items)])
             if self.break_after is not None and len(self.scored) >= self.break_after:
                 raise errors.Unavailable("The reward model went away. Try again.")
+            yield r.ScoreStreamResponse(results=[self._result(item) for item in reversed(request.items)])
+            self._lose()
 
     def _result(self, item: r.ScoreItem) -> r.ScoreResult:
         try:
@@ -235,6 +237,7 @@ class FakeSystem(FakeOperations):
             for one in request.ratings:
                 self._import(one, index, answer)
                 index += 1
+            self._lose()
         return answer
 
     def _import(self, one: f.Rating, index: int, answer: f.ImportRatingsResponse) -> None:
@@ -262,6 +265,7 @@ class FakeSystem(FakeOperations):
             for one in request.images:
                 self._import_real(one, index, answer)
                 index += 1
+            self._lose()
         return answer
 
     def _import_real(self, one: f.RealImage, index: int, answer: f.ImportRealImagesResponse) -> None:

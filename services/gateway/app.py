@@ -155,7 +155,7 @@ class Gateway:
 
     @unary
     async def ListRatings(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.ListRatings.remote(request)
+        return await self._feedback.ListRatings.remote(request, identity)
 
     @unary
     async def NextForReview(self, request: Any, identity: Identity) -> Any:
