@@ -77,7 +77,7 @@ class FakeSystem(FakeOperations):
         """Items after which a score stream says nothing more; None never."""
         self.held = threading.Event()
         """That it says nothing more now."""
-        self.whole_because = ""
+        self.fallback_reason = ""
         self.losses = 0
         """Calls to draw that still end because a replica ended; a stream does so after its first image."""
         self.full_for_s: float | None = None
@@ -118,7 +118,7 @@ class FakeSystem(FakeOperations):
             generator_version=self.champion, generator_name=NAMES[self.champion], width=SIZE, height=SIZE,
             sampler="fake", default_steps=4, default_guidance=2.0, labels=LABELS, attributes=[shapes],
             example_prompts=["neutrophil"], max_images_per_call=64, max_images_per_stream=10_000,
-            whole_because=self.whole_because, kernel="eager in float32", samplers=["ddim", "euler"],
+            fallback_reason=self.fallback_reason, kernel="eager in float32", samplers=["ddim", "euler"],
         )  # fmt: skip
 
     def _lose(self) -> None:

@@ -56,7 +56,7 @@ class Training:
             request_id=request.request_id or uuid.uuid4().hex,
             created_by=actor,
         )
-        self._runner.wake()
+        self._runner.notify()
         return self._message(run)
 
     def get(self, run_id: str) -> Any:
@@ -77,7 +77,7 @@ class Training:
         run = self._catalog.runs.get(needed("run_id", request.run_id))
         if not run.ended:
             run = self._catalog.runs.cancel(run.id, request_id=request.request_id)
-            self._runner.wake()
+            self._runner.notify()
         return self._message(run)
 
     async def watch(self, run_id: str) -> AsyncIterator[Any]:

@@ -81,9 +81,9 @@ class Reward:
         """The digest of the version that scores a request of this id; loads an explicit one."""
         return (await self._choose(request_id, version)).digest
 
-    async def hurry(self) -> None:
+    async def notify(self) -> None:
         """Broadcast after a rollout step: look at the desired state now."""
-        self._convergence.hurry()
+        self._convergence.notify()
 
     async def check_health(self) -> None:
         if not self._scorer.alive:

@@ -494,9 +494,9 @@ def test_status_shows_what_serves_and_what_could_not_be_loaded(system: FakeSyste
 
 def test_status_says_when_images_are_drawn_whole(system: FakeSystem) -> None:
     assert "drawn whole" not in run("status").stdout
-    system.whole_because = "HeunDiscreteScheduler is not among those that share steps."
+    system.fallback_reason = "HeunDiscreteScheduler is not among those that share steps."
     assert "drawn whole" in run("status").stdout
-    assert "HeunDiscreteScheduler" in run_json("status")["whole_because"]
+    assert "HeunDiscreteScheduler" in run_json("status")["fallback_reason"]
 
 
 def test_every_command_has_help_with_an_example() -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from services.generation.engine import Engine
-from services.generation.slots import Broken, Event, Finished, ImageRequest, Progress, Ticket
+from services.generation.slots import Event, Failed, Finished, ImageRequest, Progress, Ticket
 from tests.stage import BAD_PROMPTS, PATIENCE_S, Stage, TracedModel, TracedWhole, story
 from vouch.errors import Exhausted, Internal, Unavailable
 
@@ -97,12 +97,12 @@ class Asked:
         return [told for told in self.events if isinstance(told, Finished)]
 
     @property
-    def broken(self) -> list[Broken]:
-        return [told for told in self.events if isinstance(told, Broken)]
+    def failed(self) -> list[Failed]:
+        return [told for told in self.events if isinstance(told, Failed)]
 
     @property
     def ended(self) -> bool:
-        return self.heard is not None or bool(self.broken) or len(self.finished) == self.ask.images
+        return self.heard is not None or bool(self.failed) or len(self.finished) == self.ask.images
 
 
 class World:
@@ -229,15 +229,15 @@ def check_end(asked: Asked, stopped: bool) -> None:
         after = asked.events[asked.heard :]
         assert {told.index for told in after if isinstance(told, Finished)} <= asked.late
         assert not any(isinstance(told, Progress) for told in after)
-        assert len(asked.broken) <= (1 if asked.fails else 0)
+        assert len(asked.failed) <= (1 if asked.fails else 0)
         return
     if asked.fails:
         assert not asked.finished
-        assert stopped or [type(told.error) for told in asked.broken] == [Internal]
+        assert stopped or [type(told.error) for told in asked.failed] == [Internal]
         return
-    assert bool(asked.broken) == (len(asked.finished) < asked.ask.images)
-    assert len(asked.broken) <= 1
-    assert not asked.broken or (stopped and isinstance(asked.broken[0].error, Unavailable))
+    assert bool(asked.failed) == (len(asked.finished) < asked.ask.images)
+    assert len(asked.failed) <= 1
+    assert not asked.failed or (stopped and isinstance(asked.failed[0].error, Unavailable))
 
 
 def check_calls(world: World) -> None:
