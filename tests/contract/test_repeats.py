@@ -15,13 +15,14 @@ import grpc
 import pytest
 
 import vouch
-from tests.fake_server import FakeSystem, paint, running_system
+from tests.edged_server import EdgedServer
 from vouch.client import AsyncClient, Client, GeneratedImage, GenerationSummary
 from vouch.client.endpoint import Endpoint, find
 from vouch.client.repeats import Repeats, is_transient
 from vouch.errors import InvalidInput, Unavailable
 from vouch.pb.v1 import generation_pb2
 from vouch.storage.state import StateFolder
+from vouch.testing import flat_png
 
 MORE_THAN_GRPC_REPEATS = 5
 PREFACE_BYTES = 24
@@ -31,19 +32,19 @@ STATUS_500 = b"\0\0\x01\x01\x05\0\0\0\x01\x8e"
 
 
 @pytest.fixture
-def client(system: FakeSystem) -> Iterator[Client]:
+def client(system: EdgedServer) -> Iterator[Client]:
     with vouch.connect(state=system.state) as connected:
         connected.describe_generator()  # the system has answered: it may come back
         yield connected
 
 
-def test_a_call_that_the_system_loses_again_and_again_succeeds(client: Client, system: FakeSystem) -> None:
+def test_a_call_that_the_system_loses_again_and_again_succeeds(client: Client, system: EdgedServer) -> None:
     system.losses = MORE_THAN_GRPC_REPEATS
-    assert client.generate_images("neutrophil", seed=7).images[0].data == paint(7)
+    assert client.generate_images("neutrophil", seed=7).images[0].data == flat_png(7)
     assert system.losses == 0
 
 
-def test_a_stream_that_breaks_off_goes_on_with_what_is_missing(client: Client, system: FakeSystem) -> None:
+def test_a_stream_that_breaks_off_goes_on_with_what_is_missing(client: Client, system: EdgedServer) -> None:
     system.losses = MORE_THAN_GRPC_REPEATS
     events = list(client.stream_images("platelet", count=4, seed=1))
     images = [event for event in events if isinstance(event, GeneratedImage)]
@@ -52,7 +53,7 @@ def test_a_stream_that_breaks_off_goes_on_with_what_is_missing(client: Client, s
     assert system.losses == 0
 
 
-def test_the_client_for_asyncio_repeats_both(system: FakeSystem) -> None:
+def test_the_client_for_asyncio_repeats_both(system: EdgedServer) -> None:
     async def use() -> list[int]:
         async with AsyncClient(find(state=system.state)) as client:
             await client.describe_generator()
@@ -65,7 +66,7 @@ def test_the_client_for_asyncio_repeats_both(system: FakeSystem) -> None:
     assert asyncio.run(use()) == [0, 1, 2]
 
 
-def test_patience_ends(system: FakeSystem) -> None:
+def test_patience_ends(system: EdgedServer) -> None:
     with Client(find(state=system.state), patience_s=0.5) as client:
         client.describe_generator()
         system.losses = 10_000
@@ -73,7 +74,7 @@ def test_patience_ends(system: FakeSystem) -> None:
             client.generate_images("neutrophil")
 
 
-def test_the_time_for_a_call_holds_for_all_its_repeats(client: Client, system: FakeSystem) -> None:
+def test_the_time_for_a_call_holds_for_all_its_repeats(client: Client, system: EdgedServer) -> None:
     system.losses = 10_000
     started = time.monotonic()
     with pytest.raises(Unavailable):
@@ -81,7 +82,7 @@ def test_the_time_for_a_call_holds_for_all_its_repeats(client: Client, system: F
     assert time.monotonic() - started < 10
 
 
-def test_a_wrong_request_is_made_once(client: Client, system: FakeSystem) -> None:
+def test_a_wrong_request_is_made_once(client: Client, system: EdgedServer) -> None:
     with pytest.raises(InvalidInput):
         client.generate_images("dog")
 
@@ -95,7 +96,7 @@ def test_a_system_that_never_answered_is_not_waited_for() -> None:
 
 
 def test_a_system_whose_process_has_ended_is_not_waited_for(tmp_path: Path) -> None:
-    with running_system(tmp_path / "state") as system:
+    with EdgedServer(tmp_path / "state") as system:
         client = vouch.connect(state=system.state)
         client.describe_generator()
         (system.state / "lock").write_text("4194305\n")  # more than any process of this kernel
@@ -157,7 +158,7 @@ class Door:
                 end.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_stream_outlives_a_door_that_is_closed_again_and_again(system: FakeSystem) -> None:
+def test_a_stream_outlives_a_door_that_is_closed_again_and_again(system: EdgedServer) -> None:
     behind = find(state=system.state)
     door = Door(behind.address)
     indices = []
@@ -172,7 +173,7 @@ def test_a_stream_outlives_a_door_that_is_closed_again_and_again(system: FakeSys
     assert indices == list(range(60))
 
 
-def test_calls_outlive_a_door_that_is_closed_for_a_while(system: FakeSystem) -> None:
+def test_calls_outlive_a_door_that_is_closed_for_a_while(system: EdgedServer) -> None:
     behind = find(state=system.state)
     door = Door(behind.address)
     with Client(Endpoint(door.address, behind.token)) as client:
@@ -180,7 +181,7 @@ def test_calls_outlive_a_door_that_is_closed_for_a_while(system: FakeSystem) -> 
         door.close()
         opened = threading.Timer(1.0, door.open)
         opened.start()
-        assert client.generate_images("neutrophil", seed=7).images[0].data == paint(7)
+        assert client.generate_images("neutrophil", seed=7).images[0].data == flat_png(7)
         opened.join()
     door.close()
 
@@ -275,7 +276,7 @@ def test_the_waits_grow_and_a_new_image_begins_them_anew() -> None:
     assert repeats.wait_s(Lost()) == 0.2
 
 
-def test_a_stream_that_breaks_off_after_every_first_answer_ends_one_day(system: FakeSystem) -> None:
+def test_a_stream_that_breaks_off_after_every_first_answer_ends_one_day(system: EdgedServer) -> None:
     with Client(find(state=system.state), patience_s=0.5) as client:
         system.losses = 10_000
         stream = client.stream_images("platelet", count=2)
@@ -290,7 +291,7 @@ PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 
 @pytest.mark.parametrize("no_proxy", [None, "localhost,127.0.0.1", "example.org"])
 def test_calls_to_this_machine_never_take_a_proxy(
-    system: FakeSystem, monkeypatch: pytest.MonkeyPatch, no_proxy: str | None
+    system: EdgedServer, monkeypatch: pytest.MonkeyPatch, no_proxy: str | None
 ) -> None:
     for name in (*PROXIES, *map(str.upper, PROXIES)):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody answers there

@@ -11,6 +11,7 @@ import typer
 
 from vouch.cli.session import Session, command
 from vouch.errors import InvalidInput
+from vouch.extras import require
 
 OFFLINE = "training"
 
@@ -92,6 +93,7 @@ def evaluate(
         "--judge": judge,
         "--out": out,
     }
+    require("train")
     state = session.state or Path(os.environ.get("VOUCH_STATE", "state"))
     arguments = ["evaluate", version, "--state", str(state), "--set", f"per_class={per_class}"]
     for name, value in options.items():

@@ -14,6 +14,7 @@ from vouch import recipes
 from vouch.cli import render, runs
 from vouch.cli.session import INTERRUPTED, Session, command
 from vouch.errors import InvalidInput, Unavailable
+from vouch.extras import require
 
 OFFLINE = "training"
 """`python -m training pretrain` trains without a running system."""
@@ -77,6 +78,7 @@ def pretrain(
 def _train_here(session: Session, data: Path, out: Path | None, settings: dict[str, Any]) -> None:
     if out is None:
         raise InvalidInput("Training without a system writes a folder. Name it with --out FOLDER.")
+    require("train")
     arguments = ["pretrain", "--data", str(data), "--out", str(out), *(["--json"] if session.as_json else [])]
     for name in ("run_dir", "workers"):
         if name in settings:
