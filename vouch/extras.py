@@ -44,11 +44,16 @@ def require(extra: Extra) -> None:
         FailedPrecondition: it is not; names the module and the command that installs it.
     """
     for module in NEEDED[extra]:
-        if not _is_installed(module):
+        if not _is_there(module):
             raise _missing(extra, module)
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(extra: Extra) -> bool:
+    """Whether an extra is installed, without importing it."""
+    return all(map(_is_there, NEEDED[extra]))
+
+
+def _is_there(module: str) -> bool:
     try:
         return find_spec(module) is not None
     except (ModuleNotFoundError, ValueError):

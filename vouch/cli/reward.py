@@ -9,6 +9,7 @@ import typer
 from vouch.cli import render
 from vouch.cli.session import Session, command
 from vouch.errors import InvalidInput, NotFound
+from vouch.extras import require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +50,7 @@ def compare(
     Images that vouch stores with a score of OLD and none of NEW are scored by NEW first; both scores stay. Reads the
     state folder: the system need not run.
     """
+    require("server")
     from vouch.datasets import rescoring
     from vouch.models.networks.reward import RewardEnsemble
     from vouch.settings import load_settings
