@@ -50,7 +50,7 @@ class Dispatch:
     at: float
 
 
-class DispatchLog:
+class SentImages:
     """The sender's side: recent dispatches, and the order in which replicas were chosen. Replicas go by name."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from services.generation.routing import SETTLED_S, TRAVEL_S, DispatchLog, FreeSlotsReport, Reporter, rank
+from services.generation.routing import SETTLED_S, TRAVEL_S, FreeSlotsReport, Reporter, SentImages, rank
 from tests.fakes import FakeClock
 
 SLOTS = 16
@@ -35,7 +35,7 @@ def test_no_replica_is_no_choice():
 
 def test_a_burst_between_two_reports_is_shared_out_by_images():
     log, reports = (
-        DispatchLog(FakeClock(10.0)),
+        SentImages(FakeClock(10.0)),
         {"a": FreeSlotsReport(SLOTS, 9.0), "b": FreeSlotsReport(SLOTS, 9.0)},
     )
     images: Counter[str] = Counter()
@@ -47,7 +47,7 @@ def test_a_burst_between_two_reports_is_shared_out_by_images():
 
 
 def test_a_burst_fills_the_emptier_replica_up_before_the_other_gets_any():
-    log = DispatchLog(FakeClock(10.0))
+    log = SentImages(FakeClock(10.0))
     reports = {"a": FreeSlotsReport(SLOTS, 9.0), "b": FreeSlotsReport(SLOTS - 6, 9.0)}
     chosen = []
     for number in range(8):
@@ -59,7 +59,7 @@ def test_a_burst_fills_the_emptier_replica_up_before_the_other_gets_any():
 
 def test_what_was_sent_before_a_report_is_in_it():
     clock = FakeClock(10.0)
-    log = DispatchLog(clock)
+    log = SentImages(clock)
     log.note("a", "1", 10)
     clock.advance(0.3)
     other = FreeSlotsReport(8, 9.0)
@@ -72,7 +72,7 @@ def test_what_was_sent_before_a_report_is_in_it():
 
 def test_what_was_on_its_way_when_the_replica_reported_is_not():
     clock = FakeClock(10.0)
-    log = DispatchLog(clock)
+    log = SentImages(clock)
     log.note("a", "1", 10)
     assert log.rank({"a": FreeSlotsReport(SLOTS, 10.0 + TRAVEL_S / 2), "b": FreeSlotsReport(8, 9.0)}) == [
         "b",
@@ -83,7 +83,7 @@ def test_what_was_on_its_way_when_the_replica_reported_is_not():
 def test_what_has_ended_or_is_long_past_takes_no_slots():
     clock = FakeClock(10.0)
     log, reports = (
-        DispatchLog(clock),
+        SentImages(clock),
         {"a": FreeSlotsReport(SLOTS, 9.0), "b": FreeSlotsReport(SLOTS - 1, 9.0)},
     )
     log.note("a", "1", 10)
@@ -96,7 +96,7 @@ def test_what_has_ended_or_is_long_past_takes_no_slots():
 
 
 def test_of_the_calls_of_one_request_one_ends_at_a_time():
-    log = DispatchLog(FakeClock(10.0))
+    log = SentImages(FakeClock(10.0))
     reports = {"a": FreeSlotsReport(SLOTS, 9.0), "b": FreeSlotsReport(SLOTS - 4, 9.0)}
     log.note("a", "stream", 8)
     log.note("a", "stream", 8)
