@@ -28,8 +28,8 @@ from services.generation.slots import (
     Finished,
     ImageRequest,
     Preview,
-    Progress,
     Slot,
+    StepProgress,
     Ticket,
 )
 from services.generation.throughput import ThroughputEstimator
@@ -118,7 +118,7 @@ class Engine:
             retry_after_s=retry_after_s,
         )
 
-    async def stream(self, request: ImageRequest) -> AsyncGenerator[Progress | Preview | Finished, None]:
+    async def stream(self, request: ImageRequest) -> AsyncGenerator[StepProgress | Preview | Finished, None]:
         """Submit and yield events until every image is finished. Closing the stream early cancels the rest.
 
         Raises:
@@ -229,7 +229,7 @@ class Engine:
     def _report(self, slots: Sequence[Slot]) -> None:
         for slot in slots:
             if slot.ticket.request.progress:
-                slot.ticket.send(Progress(slot.index, slot.step, slot.total))
+                slot.ticket.send(StepProgress(slot.index, slot.step, slot.total))
 
     def _preview(self, slots: Sequence[Slot]) -> None:
         for slot in slots:

@@ -7,7 +7,7 @@ from typing import Any
 from ray.serve.request_router import FIFOMixin, PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
 from services.generation.orders import DrawOrder
-from services.generation.routing import SentImages, FreeSlotsReport
+from services.generation.routing import FreeSlotsReport, SentImages
 
 
 # FIFO: without it Serve looks for a request by an id that the calls of one stream share, and the second never leaves.

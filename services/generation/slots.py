@@ -39,7 +39,7 @@ class ImageRequest:
 
 
 @dataclass(frozen=True)
-class Progress:
+class StepProgress:
     """Image `index` of the request has done `step` of `total` denoising steps."""
 
     index: int
@@ -79,7 +79,7 @@ class Failed:
     error: VouchError
 
 
-Event = Progress | Preview | Finished | Failed
+Event = StepProgress | Preview | Finished | Failed
 Deliver = Callable[[Event], None]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ray import serve
 
 from services import logs, metrics
-from services.budget import Budget, parts
+from services.budget import WeightedSemaphore, parts
 from services.convergence import Convergence, Loaded, Routes
 from services.reward.models import ServedReward, load_version
 from services.reward.orders import ItemRefusal, ItemScore, ScoreOrder, ScoreReply
@@ -46,7 +46,7 @@ class Reward:
             threads=settings.reward.threads or share(1.0),
         )
         self._decoders = ThreadPoolExecutor(2, "decode")
-        self._pixels = Budget(PIXELS_AT_ONCE, most_waiting=sys.maxsize, what="images to decode")
+        self._pixels = WeightedSemaphore(PIXELS_AT_ONCE, most_waiting=sys.maxsize, what="images to decode")
         self._convergence: Convergence[ServedReward] = Convergence(
             slot=SLOT,
             replica=serve.get_replica_context().replica_id.unique_id,

@@ -13,7 +13,7 @@ import pytest
 
 from services.generation.engine import Engine
 from services.generation.observer import Observer
-from services.generation.slots import Failed, Finished, ImageRequest, Progress
+from services.generation.slots import Failed, Finished, ImageRequest, StepProgress
 from tests.fakes import FakeGenerator, FakeStepper
 from tests.inbox import Inbox
 from vouch.errors import DeadlineExceeded, Exhausted, Internal, Unavailable
@@ -281,8 +281,8 @@ def test_progress_is_told_only_to_those_who_asked(engine, kind):
     engine.submit(request(model, 1, progress=True), loud)
     engine.submit(request(model, 2), quiet)
     loud.finished(1), quiet.finished(1)
-    assert [e.step for e in loud.events if isinstance(e, Progress)][:2] == [1, 2]
-    assert not any(isinstance(e, Progress) for e in quiet.events)
+    assert [e.step for e in loud.events if isinstance(e, StepProgress)][:2] == [1, 2]
+    assert not any(isinstance(e, StepProgress) for e in quiet.events)
 
 
 @both

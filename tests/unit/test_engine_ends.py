@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from services.generation.engine import Engine
-from services.generation.slots import Event, Failed, ImageRequest, Progress, Ticket
+from services.generation.slots import Event, Failed, ImageRequest, StepProgress, Ticket
 from tests.fakes import FakeGenerator, FakeStepper
 from tests.inbox import Inbox
 from tests.stage import PATIENCE_S, Stage, TracedModel, TracedWhole
@@ -47,7 +47,7 @@ def test_steps_go_on_while_pixels_are_made(engine):
     assert slow.developing.wait(PATIENCE_S)
     engine.submit(request(slow, 2, progress=True), second)
     with second.arrived:
-        assert second.arrived.wait_for(lambda: Progress(0, 3, 3) in second.events, PATIENCE_S)
+        assert second.arrived.wait_for(lambda: StepProgress(0, 3, 3) in second.events, PATIENCE_S)
     assert first.events == []
     slow.light.set()
     first.finished(1), second.finished(1)

@@ -14,7 +14,7 @@ from vouch.extras import require
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vouch.datasets.rescoring import Comparison
+    from vouch.datasets.rescoring import ThresholdComparison
     from vouch.settings import Settings
     from vouch.storage.registry import Registry
     from vouch.types.records import Version
@@ -93,7 +93,9 @@ def _reward(registry: Registry, ref: str) -> Version:
     return version
 
 
-def _view(before: Version, after: Version, folders: list[Path], rescored: Any, found: Comparison) -> Any:
+def _view(
+    before: Version, after: Version, folders: list[Path], rescored: Any, found: ThresholdComparison
+) -> Any:
     from vouch.models.scale import read_scale
 
     rows = [
