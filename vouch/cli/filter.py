@@ -14,7 +14,7 @@ from vouch.cli.vocabulary import vocabulary_of
 
 if TYPE_CHECKING:
     from vouch.client import Client
-    from vouch.datasets.filter import Item, Progress, Score, Scored
+    from vouch.datasets.filter import FilterProgress, Item, Scored, ScoreItems
 
 BATCH = 32  # half of what one forward pass takes: while two messages are scored, the next two are decoded
 
@@ -72,7 +72,7 @@ def filter_command(
         with render.progress() as bar:
             task = bar.add_task("scoring", total=images.count())
 
-            def advance(progress: Progress) -> None:
+            def advance(progress: FilterProgress) -> None:
                 bar.update(task, completed=progress.done, description=f"{progress.accepted} accepted")
 
             summary = filter_images(images, out, settings, scorer(client), advance)
@@ -82,7 +82,7 @@ def filter_command(
         raise typer.Exit(2)
 
 
-def scorer(client: Client) -> Score:
+def scorer(client: Client) -> ScoreItems:
     """The client's score stream in the words of `vouch.datasets.filter`."""
     from vouch.client.values import ScoreItem
     from vouch.datasets.filter import Scored

@@ -10,6 +10,7 @@ import typer
 
 from vouch.cli import render
 from vouch.cli.session import Session, command
+from vouch.extras import is_installed
 
 if TYPE_CHECKING:
     from vouch.client.values import GeneratedImage, GenerationSummary
@@ -139,7 +140,7 @@ def _report(
 
 def _view(images: list[GeneratedImage], summary: GenerationSummary | None, out: Path | None) -> None:
     console = render.stdout()
-    if out is None and console.is_terminal:
+    if out is None and console.is_terminal and is_installed("formats"):
         for image in images[:SHOWN]:
             console.print(render.half_blocks(image.data, min(32, render.image_width(console))))
     rows = [

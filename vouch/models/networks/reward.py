@@ -28,7 +28,7 @@ HEAD_WIDTH = 128
 
 
 @dataclass(frozen=True)
-class Scores:
+class EnsembleScores:
     """Of N images: probability of being plausible, its standard deviation over the members, one per criterion.
 
     Arrays float32 [N], values in [0, 1].
@@ -151,7 +151,7 @@ class RewardEnsemble(nn.Module):
         return torch.cat(each, 1) / len(each) ** 0.5
 
     @torch.inference_mode()
-    def score(self, images: np.ndarray, prompts: Sequence[str], batch: int = 64) -> Scores:
+    def score(self, images: np.ndarray, prompts: Sequence[str], batch: int = 64) -> EnsembleScores:
         """Scores uint8 images [N, H, W, 3] for their declared prompts.
 
         Raises:
@@ -167,7 +167,7 @@ class RewardEnsemble(nn.Module):
         )
         mean = found.mean(0).numpy()
         std = found[:, :, 0].std(0, unbiased=False).numpy()
-        return Scores(mean[:, 0], std, {name: mean[:, 1 + i] for i, name in enumerate(self.criteria)})
+        return EnsembleScores(mean[:, 0], std, {name: mean[:, 1 + i] for i, name in enumerate(self.criteria)})
 
     def save(self, folder: Path) -> None:
         """Writes ``reward.safetensors`` (half precision), ``reward.json``, the vocabulary, and a foreign backbone whole
