@@ -64,10 +64,19 @@ def _run(case: Path, environment: Mapping[str, str]) -> CaseResult:
         return CaseResult(case.name, False, f"no end within {timeout_s:g} s")
     finally:
         end_all(mark)
-    lines = (done.stdout + done.stderr).strip().splitlines()
-    last = [line for line in lines[-3:] if line.startswith(("PASS", "FAIL"))]
-    told = last[-1] if last else (lines[-1] if lines else "it said nothing")
+    told = _verdict(done.stdout) or _verdict(done.stderr) or _last_line(done.stdout + done.stderr)
     return CaseResult(case.name, told.startswith("PASS"), told)
+
+
+def _verdict(output: str) -> str:
+    """The line with the verdict, among the last three; libraries may write after it."""
+    lines = output.strip().splitlines()[-3:]
+    return next((line for line in reversed(lines) if line.startswith(("PASS", "FAIL"))), "")
+
+
+def _last_line(output: str) -> str:
+    lines = output.strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
 
 
 def _environment(folder: Path, work: Path, state: Path | None) -> dict[str, str]:

@@ -72,6 +72,14 @@ def test_cases_are_judged_by_their_last_line(cases: Path) -> None:
     assert [case.name for case in cases_in(cases, ["02"])] == ["02-bad"]
 
 
+def test_what_libraries_write_beside_a_verdict_does_not_hide_it(tmp_path: Path) -> None:
+    write_files(tmp_path, {
+        "01-noisy/case.py": "import sys; print('PASS all'); sys.stderr.write('warning\\n' * 9)",
+    })  # fmt: skip
+    (result,) = run_cases(cases_in(tmp_path))
+    assert (result.passed, result.told) == (True, "PASS all")
+
+
 def test_cases_that_start_systems_are_told_from_those_that_use_one(tmp_path: Path) -> None:
     write_files(tmp_path, {
         "60-proxies/case.py": "from _lib import *; from _up import Up",
