@@ -33,6 +33,7 @@ from training.contact_sheet import contact_sheet
 from training.evaluation.judge import Judge, JudgeSummary
 from training.raters.plausibility import Plausibility
 from training.raters.simulated import SimulatedPathologist
+from vouch.cli.figures import figures_table
 from vouch.client import Client
 from vouch.errors import VouchError
 from vouch.formats import images as codec
@@ -204,8 +205,9 @@ def train(client: Client, kind: str, config: dict[str, Any]) -> str:
             advance(run.step, run.total_steps, f"{kind}: {run.message or run.state.lower()}")
     if run.state != "SUCCEEDED":
         raise vouch.errors.FailedPrecondition(f"{run.run_id} ended {run.state.lower()}: {run.error}")
-    shown = "  ".join(f"{k} {v:.3g}" for k, v in sorted(run.metrics.items()) if isinstance(v, float))
-    say(f"   {run.version_name} published. {shown}")
+    say(f"   {run.version_name} published.")
+    if table := figures_table(kind, run.metrics):
+        console.print(table)
     return run.version
 
 

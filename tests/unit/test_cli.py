@@ -407,8 +407,16 @@ def test_training_is_followed_to_its_end(system: EdgedServer) -> None:
     run_ = run_json("train", "reward", "--steps", 500, "--lr=1e-4", "--members", 5, "--simulated")
     assert (run_["state"], run_["version_name"]) == ("SUCCEEDED", "reward-2")
     assert run_["config"] == {"steps": 500, "lr": 1e-4, "members": 5, "kinds": ["human", "simulated"]}
+    folder = StateFolder(system.state).run("run-1")
+    folder.mkdir(parents=True)
+    (folder / "images.png").touch()
     shown = run("runs", "show", "run-1").stdout
     assert "vouch rollout start reward-2" in shown
+    assert re.search(r"figures +figure +value +unit\s+loss +0\.", shown)
+    assert re.search(rf"images +{re.escape(str(folder / 'images.png'))}", shown)
+    access = json.loads((Path(system.state) / "access.json").read_text())
+    address = ("--address", access["address"], "--token", TOKENS["operator"])
+    assert "images.png" not in run("runs", "show", "run-1", *address).stdout, "it may be another system"
 
 
 def test_a_concept_is_sub_labelled_and_taught(system: EdgedServer, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from vouch.models.networks.backbone import fit_size
 from vouch.models.networks.reward import RewardEnsemble
 from vouch.recipes import ConceptLearning
 
+CHECKPOINT_EVERY = 100
 HELD_OUT = 0.2
 """Share of either side's sub-labels that the last tutor does not learn."""
 
@@ -76,15 +77,9 @@ def _learned(trainer: TutorTrainer, session: TrainingSession) -> Tutor:
     message = f"tutor {number + 1} learns to tell {config.concept} apart"
     folder = session.folder / "tutors" / str(number)
     TrainingLoop(
-        trainer,
-        session,
-        message,
-        folder,
-        config.tutor_steps,
-        None,
-        config.checkpoint_every,
-        f"tutor_{number}_",
-    ).run()
+        trainer, session, message, folder, config.tutor_steps,
+        checkpoint_every=CHECKPOINT_EVERY, metrics_prefix=f"tutor_{number}_",
+    ).run()  # fmt: skip
     return trainer.tutor.eval().requires_grad_(False)
 
 

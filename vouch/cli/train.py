@@ -140,7 +140,7 @@ def start(session: Session, kind: str, config: dict[str, Any], detach: bool) -> 
                 hint = f"{run.run_id} goes on. `vouch runs watch {run.run_id}` shows it, `vouch runs cancel` stops it."
                 render.stderr().print(hint, highlight=False)
                 raise typer.Exit(INTERRUPTED) from None
-    session.emit(last, lambda: runs.view(last, session.state))
+    session.emit(last, lambda: runs.view(last, runs.state_folder(session)))
     if not detach:
         runs.end_with(last)
 
