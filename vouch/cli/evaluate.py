@@ -18,6 +18,49 @@ OFFLINE = "training"
 app = typer.Typer()
 
 
+VersionArgument = Annotated[str, typer.Argument(help="Generator version: name, digest or prefix.")]
+DataOption = Annotated[
+    Path,
+    typer.Option(help="Labelled real images that no model has seen: Parquet, tar or folder.", exists=True),
+]
+AgainstOption = Annotated[str, typer.Option(help="Version to compare with, on the same prompts and seeds.")]
+TrainOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="The images that it learned from; without them nothing is said of copies.", exists=True
+    ),
+]
+JudgeOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the judge. Default: the starter's, for blood cells.", exists=True),
+]
+FeaturesOption = Annotated[
+    list[Path],
+    typer.Option(
+        help="Folder of a vision model of transformers, such as DINOv2: figures in its features too. Repeatable.",
+        exists=True,
+    ),
+]
+FirstOption = Annotated[
+    str,
+    typer.Option(
+        help="The first champion, since which nothing may be lost. Default: the root of --against's lineage."
+    ),
+]
+SymmetricOption = Annotated[
+    bool, typer.Option(help="Flips and quarter turns show the same thing, as of cells but not of chests.")
+]
+DownstreamOption = Annotated[
+    bool,
+    typer.Option(
+        "--downstream",
+        help="Also train classifiers on the images: minutes, and it needs --train.",
+    ),
+]
+OutOption = Annotated[Path, typer.Option(help="Folder for evidence.json and report.html.")]
+PerClassOption = Annotated[int, typer.Option(help="Images of each class.", min=2)]
+
+
 @command(
     app,
     "evaluate",
@@ -29,51 +72,17 @@ app = typer.Typer()
 )
 def evaluate(
     session: Session,
-    version: Annotated[str, typer.Argument(help="Generator version: name, digest or prefix.")],
-    data: Annotated[
-        Path,
-        typer.Option(
-            help="Labelled real images that no model has seen: Parquet, tar or folder.", exists=True
-        ),
-    ],
-    against: Annotated[
-        str, typer.Option(help="Version to compare with, on the same prompts and seeds.")
-    ] = "",
-    train: Annotated[
-        Path | None,
-        typer.Option(
-            help="The images that it learned from; without them nothing is said of copies.", exists=True
-        ),
-    ] = None,
-    judge: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the judge. Default: the starter's, for blood cells.", exists=True),
-    ] = None,
-    features: Annotated[
-        list[Path],
-        typer.Option(
-            help="Folder of a vision model of transformers, such as DINOv2: figures in its features too. Repeatable.",
-            exists=True,
-        ),
-    ] = [],  # noqa: B006
-    first: Annotated[
-        str,
-        typer.Option(
-            help="The first champion, since which nothing may be lost. Default: the root of --against's lineage."
-        ),
-    ] = "",
-    symmetric: Annotated[
-        bool, typer.Option(help="Flips and quarter turns show the same thing, as of cells but not of chests.")
-    ] = True,
-    downstream: Annotated[
-        bool,
-        typer.Option(
-            "--downstream",
-            help="Also train classifiers on the images: minutes, and it needs --train.",
-        ),
-    ] = False,
-    out: Annotated[Path, typer.Option(help="Folder for evidence.json and report.html.")] = Path("evidence"),
-    per_class: Annotated[int, typer.Option(help="Images of each class.", min=2)] = 50,
+    version: VersionArgument,
+    data: DataOption,
+    against: AgainstOption = "",
+    train: TrainOption = None,
+    judge: JudgeOption = None,
+    features: FeaturesOption = [],  # noqa: B006
+    first: FirstOption = "",
+    symmetric: SymmetricOption = True,
+    downstream: DownstreamOption = False,
+    out: OutOption = Path("evidence"),
+    per_class: PerClassOption = 50,
 ) -> None:
     """Measure what a generator draws, alone or against another, and write a page with pictures.
 
