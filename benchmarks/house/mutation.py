@@ -89,11 +89,11 @@ class BrokenBaseline(RuntimeError):
     """Tests of an area fail on the source as it is, so that they say nothing of its mutants."""
 
 
-def choose(root: Path, count: int, seed: int) -> list[Mutant]:
+def choose(root: Path, count: int, seed: int, areas: Sequence[Area] = AREAS) -> list[Mutant]:
     """`count` mutants, spread evenly over the areas; the same seed chooses the same ones of the same source."""
     chance = random.Random(seed)
     waiting = {
-        area.name: chance.sample(all_, len(all_)) for area in AREAS if (all_ := list(mutants(root, area)))
+        area.name: chance.sample(all_, len(all_)) for area in areas if (all_ := list(mutants(root, area)))
     }
     chosen: list[Mutant] = []
     while len(chosen) < count and any(waiting.values()):

@@ -89,15 +89,15 @@ class Generation:
         served = loaded.model
         label = served.label(order.prompt)
         request = _request(order, served)
-        told = 0
+        furthest = 0  # step that was reported
         async with aclosing(self._engine.stream(request)) as events:
             async for event in events:
                 if isinstance(event, Finished):
                     yield _drawn(order, request, event, loaded, label)
                 elif isinstance(event, Preview):
                     yield _preview(order, event)
-                elif event.step > told:  # one line for the furthest, not one for each image
-                    told = event.step
+                elif event.step > furthest:  # one event for the furthest image, not one for each
+                    furthest = event.step
                     self._note_load()
                     yield DrawProgress(step=event.step, total=event.total)
         self._note_load()

@@ -21,6 +21,21 @@ BATCH = 32  # half of what one forward pass takes: while two messages are scored
 app = typer.Typer()
 
 
+SourceArgument = Annotated[
+    Path, typer.Argument(help="Folder of images, WebDataset .tar, or .parquet.", metavar="IN")
+]
+OutArgument = Annotated[
+    Path, typer.Argument(help="New folder for the result, or one to continue.", metavar="OUT")
+]
+MinScoreOption = Annotated[float, typer.Option(help="Lowest score to accept, 0 to 1.")]
+PromptOption = Annotated[str, typer.Option(help="For images that bring no prompt of their own.")]
+OverridePromptsOption = Annotated[
+    bool,
+    typer.Option("--override-prompts", help="Use --prompt for images with a prompt of their own too."),
+]
+VersionOption = Annotated[str, typer.Option(help="Reward model by name or digest. Default: what serves.")]
+
+
 @command(
     app,
     "filter",
@@ -32,20 +47,13 @@ app = typer.Typer()
 )
 def filter_command(
     session: Session,
-    source: Annotated[
-        Path, typer.Argument(help="Folder of images, WebDataset .tar, or .parquet.", metavar="IN")
-    ],
-    out: Annotated[
-        Path, typer.Argument(help="New folder for the result, or one to continue.", metavar="OUT")
-    ],
-    min_score: Annotated[float, typer.Option(help="Lowest score to accept, 0 to 1.")] = 0.8,
-    prompt: Annotated[str, typer.Option(help="For images that bring no prompt of their own.")] = "",
-    override_prompts: Annotated[
-        bool,
-        typer.Option("--override-prompts", help="Use --prompt for images with a prompt of their own too."),
-    ] = False,
+    source: SourceArgument,
+    out: OutArgument,
+    min_score: MinScoreOption = 0.8,
+    prompt: PromptOption = "",
+    override_prompts: OverridePromptsOption = False,
     window: WindowOption = "",
-    version: Annotated[str, typer.Option(help="Reward model by name or digest. Default: what serves.")] = "",
+    version: VersionOption = "",
 ) -> None:
     """Score every image of a set and keep the plausible ones.
 
