@@ -65,7 +65,7 @@ class FakeSystem(FakeOperations):
     def __init__(self, state: Path) -> None:
         super().__init__()
         self.state = state
-        self.access = edge.Access(FixedKeys(TOKENS))
+        self.access = edge.AccessControl(FixedKeys(TOKENS))
         self.images: dict[str, f.StoredImage] = {}
         self.ratings: list[f.Rating] = []
         self.by_request: dict[str, f.Rating] = {}

@@ -28,7 +28,7 @@ from services.starter import check_serving, publish_models
 from services.tokens import access_of
 from vouch.errors import VouchError
 from vouch.settings import Access, Settings, load_settings
-from vouch.types.records import now
+from vouch.types.clock import now
 
 LOOK_S = 0.5
 """Seconds between two looks at Ray's own processes."""

@@ -20,6 +20,7 @@ import torch
 
 from services.generation.denoise import Encode, begin, denoise, finish, preview
 from services.generation.line import Line
+from services.generation.model import Model
 from services.generation.observer import Observer
 from services.generation.pace import Pace
 from services.generation.slots import (
@@ -27,7 +28,6 @@ from services.generation.slots import (
     Deliver,
     Event,
     Finished,
-    ImageRequest,
     Preview,
     Progress,
     Slot,
@@ -36,6 +36,7 @@ from services.generation.slots import (
 from services.generation.whole import alike, draw_whole
 from services.threads import use_threads
 from vouch.errors import Exhausted, Internal, Unavailable, VouchError
+from vouch.types.generation import GenerationRequest
 
 STOPPING = "the system is shutting down; try again when it is up"
 
@@ -86,13 +87,13 @@ class Engine:
 
     # ---- the outside: any thread
 
-    def submit(self, request: ImageRequest, deliver: Deliver) -> Ticket:
-        """Queue the request. `deliver` is called from the engine's threads and must not block.
+    def submit(self, model: Model, request: GenerationRequest, deliver: Deliver) -> Ticket:
+        """Queue the request for this model. `deliver` is called from the engine's threads and must not block.
 
         Raises Exhausted when the queue has no room for all its images, Unavailable when the engine has been told to
         stop.
         """
-        ticket = Ticket(request, deliver)
+        ticket = Ticket(model, request, deliver)
         with self._changed:
             if self._stopping:
                 raise Unavailable(STOPPING)
@@ -113,14 +114,16 @@ class Engine:
             retry_after_s=again_s,
         )
 
-    async def stream(self, request: ImageRequest) -> AsyncGenerator[Progress | Preview | Finished, None]:
+    async def stream(
+        self, model: Model, request: GenerationRequest
+    ) -> AsyncGenerator[Progress | Preview | Finished, None]:
         """Submit and yield events until every image is finished. Leaving early cancels the rest.
 
         Raises Exhausted at once, and whatever made the request fail.
         """
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event] = asyncio.Queue()
-        ticket = self.submit(request, _into(loop, events))
+        ticket = self.submit(model, request, _into(loop, events))
         remaining = len(request.seeds)
         try:
             while remaining:

@@ -6,8 +6,8 @@ from typing import Any
 
 from ray.serve.request_router import FIFOMixin, PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
-from services.generation.orders import DrawOrder
-from services.generation.routing import Ledger, Report
+from services.generation.routing import Report, SentImages
+from vouch.types.generation import GenerationRequest
 
 
 # FIFO: without it Serve looks for a request by an id that the calls of one stream share, and the second never leaves.
@@ -15,7 +15,7 @@ class FreeSlotsRouter(FIFOMixin, RequestRouter):
     """Offers the replicas one by one, the freest first. Serve sends to the first that is not at its limit of calls."""
 
     def initialize_state(self, **kwargs: Any) -> None:
-        self._ledger = Ledger()
+        self._ledger = SentImages()
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
@@ -49,4 +49,4 @@ def _report(replica: RunningReplica) -> Report | None:
 
 
 def _images(request: PendingRequest) -> int:
-    return sum(len(order.seeds) for order in request.args if isinstance(order, DrawOrder))
+    return sum(len(asked.seeds) for asked in request.args if isinstance(asked, GenerationRequest))

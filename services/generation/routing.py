@@ -48,7 +48,7 @@ class Sent:
     at: float
 
 
-class Ledger:
+class SentImages:
     """The sender's side: what it has sent, and whom it chose how long ago. Replicas go by name."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:

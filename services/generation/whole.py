@@ -13,14 +13,14 @@ def alike(slots: Sequence[Slot]) -> list[list[Slot]]:
     """Slots that one call of the pipeline can draw: of equal steps and guidance."""
     groups: dict[tuple[int, float], list[Slot]] = {}
     for slot in slots:
-        request = slot.ticket.request
-        groups.setdefault((request.steps, request.guidance), []).append(slot)
+        ticket = slot.ticket
+        groups.setdefault((ticket.steps, ticket.guidance), []).append(slot)
     return list(groups.values())
 
 
 def draw_whole(slots: Sequence[Slot], still_wanted: Callable[[Sequence[Slot]], bool], encode: Encode) -> None:
     """From noise to pixels. Ends early, with nothing handed out, when nobody wants them any more."""
-    request = slots[0].ticket.request
+    ticket = slots[0].ticket
     for slot in slots:
         slot.mates = 0  # of a batch that broke, if this is another try
 
@@ -32,7 +32,7 @@ def draw_whole(slots: Sequence[Slot], still_wanted: Callable[[Sequence[Slot]], b
 
     prompts, seeds = [slot.ticket.request.prompt for slot in slots], [slot.seed for slot in slots]
     try:
-        images = request.model.generate(prompts, seeds, request.steps, request.guidance, on_step)
+        images = ticket.model.generate(prompts, seeds, ticket.steps, ticket.guidance, on_step)
     except Cancelled:
         return
     for slot, image in zip(slots, images, strict=True):

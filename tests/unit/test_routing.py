@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from services.generation.routing import SETTLED_S, TRAVEL_S, Ledger, Report, Reporter, rank
+from services.generation.routing import SETTLED_S, TRAVEL_S, Report, Reporter, SentImages, rank
 from tests.fakes import FakeClock
 
 SLOTS = 16
@@ -34,7 +34,7 @@ def test_no_replica_is_no_choice():
 
 
 def test_a_burst_between_two_reports_is_shared_out_by_images():
-    ledger, reports = Ledger(FakeClock(10.0)), {"a": Report(SLOTS, 9.0), "b": Report(SLOTS, 9.0)}
+    ledger, reports = SentImages(FakeClock(10.0)), {"a": Report(SLOTS, 9.0), "b": Report(SLOTS, 9.0)}
     images: Counter[str] = Counter()
     for number, count in enumerate([8, 1, 1, 1, 1, 4, 8, 8]):
         best = ledger.rank(reports)[0]
@@ -44,7 +44,7 @@ def test_a_burst_between_two_reports_is_shared_out_by_images():
 
 
 def test_a_burst_fills_the_emptier_replica_up_before_the_other_gets_any():
-    ledger, reports = Ledger(FakeClock(10.0)), {"a": Report(SLOTS, 9.0), "b": Report(SLOTS - 6, 9.0)}
+    ledger, reports = SentImages(FakeClock(10.0)), {"a": Report(SLOTS, 9.0), "b": Report(SLOTS - 6, 9.0)}
     chosen = []
     for number in range(8):
         chosen.append(ledger.rank(reports)[0])
@@ -55,7 +55,7 @@ def test_a_burst_fills_the_emptier_replica_up_before_the_other_gets_any():
 
 def test_what_was_sent_before_a_report_is_in_it():
     clock = FakeClock(10.0)
-    ledger = Ledger(clock)
+    ledger = SentImages(clock)
     ledger.note("a", "1", 10)
     clock.advance(0.3)
     other = Report(8, 9.0)
@@ -68,14 +68,14 @@ def test_what_was_sent_before_a_report_is_in_it():
 
 def test_what_was_on_its_way_when_the_replica_reported_is_not():
     clock = FakeClock(10.0)
-    ledger = Ledger(clock)
+    ledger = SentImages(clock)
     ledger.note("a", "1", 10)
     assert ledger.rank({"a": Report(SLOTS, 10.0 + TRAVEL_S / 2), "b": Report(8, 9.0)}) == ["b", "a"]
 
 
 def test_what_has_ended_or_is_long_past_takes_no_slots():
     clock = FakeClock(10.0)
-    ledger, reports = Ledger(clock), {"a": Report(SLOTS, 9.0), "b": Report(SLOTS - 1, 9.0)}
+    ledger, reports = SentImages(clock), {"a": Report(SLOTS, 9.0), "b": Report(SLOTS - 1, 9.0)}
     ledger.note("a", "1", 10)
     assert ledger.rank(reports) == ["b", "a"]
     ledger.done("a", "1")
@@ -86,7 +86,7 @@ def test_what_has_ended_or_is_long_past_takes_no_slots():
 
 
 def test_of_the_calls_of_one_request_one_ends_at_a_time():
-    ledger, reports = Ledger(FakeClock(10.0)), {"a": Report(SLOTS, 9.0), "b": Report(SLOTS - 4, 9.0)}
+    ledger, reports = SentImages(FakeClock(10.0)), {"a": Report(SLOTS, 9.0), "b": Report(SLOTS - 4, 9.0)}
     ledger.note("a", "stream", 8)
     ledger.note("a", "stream", 8)
     ledger.done("a", "stream")

@@ -21,7 +21,7 @@ from vouch.formats.escapes import from_cell, to_cell
 from vouch.storage.atomic import write_whole
 from vouch.storage.catalog import Catalog
 from vouch.storage.catalog.ratings import bad_rows
-from vouch.types.records import Preference, Rating
+from vouch.types.rating import Preference, Rating
 
 ANSWER = "answer."
 _TEXTS = ("id", "request_id", "image", "generator_version", "rater", "kind", "domain", "verdict")
