@@ -35,7 +35,7 @@ from services.ports import free_range
 from services.processes import marked
 from vouch.client import Client, ScoreItem
 from vouch.errors import VouchError
-from vouch.types.records import NewRating
+from vouch.types.rating import NewRating
 
 START_S, QUIET_S, RECOVERY_S = 400.0, 3.0, 60.0
 PAUSE_S = 0.3

@@ -15,7 +15,7 @@ from vouch.client.endpoint import find
 from vouch.client.rpcs import METHODS
 from vouch.testing import GENERATOR, TOKENS, FakeServer, flat_png
 from vouch.testing.door import role_needed
-from vouch.types.records import NewRating
+from vouch.types.rating import NewRating
 
 
 def test_a_client_generates_and_rates_against_the_fake_server() -> None:
