@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from vouch.errors import FailedPrecondition, InvalidInput, VouchError
-from vouch.types.records import VersionKind
+from vouch.types.version import VersionKind
 
 TRIAL_S = 600.0
 

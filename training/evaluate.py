@@ -37,7 +37,7 @@ from training.session import Session
 from vouch.domains.criteria import Domain, load_domain
 from vouch.models.pipelines import Generator, load_generator
 from vouch.storage.atomic import write_whole
-from vouch.types.records import now
+from vouch.types.clock import now
 
 MAIN = (
     "plausible",

@@ -26,7 +26,8 @@ from vouch.models.captions import general
 from vouch.storage.atomic import write_whole
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
-from vouch.types.records import ImageSource, RaterKind, Rating
+from vouch.types.image import ImageSource
+from vouch.types.rating import RaterKind, Rating
 
 FILE_NAME = "ratings.parquet"
 PAIRS_NAME = "pairs.parquet"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from vouch.domains.criteria import Domain, load_domain
 from vouch.errors import InvalidInput
-from vouch.types.records import RaterKind
+from vouch.types.rating import RaterKind
 
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=16)]
 """Channels of the stages of a network."""

@@ -28,7 +28,7 @@ from services.starter import check_serving, publish_models
 from services.tokens import access_of
 from vouch.errors import VouchError
 from vouch.settings import Access, Settings, load_settings
-from vouch.types.records import now
+from vouch.types.clock import now
 
 LOOK_S = 0.5
 """Seconds between two looks at Ray's own processes."""
@@ -46,21 +46,21 @@ class Driver:
             published = beside.submit(publish_models, settings)
             self.node = Node(scratch)
             self.node.check_gpus(settings.generation)
-            from services.driver import application
+            from services.driver import doors
 
-            application.start_serve(settings)
+            doors.start_serve(settings)
             published.result()
         self.access: Access = access_of(settings)
-        application.deploy(settings)
+        doors.deploy(settings)
         loopback.check_ports(settings.server)
         self.warnings = check_serving(settings, started)
         settings.folder.write_access(self.access)
 
     def stop(self) -> None:
         """End training (resumed at the next start), then Serve and Ray."""
-        from services.driver import application
+        from services.driver import doors
 
-        application.stop_jobs()
+        doors.stop_jobs()
         self.node.stop()
 
 

@@ -12,7 +12,7 @@ from vouch.cli import render
 from vouch.cli.session import Session, command
 
 if TYPE_CHECKING:
-    from vouch.client.values import Run
+    from vouch.types.run import Run
 
 app = typer.Typer(help="List, watch and cancel training runs.", no_args_is_help=True)
 
