@@ -359,7 +359,7 @@ def test_the_guard_stands_before_the_handlers_of_ray_serves_own_server_too() -> 
     ingress.guard_with(edge.AccessControl(FixedKeys(TOKENS)))
     assert asyncio.run(calls()) == [
         b"GetRunRequest",
-        b"Unreadable",
+        b"MalformedRequest",
         grpc.StatusCode.UNAUTHENTICATED,
         b"\x08\x01",
     ]
