@@ -11,7 +11,7 @@ from training.alignment.student import Student
 from training.objectives.reward_gradient import reward_loss
 
 
-def guide(student: Student, prompts: Sequence[str], strength: float, std_penalty: float) -> Steer:
+def guide(student: Student, prompts: Sequence[str], scale: float, std_penalty: float) -> Steer:
     """Moves the predicted clean latents up the gradient of the penalised reward: x̂₀ + s·(1 - ᾱ)·∇ log σ(r(x̂₀)).
 
     The gradient is taken where the reward looks, at the predicted clean image (universal guidance, arXiv 2302.07121),
@@ -26,6 +26,6 @@ def guide(student: Student, prompts: Sequence[str], strength: float, std_penalty
                 prompts
             )
             (gradient,) = torch.autograd.grad(wanted, place)
-        return clean + strength * noisiness * gradient
+        return clean + scale * noisiness * gradient
 
     return steer
