@@ -21,7 +21,7 @@ from training.objectives.plausibility import masked_cross_entropy
 from training.randomness import tensors
 from training.reward.batches import pseudo
 from vouch.models.networks.backbone import to_input
-from vouch.models.networks.reward import RewardEnsemble, Scores
+from vouch.models.networks.reward import EnsembleScores, RewardEnsemble
 from vouch.recipes import RewardTraining
 
 RECIPE = RewardTraining()
@@ -81,11 +81,13 @@ class Heads:
         return grown
 
     @torch.inference_mode()
-    def score(self, seen: Seen) -> Scores:
+    def score(self, seen: Seen) -> EnsembleScores:
         """As the reward model scores: the mean, and how far the members disagree."""
         found = self._logits(seen.features, seen.prompts.expand(len(seen.features), -1, -1)).sigmoid()
         mean, std = found.mean(0).numpy(), found[:, :, 0].std(0, unbiased=False).numpy()
-        return Scores(mean[:, 0], std, {name: mean[:, 1 + i] for i, name in enumerate(self.model.criteria)})
+        return EnsembleScores(
+            mean[:, 0], std, {name: mean[:, 1 + i] for i, name in enumerate(self.model.criteria)}
+        )
 
     @torch.inference_mode()
     def hidden(self, seen: Seen) -> tuple[torch.Tensor, torch.Tensor]:

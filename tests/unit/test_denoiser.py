@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from tests.tiny import VOCABULARY
 from training.data.captions import random_caption
 from training.data.examples import Examples
+from training.evaluation.copies import CopyAlarm
 from training.loop.budget import StepBudget
 from training.loop.learning_rates import cosine, trapezoid
 from training.loop.session import TrainingSession
@@ -21,6 +24,8 @@ from training.pretraining.denoiser_trainer import DenoiserTrainer
 from training.pretraining.denoising import draw_timesteps
 from training.pretraining.held_out_loss import HeldOutLoss
 from training.pretraining.networks import Networks, build_vae
+from vouch.errors import InvalidInput
+from vouch.models.pipelines import load_generator
 
 
 @pytest.fixture
@@ -106,3 +111,63 @@ def test_rates_rise_and_fall() -> None:
     assert cosine(0.0, 50, 100) == pytest.approx(0.5) and cosine(1.0, 1000, 100) == pytest.approx(0.03)
     assert trapezoid(0.5, 1000, 100, 0.25) == 1.0
     assert trapezoid(0.875, 1000, 100, 0.25) == pytest.approx(0.5) and trapezoid(1.0, 1000, 100, 0.25) == 0.01
+
+
+def test_training_goes_on_from_the_weights_of_a_saved_generator(
+    config: PretrainConfig, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    first = Networks(config, VOCABULARY, build_vae(config, 16), 8, "cpu")
+    first.save(config.model_copy(update={"out": tmp_path / "saved"}))
+    onward = config.model_copy(update={"unet": tmp_path / "saved"})
+    second = Networks(onward, VOCABULARY, build_vae(config, 16), 8, "cpu")
+    for one, other in zip(first.trained, second.trained, strict=True):
+        for before, after in zip(one.parameters(), other.parameters(), strict=True):
+            assert torch.equal(before.float(), after) and after.dtype == torch.float32
+
+
+def test_weights_of_another_architecture_are_refused_with_what_to_set(
+    config: PretrainConfig, tmp_path: Path
+) -> None:
+    small = Networks(config, VOCABULARY, build_vae(config, 16), 8, "cpu")
+    small.save(config.model_copy(update={"out": tmp_path / "saved"}))
+    wide = config.model_copy(update={"unet": tmp_path / "saved", "channels": (32, 64)})
+    with pytest.raises(InvalidInput, match="another size than these settings.*channels, latent_channels"):
+        Networks(wide, VOCABULARY, build_vae(config, 16), 8, "cpu")
+
+
+def test_an_early_version_is_kept_for_autoguidance(trainer: DenoiserTrainer, tmp_path: Path) -> None:
+    trainer.config = trainer.config.model_copy(update={"guide_at": 0.5, "steps": 4})
+    session = TrainingSession(tmp_path / "run")
+    early: list[torch.Tensor] = []
+    for step in range(1, 5):
+        trainer.step(step, 0.0)
+        trainer.after_step(step, session)
+        if step == 2:
+            early = [weight.clone() for weight in trainer.averages[-1].shadow]
+    assert all(torch.equal(kept, then) for kept, then in zip(trainer.guide, early, strict=True))
+    trainer.networks.save_guide(trainer.guide, tmp_path / "generator" / "guide")
+    trainer.networks.save(trainer.config.model_copy(update={"out": tmp_path / "generator"}))
+    guide = load_generator(tmp_path / "generator").guide
+    assert guide is not None
+    first = next(guide.pipe.unet.parameters())
+    assert torch.allclose(first, early[0], atol=1e-3) and not torch.equal(
+        first, trainer.averages[-1].shadow[0]
+    )
+
+
+def test_a_model_that_repeats_training_images_sets_the_alarm_off_while_it_trains(
+    trainer: DenoiserTrainer, tmp_path: Path
+) -> None:
+    class Repeating:
+        """A pipeline that returns training images."""
+
+        def __call__(self, prompts: list[str], **_: object) -> SimpleNamespace:
+            return SimpleNamespace(images=train[: len(prompts)] / 255)
+
+    random_ = np.random.default_rng(0)
+    train, unseen = random_.integers(0, 255, (2, 64, 16, 16, 3), dtype=np.uint8)
+    trainer.alarm = CopyAlarm.calibrated(train, unseen, symmetric=True)
+    trainer.networks.pipeline = Repeating  # type: ignore[assignment,method-assign]
+    trainer.draw_grid(TrainingSession(tmp_path / "run", tracker=(curves := Curves())), 500)
+    assert curves.values[500] == {"copy_alarms": 1.0}

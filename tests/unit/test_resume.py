@@ -192,7 +192,16 @@ def critic(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def sharpening(folder: Path, cells: Path, critic: Path) -> DecoderConfig:
     return DecoderConfig(
-        generator=folder, features=critic, data=cells, threads=1, steps=7, batch=4, checkpoint_every=2
+        generator=folder,
+        features=critic,
+        data=cells,
+        threads=1,
+        steps=7,
+        batch=4,
+        crop=16,
+        adversarial_after=2,
+        checkpoint_every=2,
+        precision="float32",
     )
 
 

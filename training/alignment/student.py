@@ -216,7 +216,7 @@ class Student:
         return images
 
     def teacher_logits(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
-        """Logits [K, N] of plausible by the members that teach, for images [N, 3, H, W] in [-1, 1]; differentiable."""
+        """Differentiable logits [K, N] of plausible by each member that teaches, for images [N, 3, H, W] in [-1, 1]."""
         return self.reward.logits(images, self.reward.encode(prompts))[self._teachers, :, 0]
 
     def features(self, images: torch.Tensor) -> torch.Tensor:

@@ -47,6 +47,11 @@ class Examples:
         known = self.patients or ("",) * len(self)
         return tuple(patient or row for row, patient in enumerate(known))
 
+    @property
+    def arrays(self) -> np.ndarray:
+        """The images as uint8 [N, H, W, 3]."""
+        return self.images.permute(0, 2, 3, 1).numpy()
+
     def subset(self, indices: Sequence[int]) -> Examples:
         """The examples at `indices`, in that order; the digest stays that of the whole file."""
         return Examples(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import sys
 import tempfile
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,10 @@ import ray
 import ray.train.torch
 import torch
 from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch.config import _set_torch_distributed_env_vars, _TorchBackend
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from torch import distributed
 
 from training.jobs.worker import Work, work
 from vouch.errors import Cancelled, FailedPrecondition, Internal, VouchError
@@ -29,6 +34,8 @@ ATTEMPTS = 3
 """How often Ray is started: on a busy machine its control service now and then does not come up."""
 MAX_FAILURES = 3
 """How often a killed worker is replaced; the loop then goes on from its last checkpoint."""
+LOOPBACK = "127.0.0.1"
+LOOPBACK_INTERFACE = "lo0" if sys.platform == "darwin" else "lo"
 
 
 def run_on_ray(job: Work, *, workers: int = 1, cpus: float = 0.5, gpus: float = 0.0) -> dict[str, Any]:
@@ -47,9 +54,11 @@ def run_on_ray(job: Work, *, workers: int = 1, cpus: float = 0.5, gpus: float = 
     with _cluster(cpus * workers + 1):
         _check_room({"CPU": cpus, "GPU": gpus}, workers)
         # One worker on the CPU exchanges nothing. With a process group PyTorch would open a port on every interface.
-        kind = TorchTrainer if workers > 1 or gpus else DataParallelTrainer
+        grouped = workers > 1 or gpus > 0
+        kind = TorchTrainer if grouped else DataParallelTrainer
         trainer = kind(
             _train_loop,
+            **({"torch_config": _GroupConfig()} if grouped else {}),
             train_loop_config=replace(job, device="cuda" if gpus else "cpu").as_json(),
             scaling_config=ScalingConfig(
                 num_workers=workers,
@@ -98,6 +107,66 @@ def _train_loop(spec: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "done").write_text(job.run_id or job.kind)
         ray.train.report(figures, checkpoint=Checkpoint.from_directory(folder))
+
+
+# ---- the process group of several workers
+
+
+@dataclass
+class _GroupConfig(TorchConfig):
+    """Ray Train's own settings of a process group, with ports on loopback where all workers share a machine."""
+
+    @property
+    def backend_cls(self) -> type[_TorchBackend]:
+        return _GroupBackend
+
+
+class _GroupBackend(_TorchBackend):  # type: ignore[misc]
+    """PyTorch's store listens on every interface, and gloo on the one of the host's name: neither asks who comes."""
+
+    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        if set(worker_group.execute(ray.util.get_node_ip_address)) != {LOOPBACK}:
+            super().on_start(worker_group, backend_config)  # workers on several machines need a network
+            return
+        size = len(worker_group)
+        backend = "nccl" if worker_group.get_resources_per_worker().get("GPU", 0) > 0 else "gloo"
+        worker_group.execute(_set_torch_distributed_env_vars)
+        port = worker_group.execute_single(0, _open_store, size)
+        joined = [
+            worker_group.execute_single_async(
+                rank, _join, rank, size, port, backend, backend_config.timeout_s
+            )
+            for rank in range(size)
+        ]
+        ray.get(joined)
+
+
+_stores: list[distributed.TCPStore] = []
+"""The store that the leader's process has opened; PyTorch closes it with its last reference."""
+
+
+def _open_store(size: int) -> int:
+    """In the leader's process: opens the store of a group of `size` workers on loopback; its port."""
+    listener = socket.create_server((LOOPBACK, 0))
+    port = int(listener.getsockname()[1])
+    _stores.append(
+        distributed.TCPStore(
+            LOOPBACK, port, size, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+        )
+    )
+    return port
+
+
+def _join(rank: int, size: int, port: int, backend: str, timeout_s: int) -> None:
+    """In each worker's process: joins the group whose store listens at `port`."""
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = LOOPBACK_INTERFACE
+    store = _stores[-1] if rank == 0 else distributed.TCPStore(LOOPBACK, port, size, is_master=False)
+    distributed.init_process_group(
+        backend, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=timeout_s)
+    )
+
+
+# ---- Ray
 
 
 def _start_ray(cpus: int, options: Mapping[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -9,13 +11,13 @@ from torch.nn import functional as F
 from training.data.augmentation import dihedral, to_unit, turned
 from training.data.examples import Examples
 from training.loop.ema import Ema
-from training.loop.gradient_step import apply_gradients, gradient_step
+from training.loop.gradient_step import apply_gradients
 from training.loop.learning_rates import cosine
 from training.loop.session import TrainingSession
 from training.loop.trainer import Trainer
 from training.objectives import reconstruction
+from training.pretraining.adversary import Adversary
 from training.pretraining.config import PretrainConfig
-from training.pretraining.discriminator import PatchDiscriminator
 from training.pretraining.networks import build_vae
 from training.pretraining.precision import autocast
 from training.randomness import numbers, tensors
@@ -25,7 +27,7 @@ from vouch.models.networks.attributes import AttributeNet
 class AutoencoderTrainer(Trainer):
     """Autoencoder and discriminator, their optimisers and averages, and one step of both."""
 
-    parts = ("vae", "discriminator", "optimizer", "adversary", "ema")
+    parts = ("vae", "optimizer", "adversary", "ema")
 
     def __init__(self, config: PretrainConfig, examples: Examples, session: TrainingSession) -> None:
         self.config, self.group, self.device = config, session.group, session.device
@@ -33,16 +35,15 @@ class AutoencoderTrainer(Trainer):
         self.vae = build_vae(config, examples.images.shape[-1]).to(
             self.device, memory_format=torch.channels_last
         )
-        self.discriminator = PatchDiscriminator().to(self.device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(
             self.vae.parameters(), lr=config.vae_lr, betas=(0.9, 0.99), weight_decay=1e-4
         )
-        self.adversary = torch.optim.AdamW(
-            self.discriminator.parameters(), lr=config.discriminator_lr, betas=(0.5, 0.9)
+        self.adversary = Adversary(
+            config.discriminator_lr, config.adversarial_weight, config.precision, self.device, self.group
         )
         self.ema = Ema([self.vae], config.vae_ema)
-        self.parameters = [*self.vae.parameters(), *self.discriminator.parameters()]
-        self.levels = _feature_levels(config, self.device)
+        self.parameters = [*self.vae.parameters(), *self.adversary.parameters]
+        self.levels = feature_levels(config.vae_features, self.device)
 
     def rate(self, done: float, step: int) -> float:
         return cosine(done, step, self.config.vae_warmup)
@@ -51,9 +52,8 @@ class AutoencoderTrainer(Trainer):
         """One update of the autoencoder and, from `adversarial_from` of the run on, one of the discriminator."""
         config, name = self.config, (self.group.rank_seed(self.config.seed), "vae", step)
         random_ = tensors(*name)
-        batch = random_crops(self.images, self.group.batch_share(config.vae_batch), config, random_).to(
-            self.device
-        )
+        count = self.group.batch_share(config.vae_batch)
+        batch = random_crops(self.images, count, config.vae_crop, random_, config.symmetric).to(self.device)
         half_size = numbers(*name, "scale").random() < config.equivariance
         with autocast(config.precision, self.device):
             restored, wanted, kl = self._restore(batch, half_size, random_)
@@ -62,13 +62,15 @@ class AutoencoderTrainer(Trainer):
         loss, gradient = self._reconstruction(restored, wanted, done)
         metrics = {"loss": float(loss.detach()), "kl": float(kl.detach())}
         if adversarial:
-            gradient = gradient + self._adversarial(restored, gradient, metrics)
+            gradient = gradient + self.adversary.gradient(
+                restored, gradient, self.vae.decoder.conv_out.weight
+            )
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward([restored, config.kl_weight * kl], [gradient, None])
         apply_gradients(self.optimizer, list(self.vae.parameters()), self.group)
         self.ema.update()
         if adversarial:
-            metrics["discriminator_loss"] = self._update_discriminator(wanted, restored.detach())
+            metrics["discriminator_loss"] = self.adversary.update(wanted, restored.detach())
         return {**metrics, "error_255": float((restored.detach() - wanted).abs().mean()) * 127.5}
 
     def _restore(
@@ -111,45 +113,19 @@ class AutoencoderTrainer(Trainer):
         (gradient,) = torch.autograd.grad(loss, free)
         return loss, gradient
 
-    def _adversarial(
-        self, restored: torch.Tensor, reconstruction_gradient: torch.Tensor, metrics: dict[str, float]
-    ) -> torch.Tensor:
-        """Gradient of the weighted adversarial loss with respect to `restored`."""
-        free = restored.detach().requires_grad_(True)
-        with autocast(self.config.precision, self.device):
-            score = self.discriminator(free)
-        (gradient,) = torch.autograd.grad(-score.float().mean(), free)
-        last = self.vae.decoder.conv_out.weight
-        at_last = [
-            torch.autograd.grad(restored, last, g, retain_graph=True)[0]
-            for g in (reconstruction_gradient, gradient)
-        ]
-        weight = self.config.adversarial_weight * reconstruction.adaptive_weight(*at_last)
-        metrics["adversarial_weight"] = float(weight)
-        return weight * gradient
-
-    def _update_discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> float:
-        with autocast(self.config.precision, self.device):
-            scores = self.discriminator(torch.cat([real, fake])).float()
-        loss = reconstruction.hinge_discriminator_loss(*scores.chunk(2))
-        for parameters in self.adversary.param_groups:  # a resumed run may have another setting
-            parameters["lr"] = self.config.discriminator_lr
-        gradient_step(loss, self.adversary, list(self.discriminator.parameters()), self.group)
-        return float(loss.detach())
-
 
 def random_crops(
-    images: torch.Tensor, count: int, config: PretrainConfig, random_: torch.Generator
+    images: torch.Tensor, count: int, side: int, random_: torch.Generator, symmetric: bool
 ) -> torch.Tensor:
-    """`count` crops of uint8 images [N, 3, H, W], turned where the domain allows: float [count, 3, crop, crop]."""
+    """`count` crops of uint8 images [N, 3, H, W], turned where that means the same: float [count, 3, side, side] in
+    [-1, 1]."""
     rows = torch.randint(0, len(images), (count,), generator=random_)
-    limit = images.shape[-1] - config.vae_crop
-    corners = torch.randint(0, max(1, limit + 1), (count, 2), generator=random_).tolist()
-    size = min(config.vae_crop, images.shape[-1])
+    side = min(side, images.shape[-1])
+    corners = torch.randint(0, images.shape[-1] - side + 1, (count, 2), generator=random_).tolist()
     crops = torch.stack(
-        [images[row, :, y : y + size, x : x + size] for row, (y, x) in zip(rows, corners, strict=True)]
+        [images[row, :, y : y + side, x : x + side] for row, (y, x) in zip(rows, corners, strict=True)]
     )
-    crops = dihedral(crops, random_) if config.symmetric else crops
+    crops = dihedral(crops, random_) if symmetric else crops
     return to_unit(crops).contiguous(memory_format=torch.channels_last)
 
 
@@ -157,9 +133,9 @@ def _noise(like: torch.Tensor, random_: torch.Generator) -> torch.Tensor:
     return torch.randn(like.shape, generator=random_).to(like)
 
 
-def _feature_levels(config: PretrainConfig, device: str) -> list[nn.Module]:
-    """The levels of the perceptual network, frozen; none where none is given."""
-    if config.vae_features is None:
+def feature_levels(folder: Path | None, device: str) -> list[nn.Module]:
+    """The levels of the perceptual network in `folder`, frozen; none where none is given."""
+    if folder is None:
         return []
-    net = AttributeNet.load(config.vae_features).eval().requires_grad_(False).to(device)
+    net = AttributeNet.load(folder).eval().requires_grad_(False).to(device)
     return [net.backbone.stem, *net.backbone.blocks]

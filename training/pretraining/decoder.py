@@ -2,7 +2,8 @@
 
 An autoencoder trained on pixels alone blurs what is fine and random: chromatin, granules, the tint of a cytoplasm. So
 the decoder is trained on with a perceptual term (Johnson et al. 2016, arXiv 1603.08155), between features of a network
-that knows these cells. That network is one of the teaching half, so the judge stays independent.
+that knows these cells, and against a discriminator. That network is one of the teaching half, so the judge stays
+independent. A U-Net that was trained on the latents goes on with the sharper decoder as it is.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ from training.data.splits import split_of
 from training.loop.session import TrainingSession
 from training.loop.training_loop import TrainingLoop
 from training.pretraining.config import DecoderConfig
-from training.pretraining.decoder_trainer import DecoderTrainer
+from training.pretraining.decoder_trainer import DecoderTrainer, vae_folder
 
 
 def fit(config: DecoderConfig, session: TrainingSession) -> dict[str, float]:
     """Trains the decoder, resuming from the session's folder, and saves the VAE in its place."""
     torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)  # of the discriminator's first weights
     examples = split_of(load_examples(config.data, config.size, config.domain), config.split)
     trainer = DecoderTrainer(config, examples, session)
     result = TrainingLoop(
         trainer, session, "decoder", session.folder, config.steps, config.minutes, config.checkpoint_every
     ).run()  # its last checkpoint comes before the decoder that training began with is replaced
     trainer.ema.swap()
-    replace(trainer.vae.to(torch.float16), config.generator / "vae")
+    replace(trainer.vae.to(torch.float16), vae_folder(config.generator))
     return {"steps": result.steps, "seconds": result.seconds, "train_error_255": result.metrics["error_255"]}
 
 

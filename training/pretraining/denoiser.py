@@ -7,12 +7,14 @@ from typing import Any
 import torch
 
 from training.data.examples import Examples
+from training.evaluation.copies import CopyAlarm
 from training.loop.session import TrainingSession
 from training.loop.training_loop import TrainingLoop
 from training.pretraining.config import PretrainConfig
 from training.pretraining.denoiser_trainer import DenoiserTrainer
 from training.pretraining.held_out_loss import HeldOutLoss
 from training.pretraining.networks import Networks
+from vouch.models.pipelines import GUIDE_FOLDER
 
 
 def fit_denoiser(
@@ -28,8 +30,11 @@ def fit_denoiser(
         train, held_out: images with their latents [views, N, C, h, w]. Held-out images choose the length of the
             average and the step; without them the first length and the last step are kept.
     """
-    validation = HeldOutLoss(config, networks, *held_out) if held_out else None
-    trainer = DenoiserTrainer(config, networks, *train, session, validation)
+    validation = alarm = None
+    if held_out:
+        validation = HeldOutLoss(config, networks, *held_out)
+        alarm = CopyAlarm.calibrated(train[0].arrays, held_out[0].arrays, config.symmetric)
+    trainer = DenoiserTrainer(config, networks, *train, session, validation, alarm)
     result = TrainingLoop(
         trainer,
         session,
@@ -44,4 +49,6 @@ def fit_denoiser(
         "unet_steps": result.steps,
         "unet_loss": result.metrics["loss"],
     }
+    if trainer.guide and session.group.is_rank_zero:
+        networks.save_guide(trainer.guide, config.out / GUIDE_FOLDER)
     return figures | trainer.keep_best()

@@ -10,6 +10,7 @@ from diffusers.models.attention_processor import AttnProcessor
 
 from training.contact_sheet import contact_sheet
 from training.data.examples import Examples
+from training.evaluation.copies import CopyAlarm
 from training.loop import checkpoint
 from training.loop.ema import Ema
 from training.loop.gradient_step import gradient_step
@@ -26,7 +27,10 @@ from vouch.models.captions import caption
 
 
 class DenoiserTrainer(Trainer):
-    """Networks, optimiser and averages, and one step of them. Without `validation` the last weights are the best."""
+    """Networks, optimiser and averages, and one step of them. Without `validation` the last weights are the best.
+
+    alarm: told of what is drawn while it trains; a model that repeats training images sets it off.
+    """
 
     parts = ("trained", "optimizer")
 
@@ -38,9 +42,10 @@ class DenoiserTrainer(Trainer):
         latents: torch.Tensor,
         session: TrainingSession,
         validation: HeldOutLoss | None,
+        alarm: CopyAlarm | None = None,
     ) -> None:
         self.config, self.networks, self.examples, self.group = config, networks, examples, session.group
-        self.validation, self.validated_at = validation, 0
+        self.validation, self.validated_at, self.alarm = validation, 0, alarm
         self.latents = latents.to(session.device)
         self.trained = torch.nn.ModuleList(networks.trained)
         self.parameters = list(self.trained.parameters())
@@ -49,6 +54,8 @@ class DenoiserTrainer(Trainer):
         )
         self.averages = [Ema(networks.trained, decay) for decay in config.ema]
         self.best: dict[str, Any] = {}
+        self.guide: list[torch.Tensor] = []
+        """Averaged weights of an early step, for autoguidance; none where none are kept."""
         if session.device == "cpu":
             networks.unet.set_attn_processor(AttnProcessor())  # the fused one is slow backward
         self.unet = torch.compile(networks.unet) if session.device != "cpu" else networks.unet
@@ -85,6 +92,8 @@ class DenoiserTrainer(Trainer):
             self._validate(step, session)
         if step and step % self.config.grid_every == 0:
             self.draw_grid(session, step)
+        if self.config.guide_at and not self.guide and step >= self.config.guide_at * self.config.steps:
+            self.guide = [weight.clone() for weight in self.averages[-1].shadow]
         return False
 
     def finish(self, step: int, session: TrainingSession) -> None:
@@ -115,7 +124,7 @@ class DenoiserTrainer(Trainer):
 
     @torch.no_grad()
     def draw_grid(self, session: TrainingSession, step: int) -> None:
-        """Four images of every label by default serving, from the first average."""
+        """Four images of every label by default serving, from the first average; tells how many are near copies."""
         self.averages[0].swap()
         labels = self.networks.vocabulary.labels
         prompts = [caption(label) for label in labels for _ in range(4)]
@@ -127,14 +136,21 @@ class DenoiserTrainer(Trainer):
             generator=seeds,
             output_type="np",
         ).images
-        path = session.folder / f"grid-{step:06d}.png"
-        contact_sheet((images * 255).round().astype("uint8"), columns=4 * 2, path=path)
+        path, images = session.folder / f"grid-{step:06d}.png", (images * 255).round().astype("uint8")
+        contact_sheet(images, columns=4 * 2, path=path)
+        if self.alarm is not None:
+            session.tracker.metrics({"copy_alarms": float(self.alarm.alarmed(images).mean())}, step)
         session.tracker.image(path, step)
         self.averages[0].swap()
 
     def state_dict(self) -> dict[str, Any]:
         averages = [average.state_dict() for average in self.averages]
-        own = {"averages": averages, "best": self.best, "validated_at": self.validated_at}
+        own = {
+            "averages": averages,
+            "best": self.best,
+            "guide": self.guide,
+            "validated_at": self.validated_at,
+        }
         return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -142,3 +158,4 @@ class DenoiserTrainer(Trainer):
         for average, saved in zip(self.averages, state["averages"], strict=True):
             average.load_state_dict(saved)
         self.best, self.validated_at = dict(state["best"]), state["validated_at"]
+        self.guide = list(state["guide"])

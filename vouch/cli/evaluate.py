@@ -11,6 +11,7 @@ import typer
 
 from vouch import recipes
 from vouch.cli.session import Session, command
+from vouch.extras import require
 from vouch.recipes.evaluation import EvaluationRequest
 
 OFFLINE = "training"
@@ -96,5 +97,6 @@ def evaluate(
         features=tuple(features), symmetric=symmetric, downstream=downstream,
         settings={"per_class": per_class, **recipes.parse_assignments(setting)},
     ).check()  # fmt: skip
+    require("train")
     arguments = [sys.executable, "-m", OFFLINE, "evaluate", request.model_dump_json()]
     os.execv(sys.executable, arguments)  # noqa: S606 - no shell

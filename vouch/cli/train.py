@@ -15,6 +15,7 @@ from vouch.cli import render, runs
 from vouch.cli.run_settings import parse_settings, settings_help
 from vouch.cli.session import INTERRUPTED, Session, command
 from vouch.errors import InvalidInput, Unavailable
+from vouch.extras import require
 
 OFFLINE = "training"
 """`python -m training pretrain` trains without a running system."""
@@ -71,6 +72,7 @@ def pretrain(
 def _train_here(session: Session, data: Path, out: Path | None, settings: dict[str, Any]) -> None:
     if out is None:
         raise InvalidInput("Training without a system writes a folder. Name it with --out FOLDER.")
+    require("train")
     arguments = ["pretrain", "--data", str(data), "--out", str(out), *(["--json"] if session.as_json else [])]
     for name in ("run_dir", "workers"):
         if name in settings:

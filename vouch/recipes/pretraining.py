@@ -78,6 +78,10 @@ class Pretraining(Recipe):
     held_out: Path | None = Field(
         None, description="labelled images that choose the average's length and the step that is kept"
     )
+    unet: Path | None = Field(
+        None,
+        description="diffusers folder whose U-Net and text encoder the phase begins with; default: random weights",
+    )
     steps: int = Field(12000, ge=1, le=10_000_000, description="U-Net steps")
     minutes: float | None = Field(
         None,
@@ -109,6 +113,13 @@ class Pretraining(Recipe):
     default_guidance: float = Field(2.0, ge=0, le=30, description="guidance of a request that names none")
     default_stop: float = Field(
         1.0, gt=0, le=1, description="share of the steps after which such a request is drawn without guidance"
+    )
+    guide_at: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the steps at which an early version is kept beside the result, for autoguidance "
+        "(2406.02507); 0: none",
     )
     checkpoint_every: int = Field(200, ge=1, le=1_000_000)
     validate_every: int = Field(250, ge=1, le=1_000_000, description="U-Net steps between held-out losses")

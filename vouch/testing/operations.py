@@ -1,4 +1,4 @@
-"""The half of the fake system that tells of versions, rollouts and training runs; see fake_server.py."""
+"""The fake server's versions, rollouts and training runs."""
 
 # ruff: noqa: N802 - gRPC dispatches by the name of the RPC
 
@@ -9,17 +9,15 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
-from services import edge
 from vouch import errors, recipes
 from vouch.pb.v1 import models_pb2 as m
 from vouch.pb.v1 import rollout_pb2 as o
 from vouch.pb.v1 import training_pb2 as t
+from vouch.testing.door import Caller
 
 GENERATOR, CANDIDATE, REWARD = "a" * 64, "b" * 64, "c" * 64
+"""Digests of the versions: the champion, a candidate and the reward model."""
 NAMES = {GENERATOR: "starter-generator", CANDIDATE: "generator-2", REWARD: "starter-reward"}
-
-Call = edge.Identity
-
 
 EVIDENCE = {
     "measured_at": "2026-01-01T00:00:00+00:00",
@@ -31,27 +29,27 @@ EVIDENCE = {
 
 
 class FakeOperations:
-    """Versions that are always the same, rollouts without replicas, runs that end when they are watched."""
+    """Three versions, rollouts without replicas, and runs that end when they are watched."""
 
     def __init__(self) -> None:
         self.champion = GENERATOR
+        """Digest of the generator that serves."""
         self.runs: dict[str, t.Run] = {}
+        """Every queued training run by its id."""
         self.rollouts: dict[str, o.Rollout] = {}
+        """Every rollout by its id."""
 
     # models
 
-    @edge.unary
-    async def ListVersions(self, request: m.ListVersionsRequest, who: Call) -> m.ListVersionsResponse:
+    async def ListVersions(self, request: m.ListVersionsRequest, caller: Caller) -> m.ListVersionsResponse:
         kept = [v for v in map(_version, NAMES) if request.kind in (0, v.kind)]
         start, end, token = page(request, len(kept))
         return m.ListVersionsResponse(versions=kept[start:end], next_page_token=token)
 
-    @edge.unary
-    async def GetVersion(self, request: m.GetVersionRequest, who: Call) -> m.Version:
+    async def GetVersion(self, request: m.GetVersionRequest, caller: Caller) -> m.Version:
         return _version(_resolve(request.version))
 
-    @edge.unary
-    async def GetServing(self, request: m.GetServingRequest, who: Call) -> m.GetServingResponse:
+    async def GetServing(self, request: m.GetServingRequest, caller: Caller) -> m.GetServingResponse:
         slot = m.ServingSlot(
             slot="generator", champion_version=self.champion, champion_name=NAMES[self.champion], revision=3
         )
@@ -62,16 +60,14 @@ class FakeOperations:
         )
         return m.GetServingResponse(slots=[slot, reward], vouch_version="0.1.0")
 
-    @edge.unary
-    async def GetLineage(self, request: m.GetLineageRequest, who: Call) -> m.GetLineageResponse:
+    async def GetLineage(self, request: m.GetLineageRequest, caller: Caller) -> m.GetLineageResponse:
         digest = _resolve(request.version)
         chain = [CANDIDATE, GENERATOR] if digest == CANDIDATE else [digest]
         return m.GetLineageResponse(versions=[_version(one) for one in chain])
 
     # rollout
 
-    @edge.unary
-    async def StartRollout(self, request: o.StartRolloutRequest, who: Call) -> o.Rollout:
+    async def StartRollout(self, request: o.StartRolloutRequest, caller: Caller) -> o.Rollout:
         version = _resolve(request.version)
         if any(rollout.state == o.ROLLOUT_STATE_ACTIVE for rollout in self.rollouts.values()):
             raise errors.FailedPrecondition("Another rollout is active. Promote it or roll it back first.")
@@ -83,8 +79,7 @@ class FakeOperations:
         self.rollouts[rollout.rollout_id] = rollout
         return self._note(rollout, o.ROLLOUT_ACTION_START, request.reason)
 
-    @edge.unary
-    async def PromoteRollout(self, request: o.PromoteRolloutRequest, who: Call) -> o.Rollout:
+    async def PromoteRollout(self, request: o.PromoteRolloutRequest, caller: Caller) -> o.Rollout:
         rollout = self._rollout(request.rollout_id)
         if rollout.state != o.ROLLOUT_STATE_ACTIVE:
             raise errors.FailedPrecondition(f"{rollout.rollout_id} is not active.")
@@ -94,26 +89,22 @@ class FakeOperations:
             self.champion = rollout.version
         return self._note(rollout, o.ROLLOUT_ACTION_PROMOTE, request.reason)
 
-    @edge.unary
-    async def RollBackRollout(self, request: o.RollBackRolloutRequest, who: Call) -> o.Rollout:
+    async def RollBackRollout(self, request: o.RollBackRolloutRequest, caller: Caller) -> o.Rollout:
         rollout = self._rollout(request.rollout_id)
         rollout.state, rollout.percent, rollout.reason = o.ROLLOUT_STATE_ROLLED_BACK, 0, request.reason
         self.champion = rollout.previous_version
         return self._note(rollout, o.ROLLOUT_ACTION_ROLL_BACK, request.reason)
 
-    @edge.unary
-    async def GetRollout(self, request: o.GetRolloutRequest, who: Call) -> o.Rollout:
+    async def GetRollout(self, request: o.GetRolloutRequest, caller: Caller) -> o.Rollout:
         return self._rollout(request.rollout_id)
 
-    @edge.streaming
-    async def WatchRollout(self, request: o.WatchRolloutRequest, who: Call) -> AsyncIterator[o.Rollout]:
+    async def WatchRollout(self, request: o.WatchRolloutRequest, caller: Caller) -> AsyncIterator[o.Rollout]:
         rollout = self._rollout(request.rollout_id)
         yield rollout
         rollout.replicas_converged = rollout.replicas_total
         yield rollout
 
-    @edge.unary
-    async def ListRollouts(self, request: o.ListRolloutsRequest, who: Call) -> o.ListRolloutsResponse:
+    async def ListRollouts(self, request: o.ListRolloutsRequest, caller: Caller) -> o.ListRolloutsResponse:
         kept = [x for x in reversed(self.rollouts.values()) if request.state in (0, x.state)]
         return o.ListRolloutsResponse(rollouts=kept)
 
@@ -129,8 +120,7 @@ class FakeOperations:
 
     # training
 
-    @edge.unary
-    async def StartTraining(self, request: t.StartTrainingRequest, who: Call) -> t.Run:
+    async def StartTraining(self, request: t.StartTrainingRequest, caller: Caller) -> t.Run:
         recipes.parse(
             t.RunKind.Name(request.kind).removeprefix("RUN_KIND_").lower(), MessageToDict(request.config)
         )
@@ -141,24 +131,20 @@ class FakeOperations:
         self.runs[run_id] = run
         return run
 
-    @edge.unary
-    async def GetRun(self, request: t.GetRunRequest, who: Call) -> t.Run:
+    async def GetRun(self, request: t.GetRunRequest, caller: Caller) -> t.Run:
         return self._run(request.run_id)
 
-    @edge.unary
-    async def ListRuns(self, request: t.ListRunsRequest, who: Call) -> t.ListRunsResponse:
+    async def ListRuns(self, request: t.ListRunsRequest, caller: Caller) -> t.ListRunsResponse:
         kept = [run for run in reversed(self.runs.values()) if request.kind in (0, run.kind)]
         start, end, token = page(request, len(kept))
         return t.ListRunsResponse(runs=kept[start:end], next_page_token=token)
 
-    @edge.unary
-    async def CancelRun(self, request: t.CancelRunRequest, who: Call) -> t.Run:
+    async def CancelRun(self, request: t.CancelRunRequest, caller: Caller) -> t.Run:
         run = self._run(request.run_id)
         run.state = t.RUN_STATE_CANCELLED
         return run
 
-    @edge.streaming
-    async def WatchRun(self, request: t.WatchRunRequest, who: Call) -> AsyncIterator[t.Run]:
+    async def WatchRun(self, request: t.WatchRunRequest, caller: Caller) -> AsyncIterator[t.Run]:
         run = self._run(request.run_id)
         if run.state == t.RUN_STATE_QUEUED:
             run.state = t.RUN_STATE_RUNNING
@@ -211,6 +197,7 @@ def _version(digest: str) -> m.Version:
 
 
 def page(request: Any, total: int) -> tuple[int, int, str]:
+    """First and last index of the page that a list request asks for, and the token of the next page."""
     start = int(request.page_token or 0)
     end = start + (request.page_size or 100)
     return start, end, str(end) if end < total else ""

@@ -1,4 +1,4 @@
-"""Images drawn whole by diffusers' own pipeline: the way of models whose scheduler no table can stand for."""
+"""The fallback to diffusers' own pipeline, for models whose scheduler has no table of coefficients."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from services.generation.slots import Slot
 from vouch.errors import Cancelled
 
 
-def alike(slots: Sequence[Slot]) -> list[list[Slot]]:
-    """Slots that one call of the pipeline can draw: of equal steps and guidance."""
+def group_by_settings(slots: Sequence[Slot]) -> list[list[Slot]]:
+    """Slots that one call of the pipeline can draw: equal steps and guidance."""
     groups: dict[tuple[int, float], list[Slot]] = {}
     for slot in slots:
         request = slot.ticket.request
@@ -18,16 +18,18 @@ def alike(slots: Sequence[Slot]) -> list[list[Slot]]:
     return list(groups.values())
 
 
-def draw_whole(slots: Sequence[Slot], still_wanted: Callable[[Sequence[Slot]], bool], encode: Encode) -> None:
-    """From noise to pixels. Ends early, with nothing handed out, when nobody wants them any more."""
+def draw_by_pipeline(
+    slots: Sequence[Slot], still_wanted: Callable[[Sequence[Slot]], bool], encode: Encode
+) -> None:
+    """Draw whole images, from noise to pixels. `still_wanted` returning False ends it early, without an image."""
     request = slots[0].ticket.request
     for slot in slots:
-        slot.mates = 0  # of a batch that broke, if this is another try
+        slot.batch_images = 0  # a failed batch is drawn again slot by slot
 
     def on_step(step: int, total: int) -> bool:
         for slot in slots:
             slot.step = min(step, total - 1)  # the last step ends with the pixels
-            slot.mates += len(slots)
+            slot.batch_images += len(slots)
         return still_wanted(slots)
 
     prompts, seeds = [slot.ticket.request.prompt for slot in slots], [slot.seed for slot in slots]
@@ -37,4 +39,4 @@ def draw_whole(slots: Sequence[Slot], still_wanted: Callable[[Sequence[Slot]], b
         return
     for slot, image in zip(slots, images, strict=True):
         slot.step = slot.total
-        slot.tell_finished(encode(image))
+        slot.deliver_finished(encode(image))

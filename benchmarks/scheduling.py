@@ -1,9 +1,9 @@
-"""What the order of turns is worth: the engine's own line on seeded arrivals, in time that is computed and not waited.
+"""The gain of fair step scheduling: the engine's scheduler on seeded arrivals, in simulated time.
 
-    python -m benchmarks.turns [--json FILE] [--kernels benchmarks/reports/kernels.json]
+    python -m benchmarks.scheduling [--json FILE] [--kernels benchmarks/reports/kernels.json]
 
-Every step takes as long as `benchmarks.kernels` measured for its rows. So nothing but the order differs, no other
-process is in the way, and what the live system adds (`benchmarks.serving`) can be told from what the order does.
+Every step takes as long as `benchmarks.kernels` measured for its rows. Only the order differs between schedulers, and
+no other process interferes: the difference from the live system (`benchmarks.serving`) is the system's overhead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.report import Figure, Report, arguments, screen
 from benchmarks.serving.trace import Mix, poisson
-from services.generation.line import Line
+from services.generation.scheduler import StepScheduler
 from services.generation.slots import ImageRequest, Slot, Ticket
 from vouch.settings import GenerationSettings
 
@@ -29,7 +29,7 @@ IN_TIME = 3  # times its alone-time, as in `benchmarks.serving`
 SEEDS, SECONDS = (1, 2, 3, 4, 5), 300.0
 LOADS = (0.6, 0.9)  # of what the bare eager network does
 MOST_ROWS = 2 * GenerationSettings().max_batch  # every image of a step guided
-MANY = 288  # images in the line whose order is timed
+MANY = 288  # queued images of the timed scheduler
 console = screen()
 
 
@@ -53,7 +53,7 @@ class Job:
 
 
 class SideBySide:
-    """Every image that has a slot takes every step, and who came first has it: what most engines do."""
+    """First come, first served, and every image with a slot takes every step: what most engines do."""
 
     def __init__(self, slots: int, step_rows: int) -> None:
         del step_rows
@@ -62,17 +62,17 @@ class SideBySide:
     def __len__(self) -> int:
         return len(self._images)
 
-    def join(self, ticket: Ticket, now: float, steps: int) -> None:
+    def add(self, ticket: Ticket, now: float, steps: int) -> None:
         del steps
         self._images += [Slot(ticket, index, now) for index in range(len(ticket.request.seeds))]
 
-    def next_step(self) -> list[Slot]:
+    def next_batch(self) -> list[Slot]:
         return self._images[: self._slots]
 
-    def worked(self, rows: int) -> None:
+    def advance(self, rows: int) -> None:
         del rows
 
-    def drop_done(self) -> list[Slot]:
+    def remove_done(self) -> list[Slot]:
         done = [slot for slot in self._images if slot.done]
         self._images = [slot for slot in self._images if not slot.done]
         return done
@@ -85,21 +85,21 @@ class FirstCome(SideBySide):
         super().__init__(slots, step_rows)
         self._rows = step_rows
 
-    def next_step(self) -> list[Slot]:
-        taken, room = list[Slot](), self._rows
+    def next_batch(self) -> list[Slot]:
+        batch, room = list[Slot](), self._rows
         for slot in self._sorted():
-            if taken and (slot.rows > room or len(taken) == self._slots):
+            if batch and (slot.rows > room or len(batch) == self._slots):
                 break
-            taken.append(slot)
+            batch.append(slot)
             room -= slot.rows
-        return taken
+        return batch
 
     def _sorted(self) -> Sequence[Slot]:
         return self._images
 
 
 class ShortestLeft(FirstCome):
-    """The request with the least left goes first. It knows no fairness: long ones may starve."""
+    """Shortest remaining processing time first. It has no fairness: long requests may starve."""
 
     def _sorted(self) -> Sequence[Slot]:
         left: dict[Ticket, int] = {}
@@ -108,8 +108,8 @@ class ShortestLeft(FirstCome):
         return sorted(self._images, key=lambda slot: (left[slot.ticket], slot.since, -slot.step))
 
 
-LINES: Mapping[str, Callable[[int, int], Any]] = {
-    "turns": Line,
+SCHEDULERS: Mapping[str, Callable[[int, int], Any]] = {
+    "fair": StepScheduler,
     "side_by_side": SideBySide,
     "first_come": FirstCome,
     "shortest_left": ShortestLeft,
@@ -144,22 +144,22 @@ def jobs(load: float, seed: int, alone: np.ndarray) -> list[Job]:
     return found
 
 
-def run(line: Any, coming: Sequence[Job], seconds: np.ndarray) -> None:
+def run(scheduler: Any, coming: Sequence[Job], seconds: np.ndarray) -> None:
     """Until every job has ended."""
     now, place, steps = 0.0, 0, 0
     by_ticket = {job.ticket: job for job in coming}
-    while place < len(coming) or len(line):
-        now = now if len(line) else max(now, coming[place].arrives)
+    while place < len(coming) or len(scheduler):
+        now = now if len(scheduler) else max(now, coming[place].arrives)
         while place < len(coming) and coming[place].arrives <= now:
-            line.join(coming[place].ticket, coming[place].arrives, steps)
+            scheduler.add(coming[place].ticket, coming[place].arrives, steps)
             place += 1
-        taken = line.next_step()
-        rows = sum(slot.rows for slot in taken)
-        for slot in taken:
+        batch = scheduler.next_batch()
+        rows = sum(slot.rows for slot in batch)
+        for slot in batch:
             slot.step += 1
         steps += 1
-        done = line.drop_done()
-        line.worked(rows)
+        done = scheduler.remove_done()
+        scheduler.advance(rows)
         now += seconds[rows] + PIXELS_S * len(done)
         for slot in done:
             job = by_ticket[slot.ticket]
@@ -168,10 +168,10 @@ def run(line: Any, coming: Sequence[Job], seconds: np.ndarray) -> None:
 
 
 def measured(kernels: Path) -> Report:
-    report = Report("turns")
+    report = Report("scheduling")
     for kind in ("compiled", "eager"):
         for load in LOADS:
-            for name in LINES:
+            for name in SCHEDULERS:
                 p95_s, images_per_s = score(name, load, kernels, kind)
                 report.add(f"p95_{name}_{kind}_{round(100 * load)}", Figure(p95_s, "s"))
                 report.add(f"goodput_{name}_{kind}_{round(100 * load)}", Figure(images_per_s, "images/s"))
@@ -189,7 +189,7 @@ def score(name: str, load: float, kernels: Path, kind: str) -> tuple[float, floa
     took, in_time = list[float](), 0
     for seed in SEEDS:
         coming = jobs(load, seed, alone)
-        run(LINES[name](settings.max_batch, settings.step_rows), coming, seconds)
+        run(SCHEDULERS[name](settings.max_batch, settings.step_rows), coming, seconds)
         took += [job.took for job in coming]
         in_time += sum(job.images for job in coming if job.took <= IN_TIME * job.alone)
     return float(np.percentile(took, 95)), in_time / len(SEEDS) / SECONDS
@@ -198,25 +198,25 @@ def score(name: str, load: float, kernels: Path, kind: str) -> tuple[float, floa
 def order_ms() -> float:
     """Milliseconds that the order of one step costs when very many images wait, four for each of many clients."""
     settings = GenerationSettings()
-    line = Line(settings.max_batch, settings.step_rows)
+    scheduler = StepScheduler(settings.max_batch, settings.step_rows)
     for number in range(MANY // 4):
-        line.join(ticket_of(4, 50, 3.0, str(number)), float(number), 0)
+        scheduler.add(ticket_of(4, 50, 3.0, str(number)), float(number), 0)
     times = []
     for _ in range(50):
         began = time.perf_counter()
-        line.worked(sum(slot.rows for slot in line.next_step()))
+        scheduler.advance(sum(slot.rows for slot in scheduler.next_batch()))
         times.append(time.perf_counter() - began)
     return 1000 * float(np.median(times))
 
 
 def ticket_of(count: int, steps: int, guidance: float, client: str) -> Ticket:
-    """Of images that nobody draws: the line asks for numbers alone."""
+    """A request without a model: the scheduler reads only its numbers."""
     request = ImageRequest(Any, "", tuple(range(count)), steps, guidance, client)  # type: ignore[arg-type]
     return Ticket(request, lambda event: None)
 
 
 def main() -> None:
-    parser = arguments("benchmarks.turns", "What the order of turns is worth, in computed time.")
+    parser = arguments("benchmarks.scheduling", "The gain of fair step scheduling, in simulated time.")
     parser.add_argument("--kernels", type=Path, default=KERNELS, help="report of benchmarks.kernels")
     given = parser.parse_args()
     measured(given.kernels).finish(given.json, console=console)

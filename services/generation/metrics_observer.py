@@ -6,8 +6,8 @@ from services import metrics
 from services.generation.observer import Observer
 
 
-class Metered(Observer):
-    """Counts what it is told."""
+class MetricsObserver(Observer):
+    """Counts the engine's events in Prometheus metrics."""
 
     def admitted(self, waited_s: float, steps: int | None) -> None:
         metrics.WAIT_SECONDS.observe(waited_s)
