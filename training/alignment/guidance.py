@@ -22,10 +22,8 @@ def guide(student: Student, prompts: Sequence[str], scale: float, std_penalty: f
         with torch.enable_grad():
             place = clean.detach().requires_grad_()
             # Summed, so that an image moves as far alone as among others.
-            wanted = -reward_loss(student.teacher_logits(student.decode(place), prompts), std_penalty) * len(
-                prompts
-            )
-            (gradient,) = torch.autograd.grad(wanted, place)
+            logits = student.teacher_logits(student.decode(place), prompts)
+            (gradient,) = torch.autograd.grad(-reward_loss(logits, std_penalty) * len(prompts), place)
         return clean + scale * noisiness * gradient
 
     return steer
