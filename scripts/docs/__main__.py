@@ -1,0 +1,24 @@
+"""`python -m scripts.docs stage` lays out the site's source in build/docs; `results` rewrites docs/results."""
+
+from __future__ import annotations
+
+import sys
+
+from scripts.docs import results, stage
+
+
+def main(words: list[str]) -> int:
+    """Exit code 2 for another word."""
+    if words == ["stage"]:
+        stage.stage(stage.ROOT / "build" / "docs")
+        return 0
+    if words == ["results"]:
+        for path, text in results.pages().items():
+            stage.write(stage.ROOT / "docs" / path, text)
+        return 0
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
