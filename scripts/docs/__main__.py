@@ -1,4 +1,4 @@
-"""`python -m scripts.docs stage` lays out the site's source in build/docs; `results` rewrites docs/results."""
+"""`python -m scripts.docs stage` lays out the site's source in build/docs; `results` rewrites docs/results and the README's figures."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ def main(words: list[str]) -> int:
     if words == ["results"]:
         for path, text in results.pages().items():
             stage.write(stage.ROOT / "docs" / path, text)
+        readme = stage.ROOT / "README.md"
+        stage.write(readme, results.with_headlines(readme.read_text("utf-8")))
         return 0
     print(__doc__, file=sys.stderr)
     return 2

@@ -12,8 +12,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def cell(text: str) -> str:
-    """Text that cannot end its cell, open a tag or begin a new line."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    """Text that cannot end its cell, open a tag or begin a new line. Inside of `code` a `<` is none."""
+    pieces = " ".join(text.split()).replace("|", "\\|").split("`")
+    return "`".join(piece if i % 2 else piece.replace("<", "&lt;") for i, piece in enumerate(pieces))
 
 
 def code(text: str) -> str:

@@ -18,6 +18,7 @@ OUTSIDE = {
     "vouch/starter/README.md": "project/starter-model.md",
 }
 """Pages of the site that are written elsewhere in the repository."""
+PLOTS = "benchmarks/reports/"
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
@@ -31,6 +32,8 @@ def stage(out: Path) -> None:
         write(out / place, fitted(path.read_text("utf-8"), f"docs/{place}", place))
     for source, place in OUTSIDE.items():
         write(out / place, fitted((ROOT / source).read_text("utf-8"), source, place))
+    for plot in (ROOT / PLOTS).glob("*.svg"):
+        shutil.copy(plot, out / "results" / plot.name)
     for place, text in pages.reference().items():
         write(out / place, text)
 
@@ -65,6 +68,8 @@ def _link(match: re.Match[str], source: str, place: str) -> str:
     meant = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
     if meant in OUTSIDE:
         inside = OUTSIDE[meant]
+    elif meant.startswith(PLOTS) and meant.endswith(".svg"):
+        inside = f"results/{posixpath.basename(meant)}"
     elif meant.startswith("docs/"):
         inside = meant.removeprefix("docs/")
     else:
