@@ -11,6 +11,7 @@ def main(words: list[str]) -> int:
     """Exit code 2 for another word."""
     if words == ["stage"]:
         stage.stage(stage.ROOT / "build" / "docs")
+        stage.configure(stage.ROOT / "build" / "docs")
         return 0
     if words == ["results"]:
         for path, text in results.pages().items():

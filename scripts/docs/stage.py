@@ -6,6 +6,9 @@ import posixpath
 import re
 import shutil
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from scripts.docs import pages
 
@@ -36,6 +39,24 @@ def stage(out: Path) -> None:
         shutil.copy(plot, out / "results" / plot.name)
     for place, text in pages.reference().items():
         write(out / place, text)
+
+
+def configure(out: Path) -> None:
+    """Writes `mkdocs.yml` beside the pages in `out`: the project's own, with every folder of its menu listed."""
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
+    told = {"INHERIT": str(ROOT / "mkdocs.yml"), "docs_dir": out.name, "site_dir": "site", "nav": _listed(nav, out)}
+    write(out.parent / "mkdocs.yml", yaml.safe_dump(told, allow_unicode=True, sort_keys=False))
+
+
+def _listed(entry: Any, out: Path) -> Any:
+    if isinstance(entry, list):
+        return [_listed(one, out) for one in entry]
+    if isinstance(entry, dict):
+        return {title: _listed(one, out) for title, one in entry.items()}
+    if not entry.endswith("/"):
+        return entry
+    pages = sorted(path.relative_to(out).as_posix() for path in (out / entry).glob("*.md"))
+    return sorted(pages, key=lambda page: not page.endswith("index.md"))
 
 
 def write(path: Path, text: str) -> None:
