@@ -1,4 +1,8 @@
-"""`python -m scripts.docs stage` lays out the site's source in build/docs; `results` rewrites docs/results and the README's figures."""
+"""Generated documentation.
+
+python -m scripts.docs stage      lays out the source of the site in build/docs, with build/mkdocs.yml
+python -m scripts.docs results    rewrites docs/results and the figures of the README
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ HEAD = """# Command line
 def page() -> str:
     """Every command with its arguments, options and examples."""
     every = list(commands())
-    shared = {option.opts[0]: option for _, command in every for option in options(command) if is_shared(option)}
+    shared = {
+        option.opts[0]: option for _, command in every for option in options(command) if is_shared(option)
+    }
     parts = [HEAD, *(_section(path, command) for path, command in every)]
     parts.append("## Options that most commands share\n\n" + _options(list(shared.values())))
     codes = [part.strip().split(" ", 1) for part in EXIT_CODES.replace("\n", " ").split("·")]
@@ -101,7 +103,9 @@ def _type(option: Any) -> str:
     if option.is_flag:
         return "flag"
     kind = option.metavar or getattr(option.type_descriptor.annotation, "__name__", "text")
-    limits = "".join(f", {sign} {bound}" for sign, bound in (("≥", option.min), ("≤", option.max)) if bound is not None)
+    limits = "".join(
+        f", {sign} {bound}" for sign, bound in (("≥", option.min), ("≤", option.max)) if bound is not None
+    )
     return kind.lower() + limits + (", repeatable" if option.multiple else "")
 
 
@@ -110,7 +114,9 @@ def _default(option: Any) -> str:
         return "required"
     if isinstance(option.show_default, str):
         return option.show_default
-    return "" if option.default in (None, False, "") or callable(option.default) else code(str(option.default))
+    return (
+        "" if option.default in (None, False, "") or callable(option.default) else code(str(option.default))
+    )
 
 
 def _meaning(option: Any) -> str:

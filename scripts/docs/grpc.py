@@ -8,7 +8,12 @@ from pathlib import Path
 
 import grpc_tools
 from google.protobuf import descriptor_pb2
-from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+)
 from grpc_tools import protoc
 
 from scripts.docs.markdown import cell, code, fence, table
@@ -17,9 +22,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ".vouch.v1."
 HEAD = """# gRPC contract
 
-The contract is `protos/vouch/v1/*.proto`. Every call carries `authorization: Bearer TOKEN` in its metadata. Reflection and
-`grpc.health.v1` answer. An error has a canonical status code, one sentence that says what to do, and a `google.rpc.ErrorInfo`
-with a `reason` for programs.
+The contract is `protos/vouch/v1/*.proto`. Every call carries `authorization: Bearer TOKEN` in its metadata.
+Reflection and `grpc.health.v1` answer. An error has a canonical status code, one sentence that says what to do,
+and a `google.rpc.ErrorInfo` with a `reason` for programs.
 """
 # Numbers of the parts of a file in `SourceCodeInfo.Location.path` (descriptor.proto).
 MESSAGES, ENUMS, SERVICES, METHODS, FIELDS, VALUES, NESTED, NESTED_ENUMS = 4, 5, 6, 2, 2, 2, 3, 4
@@ -59,7 +64,10 @@ class _File:
         for index, service in enumerate(self._file.service):
             yield f"## {service.name}\n\n{self._comment(SERVICES, index)}\n"
             for number, method in enumerate(service.method):
-                streams = ("stream " if method.client_streaming else "", "stream " if method.server_streaming else "")
+                streams = (
+                    "stream " if method.client_streaming else "",
+                    "stream " if method.server_streaming else "",
+                )
                 asked, answered = _short(method.input_type), _short(method.output_type)
                 signature = f"rpc {method.name}({streams[0]}{asked}) returns ({streams[1]}{answered})"
                 yield f"### {method.name}\n\n{fence(signature, 'proto')}"
@@ -104,7 +112,14 @@ def _rows(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def _kind(message: DescriptorProto, field: FieldDescriptorProto) -> str:
-    entry = next((one for one in message.nested_type if one.options.map_entry and field.type_name.endswith(f".{one.name}")), None)
+    entry = next(
+        (
+            one
+            for one in message.nested_type
+            if one.options.map_entry and field.type_name.endswith(f".{one.name}")
+        ),
+        None,
+    )
     if entry is not None:
         return f"map of {_one(entry.field[0])} to {_one(entry.field[1])}"
     prefix = "repeated " if field.label == FieldDescriptorProto.LABEL_REPEATED else ""

@@ -9,15 +9,16 @@ from scripts.docs.markdown import code, table
 
 HEAD = """# Metrics
 
-`GET /metrics` on the HTTP port returns these figures of all processes in Prometheus' text form. Counters end with `_total`,
-histograms add `_bucket`, `_sum` and `_count`. Ray's own metrics are not on this page.
+`GET /metrics` on the HTTP port returns these figures of all processes in Prometheus' text form. Counters end with
+`_total`, histograms add `_bucket`, `_sum` and `_count`. Ray's own metrics are not on this page.
 """
 
 
 def page() -> str:
     """Every figure with its kind, labels and meaning."""
     rows = [
-        (code(_series(one)), one.describe_kind, ", ".join(map(code, one.labels)), one.meaning) for one in figures()
+        (code(_series(one)), one.describe_kind, ", ".join(map(code, one.labels)), one.meaning)
+        for one in figures()
     ]
     return HEAD + "\n" + table(("name", "kind", "labels", "meaning"), rows)
 

@@ -8,13 +8,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 HIDDEN = frozenset({"pb", "starter", "cli", "migrations", "__main__"})
 """Generated code, data, the commands (a page of their own) and what only Alembic reads."""
-PRIVATE_ROOMS = ("services", "training")
-"""Programs, not a library: their names are described in docs/explain."""
+INDEX = """# Python
+
+`vouch.connect()` returns a client; [vouch](vouch.md) and [vouch.client](client.md) are all that most programs need.
+The other rooms are what server and training stand on. Packages `services` and `training` are programs and have no
+stable Python interface.
+"""
 
 
 def pages() -> dict[str, str]:
     """Markdown with the directives of mkdocstrings."""
-    made = {"reference/python/index.md": _index(), "reference/python/vouch.md": _page("vouch", single_modules())}
+    made = {
+        "reference/python/index.md": _index(),
+        "reference/python/vouch.md": _page("vouch", single_modules()),
+    }
     for room in rooms():
         made[f"reference/python/{room}.md"] = _page(f"vouch.{room}", modules(room))
     return made
@@ -22,7 +29,9 @@ def pages() -> dict[str, str]:
 
 def rooms() -> list[str]:
     """The packages of `vouch/` that hold public code."""
-    return sorted(one.parent.name for one in (ROOT / "vouch").glob("*/__init__.py") if one.parent.name not in HIDDEN)
+    return sorted(
+        one.parent.name for one in (ROOT / "vouch").glob("*/__init__.py") if one.parent.name not in HIDDEN
+    )
 
 
 def modules(room: str) -> list[str]:
@@ -34,7 +43,11 @@ def modules(room: str) -> list[str]:
 def single_modules() -> list[str]:
     """`vouch` itself and the modules beside its rooms."""
     paths = sorted((ROOT / "vouch").glob("*.py"))
-    return [_dotted(path) for path in paths if path.stem not in HIDDEN and not path.stem.startswith("_") or path.stem == "__init__"]
+    return [
+        _dotted(path)
+        for path in paths
+        if (path.stem not in HIDDEN and not path.stem.startswith("_")) or path.stem == "__init__"
+    ]
 
 
 def _dotted(path: Path) -> str:
@@ -48,11 +61,7 @@ def _page(title: str, names: list[str]) -> str:
 
 def _index() -> str:
     rows = "\n".join(_entries())
-    return (
-        "# Python\n\n`vouch.connect()` returns a client; [vouch](vouch.md) and [vouch.client](client.md) are all that most programs "
-        "need. The other rooms are what server and training stand on. Packages `services` and `training` are programs and have no "
-        f"stable Python interface.\n\n| room | holds |\n| --- | --- |\n{rows}\n"
-    )
+    return f"{INDEX}\n| room | holds |\n| --- | --- |\n{rows}\n"
 
 
 def _entries() -> Iterator[str]:

@@ -17,21 +17,49 @@ REPORTS = ROOT / "benchmarks" / "reports"
 NOTE = "<!-- Written by `python -m scripts.docs results` from benchmarks/reports. Do not edit. -->\n\n"
 COLUMNS = ("figure", "value", "95 % interval", "unit", "must", "aim", "")
 HEADLINES = (
-    ("swap", "failed", "Requests that failed during {swaps:,.0f} version swaps under load ({requests:,.0f} requests)"),
-    ("serving", "images_vs_best_peer", "Images per second when saturated ÷ the best of diffusers, Ray Serve, LitServe and BentoML"),
-    ("demo", "plausible_after", "Plausible after alignment with *simulated* ratings, by the first judge of then (before: {plausible_before:.3f})"),
+    (
+        "swap",
+        "failed",
+        "Requests that failed during {swaps:,.0f} version swaps under load ({requests:,.0f} requests)",
+    ),
+    (
+        "serving",
+        "images_vs_best_peer",
+        "Images per second when saturated ÷ the best of diffusers, Ray Serve, LitServe and BentoML",
+    ),
+    (
+        "demo",
+        "plausible_after",
+        "Plausible after alignment with *simulated* ratings, by the first judge of then "
+        "(before: {plausible_before:.3f})",
+    ),
     ("basics", "overhead_ms_p50", "Median cost of gRPC, Ray Serve and storing over the engine's own time"),
 )
 """(report, figure, sentence) of the README's table; a sentence may name other figures of its report."""
-BLUR = (
-    "**The judge of these figures could not see texture.** It is the first judge as it was then, trained with blur. Its figures do "
-    "not compare with those of the judges of today: see [evaluation](../explain/evaluation.md#two-judges)."
-)
+BLUR = """**The judge of these figures could not see texture.** It is the first judge as it was then, trained with
+blur. Its figures do not compare with those of the judges of today: see
+[evaluation](../explain/evaluation.md#two-judges)."""
 BY_THE_BLURRED_JUDGE = frozenset(
-    ("demo", "starter", "alignment", "alignment-slower", "alignment-slower-draft", "alignment-hacked", "alignment-concept")
+    (
+        "demo",
+        "starter",
+        "alignment",
+        "alignment-slower",
+        "alignment-slower-draft",
+        "alignment-hacked",
+        "alignment-concept",
+    )
 )
 """Reports whose figures that judge measured."""
 BEGIN, END = "<!-- figures: written by `python -m scripts.docs results` -->", "<!-- end of figures -->"
+
+
+OVERVIEW = """Each page shows one report of `benchmarks/reports`, with every figure in it.
+
+*Must* is what was asked before it was measured. A figure that misses it is marked **missed** and is listed here.
+Intervals are of 95 %. All ratings behind these figures are by *simulated* raters; no expert took part.
+[Evaluation](../explain/evaluation.md) says what each figure of images means, and which judge measured it.
+"""
 
 
 @dataclass(frozen=True)
@@ -96,16 +124,19 @@ def _overview(every: Iterable[Report]) -> str:
         for name, figure in one.missed.items()
     ]
     listed = [
-        (f"[{one.name}]({one.name}.md)", one.date[:10], _machine(one), str(len(one.figures)), str(len(one.missed)))
+        (
+            f"[{one.name}]({one.name}.md)",
+            one.date[:10],
+            _machine(one),
+            str(len(one.figures)),
+            str(len(one.missed)),
+        )
         for one in every
     ]
     return "\n".join(
         [
             "# Results\n",
-            "Each page shows one report of `benchmarks/reports`, with every figure in it. *Must* is what was asked before it was "
-            "measured; a figure that misses it is marked **missed** and is listed here. Where a report has an interval, it is "
-            "the 95 % interval. All ratings behind these figures are by *simulated* raters; no expert took part.\n",
-            "[How evidence is made](../explain/evaluation.md) says what each figure of images means, and which judge measured it.\n",
+            OVERVIEW,
             "## Missed\n",
             table(("report", "figure", "measured", "95 % interval", "must"), missed),
             "## Reports\n",
@@ -127,7 +158,10 @@ def _page(report: Report, command: str) -> str:
         parts += ["## What was asked\n", table(COLUMNS, _rows(asked))]
     if others:
         parts += ["## Other figures\n", table(COLUMNS, _rows(others))]
-    parts += [f"![{path.stem}](../../benchmarks/reports/{path.name})\n" for path in sorted(REPORTS.glob(f"{report.name}-*.svg"))]
+    parts += [
+        f"![{path.stem}](../../benchmarks/reports/{path.name})\n"
+        for path in sorted(REPORTS.glob(f"{report.name}-*.svg"))
+    ]
     return "\n".join(parts)
 
 
@@ -152,7 +186,12 @@ def _headline(report: Report, name: str, sentence: str) -> tuple[str, str, str, 
     unit = f" {figure.unit}" if figure.unit in ("ms", "s") else ""
     missed = ", **missed**" if figure.meets(figure.must) is False else ""
     asked = _limit(figure.must) + missed
-    return sentence.format(**values), f"{_value(figure)}{unit}{interval}", asked, f"[{report.name}](docs/results/{report.name}.md)"
+    return (
+        sentence.format(**values),
+        f"{_value(figure)}{unit}{interval}",
+        asked,
+        f"[{report.name}](docs/results/{report.name}.md)",
+    )
 
 
 def _limit(limit: str | None) -> str:

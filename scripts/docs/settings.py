@@ -21,26 +21,38 @@ from vouch.settings import OTHER_VARIABLES, PREFIX, Settings
 COLUMNS = ("setting", "type", "default", "meaning")
 HEAD = """# Settings
 
-A setting is read, strongest first, from the command's own option, from an environment variable, and from the JSON file that
-`--settings` or `VOUCH_SETTINGS` names. An unknown name is refused in each of the three. The environment variable of
-`generation.step_rows` is `VOUCH_GENERATION__STEP_ROWS`: two underscores between group and name.
+A setting is read, strongest first, from the command's own option, from an environment variable, and from the
+JSON file that `--settings` or `VOUCH_SETTINGS` names. An unknown name is refused in each of the three. The
+environment variable of `generation.step_rows` is `VOUCH_GENERATION__STEP_ROWS`: two underscores between group
+and name.
 """
 TRAINING_HEAD = """# Training settings
 
-`vouch train KIND --name value` sets them. An unknown name, or a value out of its range, is refused before the run is queued.
+`vouch train KIND --name value` sets them. An unknown name, or a value out of its range, is refused before the
+run is queued.
 """
 
 
 def page() -> str:
     """The tree of `vouch.settings.Settings`."""
     single = {name: field for name, field in Settings.model_fields.items() if not _group(field)}
-    parts = [HEAD, "## Top level\n", table(COLUMNS, (_row(Settings, name, field) for name, field in single.items()))]
+    parts = [
+        HEAD,
+        "## Top level\n",
+        table(COLUMNS, (_row(Settings, name, field) for name, field in single.items())),
+    ]
     for name, field in Settings.model_fields.items():
         group = _group(field)
         if group is not None:
-            parts += [f"## {name}\n", _first_paragraph(group) + "\n", table(COLUMNS, _rows(group, f"{name}."))]
+            parts += [
+                f"## {name}\n",
+                _first_paragraph(group) + "\n",
+                table(COLUMNS, _rows(group, f"{name}.")),
+            ]
     others = ", ".join(code(name) for name in sorted(OTHER_VARIABLES))
-    parts.append(f"## Other environment variables\n\nRead by the client, the commands and the jobs: {others}.\n")
+    parts.append(
+        f"## Other environment variables\n\nRead by the client, the commands and the jobs: {others}.\n"
+    )
     return "\n".join(parts)
 
 
@@ -49,12 +61,18 @@ def training_page() -> str:
     parts = [TRAINING_HEAD]
     for kind, model in kinds().items():
         parts += [f"## {kind}\n", _first_paragraph(model) + "\n", table(COLUMNS, _rows(model))]
+    parts += ["## Of every kind but pretrain\n", table(COLUMNS, _rows(recipes.Asked))]
     return "\n".join(parts)
 
 
 def kinds() -> dict[str, type[BaseModel]]:
     """Recipe of every kind of training run, by the kind's name."""
     return dict(recipes.RECIPES)
+
+
+def names(kind: str) -> set[str]:
+    """Every setting of a kind of run; those in a group with a dot."""
+    return {row[0].strip("`") for model in (kinds()[kind], recipes.Asked) for row in _rows(model)}
 
 
 def _rows(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
@@ -121,9 +139,12 @@ def _module(name: str) -> griffe.Object | griffe.Alias:
 
 
 def _docstring(model: type[BaseModel], name: str) -> str:
+    """The text below the field, in the class that declares it."""
     for owner in model.__mro__:
-        members = _module(owner.__module__).members.get(owner.__name__) if owner.__module__.startswith("vouch") else None
-        field = members.members.get(name) if members else None
+        if not owner.__module__.startswith("vouch"):
+            continue
+        source = _module(owner.__module__).members.get(owner.__name__)
+        field = source.members.get(name) if source else None
         if field is not None and field.docstring:
             return field.docstring.value
     return ""

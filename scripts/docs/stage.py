@@ -44,7 +44,12 @@ def stage(out: Path) -> None:
 def configure(out: Path) -> None:
     """Writes `mkdocs.yml` beside the pages in `out`: the project's own, with every folder of its menu listed."""
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
-    told = {"INHERIT": str(ROOT / "mkdocs.yml"), "docs_dir": out.name, "site_dir": "site", "nav": _listed(nav, out)}
+    told = {
+        "INHERIT": str(ROOT / "mkdocs.yml"),
+        "docs_dir": out.name,
+        "site_dir": "site",
+        "nav": _listed(nav, out),
+    }
     write(out.parent / "mkdocs.yml", yaml.safe_dump(told, allow_unicode=True, sort_keys=False))
 
 
