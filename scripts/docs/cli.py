@@ -61,7 +61,7 @@ def _section(path: str, command: Any) -> str:
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     own = [one for one in options(command) if not is_shared(one)]
     words = [path, *map(_argument, arguments), "[OPTIONS]"]
-    parts = [f"## {path}\n", fence(" ".join(words), "console"), _text(command.help or "")]
+    parts = [f"## {path}\n", fence(" ".join(words)), _text(command.help or "")]
     if arguments:
         rows = [(code(_argument(one)), one.help or "") for one in arguments]
         parts.append(table(("argument", "meaning"), rows))
