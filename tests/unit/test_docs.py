@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ MOST_README_LINES = 120
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} (.+?)(?: \{ ?#(?P<anchor>[\w-]+) ?\})?$", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+SOURCE = re.compile(r"`((?:vouch|services|training|tests|benchmarks|protos|scripts|docs)/[\w./*-]*)`")
 PLACEHOLDER = re.compile(r"^[A-Z][A-Z.]*$")
 
 
@@ -63,11 +65,29 @@ def test_a_command_that_does_not_exist_is_found(words: str) -> None:
     assert not _exists(words)
 
 
+def test_files_that_are_named_are_there() -> None:
+    named = {
+        (page.relative_to(ROOT).as_posix(), found)
+        for page in written_pages()
+        for found in re.findall(SOURCE, page.read_text("utf-8"))
+        if not re.search(r"[A-Z]{3}", found.removesuffix("README.md"))  # NAME.py stands for any
+    }
+    assert named
+    assert {one for one in named if not any(ROOT.glob(one[1]))} == set()
+
+
 def test_snippets_in_python_are_python() -> None:
     code = [one for page in written_pages() for one in snippets(page) if one.language == "python"]
     assert code
     for one in code:
         compile(one.text, one.place, "exec")
+
+
+def test_the_example_of_the_fake_server_is_a_test_that_passes() -> None:
+    (example,) = snippets(ROOT / "docs" / "how-to" / "test-your-code.md")
+    names: dict[str, Callable[[], None]] = {}
+    exec(compile(example.text, example.place, "exec"), names)
+    names["test_four_cells_are_drawn"]()
 
 
 def test_environment_variables_that_are_named_are_settings() -> None:
