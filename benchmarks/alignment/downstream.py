@@ -45,7 +45,7 @@ BARE = 0.3
 """Of the prompts, those without attributes."""
 FIRST_SEED, BATCH = 700_000_000, 30
 LEARNING = Learning(steps=400, synthetic_share=0.25)
-"""The least bad of what was tried: docs/alignment.md says what else was."""
+"""The least bad of what was tried: docs/explain/trials.md says what else was."""
 SEEDS = (0, 1, 2)
 
 
