@@ -133,8 +133,9 @@ def evaluate(
     import vouch
     from training.evaluate import attach, first_champion
     from training.plans import Store
+    from vouch.settings import load_settings
 
-    store = Store.open(state.resolve())
+    store = Store.open(load_settings(state=state.resolve()))
     first = (first or first_champion(store, against)) if against else ""
     config = {
         "version": _side(store, version),

@@ -34,7 +34,7 @@ class Feedback:
     def __init__(self, settings: Settings) -> None:
         logs.leave_out_refusals()
         catalog = Catalog(settings.resolved_catalog_url)
-        registry = Registry(catalog, settings.folder.models)
+        registry = Registry(catalog, settings.folder.models, settings.models_url)
         self._catalog, self._registry = catalog, registry
         self._domain = load_domain(settings.domain)
         blobs = BlobStore(settings.resolved_blobs_url)

@@ -53,7 +53,7 @@ class Gateway:
         ingress.guard_with(self.access)
         logs.leave_out_refusals()
         blobs = BlobStore(settings.resolved_blobs_url)
-        registry = Registry(catalog, settings.folder.models)
+        registry = Registry(catalog, settings.folder.models, settings.models_url)
         self._registry = registry
         self._studio = Studio(self._generation, self._reward, catalog, blobs, registry)
         self._scoring = Scoring(self._reward, catalog, blobs, registry)

@@ -43,7 +43,7 @@ class Generation:
 
         logs.leave_out_refusals()
         self._catalog = Catalog(settings.resolved_catalog_url)
-        registry = Registry(self._catalog, settings.folder.models)
+        registry = Registry(self._catalog, settings.folder.models, settings.models_url)
         # The most replicas that there may be share the cores: how many run beside this one is not known here, and the
         # threads stay what they are. Two replicas on two cores take one each.
         threads = settings.generation.threads or share(1.0 / settings.generation.most_replicas)

@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToDict
 
 from services import metrics
 from services.jobs.paths import readable_paths
-from services.jobs.runner import Runner, training_command
+from services.jobs.runner import Runner, training_command, training_environment
 from services.rollout.app import Models, lower, needed, numbers, struct, timestamp, upper
 from vouch import recipes
 from vouch.errors import Exhausted, InvalidInput
@@ -30,16 +30,16 @@ class Training:
 
     def __init__(self, settings: Settings, catalog: Catalog, models: Models) -> None:
         self._settings, self._catalog, self._models = settings, catalog, models
-        folder = settings.folder
         self._runner = Runner(
             catalog,
-            folder,
-            training_command(folder.root, settings.training.workers, settings.training.gpus, settings.domain),
-            environment=_bounded(settings.training.threads),
+            settings.folder,
+            training_command,
+            environment={**_bounded(settings.training.threads), **training_environment(settings)},
             niceness=settings.training.nice,
             on_end=lambda run: metrics.RUNS.labels(run.kind, run.state).inc(),
         )
-        self._runner.start()
+        if settings.training.inside:
+            self._runner.start()
 
     def start(self, request: Any, actor: str) -> Any:
         kind = lower(training_pb2.RunKind, request.kind)

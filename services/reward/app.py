@@ -39,7 +39,7 @@ class Reward:
         logs.leave_out_refusals()
         spin_briefly()
         self._catalog = Catalog(settings.resolved_catalog_url)
-        registry = Registry(self._catalog, settings.folder.models)
+        registry = Registry(self._catalog, settings.folder.models, settings.models_url)
         self._scorer = Scorer(
             max_batch=settings.reward.max_batch,
             max_waiting=settings.reward.max_queued * settings.reward.max_batch,

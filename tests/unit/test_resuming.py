@@ -18,6 +18,7 @@ from training.worker import Work
 from vouch.domains.criteria import Domain
 from vouch.errors import FailedPrecondition
 from vouch.formats import images as codec
+from vouch.settings import Settings
 from vouch.storage.state import StateFolder
 from vouch.types.records import NewRating, Preference, Run, Version
 
@@ -69,7 +70,7 @@ class System:
     def __init__(self, root: Path, domain: Domain) -> None:
         self.root, self._domain, self._numbers = root, domain, itertools.count()
         StateFolder(root / "state").create()
-        self.store = Store.open(root / "state")
+        self.store = Store.open(Settings(state=root / "state"))
 
     def version(self, slot: str, **values: str) -> Version:
         """A new version, which serves from now on."""
@@ -105,7 +106,7 @@ class System:
         return self.store.catalog.runs.create(kind, config, request_id="asked")  # type: ignore[arg-type]
 
     def attempt(self, run: Run, fit: Fit) -> Version:
-        return execute(self.root / "state", run.id, fit)
+        return execute(Settings(state=self.root / "state"), run.id, fit)
 
 
 @pytest.fixture
