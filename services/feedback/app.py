@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from dataclasses import fields
 from datetime import timezone
@@ -88,8 +89,21 @@ class Feedback:
     def _record(self, request: Any, caller: Identity) -> Any:
         new = _new_rating(request.request_id or uuid.uuid4().hex, request.rating, caller)
         rating = self._catalog.ratings.record(new, self._domain, by=caller.name)
-        metrics.RATINGS.labels(rating.kind).inc()
+        self._count(rating)
         return self._rating(rating)
+
+    def _count(self, rating: Rating) -> None:
+        """Agreement of raters with themselves: the queue shows some images twice."""
+        metrics.RATINGS.labels(rating.kind).inc()
+        if rating.supersedes:
+            return
+        with contextlib.suppress(VouchError):  # the rating is kept: nothing that only counts may refuse it
+            earlier = self._catalog.ratings.list(image=rating.image, rater=rating.rater, page_size=2).items
+            for known in earlier:
+                if known.id != rating.id:
+                    same = str(known.verdict == rating.verdict).lower()
+                    metrics.REPEATS.labels(rating.kind, same).inc()
+                    break
 
     def _import(self, request: Any, offset: int, caller: Identity) -> Any:
         answer = pb.ImportRatingsResponse()
