@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.object_server import BUCKET, object_server
+from benchmarks.cluster.object_server import BUCKET, object_server
 from vouch.domains.criteria import Domain, load_domain
 from vouch.storage.catalog import Catalog
 from vouch.types.records import ImageRecord, NewRating
