@@ -32,6 +32,7 @@ OTHER_VARIABLES = frozenset(
         "VOUCH_CA",
         "VOUCH_DEBUG",
         "VOUCH_TOKEN",
+        "VOUCH_TRACES",
         "VOUCH_RAY_ADDRESS",
         "VOUCH_SETTINGS",
         SNAPSHOT,

@@ -17,6 +17,7 @@ from ray import serve
 
 from services import logs, metrics
 from services.convergence import Convergence, Loaded, Routes
+from services.generation.engine_trace import EngineTrace
 from services.generation.metered import Metered
 from services.generation.models import Loader, ServedGenerator
 from services.generation.orders import Description, Drawn, DrawOrder, DrawPreview, DrawProgress
@@ -90,8 +91,10 @@ class Generation:
         label = served.label(order.prompt)
         request = _request(order, served)
         told = 0
+        trace = EngineTrace(order.trace, len(order.seeds))
         async with aclosing(self._engine.stream(request)) as events:
             async for event in events:
+                trace.note(event)
                 if isinstance(event, Finished):
                     yield _drawn(order, request, event, loaded, label)
                 elif isinstance(event, Preview):
@@ -99,6 +102,8 @@ class Generation:
                 elif event.step > told:  # one line for the furthest, not one for each image
                     told = event.step
                     self._note_load()
+                    if not order.progress:  # only the trace asked
+                        continue
                     yield DrawProgress(step=event.step, total=event.total)
         self._note_load()
 
@@ -194,7 +199,7 @@ def _request(order: DrawOrder, served: ServedGenerator) -> ImageRequest:
         guidance=guidance,
         options=options,
         client=order.client,
-        progress=order.progress,
+        progress=order.progress or bool(order.trace),
         sampler=order.sampler,
         eta=order.eta,
         preview_every=order.preview_every,

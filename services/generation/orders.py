@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from vouch import tracing
 from vouch.types.guidance import NO_CHOICE, PLAIN, GuidanceChoice, GuidanceOptions
 
 
@@ -25,6 +26,7 @@ class DrawOrder:
     preview_every: int = 0  # steps; 0: none
     timeout_s: float | None = None  # from now on; None: no limit
     choice: GuidanceChoice = NO_CHOICE
+    trace: str = field(default_factory=tracing.current)  # traceparent of the call; "" where tracing is off
 
 
 @dataclass(frozen=True, kw_only=True)
