@@ -44,6 +44,17 @@ _METADATA = {
         **{key: {"type": "object", "additionalProperties": {"type": "string"}} for key in ("labels", "annotations")},
     },
 }
+_WORDS = {
+    "concurrencyPolicy": {"Allow", "Forbid", "Replace"},
+    "restartPolicy": {"Always", "OnFailure", "Never"},
+    "imagePullPolicy": {"Always", "IfNotPresent", "Never"},
+    "policyTypes": {"Ingress", "Egress"},
+    "accessModes": {"ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"},
+    "protocol": {"TCP", "UDP", "SCTP"},
+    "submissionMode": {"K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"},
+    "upscalingMode": {"Default", "Aggressive", "Conservative"},
+}
+"""Fields whose words the schemas leave open and the API server or the operator does not."""
 _QUANTITY = re.compile(r"\d+(\.\d+)?(m|[kMGTPE]i?)?")
 
 Object = dict[str, Any]
@@ -94,7 +105,7 @@ def problems(objects: list[Object]) -> list[str]:
 
 def _of_object(item: Object) -> Iterator[str]:
     name = f"{item.get('kind')}/{item.get('metadata', {}).get('name')}"
-    for problem in (*_schema(item), *_pods_of(item)):
+    for problem in (*_schema(item), *_words(item), *_pods_of(item)):
         yield f"{name}: {problem}"
 
 
@@ -122,6 +133,19 @@ def _kubernetes_problem(item: str) -> str:
     except Exception as error:  # noqa: BLE001 - several libraries' own, all of which mean the same here
         return str(error).splitlines()[0][:300]
     return ""
+
+
+def _words(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for part in value:
+            yield from _words(part)
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            known = _WORDS.get(key)
+            given = part if isinstance(part, list) else [part]
+            if known and all(isinstance(word, str) for word in given):
+                yield from (f"{key} {word!r} is none of {', '.join(sorted(known))}" for word in given if word not in known)
+            yield from _words(part)
 
 
 @functools.cache
