@@ -21,7 +21,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Page(BaseHTTPRequestHandler):
     """GET /metrics."""
 
-    def do_GET(self) -> None:  # noqa: N802 - http.server finds it by this name
+    def do_GET(self) -> None:
         found = self.path.split("?")[0] == "/metrics"
         body = metrics.page() if found else b"/metrics\n"
         self.send_response(200 if found else 404)

@@ -1,8 +1,8 @@
 """Traces from a client's call to the engine's steps, by OpenTelemetry. Off unless `VOUCH_TRACES` says where spans go.
 
-`VOUCH_TRACES=otlp` sends them to `OTEL_EXPORTER_OTLP_ENDPOINT` (needs vouch[tracing]); any other value is a file, to which
-every process appends one line of JSON for a span. Spans hold names, numbers and digests, never what somebody wrote.
-A span travels as a W3C `traceparent`, in gRPC metadata and in the orders between deployments.
+`VOUCH_TRACES=otlp` sends them to `OTEL_EXPORTER_OTLP_ENDPOINT` (needs vouch[tracing]); any other value is a file, to
+which every process appends one line of JSON for a span. Spans hold names, numbers and digests, never what somebody
+wrote. A span travels as a W3C `traceparent`, in gRPC metadata and in the orders between deployments.
 """
 
 from __future__ import annotations

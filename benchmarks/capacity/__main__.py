@@ -20,13 +20,19 @@ KERNELS = Path(__file__).parents[1] / "reports" / "kernels.json"
 def main() -> int:
     parser = arguments("benchmarks.capacity", "Sizes replicas for a load and a latency goal.")
     parser.add_argument("--images-per-s", type=float, default=10.0)
-    parser.add_argument("--p95-s", type=float, default=3.0, help="goal for a request, from arrival to its last image")
+    parser.add_argument(
+        "--p95-s", type=float, default=3.0, help="goal for a request, from arrival to its last image"
+    )
     parser.add_argument("--images", type=int, default=1, help="of a request")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--unguided", action="store_true", help="one row for an image in a step, not two")
     parser.add_argument("--eager", action="store_true", help="without compiled kernels")
-    parser.add_argument("--kernels", type=Path, default=KERNELS, help="a report of python -m benchmarks.kernels --json")
-    parser.add_argument("--validate", action="store_true", help="measure this machine's engine under held-out loads")
+    parser.add_argument(
+        "--kernels", type=Path, default=KERNELS, help="a report of python -m benchmarks.kernels --json"
+    )
+    parser.add_argument(
+        "--validate", action="store_true", help="measure this machine's engine under held-out loads"
+    )
     given = parser.parse_args()
     if given.validate:
         from benchmarks.capacity.validate import validate

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-
 MOST_BUSY = 0.85
 """Of a replica's time: above it a small burst, or the loss of one replica of seven, makes a queue that only grows."""
 
@@ -77,9 +76,13 @@ def calibration_of(kernels: Path, kind: str = "compiled", image_s: float = 0.012
     """From a report of `benchmarks.kernels`. kind: "eager" or "compiled". Raises ValueError without such figures."""
     figures = json.loads(kernels.read_text("utf-8"))["figures"]
     names = {name: name.removeprefix(f"{kind}_") for name in figures if name.startswith(f"{kind}_")}
-    steps = sorted((int(rows), figures[name]["value"] / 1000) for name, rows in names.items() if rows.isdigit())
+    steps = sorted(
+        (int(rows), figures[name]["value"] / 1000) for name, rows in names.items() if rows.isdigit()
+    )
     if not steps:
-        raise ValueError(f"{kernels} has no figures {kind}_<rows>: run python -m benchmarks.kernels --json {kernels}")
+        raise ValueError(
+            f"{kernels} has no figures {kind}_<rows>: run python -m benchmarks.kernels --json {kernels}"
+        )
     return Calibration(tuple(steps), image_s)
 
 
@@ -106,7 +109,9 @@ class _Replica:
         return ended
 
 
-def simulate(calibration: Calibration, load: Load, replicas: int, seconds: float = 600.0, seed: int = 0) -> Latency:
+def simulate(
+    calibration: Calibration, load: Load, replicas: int, seconds: float = 600.0, seed: int = 0
+) -> Latency:
     """Arrivals for so long; requests go to the replica with the fewest images. Those of the first tenth warm it up."""
     rng = random.Random(seed)
     pool = [_Replica(calibration, load) for _ in range(replicas)]
@@ -140,12 +145,17 @@ def simulate(calibration: Calibration, load: Load, replicas: int, seconds: float
     return Latency(float(np.mean(took)), float(p50_s), float(p95_s), busy)
 
 
-def replicas_for(calibration: Calibration, load: Load, p95_s: float, most: int = 10_000) -> tuple[int, Latency]:
+def replicas_for(
+    calibration: Calibration, load: Load, p95_s: float, most: int = 10_000
+) -> tuple[int, Latency]:
     """The fewest replicas whose p95 keeps to the goal and of whose time at most `MOST_BUSY` is taken, and what they do.
 
     Raises ValueError where not even an idle replica is that fast, or more than `most` were needed.
     """
-    alone = load.steps * calibration.step(min(load.images * load.rows, calibration.step_rows)) + calibration.image_s
+    alone = (
+        load.steps * calibration.step(min(load.images * load.rows, calibration.step_rows))
+        + calibration.image_s
+    )
     if alone > p95_s:
         raise ValueError(
             f"One request takes {alone:.2f} s on an idle replica, so no number of replicas gives {p95_s:g} s. "

@@ -94,7 +94,9 @@ def run(generator: Generator, load: Load, seed: int) -> Measured:
     return Measured(statistics.median(took), statistics.quantiles(took, n=20)[-1])
 
 
-def _ask(engine: Engine, generator: Generator, load: Load, took: list[float], arrived: float) -> threading.Event:
+def _ask(
+    engine: Engine, generator: Generator, load: Load, took: list[float], arrived: float
+) -> threading.Event:
     done = threading.Event()
 
     def deliver(event: object) -> None:

@@ -1,94 +1,132 @@
-"""`python -m benchmarks.cluster --json FILE [--only FIGURE ...]`: the figures of a cluster, on one machine.
+"""`python -m benchmarks.cluster [--json FILE] [--only FIGURE ...]`: the figures of a cluster, on one machine.
 
-A figure that was not asked for, or needs what this machine lacks, stays out of the file; earlier ones in it are kept.
+Not among them, for they need several Ray nodes: a node that is killed, and training from two workers to one and back.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import sys
 import tempfile
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from benchmarks.cluster import alerts, manifests, races, scale, typos
+from benchmarks.cluster import alerts, manifests, races, same_tests, scale, typos
 from benchmarks.cluster.databases import NAMES, database
+from benchmarks.cluster.faults import FAULTS
 from benchmarks.cluster.object_server import BUCKET, object_server
+from benchmarks.report import Figure, Report, arguments
 
-Options = argparse.Namespace
 
-
-def two_writers_conflicts(options: Options) -> dict[str, Any]:
+def two_writers_conflicts(report: Report, given: Namespace) -> None:
     """Races of two processes for one name, half of them with one clock, on PostgreSQL and an S3 protocol server."""
-    figures: dict[str, Any] = {"races": options.races, "wrong": 0, "examples": []}
-    for clock in ("own", "same"):
-        with object_server() as environment, database("postgresql") as url, tempfile.TemporaryDirectory() as folder:
+    wrong: list[str] = []
+    clocks: tuple[races.Clock, ...] = ("own", "same")
+    for clock in clocks:
+        with (
+            object_server() as environment,
+            database("postgresql") as url,
+            tempfile.TemporaryDirectory() as folder,
+        ):
             os.environ.update(environment)
-            outcomes = races.run(
-                url, f"s3://{BUCKET}/models", Path(folder), races=options.races // 2, clock=clock  # type: ignore[arg-type]
-            )  # fmt: skip
-        figures[f"{clock}_clock"] = {"both": outcomes.both, "one": outcomes.one}
-        figures["wrong"] += len(outcomes.wrong)
-        figures["examples"] += outcomes.wrong[:5]
-    return figures
+            models_url = f"s3://{BUCKET}/models"
+            outcomes = races.run(url, models_url, Path(folder), races=given.races // 2, clock=clock)
+        wrong += outcomes.wrong
+        report.add(f"both_published_{clock}_clock", Figure(outcomes.both, f"of {given.races // 2} races"))
+        report.add(f"one_was_told_{clock}_clock", Figure(outcomes.one, f"of {given.races // 2} races"))
+    report.add(
+        "two_writers_conflicts", Figure(len(wrong), f"wrong of {given.races}", must="<= 0", aim="<= 0")
+    )
+    for line in wrong[:5]:
+        print(line)
 
 
-def renders_valid(options: Options) -> dict[str, Any]:
+def renders_valid(report: Report, given: Namespace) -> None:
     """Combinations of the Kubernetes manifests that are valid."""
     combinations = manifests.all_combinations()
     with tempfile.TemporaryDirectory() as folder:
         root = typos.copy_manifests(Path(folder))
         wrong = {str(one): found for one in combinations if (found := typos.check(one, root))}
-    return {"combinations": len(combinations), "valid": len(combinations) - len(wrong), "wrong": wrong}
+    for name, found in list(wrong.items())[:5]:
+        print(name, found)
+    valid = (len(combinations) - len(wrong)) / len(combinations)
+    report.add("renders_valid", Figure(valid, f"share of {len(combinations)}", must=">= 1", aim=">= 1"))
 
 
-def typos_found(options: Options) -> dict[str, Any]:
+def typos_found(report: Report, given: Namespace) -> None:
     """Planted typos that the checks of the manifests find."""
     with tempfile.TemporaryDirectory() as folder:
         root = typos.copy_manifests(Path(folder))
         known = frozenset(problem for one in typos.SEEN_IN for problem in typos.check(one, root))
         missed = [f"{typo.file}: {typo.wrong}" for typo in typos.TYPOS if not typos.found(typo, root, known)]
-    return {"planted": len(typos.TYPOS), "found": len(typos.TYPOS) - len(missed), "missed": missed}
+    for line in missed:
+        print("not found:", line)
+    found = len(typos.TYPOS) - len(missed)
+    report.add("typos_found", Figure(found, f"of {len(typos.TYPOS)}", must=">= 30", aim=">= 30"))
 
 
-def alerts_fired(options: Options) -> dict[str, Any]:
+def alerts_fired(report: Report, given: Namespace) -> None:
     """Alert rules that fire in a real Prometheus when their fault is made."""
     with tempfile.TemporaryDirectory() as folder:
-        return alerts.run(Path(folder))
+        found = alerts.run(Path(folder))
+    must = f">= {len(FAULTS)}"
+    report.add("alerts_fired", Figure(len(found["fired"]), f"of {len(FAULTS)}", must=must, aim=must))
+    report.add(
+        "alerts_without_their_fault", Figure(len(found["fired_without_their_fault"]), "alerts", must="<= 0")
+    )
+    report.add(
+        "alerts_of_a_healthy_system", Figure(len(found["fired_before_any_fault"]), "alerts", must="<= 0")
+    )
 
 
-def catalog_ms_at_scale(options: Options) -> dict[str, Any]:
-    """p95 in ms of the catalog's calls on the request path, on both databases."""
-    return {name: scale.measure(name, options.images, options.ratings, options.calls) for name in NAMES}
+def catalog_ms_at_scale(report: Report, given: Namespace) -> None:
+    """p95 of the catalog's calls on the request path, on both databases."""
+    worst = 0.0
+    for name in NAMES:
+        found = scale.measure(name, given.images, given.ratings, given.calls)
+        for call, times in found["calls"].items():
+            label = call.replace(", ", "_").replace(" ", "_").replace(".", "_")
+            report.add(f"{name}_{label}", Figure(times["p95"], f"ms (p95), p50 {times['p50']:.2f}"))
+        worst = max(worst, found["worst_p95_ms"])
+    size = f"ms (p95) with {given.images:,} images and {given.ratings:,} ratings"
+    report.add("catalog_ms_at_scale", Figure(worst, size, must="<= 10", aim="<= 3"))
 
 
-FIGURES: dict[str, Callable[[Options], dict[str, Any]]] = {
+def same_tests_on_cluster_stores(report: Report, given: Namespace) -> None:
+    """Share of the tests of stores, services and training that pass on PostgreSQL and S3 as on SQLite and folder."""
+    passed, total = same_tests.run()
+    report.add(
+        "same_tests_on_cluster_stores", Figure(passed / total, f"share of {total}", must=">= 1", aim=">= 1")
+    )
+
+
+FIGURES: dict[str, Callable[[Report, Namespace], None]] = {
     function.__name__: function
-    for function in (two_writers_conflicts, renders_valid, typos_found, alerts_fired, catalog_ms_at_scale)
+    for function in (
+        same_tests_on_cluster_stores,
+        two_writers_conflicts,
+        renders_valid,
+        typos_found,
+        alerts_fired,
+        catalog_ms_at_scale,
+    )
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
-    parser.add_argument("--json", type=Path, required=True, help="the file of figures")
+def main() -> None:
+    parser = arguments("benchmarks.cluster", "The figures of a cluster, on one machine.")
     parser.add_argument("--only", nargs="+", choices=sorted(FIGURES), default=sorted(FIGURES))
     parser.add_argument("--races", type=int, default=10_000)
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--ratings", type=int, default=100_000)
-    parser.add_argument("--calls", type=int, default=300, help="of each kind at each scale")
-    options = parser.parse_args(arguments)
-    figures = json.loads(options.json.read_text()) if options.json.is_file() else {}
-    for name in options.only:
-        load = os.getloadavg()[0]
-        figures[name] = {**FIGURES[name](options), "load_before": load, "cores": os.cpu_count()}
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
-        sys.stdout.write(f"{name}: {json.dumps(figures[name])[:300]}\n")
-        sys.stdout.flush()
-    return 0
+    parser.add_argument("--calls", type=int, default=300, help="of each kind, on each database")
+    given = parser.parse_args()
+    report = Report("cluster")
+    for name in given.only:
+        report.add(f"{name}_load", Figure(os.getloadavg()[0], f"processes on {os.cpu_count()} cores, before"))
+        FIGURES[name](report, given)
+    report.finish(given.json)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

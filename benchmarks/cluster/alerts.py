@@ -110,9 +110,13 @@ def prometheus(folder: Path, port: int) -> Iterator[str]:
     """A Prometheus that scrapes the exporter and evaluates the quick rules. Its address."""
     (folder / "alerts.yaml").write_text(quick_rules())
     jobs = [
-        {"job_name": job(alert), "metrics_path": f"/{alert or 'healthy'}", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+        {
+            "job_name": job(alert),
+            "metrics_path": f"/{alert or 'healthy'}",
+            "static_configs": [{"targets": [f"127.0.0.1:{port}"]}],
+        }
         for alert in ("", *FAULTS)
-    ]  # fmt: skip
+    ]
     every = f"{SCRAPE_S}s"
     config = {
         "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},

@@ -24,7 +24,8 @@ def histogram(name: str, rate: float, value: float, **labels: str) -> Series:
     metric = next(metric for metric in metrics.ALL if metric.describe()[0].name == name)
     bounds = [*metric._upper_bounds]  # type: ignore[attr-defined]
     buckets = {
-        _series(f"{name}_bucket", {**labels, "le": _bound(bound)}): rate if value <= bound else 0.0 for bound in bounds
+        _series(f"{name}_bucket", {**labels, "le": _bound(bound)}): rate if value <= bound else 0.0
+        for bound in bounds
     }
     return {
         **buckets,
@@ -93,7 +94,9 @@ FAULTS = {
     "VouchSlowImages": Fault(
         "a call takes 50 seconds", histogram("vouch_request_seconds", 2.0, 50.0, method="GenerateImages")
     ),
-    "VouchImagesWait": Fault("images wait 20 seconds for a slot", histogram("vouch_engine_wait_seconds", 2.0, 20.0)),
+    "VouchImagesWait": Fault(
+        "images wait 20 seconds for a slot", histogram("vouch_engine_wait_seconds", 2.0, 20.0)
+    ),
     "VouchEngineStuck": Fault(
         "the engine's thread hangs",
         {**counter("vouch_engine_steps_total", 0.0), **counter("vouch_engine_waiting_images", 30.0)},

@@ -41,7 +41,10 @@ _METADATA = {
     "properties": {
         "name": {"type": "string"},
         "namespace": {"type": "string"},
-        **{key: {"type": "object", "additionalProperties": {"type": "string"}} for key in ("labels", "annotations")},
+        **{
+            key: {"type": "object", "additionalProperties": {"type": "string"}}
+            for key in ("labels", "annotations")
+        },
     },
 }
 _WORDS = {
@@ -91,7 +94,9 @@ def render(combination: Combination, root: Path = ROOT) -> list[Object]:
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     kubectl = Path(sys.executable).parent / "kubectl"
-    done = subprocess.run([str(kubectl), "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(kubectl), "kustomize", str(folder)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise RuntimeError(done.stderr.strip())
     return [item for item in yaml.safe_load_all(done.stdout) if item]
@@ -144,7 +149,11 @@ def _words(value: Any) -> Iterator[str]:
             known = _WORDS.get(key)
             given = part if isinstance(part, list) else [part]
             if known and all(isinstance(word, str) for word in given):
-                yield from (f"{key} {word!r} is none of {', '.join(sorted(known))}" for word in given if word not in known)
+                yield from (
+                    f"{key} {word!r} is none of {', '.join(sorted(known))}"
+                    for word in given
+                    if word not in known
+                )
             yield from _words(part)
 
 
@@ -220,7 +229,7 @@ def _container(container: Object, volumes: set[str]) -> Iterator[str]:
 
 def _environment(container: Object) -> Iterator[str]:
     names = [variable["name"] for variable in container.get("env", ())]
-    yield from _unknown_settings({name: "1" for name in names})
+    yield from _unknown_settings(dict.fromkeys(names, "1"))
 
 
 def _unknown_settings(variables: dict[str, str]) -> Iterator[str]:
@@ -242,14 +251,21 @@ def _references(objects: list[Object]) -> Iterator[str]:
         for kind, name in _named(item):
             if (kind, name) not in made and name not in EXTERNAL:
                 yield f"{item['kind']}/{item['metadata'].get('name')}: there is no {kind} {name}"
-    labels = [template.get("metadata", {}).get("labels", {}) for item in objects for _, template in _templates(item)]
+    labels = [
+        template.get("metadata", {}).get("labels", {}) for item in objects for _, template in _templates(item)
+    ]
     for item in objects:
         yield from _selects(item, labels)
         yield from _of_settings(item)
 
 
 def _named(value: Any) -> Iterator[tuple[str, str]]:
-    keys = {"configMapRef": "ConfigMap", "configMapKeyRef": "ConfigMap", "secretRef": "Secret", "secretKeyRef": "Secret"}
+    keys = {
+        "configMapRef": "ConfigMap",
+        "configMapKeyRef": "ConfigMap",
+        "secretRef": "Secret",
+        "secretKeyRef": "Secret",
+    }
     if isinstance(value, list):
         for part in value:
             yield from _named(part)
@@ -347,7 +363,9 @@ def _unlisted(value: Any, model: Any, path: str) -> Iterator[str]:
             yield from _unlisted(part, model, f"{path}.{number}")
     if not isinstance(value, dict) or not (isinstance(model, type) and issubclass(model, BaseModel)):
         return
-    fields = {field.alias or name: field for name, field in model.model_fields.items()} | dict(model.model_fields)
+    fields = {field.alias or name: field for name, field in model.model_fields.items()} | dict(
+        model.model_fields
+    )
     for key, part in value.items():
         if key not in fields:
             yield f"{path or 'top level'} has no {key!r}"
@@ -376,4 +394,5 @@ def _draining(service: Object) -> Iterator[str]:
             waits[deployment["name"]] = deployment.get("graceful_shutdown_timeout_s", 20)
     for what, seconds in waits.items():
         if seconds < longest:
-            yield f"RayService/{service['metadata'].get('name')}: {what} waits {seconds} s, a request may take {longest} s"
+            name = service["metadata"].get("name")
+            yield f"RayService/{name}: {what} waits {seconds} s, a request may take {longest} s"

@@ -34,9 +34,18 @@ def write_tests(path: Path) -> None:
 
 def _input(alert: str) -> list[dict[str, str]]:
     down = bool(alert) and FAULTS[alert].down
-    up = {"series": f'up{{job="{job(alert)}"}}', "values": f"1x{HEALTHY_MINUTES - 1} {0 if down else 1}x{FAULTY_MINUTES}"}
+    up = {
+        "series": f'up{{job="{job(alert)}"}}',
+        "values": f"1x{HEALTHY_MINUTES - 1} {0 if down else 1}x{FAULTY_MINUTES}",
+    }
     sound, faulty = shown(""), shown(alert)
-    return [up, *({"series": _labelled(name, alert), "values": _values(name, sound[name], faulty[name])} for name in sound)]
+    return [
+        up,
+        *(
+            {"series": _labelled(name, alert), "values": _values(name, sound[name], faulty[name])}
+            for name in sound
+        ),
+    ]
 
 
 def _labelled(series: str, alert: str) -> str:

@@ -34,7 +34,8 @@ def measure(name: str, images: int, ratings: int, calls: int) -> dict[str, Any]:
         filled_s = time.perf_counter() - started
         with Catalog(url) as catalog:
             figures = {
-                call: _timed(act, calls) for call, act in _request_path(catalog, images, random.Random(0)).items()
+                call: _timed(act, calls)
+                for call, act in _request_path(catalog, images, random.Random(0)).items()
             }
     worst = max(figure["p95"] for figure in figures.values())
     return {"images": images, "ratings": ratings, "fill_s": filled_s, "worst_p95_ms": worst, "calls": figures}
@@ -61,14 +62,20 @@ def _request_path(catalog: Catalog, images: int, rng: random.Random) -> dict[str
 
     def rate() -> None:
         rating = NewRating(
-            request_id=uuid.uuid4().hex, image=digest(rng.randrange(images)), rater="ada", kind="human", verdict="plausible"
+            request_id=uuid.uuid4().hex,
+            image=digest(rng.randrange(images)),
+            rater="ada",
+            kind="human",
+            verdict="plausible",
         )
         catalog.ratings.record(rating, domain)
 
     return {
         "images.add": add,
         "images.get": lambda: catalog.images.get(digest(rng.randrange(images))),
-        "images.list of a request": lambda: catalog.images.list(owner="client", request_id=f"request-{rng.randrange(images)}"),
+        "images.list of a request": lambda: catalog.images.list(
+            owner="client", request_id=f"request-{rng.randrange(images)}"
+        ),
         "images.list, a page": lambda: catalog.images.list(page_size=50),
         "images.scores": lambda: catalog.images.scores(digest(rng.randrange(images))),
         "ratings.record": rate,
@@ -115,7 +122,9 @@ def _write(connection: sa.Connection, table: str, rows: Iterable[dict[str, Any]]
     driver: Any = connection.connection.driver_connection
     if connection.dialect.name == "sqlite":
         marks = ", ".join("?" * len(values[0]))
-        driver.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", [tuple(row.values()) for row in values])
+        driver.executemany(
+            f"INSERT INTO {table} ({columns}) VALUES ({marks})", [tuple(row.values()) for row in values]
+        )
         return
     with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
         for row in values:

@@ -51,7 +51,7 @@ TYPOS = (
     Typo("k8s/base/disruption.yaml", "maxUnavailable: 1", "maxUnavalable: 1"),
     Typo("k8s/base/disruption.yaml", "component: serving", "component: serve"),
     Typo("k8s/base/retrain.yaml", "concurrencyPolicy: Forbid", "concurrencyPolicy: Forbidden"),
-    Typo("k8s/components/network-policies/policies.yaml", "policyTypes: [Ingress, Egress]", "policyType: [Ingress, Egress]"),
+    Typo("k8s/components/network-policies/policies.yaml", "policyTypes: [Ingress", "policyType: [Ingress"),
     Typo("k8s/components/training/queue.yaml", "claimName: vouch-runs", "claimName: vouch-run"),
     Typo("k8s/components/tls/kustomization.yaml", "secretName: vouch-tls", "secretNames: vouch-tls"),
     Typo("k8s/components/autoscaling/kustomization.yaml", "upscalingMode: Conservative", "upscalingmode: Conservative"),

@@ -75,7 +75,9 @@ class Reward:
                 outcomes += await self._part(loaded.model, order.items[part])
         elapsed = time.perf_counter() - started
         metrics.SCORE_SECONDS.observe(elapsed)
-        self._count(loaded.digest, [outcome.overall for outcome in outcomes if isinstance(outcome, ItemScore)])
+        self._count(
+            loaded.digest, [outcome.overall for outcome in outcomes if isinstance(outcome, ItemScore)]
+        )
         return ScoreReply(version=loaded.digest, outcomes=tuple(outcomes), score_s=elapsed)
 
     async def resolve(self, request_id: str, version: str) -> str:

@@ -99,7 +99,12 @@ def test_an_order_carries_the_trace_to_the_steps_of_the_engine(spans):
 
     async def draw(order: DrawOrder) -> None:
         request = ImageRequest(
-            model=FakeGenerator(), prompt="neutrophil", seeds=order.seeds, steps=3, guidance=1.0, progress=True
+            model=FakeGenerator(),
+            prompt="neutrophil",
+            seeds=order.seeds,
+            steps=3,
+            guidance=1.0,
+            progress=True,
         )
         trace = EngineTrace(order.trace, len(order.seeds))
         async for event in engine.stream(request):
@@ -124,7 +129,9 @@ def test_an_order_carries_the_trace_to_the_steps_of_the_engine(spans):
 def test_without_the_setting_nothing_is_traced_or_imported(system):
     code = "import sys, vouch; from vouch import tracing; assert not tracing.enabled()\n"
     code += "with tracing.span('x') as parent: assert parent == '' == tracing.current()\n"
-    code += f"with vouch.connect(state={str(system.state)!r}) as client: client.generate_images('neutrophil')\n"
+    code += (
+        f"with vouch.connect(state={str(system.state)!r}) as client: client.generate_images('neutrophil')\n"
+    )
     code += "assert not [name for name in sys.modules if name.startswith('opentelemetry')]"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

