@@ -145,7 +145,11 @@ def timed(generator: Generator, setting: Setting, steps: int, images: int) -> tu
     """Rows and seconds for each of some images that are drawn together."""
     rows, ended = Rows(), queue.SimpleQueue[Any]()
     engine = Engine(
-        max_batch=images, step_rows=2 * images, threads=torch.get_num_threads(), observer=rows, beside=False
+        max_batch=images,
+        step_rows=2 * images,
+        threads=torch.get_num_threads(),
+        observer=rows,
+        background=False,
     )
     request = ImageRequest(
         generator,

@@ -92,7 +92,7 @@ class Convergence(Generic[M]):
         self._loading = threading.Lock()
         self._loader = ThreadPoolExecutor(1, f"load-{slot}", initializer=lower_priority)
         self._last: ReplicaReport | None = None
-        self._hurry = threading.Event()
+        self._notified = threading.Event()
         self._stop = threading.Event()
         self._refused: tuple[int, float] = (0, 0.0)
         self._failure: Exception | None = None
@@ -130,10 +130,10 @@ class Convergence(Generic[M]):
                 return loaded
         return self._loader.submit(self._fetch, digest).result()
 
-    def hurry(self) -> None:
+    def notify(self) -> None:
         """Look at the desired state now instead of at the next poll, even at one that was refused before."""
         self._refused = (0, 0.0)
-        self._hurry.set()
+        self._notified.set()
 
     # ---- the background
 
@@ -143,7 +143,7 @@ class Convergence(Generic[M]):
 
     def stop(self) -> None:
         self._stop.set()
-        self._hurry.set()
+        self._notified.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
 
@@ -151,8 +151,8 @@ class Convergence(Generic[M]):
         lower_priority()
         while not self._stop.is_set():
             self.converge()
-            self._hurry.wait(self._poll_s)
-            self._hurry.clear()
+            self._notified.wait(self._poll_s)
+            self._notified.clear()
 
     def converge(self) -> bool:
         """One look: load and swap if the desired state is new. True when the table changed. Never raises."""

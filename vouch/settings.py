@@ -42,11 +42,11 @@ OTHER_VARIABLES = frozenset(
 _KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP)(_\w+)?)?$")
 
 
-class _Group(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ServerSettings(_Group):
+class ServerSettings(_Section):
     """Where the system listens."""
 
     host: str = "127.0.0.1"
@@ -65,6 +65,11 @@ class ServerSettings(_Group):
     def on_loopback(self) -> bool:
         """Whether only this machine can call."""
         return self.host in ("127.0.0.1", "::1", "localhost")
+
+    @property
+    def url_host(self) -> str:
+        """The host as an address with a port takes it: an IPv6 one in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     @model_validator(mode="after")
     def _guarded(self) -> ServerSettings:
@@ -85,7 +90,7 @@ class ServerSettings(_Group):
         return self
 
 
-class ModelSettings(_Group):
+class ModelSettings(_Section):
     """One deployment that holds a model."""
 
     model: str = ""
@@ -140,7 +145,7 @@ class RewardSettings(ModelSettings):
     max_batch: int = Field(default=64, ge=1, le=4096)
 
 
-class ReviewSettings(_Group):
+class ReviewSettings(_Section):
     """Which images experts are asked about."""
 
     threshold: float = Field(default=0.5, ge=0, le=1)
@@ -154,7 +159,7 @@ class ReviewSettings(_Group):
     """Of images that the rater has seen before, likewise."""
 
 
-class RolloutSettings(_Group):
+class RolloutSettings(_Section):
     """How a candidate comes into serving."""
 
     poll_s: float = Field(default=0.5, gt=0, le=60)
@@ -169,7 +174,7 @@ class RolloutSettings(_Group):
         return self
 
 
-class TrainingSettings(_Group):
+class TrainingSettings(_Section):
     """How much of the machine a training job may take from serving."""
 
     inside: bool = True

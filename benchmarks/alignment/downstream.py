@@ -25,7 +25,9 @@ import torch
 
 import vouch
 from benchmarks.report import Figure, Report, arguments, screen
-from training.data import Examples, digest_of, load_examples, random_caption
+from training.data.captions import random_caption
+from training.data.digest import digest_of
+from training.data.examples import Examples, load_examples
 from training.evaluation.downstream import Labelled, Learning, downstream, figures, share_of
 from training.evaluation.intervals import Estimate
 from training.randomness import numbers

@@ -11,6 +11,7 @@ import psutil
 import ray
 
 from services import loopback
+from services.scratch import object_store_folder
 from vouch.errors import FailedPrecondition
 from vouch.settings import GenerationSettings
 
@@ -69,6 +70,7 @@ def _start(folder: Path) -> None:
         num_cpus=max(4, os.cpu_count() or 1),  # logical: replicas and training jobs ask for fractions
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
+        _plasma_directory=str(object_store_folder(folder.parent, OBJECT_STORE_BYTES)),
         log_to_driver=False,
         logging_level=logging.ERROR,
         configure_logging=False,

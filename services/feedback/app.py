@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services import field_limits, logs, metrics
+from services.feedback.blinding import Blinding
 from services.feedback.real_images import RealImages
 from services.feedback.review import Found, Review
 from services.generation.orders import Description
@@ -41,6 +42,7 @@ class Feedback:
         blobs = BlobStore(settings.resolved_blobs_url)
         self._review = Review(catalog, blobs, registry, settings.review)
         self._real_images = RealImages(catalog, blobs)
+        self._blinding = Blinding(catalog)
         self._pools = Pools()
 
     # ---- ratings
@@ -52,8 +54,8 @@ class Feedback:
         """One message of an import whose first rating has position `offset`."""
         return await self._pools.run("ImportRatings", self._import, request, offset, caller)
 
-    async def ListRatings(self, request: Any) -> Any:
-        return await self._pools.run("ListRatings", self._list_ratings, request)
+    async def ListRatings(self, request: Any, caller: Identity) -> Any:
+        return await self._pools.run("ListRatings", self._list_ratings, request, caller)
 
     # ---- images
 
@@ -65,7 +67,7 @@ class Feedback:
         return await self._pools.run("NextForReview", self._next_for_review, request, caller)
 
     async def GetImage(self, request: Any, caller: Identity) -> Any:
-        return _stored(await self._pools.run("GetImage", self._review.image, request.digest, caller.owner))
+        return await self._pools.run("GetImage", self._image, request.digest, caller)
 
     async def ListImages(self, request: Any, caller: Identity) -> Any:
         return await self._pools.run("ListImages", self._list_images, request, caller)
@@ -163,7 +165,15 @@ class Feedback:
             created_at=created_at,
         )
 
-    def _list_ratings(self, request: Any) -> Any:
+    def _image(self, digest: str, caller: Identity) -> Any:
+        return self._shown(self._review.image(digest, caller.owner), caller)
+
+    def _shown(self, found: Found, caller: Identity) -> Any:
+        hidden = self._blinding.hides(found.record.digest, caller)
+        return _to_rate(found) if hidden else _stored(found)
+
+    def _list_ratings(self, request: Any, caller: Identity) -> Any:
+        self._blinding.check_filter("generator_version", request.generator_version, caller)
         page = self._catalog.ratings.list(
             image=request.image_digest or None,
             rater=request.rater or None,
@@ -174,8 +184,14 @@ class Feedback:
             page_token=request.page_token,
         )
         return pb.ListRatingsResponse(
-            ratings=[self._rating(rating) for rating in page.items], next_page_token=page.next_token
+            ratings=[self._listed(rating, caller) for rating in page.items], next_page_token=page.next_token
         )
+
+    def _listed(self, rating: Rating, caller: Identity) -> Any:
+        message = self._rating(rating)
+        if self._blinding.hides(rating.image, caller):
+            message.ClearField("generator_version")
+        return message
 
     def _next_for_review(self, request: Any, caller: Identity) -> Any:
         count = request.count if request.HasField("count") else 1
@@ -192,6 +208,8 @@ class Feedback:
         return pb.NextForReviewResponse(items=[_review_item(record, data) for record, data in found])
 
     def _list_images(self, request: Any, caller: Identity) -> Any:
+        for name in ("generator_version", "request_id"):
+            self._blinding.check_filter(name, getattr(request, name), caller)
         page = self._catalog.images.list(
             owner=caller.owner,
             generator_version=self._digest(request.generator_version),
@@ -201,7 +219,7 @@ class Feedback:
             page_token=request.page_token,
         )
         return pb.ListImagesResponse(
-            images=[_stored(self._review.about(record)) for record in page.items],
+            images=[self._shown(self._review.about(record), caller) for record in page.items],
             next_page_token=page.next_token,
         )
 
@@ -289,6 +307,21 @@ def _review_item(record: ImageRecord, data: bytes) -> Any:
         width=record.width,
         height=record.height,
         prompt=record.prompt,
+    )
+
+
+def _to_rate(found: Found) -> Any:
+    """An image as its rater sees it: without origin, time and scores."""
+    record = found.record
+    return pb.StoredImage(
+        digest=record.digest,
+        data=found.data,
+        media_type=record.media_type,
+        size_bytes=record.size_bytes,
+        width=record.width,
+        height=record.height,
+        prompt=record.prompt,
+        label=record.label,
     )
 
 

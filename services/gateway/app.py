@@ -155,7 +155,7 @@ class Gateway:
 
     @unary
     async def ListRatings(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.ListRatings.remote(request)
+        return await self._feedback.ListRatings.remote(request, identity)
 
     @unary
     async def NextForReview(self, request: Any, identity: Identity) -> Any:
@@ -368,7 +368,7 @@ def _summary(tally: Tally) -> Any:
         engine_s=tally.engine_s,
         score_s=tally.score_s,
         total_s=tally.elapsed_s,
-        whole_because=tally.whole_because,
+        fallback_reason=tally.fallback_reason,
     )
 
 
@@ -391,7 +391,7 @@ def _description(told: Description) -> Any:
         max_images_per_stream=int(field_limits.number("StreamImagesRequest.count").high),
         max_steps=int(field_limits.number("steps").high),
         max_guidance=field_limits.number("guidance").high,
-        whole_because=told.whole_because,
+        fallback_reason=told.fallback_reason,
         kernel=told.kernel,
         samplers=told.samplers,
         guidance_methods=[guidance.number_of(method) for method in told.guidance_methods],

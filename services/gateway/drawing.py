@@ -77,7 +77,7 @@ class Tally:
     score_s: float = 0.0
     generator_version: str = ""
     reward_version: str = ""
-    whole_because: str = ""
+    fallback_reason: str = ""
 
     @property
     def elapsed_s(self) -> float:
@@ -199,7 +199,7 @@ class Studio:
         scores = [picture.score for picture in pictures if picture.score]
         await asyncio.to_thread(lambda: self._catalog.images.add(records, scores, owner=drawing.owner))
         batch_s = max(image.engine_s for image in drawn)
-        tally.whole_because = drawn[0].whole_because
+        tally.fallback_reason = drawn[0].fallback_reason
         metrics.IMAGES.inc(len(pictures))
         tally.add(pictures, batch_s, reply.score_s if reply else 0.0)
         return pictures

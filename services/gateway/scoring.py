@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
-from services.budget import Budget
+from services.budget import WeightedSemaphore
 from services.gateway import validation
 from services.gateway.drawing import RewardPort
 from services.reward.orders import ItemRefusal, ItemScore, ScoreOrder
@@ -51,7 +51,7 @@ class Scoring:
 
     def __init__(self, reward: RewardPort, catalog: Catalog, blobs: BlobStore, registry: Registry) -> None:
         self._reward, self._catalog, self._blobs, self._registry = reward, catalog, blobs, registry
-        self._bytes = Budget(BYTES_AT_ONCE, BYTES_WAITING, "images to score")
+        self._bytes = WeightedSemaphore(BYTES_AT_ONCE, BYTES_WAITING, "images to score")
 
     async def score(self, items: Sequence[Item], request_id: str, version: str) -> list[Result]:
         """All scores, in the order of the items. One bad item fails the call, by name."""

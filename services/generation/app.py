@@ -18,7 +18,7 @@ from ray import serve
 from services import logs, metrics
 from services.convergence import Convergence, Loaded, Routes
 from services.generation.engine_trace import EngineTrace
-from services.generation.metered import Metered
+from services.generation.metrics_observer import MetricsObserver
 from services.generation.models import Loader, ServedGenerator
 from services.generation.orders import Description, Drawn, DrawOrder, DrawPreview, DrawProgress
 from services.generation.routing import Reporter
@@ -40,7 +40,7 @@ class Generation:
     def __init__(self, settings: Settings) -> None:
         # They bring torch, which only this process needs.
         from services.generation.engine import Engine
-        from services.generation.workshop import Workshop
+        from services.generation.kernel_cache import KernelCache
 
         logs.leave_out_refusals()
         self._catalog = Catalog(settings.resolved_catalog_url)
@@ -53,18 +53,18 @@ class Generation:
             step_rows=settings.generation.step_rows,
             max_waiting=max(settings.generation.max_queued, 64),
             threads=threads,
-            beside=settings.generation.gpus > 0 or threads * settings.generation.most_replicas < cores(),
+            background=settings.generation.gpus > 0 or threads * settings.generation.most_replicas < cores(),
             encode=_encoded,
-            observer=Metered(),
+            observer=MetricsObserver(),
         )
         device = "cuda" if settings.generation.gpus else "cpu"
-        self._workshop = Workshop(_packages(settings), settings.generation.precision, device)
+        self._kernels = KernelCache(_packages(settings), settings.generation.precision, device)
         self._reporter = Reporter(settings.generation.max_batch)
         self._convergence: Convergence[ServedGenerator] = Convergence(
             slot=SLOT,
             replica=serve.get_replica_context().replica_id.unique_id,
             desired=functools.partial(self._catalog.serving.get, SLOT),
-            load=functools.partial(_timed_load, Loader(registry, self._workshop.equip, device)),
+            load=functools.partial(_timed_load, Loader(registry, self._kernels.attach, device)),
             report=self._catalog.reports.put,
             poll_s=settings.rollout.poll_s,
             on_swap=_count_swap,
@@ -90,7 +90,7 @@ class Generation:
         served = loaded.model
         label = served.label(order.prompt)
         request = _request(order, served)
-        told = 0
+        furthest = 0  # step that was reported
         trace = EngineTrace(order.trace, len(order.seeds))
         async with aclosing(self._engine.stream(request)) as events:
             async for event in events:
@@ -99,8 +99,8 @@ class Generation:
                     yield _drawn(order, request, event, loaded, label)
                 elif isinstance(event, Preview):
                     yield _preview(order, event)
-                elif event.step > told:  # one line for the furthest, not one for each image
-                    told = event.step
+                elif event.step > furthest:  # one event for the furthest image, not one for each
+                    furthest = event.step
                     self._note_load()
                     if not order.progress:  # only the trace asked
                         continue
@@ -112,9 +112,9 @@ class Generation:
         order = DrawOrder(request_id=request_id, prompt="", seeds=(), indices=(), version=version)
         return (await self._choose(order)).model.describe()
 
-    async def hurry(self) -> None:
+    async def notify(self) -> None:
         """Broadcast after a rollout step: look at the desired state now."""
-        self._convergence.hurry()
+        self._convergence.notify()
 
     async def check_health(self) -> None:
         self._note_load()
@@ -181,7 +181,7 @@ def _drawn(
         label=label,
         engine_s=done.compute_s,
         waited_s=done.queued_s,
-        whole_because=generator.whole_because,
+        fallback_reason=generator.fallback_reason,
     )
 
 

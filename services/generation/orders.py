@@ -65,7 +65,7 @@ class Drawn:
     label: str  # the class that the prompt declares, "" when the version has no vocabulary
     engine_s: float  # seconds from its first step to its pixels
     waited_s: float
-    whole_because: str = ""  # why diffusers' own pipeline drew it
+    fallback_reason: str = ""  # why diffusers' own pipeline drew it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class Description:
     labels: tuple[str, ...] = ()
     attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     examples: tuple[str, ...] = ()
-    whole_because: str = ""
+    fallback_reason: str = ""
     kernel: str = ""  # how its U-Net is computed, and why
     samplers: tuple[str, ...] = ()
     default_options: GuidanceOptions = PLAIN

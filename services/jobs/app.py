@@ -16,6 +16,7 @@ from services.jobs.runner import Runner, training_command, training_environment
 from services.rollout.app import Models, lower, needed, numbers, struct, timestamp, upper
 from vouch import recipes
 from vouch.errors import Exhausted, InvalidInput
+from vouch.extras import require
 from vouch.pb.v1 import training_pb2
 from vouch.settings import Settings
 from vouch.storage.catalog import Catalog
@@ -47,6 +48,7 @@ class Training:
             raise InvalidInput("kind is missing: say what to train: pretrain, reward, align or concept.")
         config = _whole(MessageToDict(request.config))
         recipes.parse(kind, config)
+        require("train")  # a server without it queues no run that could only fail
         config = readable_paths(self._settings, kind, config)
         if len(self._catalog.runs.list(state="QUEUED", page_size=MAX_QUEUED).items) >= MAX_QUEUED:
             raise Exhausted(f"{MAX_QUEUED} runs wait already: cancel some, or wait until they are done.")
@@ -56,7 +58,7 @@ class Training:
             request_id=request.request_id or uuid.uuid4().hex,
             created_by=actor,
         )
-        self._runner.wake()
+        self._runner.notify()
         return self._message(run)
 
     def get(self, run_id: str) -> Any:
@@ -77,7 +79,7 @@ class Training:
         run = self._catalog.runs.get(needed("run_id", request.run_id))
         if not run.ended:
             run = self._catalog.runs.cancel(run.id, request_id=request.request_id)
-            self._runner.wake()
+            self._runner.notify()
         return self._message(run)
 
     async def watch(self, run_id: str) -> AsyncIterator[Any]:

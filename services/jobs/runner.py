@@ -56,21 +56,21 @@ class Runner:
         self._environment = {**os.environ, **(environment or {})}
         self._niceness, self._poll_s, self._grace_s = niceness, poll_s, grace_s
         self._on_end = on_end
-        self._wake = threading.Event()
+        self._notified = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Something was queued or cancelled: look at once."""
-        self._wake.set()
+        self._notified.set()
 
     def stop(self) -> None:
         """End the process that runs, if any. Its run stays RUNNING and is resumed by the next system."""
         self._stopping.set()
-        self._wake.set()
+        self._notified.set()
         if self._thread.is_alive():
             self._thread.join(self._grace_s + 10)
 
@@ -88,8 +88,8 @@ class Runner:
             self._pause()
 
     def _pause(self) -> None:
-        self._wake.wait(self._poll_s)
-        self._wake.clear()
+        self._notified.wait(self._poll_s)
+        self._notified.clear()
 
     def _next(self) -> Run | None:
         """A run that an earlier system left behind, else the oldest in the queue."""

@@ -28,7 +28,7 @@ class Operations:
         registry = Registry(catalog, settings.folder.models, settings.models_url)
         handles = {"generator": generation, "reward": reward}
         controller = RolloutController(
-            catalog, registry, lambda slot: _hurry(handles[slot]), settings.rollout.steps_percent
+            catalog, registry, lambda slot: _notify(handles[slot]), settings.rollout.steps_percent
         )
         self._catalog, self._controller, self._started_at = catalog, controller, now()
         self._models = Models(catalog, registry, controller)
@@ -100,6 +100,6 @@ class Operations:
         await self._pools.run("stop", self._training.stop)
 
 
-def _hurry(handle: DeploymentHandle) -> None:
+def _notify(handle: DeploymentHandle) -> None:
     """Tell every replica to look at once. One that misses it looks within half a second anyway."""
-    handle.broadcast("hurry")
+    handle.broadcast("notify")

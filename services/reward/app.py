@@ -13,7 +13,7 @@ import numpy as np
 from ray import serve
 
 from services import logs, metrics
-from services.budget import Budget, parts
+from services.budget import WeightedSemaphore, parts
 from services.convergence import Convergence, Loaded, Routes
 from services.reward.models import ServedReward, load_version
 from services.reward.orders import ItemRefusal, ItemScore, ScoreOrder, ScoreReply
@@ -47,7 +47,7 @@ class Reward:
         )
         self._decoders = ThreadPoolExecutor(2, "decode")
         self._threshold = settings.review.threshold
-        self._pixels = Budget(PIXELS_AT_ONCE, most_waiting=sys.maxsize, what="images to decode")
+        self._pixels = WeightedSemaphore(PIXELS_AT_ONCE, most_waiting=sys.maxsize, what="images to decode")
         self._convergence: Convergence[ServedReward] = Convergence(
             slot=SLOT,
             replica=serve.get_replica_context().replica_id.unique_id,
@@ -84,9 +84,9 @@ class Reward:
         """The digest of the version that scores a request of this id; loads an explicit one."""
         return (await self._choose(request_id, version)).digest
 
-    async def hurry(self) -> None:
+    async def notify(self) -> None:
         """Broadcast after a rollout step: look at the desired state now."""
-        self._convergence.hurry()
+        self._convergence.notify()
 
     async def check_health(self) -> None:
         if not self._scorer.alive:

@@ -20,16 +20,16 @@ MAX_REASON = 1_000
 
 
 class RolloutController:
-    """Moves versions into serving and back. `hurry(slot)` tells the replicas to look at once."""
+    """Moves versions into serving and back. `notify(slot)` tells the replicas to look at once."""
 
     def __init__(
         self,
         catalog: Catalog,
         registry: Registry,
-        hurry: Callable[[str], None],
+        notify: Callable[[str], None],
         steps: tuple[int, ...] = policy.DEFAULT_STEPS,
     ) -> None:
-        self._catalog, self._registry, self._hurry, self._steps = catalog, registry, hurry, steps
+        self._catalog, self._registry, self._notify, self._steps = catalog, registry, notify, steps
         self._pulses = Pulses()
 
     # ---- what an operator asks for
@@ -59,7 +59,7 @@ class RolloutController:
             request_id=request_id or uuid.uuid4().hex,
             reason=_checked(reason),
         )
-        self._hurry(rollout.slot)
+        self._notify(rollout.slot)
         return rollout
 
     def promote(
@@ -75,7 +75,7 @@ class RolloutController:
             request_id=request_id or uuid.uuid4().hex,
             reason=_checked(reason),
         )
-        self._hurry(rollout.slot)
+        self._notify(rollout.slot)
         return rollout
 
     def roll_back(self, rollout_id: str, actor: str, request_id: str, reason: str) -> Rollout:
@@ -83,7 +83,7 @@ class RolloutController:
         rollout = self._catalog.rollouts.roll_back(
             rollout_id, actor=actor, request_id=request_id or uuid.uuid4().hex, reason=_checked(reason)
         )
-        self._hurry(rollout.slot)
+        self._notify(rollout.slot)
         return rollout
 
     # ---- the loop

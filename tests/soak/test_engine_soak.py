@@ -23,7 +23,7 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler
 
 from services.generation.engine import Engine
-from services.generation.slots import Broken, Event, Finished, ImageRequest, Ticket
+from services.generation.slots import Event, Failed, Finished, ImageRequest, Ticket
 from tests.tiny import save_generator
 from vouch.errors import Exhausted
 from vouch.models.pipelines import Generator, load_generator
@@ -92,7 +92,7 @@ class Callers:
                 asked.finished += 1
                 self.counts["images"] += 1
                 self.counts["misshapen"] += event.image.shape != (32, 32, 3)
-            asked.broken += isinstance(event, Broken)
+            asked.broken += isinstance(event, Failed)
             if asked.ended:
                 self.end(asked, "failed" if asked.broken else "finished")
 

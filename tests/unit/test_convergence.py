@@ -106,7 +106,7 @@ def test_a_refused_state_is_not_tried_again_at_every_poll_but_when_hurried(store
     convergence.converge(), convergence.converge()
     assert store.loads == ["a"]
     store.corrupt.clear()
-    convergence.hurry()
+    convergence.notify()
     assert convergence.converge()
 
 
@@ -175,7 +175,7 @@ def test_the_background_thread_converges_when_hurried(store):
     assert swapped.wait(20)
     swapped.clear()
     store.want("b")
-    convergence.hurry()
+    convergence.notify()
     assert swapped.wait(20)
     convergence.stop()
     assert [routes.champion.digest for routes in seen] == ["a", "b"]

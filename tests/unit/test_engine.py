@@ -13,16 +13,16 @@ import pytest
 
 from services.generation.engine import Engine
 from services.generation.observer import Observer
-from services.generation.slots import Broken, Finished, ImageRequest, Progress
+from services.generation.slots import Failed, Finished, ImageRequest, StepProgress
 from tests.fakes import FakeGenerator, FakeStepper
 from tests.inbox import Inbox
 from vouch.errors import DeadlineExceeded, Exhausted, Internal, Unavailable
 
 
-@pytest.fixture(params=[True, False], ids=["beside", "between"])
+@pytest.fixture(params=[True, False], ids=["background", "inline"])
 def engine(request):
     """Pixels are made on a thread of their own, and between two steps."""
-    engine = Engine(max_batch=4, max_waiting=8, beside=request.param)
+    engine = Engine(max_batch=4, max_waiting=8, background=request.param)
     yield engine
     engine.stop()
 
@@ -164,7 +164,7 @@ def test_a_request_whose_time_is_up_ends_at_the_next_step(engine, kind):
     engine.submit(request(model, 1, 2, steps=1000, deadline=time.monotonic()), late)
     engine.submit(request(model, 3, steps=2), patient)
     gate.release(10)
-    assert isinstance(late.broken().error, DeadlineExceeded)
+    assert isinstance(late.failed().error, DeadlineExceeded)
     patient.finished(1)
     assert model.steps_done <= 3
 
@@ -258,7 +258,7 @@ def test_a_request_that_breaks_its_batch_fails_alone(engine, kind):
     engine.submit(request(model, 2, prompt="poison"), bad)
     gate.release(100)
     good.finished(1), blocker.finished(1)
-    error = bad.broken().error
+    error = bad.failed().error
     assert isinstance(error, Internal)
     assert "RuntimeError" in error.message
 
@@ -271,8 +271,8 @@ def test_latents_that_are_no_numbers_fail_their_own_request_only(engine):
     engine.submit(request(model, 2, 3, prompt="nan"), bad)
     gate.release(100)
     assert (good.finished(1)[0].image == model.paint(1)).all()
-    assert "not finite" in bad.broken().error.message
-    assert sum(isinstance(event, Broken) for event in bad.events) == 1
+    assert "not finite" in bad.failed().error.message
+    assert sum(isinstance(event, Failed) for event in bad.events) == 1
 
 
 @both
@@ -281,8 +281,8 @@ def test_progress_is_told_only_to_those_who_asked(engine, kind):
     engine.submit(request(model, 1, progress=True), loud)
     engine.submit(request(model, 2), quiet)
     loud.finished(1), quiet.finished(1)
-    assert [e.step for e in loud.events if isinstance(e, Progress)][:2] == [1, 2]
-    assert not any(isinstance(e, Progress) for e in quiet.events)
+    assert [e.step for e in loud.events if isinstance(e, StepProgress)][:2] == [1, 2]
+    assert not any(isinstance(e, StepProgress) for e in quiet.events)
 
 
 @both
@@ -316,8 +316,8 @@ def test_a_stopping_engine_tells_everyone_who_waits(kind):
     stopper.start()
     gate.release(100)
     stopper.join(20)
-    assert isinstance(waiting.broken().error, Unavailable)
-    assert isinstance(running.events[-1], (Broken, Finished))
+    assert isinstance(waiting.failed().error, Unavailable)
+    assert isinstance(running.events[-1], (Failed, Finished))
 
 
 def test_every_finished_image_says_how_full_its_batches_were(engine):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from services.generation.engine import Engine
-from services.generation.slots import Broken, Event, ImageRequest, Progress, Ticket
+from services.generation.slots import Event, Failed, ImageRequest, StepProgress, Ticket
 from tests.fakes import FakeGenerator, FakeStepper
 from tests.inbox import Inbox
 from tests.stage import PATIENCE_S, Stage, TracedModel, TracedWhole
@@ -47,7 +47,7 @@ def test_steps_go_on_while_pixels_are_made(engine):
     assert slow.developing.wait(PATIENCE_S)
     engine.submit(request(slow, 2, progress=True), second)
     with second.arrived:
-        assert second.arrived.wait_for(lambda: Progress(0, 3, 3) in second.events, PATIENCE_S)
+        assert second.arrived.wait_for(lambda: StepProgress(0, 3, 3) in second.events, PATIENCE_S)
     assert first.events == []
     slow.light.set()
     first.finished(1), second.finished(1)
@@ -71,7 +71,7 @@ def test_a_request_after_the_end_is_told_so(engine):
         engine.submit(request(FakeStepper(), 1), inbox)
     except Unavailable:
         return
-    assert [type(event) for event in inbox.events] == [Broken]
+    assert [type(event) for event in inbox.events] == [Failed]
 
 
 def test_a_step_that_outlasts_stop_leaves_nobody_untold(engine):
@@ -84,25 +84,25 @@ def test_a_step_that_outlasts_stop_leaves_nobody_untold(engine):
     stage.open()
     engine.stop()
     assert running.events, "the image that was being computed"
-    assert isinstance(waiting.events[-1], Broken)
+    assert isinstance(waiting.events[-1], Failed)
 
 
 def test_a_listener_that_raises_harms_nobody_else(engine):
-    def deaf(event: Event) -> None:
+    def failing_listener(event: Event) -> None:
         raise RuntimeError("Event loop is closed")
 
     stage, inbox = Stage(), Inbox()
     model = TracedModel(stage, mark=1)
     engine.submit(request(model, 1), inbox)
     stage.rest(engine)
-    engine.submit(request(model, 2, progress=True), deaf)
+    engine.submit(request(model, 2, progress=True), failing_listener)
     stage.open()
     stage.rest(engine)
     assert len(inbox.finished(1)) == 1
 
 
 def test_a_listener_that_raises_makes_nobody_hear_twice(engine):
-    def deaf(event: Event) -> None:
+    def failing_listener(event: Event) -> None:
         raise RuntimeError("Event loop is closed")
 
     stage, inbox, after = Stage(), Inbox(), Inbox()
@@ -110,7 +110,7 @@ def test_a_listener_that_raises_makes_nobody_hear_twice(engine):
     engine.submit(request(model, 100), Inbox())
     stage.rest(engine)
     engine.submit(request(model, 1), inbox)
-    engine.submit(request(model, 2), deaf)
+    engine.submit(request(model, 2), failing_listener)
     stage.open()
     inbox.finished(1)
     engine.submit(request(model, 3), after)
@@ -132,7 +132,7 @@ def test_a_request_that_fails_on_two_threads_at_once_is_told_once():
 
     ticket = Ticket(request(TracedModel(stage, mark=1), 1, 2), listen)
     ticket.fail(Unavailable("shutting down"))
-    assert [type(event) for event in told] == [Broken]
+    assert [type(event) for event in told] == [Failed]
 
 
 def test_an_image_drawn_whole_again_does_not_count_its_mates_twice(engine):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.generation.engine import Engine
-from services.generation.line import Line
+from services.generation.scheduler import StepScheduler
 from services.generation.slots import ImageRequest, Slot, Ticket
 from tests.fakes import FakeStepper
 from tests.inbox import Inbox
@@ -121,14 +121,14 @@ def test_an_images_share_of_the_machine_is_counted_in_the_rows_that_it_takes():
 
 
 def test_images_whose_next_step_is_not_guided_take_one_place_of_a_step():
-    line = Line(8, 4)
-    line.join(
+    scheduler = StepScheduler(8, 4)
+    scheduler.add(
         Ticket(ImageRequest(FakeStepper(), "a", tuple(range(6)), 8, 2.0, options=MIDDLE), print), 0.0, 0
     )
-    assert len(line.next_step()) == 4
-    for slot in line:
+    assert len(scheduler.next_batch()) == 4
+    for slot in scheduler:
         slot.step = 2
-    assert len(line.next_step()) == 3  # of twelve rows half are taken: those that wait are many
+    assert len(scheduler.next_batch()) == 3  # of twelve rows half are taken: those that wait are many
 
 
 def test_a_broken_guide_fails_its_own_request_alone(watched):
@@ -141,7 +141,7 @@ def test_a_broken_guide_fails_its_own_request_alone(watched):
     options = GuidanceOptions(method="autoguidance")
     engine.submit(ImageRequest(model, "neutrophil", (2,), 2, 2.0, options=options), broken)
     gate.release(100)
-    assert "a shape that does not fit" in broken.broken().error.message
+    assert "a shape that does not fit" in broken.failed().error.message
     assert (fine.finished(1)[0].image == model.paint(1)).all()
 
 

@@ -90,7 +90,7 @@ class Replicas:
 def drawn(index: int, seed: int) -> Drawn:
     return Drawn(
         index=index, data=b"", width=8, height=8, seed=seed, sampler="ddim", steps=2, guidance=1.0, version="v",
-        version_name="generator-1", label="", engine_s=0.0, waited_s=0.0, whole_because="", options=PLAIN,
+        version_name="generator-1", label="", engine_s=0.0, waited_s=0.0, fallback_reason="", options=PLAIN,
     )  # fmt: skip
 
 

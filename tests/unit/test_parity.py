@@ -147,7 +147,7 @@ def test_a_scheduler_without_a_table_is_drawn_whole_and_says_why(engine, folder)
     pipe.scheduler = EulerAncestralDiscreteScheduler()
     model = Generator(pipe, None, 10, 2.0)
     assert not model.stepwise
-    assert "EulerAncestralDiscreteScheduler" in model.whole_because
+    assert "EulerAncestralDiscreteScheduler" in model.fallback_reason
     assert model.samplers == ()
     with pytest.raises(InvalidInput, match="Leave sampler and eta out"):
         model.check_sampler("ddim", 0.0)

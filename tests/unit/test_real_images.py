@@ -17,7 +17,8 @@ from services.feedback.real_images import RealImages
 from services.feedback.review import Review
 from services.generation.orders import Description
 from services.identity import Identity
-from training.inputs import freeze, load_rated
+from training.inputs.rated import load_rated
+from training.inputs.snapshot import freeze
 from vouch.domains.criteria import Domain
 from vouch.errors import InvalidInput, StorageFull
 from vouch.formats import images as codec

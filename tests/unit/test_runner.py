@@ -101,7 +101,7 @@ def test_a_cancelled_run_is_ended_whether_it_wants_or_not(catalog, make_runner, 
     runner = make_runner(script)
     wait_for(catalog, run.id, lambda run: run.state == "RUNNING")
     catalog.runs.cancel(run.id, request_id="2")
-    runner.wake()
+    runner.notify()
     assert wait_for(catalog, run.id, lambda run: run.ended).state == "CANCELLED"
 
 

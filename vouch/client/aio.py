@@ -15,8 +15,10 @@ from vouch.client import rpcs, values
 from vouch.client.convert import from_rating, to_value
 from vouch.client.endpoint import Endpoint
 from vouch.client.failures import as_vouch_error
+from vouch.client.imports import ImportTotal, size_of
 from vouch.client.repeats import PATIENCE_S, Repeats
-from vouch.client.streams import GENERATE_TIMEOUT_S, AsyncRemembering, deadline_of, flattened
+from vouch.client.resending import AsyncResending
+from vouch.client.streams import GENERATE_TIMEOUT_S, deadline_of, flattened
 from vouch.types.records import NewRating, Rating
 
 
@@ -71,13 +73,15 @@ class AsyncClient:
 
     # ---- the ways to call
 
-    async def _call(self, rpc: str, request: Any, timeout_s: float | None) -> Any:
+    async def _call(self, rpc: str, request: Message, timeout_s: float | None) -> Any:
+        """The answer to one message, in an RPC that takes one or a stream of them."""
         repeats = self._repeats(timeout_s)
         while True:
+            sent = [request] if rpcs.METHODS[rpc].client_streaming else request
             try:
-                answer = await self._callable(rpc)(request, timeout=repeats.left_s, metadata=self._metadata)
+                answer = await self._callable(rpc)(sent, timeout=repeats.left_s, metadata=self._metadata)
             except grpc.RpcError as error:
-                wait_s = repeats.wait_s(error) if isinstance(request, Message) else None
+                wait_s = repeats.wait_s(error)
                 if wait_s is None:
                     raise as_vouch_error(error, self.address) from None
                 await asyncio.sleep(wait_s)
@@ -95,25 +99,35 @@ class AsyncClient:
         return to_value(await self._ask(rpc, **fields))
 
     async def _listen(
-        self, rpc: str, request: Any, timeout_s: float | None = None
+        self, rpc: str, request: Message | AsyncResending, timeout_s: float | None = None
     ) -> AsyncGenerator[Any, None]:
         repeats = self._repeats(timeout_s)
         while True:
-            call = self._callable(rpc)(request, timeout=repeats.left_s, metadata=self._metadata)
+            sent = request.requests() if isinstance(request, AsyncResending) else request
+            call = self._callable(rpc)(sent, timeout=repeats.left_s, metadata=self._metadata)
             try:
                 async for answer in call:
                     self._answered = True
+                    if isinstance(request, AsyncResending):
+                        request.answered(answer)
                     if repeats.is_new(answer):
                         for value in flattened(answer):
                             yield value
                 return
             except grpc.RpcError as error:
-                wait_s = repeats.wait_s(error) if isinstance(request, Message) else None
+                wait_s = repeats.wait_s(error)
                 if wait_s is None:
                     raise as_vouch_error(error, self.address) from None
                 await asyncio.sleep(wait_s)
             finally:
                 call.cancel()
+
+    async def _import(self, rpc: str, requests: AsyncIterator[Message]) -> Any:
+        """The sum of what became of these messages; each is a call of its own, so that it can be repeated alone."""
+        total = ImportTotal(rpc)
+        async for request in requests:
+            total.add(await self._call(rpc, request, None), size_of(request))
+        return to_value(total.answer)
 
     async def _pages(self, rpc: str, items: str, limit: int | None, **filters: Any) -> AsyncIterator[Any]:
         token, left = "", limit
@@ -218,13 +232,14 @@ class AsyncClient:
 
         `items` is read as fast as the scoring goes; what it raises is raised here.
         """
-        sent = AsyncRemembering(rpcs.ascore_requests(items, version, batch))
+        sent = AsyncResending(items, version, batch)
         try:
             # Closed at once when the reader leaves, not when the garbage collector comes by.
             async with aclosing(self._listen("ScoreStream", sent)) as results:
                 async for result in results:
                     yield result
         finally:
+            await sent.close()
             sent.raise_again()
 
     # ---- feedback
@@ -236,24 +251,20 @@ class AsyncClient:
     async def import_ratings(
         self, ratings: Iterable[NewRating] | AsyncIterable[NewRating], *, batch: int = 100
     ) -> values.ImportRatingsResponse:
-        """Stores many verdicts. A `Rating` keeps its id and time, so an export can be brought back, even twice."""
-        sent = AsyncRemembering(rpcs.aimport_requests(ratings, batch))
-        try:
-            answer = await self._call("ImportRatings", sent, None)
-        finally:
-            sent.raise_again()
-        return to_value(answer)
+        """Stores many verdicts. A `Rating` keeps its id and time, so an export can be brought back, even twice.
+
+        What a lost call had stored before it was made again counts as already recorded.
+        """
+        return await self._import("ImportRatings", rpcs.aimport_requests(ratings, batch))
 
     async def import_real_images(
         self, images: Iterable[values.RealImage] | AsyncIterable[values.RealImage], *, batch: int = 32
     ) -> values.ImportRealImagesResponse:
-        """Stores labelled real images, which reviews hide among drawn ones. The same image twice is one."""
-        sent = AsyncRemembering(rpcs.areal_requests(images, batch))
-        try:
-            answer = await self._call("ImportRealImages", sent, None)
-        finally:
-            sent.raise_again()
-        return to_value(answer)
+        """Stores labelled real images, which reviews hide among drawn ones. The same image twice is one.
+
+        What a lost call had stored before it was made again counts as already stored.
+        """
+        return await self._import("ImportRealImages", rpcs.areal_requests(images, batch))
 
     def list_ratings(
         self,

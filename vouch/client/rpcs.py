@@ -103,28 +103,6 @@ def _shallow(value: Any) -> Mapping[str, Any]:
     return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
 
 
-def score_requests(items: Iterable[ScoreItem], version: str, batch: int) -> Iterator[Message]:
-    """The messages of a scoring stream, up to `batch` items in each."""
-    first = _opening(version)
-    for group in grouped(items, score_item, batch):
-        yield reward_pb2.ScoreStreamRequest(items=group, **first)
-        first = {}
-
-
-async def ascore_requests(
-    items: Iterable[ScoreItem] | AsyncIterable[ScoreItem], version: str, batch: int
-) -> AsyncIterator[Message]:
-    """`score_requests` for asyncio."""
-    first = _opening(version)
-    async for group in agrouped(items, score_item, batch):
-        yield reward_pb2.ScoreStreamRequest(items=group, **first)
-        first = {}
-
-
-def _opening(version: str) -> dict[str, str]:
-    return {"version": version, "request_id": uuid.uuid4().hex}
-
-
 def import_requests(ratings: Iterable[NewRating], batch: int) -> Iterator[Message]:
     """The messages of an import, up to `batch` ratings in each."""
     for group in grouped(ratings, from_rating, batch):

@@ -14,8 +14,10 @@ from vouch.client import rpcs, values
 from vouch.client.convert import from_rating, to_value
 from vouch.client.endpoint import Endpoint
 from vouch.client.failures import as_vouch_error
+from vouch.client.imports import ImportTotal, size_of
 from vouch.client.repeats import PATIENCE_S, Repeats
-from vouch.client.streams import GENERATE_TIMEOUT_S, Remembering, deadline_of, flattened
+from vouch.client.resending import Resending
+from vouch.client.streams import GENERATE_TIMEOUT_S, deadline_of, flattened
 from vouch.types.records import NewRating, Rating
 
 
@@ -69,13 +71,15 @@ class Client:
 
     # ---- the ways to call
 
-    def _call(self, rpc: str, request: Any, timeout_s: float | None) -> Any:
+    def _call(self, rpc: str, request: Message, timeout_s: float | None) -> Any:
+        """The answer to one message, in an RPC that takes one or a stream of them."""
         repeats = self._repeats(timeout_s)
         while True:
+            sent = iter([request]) if rpcs.METHODS[rpc].client_streaming else request
             try:
-                answer = self._calls[rpc](request, timeout=repeats.left_s, metadata=self._metadata)
+                answer = self._calls[rpc](sent, timeout=repeats.left_s, metadata=self._metadata)
             except grpc.RpcError as error:
-                wait_s = repeats.wait_s(error) if isinstance(request, Message) else None
+                wait_s = repeats.wait_s(error)
                 if wait_s is None:
                     raise as_vouch_error(error, self.address) from None
                 time.sleep(wait_s)
@@ -92,23 +96,35 @@ class Client:
     def _value(self, rpc: str, **fields: Any) -> Any:
         return to_value(self._ask(rpc, **fields))
 
-    def _listen(self, rpc: str, request: Any, timeout_s: float | None = None) -> Iterator[Any]:
+    def _listen(
+        self, rpc: str, request: Message | Resending, timeout_s: float | None = None
+    ) -> Iterator[Any]:
         repeats = self._repeats(timeout_s)
         while True:
-            call = self._calls[rpc](request, timeout=repeats.left_s, metadata=self._metadata)
+            sent = request.requests() if isinstance(request, Resending) else request
+            call = self._calls[rpc](sent, timeout=repeats.left_s, metadata=self._metadata)
             try:
                 for answer in call:
                     self._answered = True
+                    if isinstance(request, Resending):
+                        request.answered(answer)
                     if repeats.is_new(answer):
                         yield from flattened(answer)
                 return
             except grpc.RpcError as error:
-                wait_s = repeats.wait_s(error) if isinstance(request, Message) else None
+                wait_s = repeats.wait_s(error)
                 if wait_s is None:
                     raise as_vouch_error(error, self.address) from None
                 time.sleep(wait_s)
             finally:
                 call.cancel()
+
+    def _import(self, rpc: str, requests: Iterator[Message]) -> Any:
+        """The sum of what became of these messages; each is a call of its own, so that it can be repeated alone."""
+        total = ImportTotal(rpc)
+        for request in requests:
+            total.add(self._call(rpc, request, None), size_of(request))
+        return to_value(total.answer)
 
     def _pages(self, rpc: str, items: str, limit: int | None, **filters: Any) -> Iterator[Any]:
         token, left = "", limit
@@ -208,10 +224,11 @@ class Client:
 
         `items` is read in another thread, as fast as the scoring goes. What it raises is raised here.
         """
-        sent = Remembering(rpcs.score_requests(items, version, batch))
+        sent = Resending(items, version, batch)
         try:
             yield from self._listen("ScoreStream", sent)
         finally:
+            sent.close()
             sent.raise_again()
 
     # ---- feedback
@@ -223,24 +240,20 @@ class Client:
     def import_ratings(
         self, ratings: Iterable[NewRating], *, batch: int = 100
     ) -> values.ImportRatingsResponse:
-        """Stores many verdicts. A `Rating` keeps its id and time, so an export can be brought back, even twice."""
-        sent = Remembering(rpcs.import_requests(ratings, batch))
-        try:
-            answer = self._call("ImportRatings", sent, None)
-        finally:
-            sent.raise_again()
-        return to_value(answer)
+        """Stores many verdicts. A `Rating` keeps its id and time, so an export can be brought back, even twice.
+
+        What a lost call had stored before it was made again counts as already recorded.
+        """
+        return self._import("ImportRatings", rpcs.import_requests(ratings, batch))
 
     def import_real_images(
         self, images: Iterable[values.RealImage], *, batch: int = 32
     ) -> values.ImportRealImagesResponse:
-        """Stores labelled real images, which reviews hide among drawn ones. The same image twice is one."""
-        sent = Remembering(rpcs.real_requests(images, batch))
-        try:
-            answer = self._call("ImportRealImages", sent, None)
-        finally:
-            sent.raise_again()
-        return to_value(answer)
+        """Stores labelled real images, which reviews hide among drawn ones. The same image twice is one.
+
+        What a lost call had stored before it was made again counts as already stored.
+        """
+        return self._import("ImportRealImages", rpcs.real_requests(images, batch))
 
     def list_ratings(
         self,

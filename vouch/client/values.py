@@ -67,7 +67,7 @@ class GenerationSummary:
     engine_s: float
     score_s: float
     total_s: float
-    whole_because: str
+    fallback_reason: str
 
 
 GenerationEvent = GenerationProgress | ImagePreview | GeneratedImage | GenerationSummary
@@ -106,7 +106,7 @@ class DescribeGeneratorResponse:
     max_images_per_stream: int
     max_steps: int
     max_guidance: float
-    whole_because: str
+    fallback_reason: str
     kernel: str
     samplers: tuple[str, ...]
     default_guidance_method: str

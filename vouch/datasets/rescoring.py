@@ -47,7 +47,7 @@ class Moved:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ThresholdComparison:
     """What became of the scores."""
 
     images: int
@@ -90,7 +90,7 @@ def rescore(
     return Rescored(scored=scored, failed=len(waiting) - scored)
 
 
-def compare(before: np.ndarray, after: np.ndarray, thresholds: Sequence[float]) -> Comparison:
+def compare(before: np.ndarray, after: np.ndarray, thresholds: Sequence[float]) -> ThresholdComparison:
     """Scores [N] of the same images by the old and the new version.
 
     Raises:
@@ -106,7 +106,7 @@ def compare(before: np.ndarray, after: np.ndarray, thresholds: Sequence[float]) 
             "Generate with the old version serving, so that images with its scores are stored.",
             "TOO_FEW_IMAGES",
         )
-    return Comparison(
+    return ThresholdComparison(
         images=len(before),
         rank_agreement=_rank_agreement(before, after),
         mean_before=float(before.mean()),

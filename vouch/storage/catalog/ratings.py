@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from vouch.domains.criteria import Domain
 from vouch.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound, VouchError
+from vouch.formats.csv_tables import bad_rows
 from vouch.storage.catalog import pages, tables
 from vouch.storage.catalog.database import Database, insert_once
 from vouch.storage.catalog.images import get_image
@@ -228,17 +229,6 @@ def _restore(connection: sa.Connection, rating: Rating, domain: Domain, by: str)
     if stored != rating:
         raise AlreadyExists(f"request_id {rating.request_id!r} is already another rating in this catalog.")
     return stored is rating
-
-
-def bad_rows(problems: list[tuple[int, str]], shown: int = 20) -> InvalidInput:
-    """One error for all rows of a file that cannot be taken; the first `shown` are spelled out."""
-    lines = [f"row {number}: {what}" for number, what in sorted(problems)[:shown]]
-    if len(problems) > shown:
-        lines.append(f"... and {len(problems) - shown} more")
-    plural = "row is" if len(problems) == 1 else "rows are"
-    return InvalidInput(
-        f"{len(problems)} {plural} not acceptable; nothing was imported.\n" + "\n".join(lines), "BAD_ROWS"
-    )
 
 
 def _store(connection: sa.Connection, rating: Rating, by: str) -> Rating:
