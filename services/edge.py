@@ -193,7 +193,13 @@ def _packed(detail: Message) -> any_pb2.Any:
     return packed
 
 
-def refuse(context: Context, error: BaseException, rpc: str = "", identity: Identity | None = None) -> None:
+def refuse(
+    context: Context,
+    error: BaseException,
+    rpc: str = "",
+    identity: Identity | None = None,
+    request_id: str = "",
+) -> None:
     """Tells the caller of `error`; the method must end without raising, see above.
 
     The log gets one line without a word of the caller's. Both know it by the same reference.
@@ -205,6 +211,8 @@ def refuse(context: Context, error: BaseException, rpc: str = "", identity: Iden
         "reference": reference, "code": code.name, "reason": told.reason, "rpc": rpc,
         "role": identity.role if identity else "",
     }  # fmt: skip
+    if request_id:
+        entry["request_id"] = request_id
     if code is grpc.StatusCode.INTERNAL:
         logs.failed(error, **entry)
     else:
@@ -235,7 +243,7 @@ def unary(
             answer = await method(self, checked(request), identity)
             return _sendable(answer, method.__name__)
         except Exception as error:  # noqa: BLE001 - the edge is where every error becomes a status
-            refuse(grpc_context, error, method.__name__, identity)
+            refuse(grpc_context, error, method.__name__, identity, logs.request_id(request))
             return empty()
 
     return _named_after(method, call)
@@ -256,7 +264,7 @@ def streaming(
                 async for answer in answers:
                     yield answer
         except Exception as error:  # noqa: BLE001 - the edge is where every error becomes a status
-            refuse(grpc_context, error, method.__name__, identity)
+            refuse(grpc_context, error, method.__name__, identity, logs.request_id(request))
             # Ray's plain proxy learns of code and metadata only together with a message.
             yield empty()
 

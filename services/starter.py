@@ -70,7 +70,7 @@ def publish_models(settings: Settings) -> None:
     rollout has put there. Raises InvalidInput (no such folder, or no model in it that can be served) and StorageFull.
     """
     with Catalog(settings.resolved_catalog_url) as catalog:
-        registry = Registry(catalog, settings.folder.models)
+        registry = Registry(catalog, settings.folder.models, settings.models_url)
         for kind, model in _named(settings):
             _publish(catalog, registry, kind, model)
 

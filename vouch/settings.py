@@ -23,6 +23,8 @@ from vouch.storage.state import Access, StateFolder
 __all__ = ["Access", "Settings", "StateFolder", "load_settings"]
 
 PREFIX = "VOUCH_"
+SNAPSHOT = "VOUCH_SNAPSHOT"
+"""How a system passes its settings, whole, to the processes that it starts."""
 # Read elsewhere: where the client connects, what the jobs service tells a job, where settings come from.
 OTHER_VARIABLES = frozenset(
     {
@@ -30,8 +32,10 @@ OTHER_VARIABLES = frozenset(
         "VOUCH_CA",
         "VOUCH_DEBUG",
         "VOUCH_TOKEN",
+        "VOUCH_TRACES",
         "VOUCH_RAY_ADDRESS",
         "VOUCH_SETTINGS",
+        SNAPSHOT,
     }
 )
 # Kubernetes puts such variables beside every container of a service that is called vouch.
@@ -173,6 +177,9 @@ class RolloutSettings(_Section):
 class TrainingSettings(_Section):
     """How much of the machine a training job may take from serving."""
 
+    inside: bool = True
+    """The system carries out its queued runs itself. False leaves them to `python -m training.run --queued`, a job on a
+    cluster of its own."""
     nice: int = Field(default=19, ge=0, le=19)
     threads: int = Field(default=1, ge=1, le=1024)
     workers: int = Field(default=1, ge=1, le=1024)
@@ -198,6 +205,9 @@ class Settings(BaseSettings):
     """SQLAlchemy URL, e.g. postgresql://user@host/vouch; "" is SQLite in the state folder."""
     blobs_url: str = ""
     """fsspec URL, e.g. s3://bucket/vouch; "" is the state folder."""
+    models_url: str = ""
+    """fsspec URL of the model versions, e.g. s3://bucket/models; "" is the state folder, which then every machine
+    must share."""
     server: ServerSettings = ServerSettings()
     generation: GenerationSettings = GenerationSettings()
     reward: RewardSettings = RewardSettings()
@@ -227,6 +237,19 @@ class Settings(BaseSettings):
     @property
     def resolved_blobs_url(self) -> str:
         return self.blobs_url or str(self.folder.blobs)
+
+    def snapshot(self) -> str:
+        """These settings as JSON, for a process that must not read its own environment for them. It holds the
+        catalog's password: pass it in an environment variable or a private file, and never log it."""
+        return self.model_copy(update={"state": self.folder.root}).model_dump_json()
+
+
+def settings_of_snapshot(text: str) -> Settings:
+    """What `Settings.snapshot` wrote; neither the environment nor a file changes it. Raises InvalidInput."""
+    try:
+        return Settings.model_validate_json(text)
+    except ValidationError as error:
+        raise InvalidInput(_complaint(error), "INVALID_SETTING") from error
 
 
 def load_settings(file: Path | None = None, **overrides: Any) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Sequence
 from typing import TypeVar
@@ -37,7 +38,7 @@ class Feedback:
     def __init__(self, settings: Settings) -> None:
         logs.leave_out_refusals()
         catalog = Catalog(settings.resolved_catalog_url)
-        registry = Registry(catalog, settings.folder.models)
+        registry = Registry(catalog, settings.folder.models, settings.models_url)
         self._catalog, self._registry = catalog, registry
         self._domain = load_domain(settings.domain)
         blobs = BlobStore(settings.resolved_blobs_url)
@@ -52,8 +53,21 @@ class Feedback:
     def RecordRating(self, request: pb.RecordRatingRequest, caller: Identity) -> pb.Rating:
         new = _new_rating(request.request_id or uuid.uuid4().hex, request.rating, caller)
         rating = self._catalog.ratings.record(new, self._domain, by=caller.name)
-        metrics.RATINGS.labels(rating.kind).inc()
+        self._count(rating)
         return self._messages([rating])[0]
+
+    def _count(self, rating: Rating) -> None:
+        """Agreement of raters with themselves: the queue shows some images twice."""
+        metrics.RATINGS.labels(rating.kind).inc()
+        if rating.supersedes:
+            return
+        with contextlib.suppress(VouchError):  # the rating is kept: nothing that only counts may refuse it
+            earlier = self._catalog.ratings.list(image=rating.image, rater=rating.rater, page_size=2).items
+            for known in earlier:
+                if known.id != rating.id:
+                    same = str(known.verdict == rating.verdict).lower()
+                    metrics.REPEATS.labels(rating.kind, same).inc()
+                    break
 
     @on_thread
     def ImportRatings(

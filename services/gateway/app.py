@@ -64,7 +64,7 @@ class Gateway:
         ingress.guard_with(self.access)
         logs.leave_out_refusals()
         blobs = BlobStore(settings.resolved_blobs_url)
-        self._registry = Registry(catalog, settings.folder.models)
+        self._registry = Registry(catalog, settings.folder.models, settings.models_url)
         earlier = EarlierImages(catalog, blobs, self._registry)
         self._pipeline = GenerationPipeline(self._generation, self._reward, catalog, blobs, earlier)
         self._scoring = Scoring(self._reward, catalog, blobs, self._registry)

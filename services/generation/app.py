@@ -14,6 +14,7 @@ from ray import serve
 
 from services import logs, metrics
 from services.convergence import Convergence, Loaded, Routes
+from services.generation.engine_trace import EngineTrace
 from services.generation.metrics_observer import MetricsObserver
 from services.generation.models import Loader, ServedGenerator
 from services.generation.routing import Reporter
@@ -42,7 +43,7 @@ class Generation:
 
         logs.leave_out_refusals()
         self._catalog = Catalog(settings.resolved_catalog_url)
-        registry = Registry(self._catalog, settings.folder.models)
+        registry = Registry(self._catalog, settings.folder.models, settings.models_url)
         # The most replicas that there may be share the cores: how many run beside this one is not known here, and the
         # threads stay what they are. Two replicas on two cores take one each.
         threads = settings.generation.threads or share(1.0 / settings.generation.most_replicas)
@@ -87,11 +88,13 @@ class Generation:
         (nothing is loaded yet), DeadlineExceeded.
         """
         loaded = await self._choose(request.request_id, request.version)
-        request = _decided(request, loaded.model)
+        wanted, request = request.progress, _decided(request, loaded.model)
         label = loaded.model.label(request.prompt)
         furthest = 0  # step that was reported
+        trace = EngineTrace(request.trace, len(request.seeds))
         async with aclosing(self._engine.stream(loaded.model.generator, request)) as events:
             async for event in events:
+                trace.note(event)
                 if isinstance(event, Finished):
                     yield _image(request, event, loaded, label)
                 elif isinstance(event, Preview):
@@ -99,6 +102,8 @@ class Generation:
                 elif event.step > furthest:  # one event for the furthest image, not one for each
                     furthest = event.step
                     self._note_load()
+                    if not wanted:  # only the trace asked
+                        continue
                     yield GenerationProgress(step=event.step, total_steps=event.total)
         self._note_load()
 
@@ -192,6 +197,7 @@ def _decided(request: GenerationRequest, served: ServedGenerator) -> GenerationR
         guidance_start=options.start,
         guidance_stop=options.stop,
         adapter_start=options.adapter_start,
+        progress=request.progress or bool(request.trace),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from services import metrics
 from services.identity import Identity
 from services.jobs.paths import readable_paths
-from services.jobs.runner import Runner, training_command
+from services.jobs.runner import Runner, training_command, training_environment
 from services.required import required
 from vouch import recipes, wire
 from vouch.errors import Exhausted, InvalidInput
@@ -31,16 +31,16 @@ class TrainingService:
 
     def __init__(self, settings: Settings, catalog: Catalog) -> None:
         self._settings, self._catalog = settings, catalog
-        folder = settings.folder
         self._runner = Runner(
             catalog,
-            folder,
-            training_command(folder.root, settings.training.workers, settings.training.gpus, settings.domain),
-            environment=_bounded(settings.training.threads),
+            settings.folder,
+            training_command,
+            environment={**_bounded(settings.training.threads), **training_environment(settings)},
             niceness=settings.training.nice,
             on_end=lambda run: metrics.RUNS.labels(run.kind, run.state).inc(),
         )
-        self._runner.start()
+        if settings.training.inside:
+            self._runner.start()
 
     def StartTraining(self, request: pb.StartTrainingRequest, caller: Identity) -> pb.Run:
         kind = wire.word(request, "kind")

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vouch.errors import FailedPrecondition, VouchError
+from vouch.settings import SNAPSHOT, Settings
 from vouch.storage.catalog import Catalog
 from vouch.storage.state import StateFolder
 from vouch.types.page import Page, every
@@ -29,12 +30,14 @@ LOG_NAME = "log.txt"
 Command = Callable[[str], list[str]]
 
 
-def training_command(
-    state: Path, workers: int = 1, gpus: float = 0.0, domain: str = "blood_cells"
-) -> Command:
-    """What executes a run."""
-    told = ["--state", str(state), "--workers", str(workers), "--gpus", str(gpus), "--domain", domain]
-    return lambda run_id: [sys.executable, "-m", "training.run", *told, "--run", run_id]
+def training_command(run_id: str) -> list[str]:
+    """What executes a run. It takes its settings from the environment that `training_environment` makes."""
+    return [sys.executable, "-m", "training.run", "--run", run_id]
+
+
+def training_environment(settings: Settings) -> dict[str, str]:
+    """The settings of this system, whole: a run finds its catalog and its stores wherever they are."""
+    return {SNAPSHOT: settings.snapshot()}
 
 
 class Runner:

@@ -29,7 +29,7 @@ class Operations:
     def __init__(self, settings: Settings, generation: DeploymentHandle, reward: DeploymentHandle) -> None:
         logs.leave_out_refusals()
         catalog = Catalog(settings.resolved_catalog_url)
-        registry = Registry(catalog, settings.folder.models)
+        registry = Registry(catalog, settings.folder.models, settings.models_url)
         handles = {"generator": generation, "reward": reward}
         controller = RolloutController(
             catalog, registry, lambda slot: _notify(handles[slot]), settings.rollout.steps_percent

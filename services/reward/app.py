@@ -40,13 +40,14 @@ class Reward:
         logs.leave_out_refusals()
         spin_briefly()
         self._catalog = Catalog(settings.resolved_catalog_url)
-        registry = Registry(self._catalog, settings.folder.models)
+        registry = Registry(self._catalog, settings.folder.models, settings.models_url)
         self._scorer = Scorer(
             max_batch=settings.reward.max_batch,
             max_waiting=settings.reward.max_queued * settings.reward.max_batch,
             threads=settings.reward.threads or share(1.0),
         )
         self._decoders = ThreadPoolExecutor(2, "decode")
+        self._threshold = settings.review.threshold
         self._pixels = WeightedSemaphore(PIXELS_AT_ONCE, most_waiting=sys.maxsize, what="images to decode")
         self._convergence: Convergence[ServedReward] = Convergence(
             slot=SLOT,
@@ -75,7 +76,7 @@ class Reward:
                 outcomes += await self._part(loaded.model, request.items[part])
         elapsed = time.perf_counter() - started
         metrics.SCORE_SECONDS.observe(elapsed)
-        metrics.SCORES.inc(sum(isinstance(outcome, ImageScore) for outcome in outcomes))
+        self._count(loaded.digest, [outcome.score for outcome in outcomes if isinstance(outcome, ImageScore)])
         return ScoreReply(version=loaded.digest, outcomes=tuple(outcomes), score_s=elapsed)
 
     async def resolve(self, request_id: str, version: str) -> str:
@@ -91,6 +92,16 @@ class Reward:
             raise RuntimeError("the scorer's thread has ended")
 
     # ---- inside
+
+    def _count(self, digest: str, scores: Sequence[float]) -> None:
+        """Rewards by the part that their version plays: its digest would make a series for every version ever."""
+        routes = self._convergence.routes
+        candidate = routes.candidate.digest if routes.candidate is not None else ""
+        role = {routes.champion.digest: "champion", candidate: "candidate"}.get(digest, "named")
+        metrics.SCORES.inc(len(scores))
+        metrics.ACCEPTED.labels(role).inc(sum(score >= self._threshold for score in scores))
+        for score in scores:
+            metrics.SCORE_VALUES.labels(role).observe(score)
 
     async def _choose(self, request_id: str, version: str) -> Loaded[ServedReward]:
         if not version:

@@ -1,9 +1,13 @@
+import subprocess
+import sys
 import threading
+import time
 from datetime import timedelta
 
 import pytest
 
 from vouch.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound
+from vouch.storage.catalog import Catalog
 from vouch.types.clock import now
 from vouch.types.serving import ReplicaReport
 
@@ -144,3 +148,46 @@ def test_a_replica_keeps_its_newest_report(catalog):
     assert catalog.reports.list(newer_than=old + timedelta(minutes=1)) == (newest,)
     assert catalog.reports.forget(older_than=old + timedelta(minutes=1)) == 1
     assert catalog.reports.list() == (newest,)
+
+
+def test_one_process_at_a_time_carries_out_the_queue(catalog, catalog_url):
+    with Catalog(catalog_url) as other:
+        with catalog.runs.queue() as first, other.runs.queue() as second:
+            assert (first, second) == (True, False)
+        with other.runs.queue() as again:
+            assert again
+
+
+def test_the_queue_is_left_by_a_process_that_is_killed(catalog, catalog_url):
+    code = f"""
+import sys
+from vouch.storage.catalog import Catalog
+with Catalog({catalog_url!r}) as catalog, catalog.runs.queue() as alone:
+    print(alone, flush=True)
+    sys.stdin.read()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "True\n"
+    with catalog.runs.queue() as alone:
+        assert not alone
+    process.kill()
+    process.wait()
+    process.stdin.close()
+    deadline = time.monotonic() + 60
+    while True:  # a server notices a lost connection a moment later
+        with catalog.runs.queue() as alone:
+            if alone:
+                return
+        assert time.monotonic() < deadline
+
+
+def test_a_run_that_was_left_behind_goes_before_those_that_wait(catalog):
+    assert catalog.runs.oldest_open() is None
+    first, second = (catalog.runs.create("reward", {}, request_id=name) for name in ("a", "b"))
+    assert catalog.runs.oldest_open() == first
+    catalog.runs.start(second.id)
+    assert catalog.runs.oldest_open().id == second.id
+    catalog.runs.finish(second.id, "FAILED", error="x")
+    assert catalog.runs.oldest_open() == first

@@ -34,6 +34,7 @@ from training.raters.plausibility import learn_plausibility
 from vouch.errors import Cancelled, InvalidInput
 from vouch.formats import images as codec
 from vouch.models.networks.attributes import AttributeNet
+from vouch.settings import Settings
 from vouch.storage.state import StateFolder
 
 
@@ -155,7 +156,7 @@ def test_what_was_lost_since_the_first_champion_is_measured_on_the_same_prompts_
 
 
 def test_the_first_champion_is_the_root_of_the_lineage_of_what_serves(place, tmp_path):
-    store = Store.open(StateFolder(tmp_path / "state").create().root)
+    store = Store.open(Settings(state=StateFolder(tmp_path / "state").create().root))
     parent = ""
     for name, seed in (("one", 0), ("two", 1)):
         version = store.registry.publish(
@@ -178,7 +179,7 @@ def test_the_page_is_whole_and_needs_nothing_else(place, tmp_path):
 
 
 def test_the_command_measures_published_versions_and_keeps_what_it_found_with_them(place, tmp_path):
-    store = Store.open(StateFolder(tmp_path / "state").create().root)
+    store = Store.open(Settings(state=StateFolder(tmp_path / "state").create().root))
     for seed, name in ((0, "old"), (1, "new")):
         store.registry.publish(place / f"generator-{seed}", kind="generator", format="diffusers", name=name)
     command = [

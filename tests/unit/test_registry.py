@@ -14,8 +14,9 @@ from vouch.storage.registry import MANIFEST, Registry, read_manifest
 
 
 @pytest.fixture
-def registry(catalog, tmp_path):
-    return Registry(catalog, tmp_path / "models")
+def registry(catalog, tmp_path, models_url):
+    """In a folder beside SQLite, in an object store beside PostgreSQL."""
+    return Registry(catalog, tmp_path / "models", models_url)
 
 
 @pytest.fixture
@@ -162,7 +163,8 @@ def test_a_manifest_that_was_rewritten_to_fit_other_files_is_refused(registry, f
         registry.open(version.name)
 
 
-def test_a_version_whose_folder_is_gone_is_not_found(registry, folder):
+def test_a_version_whose_folder_is_gone_is_not_found(catalog, folder, tmp_path):
+    registry = Registry(catalog, tmp_path / "models")
     version = publish(registry, folder)
     registry.folder(version.name).rename(folder.parent / "elsewhere")
     with pytest.raises(NotFound, match="backup"):
@@ -193,8 +195,8 @@ def test_what_holds_nothing_is_not_published(registry, tmp_path):
     assert not list(tmp_path.glob("models/*"))
 
 
-def test_versions_published_at_once_get_names_of_their_own(catalog, folder, tmp_path):
-    registries = [Registry(catalog, tmp_path / "models") for _ in range(4)]
+def test_versions_published_at_once_get_names_of_their_own(catalog, folder, tmp_path, models_url):
+    registries = [Registry(catalog, tmp_path / "models", models_url) for _ in range(4)]
     with ThreadPoolExecutor(4) as threads:
         versions = list(threads.map(lambda registry: publish(registry, folder), registries * 2))
 
@@ -232,7 +234,8 @@ def test_evidence_lies_beside_a_version_and_the_last_counts(registry, folder):
     registry.open(version.name)  # the files are as they were
 
 
-def test_damaged_evidence_is_told(registry, folder, tmp_path):
+def test_damaged_evidence_is_told(catalog, folder, tmp_path):
+    registry = Registry(catalog, tmp_path / "models")
     version = publish(registry, folder)
     registry.attach_evidence(version.name, {"gate": None})
     (tmp_path / "models" / f"{version.digest}.evidence.json").write_text("{")

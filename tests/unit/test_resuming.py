@@ -18,6 +18,7 @@ from training.run import Fit, execute
 from vouch.domains.criteria import Domain
 from vouch.errors import FailedPrecondition
 from vouch.formats import images as codec
+from vouch.settings import Settings
 from vouch.storage.state import StateFolder
 from vouch.types.rating import NewRating, Preference
 from vouch.types.run import Run
@@ -71,7 +72,7 @@ class System:
     def __init__(self, root: Path, domain: Domain) -> None:
         self.root, self._domain, self._numbers = root, domain, itertools.count()
         StateFolder(root / "state").create()
-        self.store = Store.open(root / "state")
+        self.store = Store.open(Settings(state=root / "state"))
 
     def version(self, slot: str, **values: str) -> Version:
         """A new version, which serves from now on."""
@@ -107,7 +108,7 @@ class System:
         return self.store.catalog.runs.create(kind, config, request_id="asked")  # type: ignore[arg-type]
 
     def attempt(self, run: Run, fit: Fit) -> Version:
-        return execute(self.root / "state", run.run_id, fit)
+        return execute(Settings(state=self.root / "state"), run.run_id, fit)
 
 
 @pytest.fixture

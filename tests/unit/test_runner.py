@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from services.jobs.runner import Runner, last_line, training_command
+from services.jobs.runner import Runner, last_line, training_command, training_environment
+from vouch.settings import Settings, TrainingSettings, settings_of_snapshot
 from vouch.storage.catalog import Catalog
 from vouch.storage.state import StateFolder
 from vouch.types.run import Run
@@ -158,8 +159,15 @@ def test_the_last_line_of_a_log_is_the_last_with_text(tmp_path):
     assert last_line(log) == "two"
 
 
-def test_a_run_is_told_how_many_workers_and_gpus_it_may_take_and_of_which_images() -> None:
-    command = training_command(Path("state"), workers=3, gpus=0.5, domain="x-rays.json")("run-1")
-    told = dict(itertools.pairwise(command))
-    assert told["--domain"] == "x-rays.json"
-    assert (told["--workers"], told["--gpus"], told["--run"]) == ("3", "0.5", "run-1")
+def test_a_run_is_told_every_setting_of_its_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(
+        state=tmp_path / "state",
+        catalog_url="postgresql://user:secret@host/vouch",
+        models_url="s3://bucket/models",
+        domain="x-rays.json",
+        training=TrainingSettings(workers=3, gpus=0.5),
+    )
+    monkeypatch.setenv("VOUCH_CATALOG_URL", "sqlite:///elsewhere.db")
+    told = settings_of_snapshot(training_environment(settings)["VOUCH_SNAPSHOT"])
+    assert told == settings
+    assert "secret" not in " ".join(training_command("run-1"))

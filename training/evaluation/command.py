@@ -10,6 +10,7 @@ import vouch
 from training.evaluation.run import attach, first_champion
 from training.jobs.plans import Store
 from vouch.recipes.evaluation import EvaluationRequest
+from vouch.settings import load_settings
 
 JUDGE = Path(vouch.__file__).parent / "starter" / "judge"
 """The judge that ships."""
@@ -23,7 +24,7 @@ def evaluate(
     Raises:
         NotFound: a version that is not in the state folder.
     """
-    store = Store.open(request.state.resolve())
+    store = Store.open(load_settings(state=request.state.resolve()))
     first = (request.first or first_champion(store, request.against)) if request.against else ""
     out = request.out.resolve()
     config = {

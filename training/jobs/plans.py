@@ -17,6 +17,7 @@ from vouch.domains.criteria import Domain, load_domain
 from vouch.errors import FailedPrecondition, InvalidInput, NotFound
 from vouch.models.networks.vision import check_folder
 from vouch.recipes import Asked
+from vouch.settings import Settings
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
@@ -58,7 +59,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Store:
-    """What a run finds in its state folder."""
+    """What a run finds where the settings say: state folder, catalog, blobs and versions."""
 
     folder: StateFolder
     catalog: Catalog
@@ -67,12 +68,12 @@ class Store:
     domain: Domain = field(default_factory=load_domain)
 
     @classmethod
-    def open(cls, state: Path, domain: str = "blood_cells") -> Store:
-        """domain: a shipped one, or the path of a file. Raises NotFound, InvalidInput."""
-        folder = StateFolder(state)
-        catalog = Catalog(folder.catalog_url)
-        registry = Registry(catalog, folder.models)
-        return cls(folder, catalog, BlobStore(folder.blobs), registry, load_domain(domain))
+    def open(cls, settings: Settings) -> Store:
+        """Raises NotFound, InvalidInput."""
+        catalog = Catalog(settings.resolved_catalog_url)
+        registry = Registry(catalog, settings.folder.models, settings.models_url)
+        blobs = BlobStore(settings.resolved_blobs_url)
+        return cls(settings.folder, catalog, blobs, registry, load_domain(settings.domain))
 
     def serving(self, slot: str, ref: str) -> Version:
         """The version named, or the slot's champion."""

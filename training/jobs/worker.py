@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from training.loop.session import TrainingSession
 from training.loop.worker_group import WorkerGroup
 from vouch.storage.atomic import write_whole
 from vouch.storage.catalog import Catalog
-from vouch.storage.state import StateFolder
 
 NICE = 19
 """Training yields to serving: on a small machine Serve's health checks starve otherwise."""
@@ -24,14 +23,14 @@ NICE = 19
 class Work:
     """What a worker is told, JSON through and through.
 
-    `state` and `run_id` are empty for a run outside a state folder. `device` is "cpu", or "cuda" for a worker with a
-    GPU.
+    `catalog_url` and `run_id` are empty for a run that no catalog records. `device` is "cpu", or "cuda" for a worker
+    with a GPU.
     """
 
     kind: str
     config: Mapping[str, Any]
     folder: str
-    state: str = ""
+    catalog_url: str = field(default="", repr=False)
     run_id: str = ""
     tracking_uri: str = ""
     device: str = "cpu"
@@ -46,7 +45,7 @@ def work(job: Work) -> dict[str, float]:
     from training.jobs.kinds import LOOPS, SHARED
     from training.jobs.tracking import tracker_for
 
-    if job.state:
+    if job.catalog_url:
         os.nice(max(0, NICE - os.nice(0)))
     config_type, fit = LOOPS[job.kind]
     config = config_type.model_validate(job.config)
@@ -61,7 +60,7 @@ def work(job: Work) -> dict[str, float]:
 
 def _teller(job: Work) -> Callable[[TrainingProgress], bool]:
     path = Path(job.folder) / "progress.json"
-    catalog = Catalog(StateFolder(Path(job.state)).catalog_url) if job.state else None
+    catalog = Catalog(job.catalog_url) if job.catalog_url else None
 
     def tell(progress: TrainingProgress) -> bool:
         write_whole(path, json.dumps(asdict(progress)).encode())

@@ -60,7 +60,7 @@ def compare(
 
     settings = load_settings(state=session.state)
     with Catalog(_catalog_url(settings)) as catalog:
-        registry = Registry(catalog, settings.folder.models)
+        registry = Registry(catalog, settings.folder.models, settings.models_url)
         before, after = _reward(registry, old), _reward(registry, new)
         model = RewardEnsemble.load(registry.open(after.digest))
         with render.progress() as bar:

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from vouch.client.traced import interceptors, traced
 from vouch.errors import InvalidInput, NotFound
 from vouch.storage.state import Access, StateFolder
 
@@ -58,10 +59,13 @@ class Endpoint:
 
     def open(self, factory: Any) -> Any:
         """A channel made by `grpc` or `grpc.aio`."""
+        more: dict[str, Any] = {} if factory is grpc else {"interceptors": interceptors()}
         if self.secure:
             credentials = grpc.ssl_channel_credentials(self.roots)
-            return factory.secure_channel(self.address, credentials, options=self.options)
-        return factory.insecure_channel(self.address, options=self.options)
+            channel = factory.secure_channel(self.address, credentials, options=self.options, **more)
+        else:
+            channel = factory.insecure_channel(self.address, options=self.options, **more)
+        return traced(channel) if factory is grpc else channel
 
 
 def find(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
+from vouch import tracing
 from vouch.types.clock import now
 from vouch.types.guidance import PLAIN, GuidanceChoice, GuidanceOptions
 from vouch.types.image import ImageRecord
@@ -40,6 +41,7 @@ class GenerationRequest:
     progress: bool = False  # whether steps are reported
     client: str = ""  # who waits in one line: clients share the machine equally
     owner: str = ""  # name of the token to which request_id and the images belong
+    trace: str = field(default_factory=tracing.current)  # traceparent of the call; "" where tracing is off
 
     @property
     def choice(self) -> GuidanceChoice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from vouch.types.page import Page
 from vouch.types.run import RUN_ENDED, RUN_KINDS, RUN_STATES, Run, RunKind, RunState
 
 MAX_TEXT = 10_000
+QUEUE_LOCK = 0x766F7563  # any number, the same in every process
 
 
 class Runs:
@@ -72,6 +74,21 @@ class Runs:
             return pages.read_page(
                 connection, tables.runs, filters, _run, page_size=page_size, page_token=page_token
             )
+
+    def queue(self) -> AbstractContextManager[bool]:
+        """Whether this process alone carries out what is queued, for the length of the `with` block."""
+        return self._database.alone(QUEUE_LOCK)
+
+    def oldest_open(self) -> Run | None:
+        """The oldest run that a killed job left RUNNING, else the oldest that is QUEUED; None where none waits."""
+        table = tables.runs
+        for state in ("RUNNING", "QUEUED"):
+            query = sa.select(table).where(table.c.state == state).order_by(table.c.seq).limit(1)
+            with self._database.read() as connection:
+                row = connection.execute(query).first()
+            if row is not None:
+                return _run(row)
+        return None
 
     def start(self, run_id: str, *, total_steps: int = 0) -> Run:
         """RUNNING, one attempt more: also for a run that is resumed after its process was killed.
