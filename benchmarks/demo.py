@@ -38,7 +38,7 @@ from vouch.client import Client
 from vouch.errors import VouchError
 from vouch.formats import images as codec
 from vouch.storage.state import StateFolder
-from vouch.types.records import NewRating
+from vouch.types.rating import NewRating
 
 STARTER = Path(vouch.__file__).parent / "starter"
 RATERS = ("simulated-1", "simulated-2")

@@ -35,7 +35,7 @@ from services.ports import free_range
 from services.processes import marked
 from vouch.client import Client, ScoreItem
 from vouch.errors import VouchError
-from vouch.types.records import NewRating
+from vouch.types.rating import NewRating
 
 START_S, QUIET_S, RECOVERY_S = 400.0, 3.0, 60.0
 PAUSE_S = 0.3
@@ -264,10 +264,10 @@ def ends(folder: Path) -> dict[str, Any]:
 def refusals(folder: Path) -> dict[str, Any]:
     """Start on each of `UNLOADABLE`. A refusal counts when it ends with an error that names the part and a remedy."""
     cases = {}
-    for name, (make, part) in UNLOADABLE.items():
-        model = make(folder / "models" / name.replace(" ", "-"))
+    for number, (name, (make, part)) in enumerate(UNLOADABLE.items()):
+        model = make(folder / "models" / f"model-{number}")  # a name that says nothing of the part
         option = "--reward" if name.startswith("reward") else "--generator"
-        up = Up(folder / f"state-{name.replace(' ', '-')}", (option, str(model)))
+        up = Up(folder / f"state-{number}", (option, str(model)))
         came_up = up.is_up()
         up.process.send_signal(signal.SIGTERM)
         _, said = up.process.communicate(timeout=60)

@@ -20,8 +20,9 @@ import numpy as np
 from benchmarks.report import Figure, Report, arguments, screen
 from benchmarks.serving.trace import Mix, poisson
 from services.generation.scheduler import StepScheduler
-from services.generation.slots import ImageRequest, Slot, Ticket
+from services.generation.slots import Slot, Ticket
 from vouch.settings import GenerationSettings
+from vouch.types.generation import GenerationRequest
 
 KERNELS = Path("benchmarks/reports/kernels.json")
 PIXELS_S = 0.012  # of one image: decoding and PNG, on the step's cores
@@ -211,8 +212,10 @@ def order_ms() -> float:
 
 def ticket_of(count: int, steps: int, guidance: float, client: str) -> Ticket:
     """A request without a model: the scheduler reads only its numbers."""
-    request = ImageRequest(Any, "", tuple(range(count)), steps, guidance, client)  # type: ignore[arg-type]
-    return Ticket(request, lambda event: None)
+    request = GenerationRequest(
+        prompt="", seeds=tuple(range(count)), steps=steps, guidance=guidance, client=client
+    )
+    return Ticket(Any, request, lambda event: None)  # type: ignore[arg-type]
 
 
 def main() -> None:

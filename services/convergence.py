@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from vouch.errors import Cancelled, DeadlineExceeded, Exhausted, FailedPrecondition, Unavailable
-from vouch.types.records import ReplicaReport, Serving, now
+from vouch.types.clock import now
+from vouch.types.serving import ReplicaReport, Serving
 
 M = TypeVar("M")
 
@@ -230,15 +231,15 @@ class Convergence(Generic[M]):
     def _tell(self, revision: int, *, ok: bool, reason: str = "") -> None:
         digests = [loaded.digest for loaded in self._in_table()] + ["", ""]
         self._last = ReplicaReport(
-            slot=self._slot, replica=self._replica, revision=revision, ok=ok, reason=reason,
-            champion=digests[0], candidate=digests[1],
+            slot=self._slot, replica_id=self._replica, revision=revision, ok=ok, reason=reason,
+            champion_version=digests[0], candidate_version=digests[1],
         )  # fmt: skip
         self._send(self._last)
 
     def _beat(self) -> None:
         """Say again what was said last, so that a replica that is gone can be told from a quiet one."""
         if self._last and self._clock() - self._sent_at > self._heartbeat_s:
-            self._last = replace(self._last, updated_at=now())
+            self._last = replace(self._last, reported_at=now())
             self._send(self._last)
 
     def _send(self, report: ReplicaReport) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vouch.errors import PermissionDenied
-from vouch.types.records import RATER_KINDS, ROLES, SCOPES, Scope, Token
+from vouch.types.rating import RATER_KINDS
+from vouch.types.token import ROLES, SCOPES, Scope, Token
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from vouch.errors import VouchError
 from vouch.settings import Access, Settings
 from vouch.storage.catalog import Catalog
 from vouch.storage.catalog.tokens import new_secret
-from vouch.types.records import ROLES, SCOPES, Role, Scope
+from vouch.types.token import ROLES, SCOPES, Role, Scope
 
 # Whoever can read access.json is the user of the system: they may rate under any name, and hand in what others said.
 DEFAULT_SCOPES: dict[Role, tuple[Scope, ...]] = {"client": (), "rater": SCOPES, "operator": SCOPES}

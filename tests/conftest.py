@@ -12,7 +12,8 @@ import pytest
 
 from vouch.domains.criteria import Domain, load_domain
 from vouch.storage.catalog import Catalog
-from vouch.types.records import ImageRecord, NewRating
+from vouch.types.image import ImageRecord
+from vouch.types.rating import NewRating
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ class EdgedServer(FakeServer):
 
     def __init__(self, state: Path) -> None:
         super().__init__(auth=True, state=state)
-        self.access = edge.Access(FixedKeys(TOKENS))
+        self.access = edge.AccessControl(FixedKeys(TOKENS))
 
     def _handler(self, rpc: str) -> Callable[..., Any]:
         method = getattr(FakeServer, rpc)

@@ -19,7 +19,8 @@ from vouch import recipes
 from vouch.errors import Cancelled, VouchError
 from vouch.models.scale import read_scale
 from vouch.storage.state import PRIVATE
-from vouch.types.records import Run, Version
+from vouch.types.run import Run
+from vouch.types.version import Version
 
 Fit = Callable[[Work], dict[str, Any]]
 """Carries out a loop, from its last checkpoint where there is one, and returns its figures."""
@@ -52,24 +53,24 @@ def execute(state: Path, run_id: str, fit: Fit = run_on_ray, domain: str = "bloo
 
 def _publish(run: Run, store: Store, fit: Fit) -> Version:
     agreed = plan(run, store)
-    store.catalog.runs.freeze_inputs(run.id, agreed.inputs)
+    store.catalog.runs.freeze_inputs(run.run_id, agreed.inputs)
     figures = raise_reported(fit(_work(run, store, agreed)))
     lineage = {
         **agreed.lineage,
-        "run_id": run.id,
+        "run_id": run.run_id,
         "command": _command(run),
         "metrics": figures,
-        **_scale(agreed, store.folder.run(run.id) / "version"),
+        **_scale(agreed, store.folder.run(run.run_id) / "version"),
     }
     version = store.registry.publish(
-        store.folder.run(run.id) / "version",
+        store.folder.run(run.run_id) / "version",
         kind=agreed.kind,
         format=agreed.format,
         name=agreed.name,
         parent=agreed.parent,
         lineage=lineage,
     )
-    store.catalog.runs.finish(run.id, "SUCCEEDED", version=version.digest, metrics=figures)
+    store.catalog.runs.finish(run.run_id, "SUCCEEDED", version=version.digest, metrics=figures)
     return version
 
 
@@ -81,7 +82,7 @@ def _scale(agreed: Plan, folder: Path) -> dict[str, Any]:
 def _work(run: Run, store: Store, agreed: Plan) -> Work:
     state = str(Path(store.folder.root).resolve())
     return Work(
-        run.kind, agreed.config, str(store.folder.run(run.id)), state, run.id, store.folder.mlflow_uri
+        run.kind, agreed.config, str(store.folder.run(run.run_id)), state, run.run_id, store.folder.mlflow_uri
     )
 
 

@@ -45,7 +45,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 }
 """What differs from the recipe's defaults, by method; the name's first word is the method. Of `PEER`: from those of
 its own DDPOConfig."""
-GUIDED = {"strength": 20.0, "std_penalty": 1.0}
+GUIDED = {"scale": 20.0, "std_penalty": 1.0}
 """Of ensemble guidance."""
 DEFAULT = DEFAULT_METHOD
 PEER = "trl ddpo"

@@ -40,7 +40,8 @@ from training.reward.config import RewardConfig
 from training.reward.fit import fit as fit_reward
 from vouch.models.networks.reward import RewardEnsemble
 from vouch.settings import ReviewSettings
-from vouch.types.records import ImageRecord, Score
+from vouch.types.image import ImageRecord
+from vouch.types.score import Score
 
 THRESHOLD = ReviewSettings().threshold
 POOL_SEED, HELD_SEED = 40_000_000, 41_000_000

@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from services import metrics
-from services.edge import ROLE_NEEDED
+from services.rpcs import RPCS
 
 T = TypeVar("T", bound=type)
 
 
 def observed(gateway: T) -> T:
     """Wrap every RPC of the class. The wrappers keep the parameter names, by which Serve passes the context."""
-    for name in ROLE_NEEDED:
+    for name in RPCS:
         method = getattr(gateway, name)
         wrap = _streaming if inspect.isasyncgenfunction(method) else _unary
         setattr(gateway, name, wrap(name, method))

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import math
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from platformdirs import user_cache_path
 from ray import serve
 
@@ -19,22 +16,24 @@ from services import logs, metrics
 from services.convergence import Convergence, Loaded, Routes
 from services.generation.metrics_observer import MetricsObserver
 from services.generation.models import Loader, ServedGenerator
-from services.generation.orders import Description, Drawn, DrawOrder, DrawPreview, DrawProgress
 from services.generation.routing import Reporter
 from services.generation.scaling import RUNNING, WAITING
-from services.generation.slots import Finished, ImageRequest, Preview
+from services.generation.slots import Finished, Preview
 from services.threads import cores, share
 from vouch.formats import images
 from vouch.settings import Settings
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
+from vouch.types.generation import GeneratedImage, GenerationProgress, GenerationRequest, ImagePreview
+from vouch.types.generator import GeneratorDescription
 from vouch.types.samplers import sampler_name
 
 SLOT = "generator"
+MEDIA_TYPE = "image/png"
 
 
 class Generation:
-    """One replica: draws what it is ordered with the version that its routing table, or the order, names."""
+    """One replica: draws what is asked with the version that its routing table, or the request, names."""
 
     def __init__(self, settings: Settings) -> None:
         # They bring torch, which only this process needs.
@@ -53,7 +52,7 @@ class Generation:
             max_waiting=max(settings.generation.max_queued, 64),
             threads=threads,
             background=settings.generation.gpus > 0 or threads * settings.generation.most_replicas < cores(),
-            encode=_encoded,
+            encode=images.encode_png,
             observer=MetricsObserver(),
         )
         device = "cuda" if settings.generation.gpus else "cpu"
@@ -73,39 +72,39 @@ class Generation:
 
     # ---- called through the handle
 
-    async def draw_all(self, order: DrawOrder) -> list[Drawn]:
-        """All images of the order, in the order of their seeds. Raises what `draw` raises."""
-        drawn = [event async for event in self.draw(order) if isinstance(event, Drawn)]
-        return sorted(drawn, key=lambda image: image.index)
+    async def generate(self, request: GenerationRequest) -> list[GeneratedImage]:
+        """All images of the request, in the order of their seeds. Raises what `stream` raises."""
+        images = [event async for event in self.stream(request) if isinstance(event, GeneratedImage)]
+        return sorted(images, key=lambda image: image.index)
 
-    async def draw(self, order: DrawOrder) -> AsyncIterator[DrawProgress | DrawPreview | Drawn]:
-        """Images as they end, with progress and previews between them when the order asks for them.
+    async def stream(
+        self, request: GenerationRequest
+    ) -> AsyncIterator[GenerationProgress | ImagePreview | GeneratedImage]:
+        """Images as they end, with progress and previews between them when the request asks for them.
 
         Raises InvalidInput (the prompt has a word that the version never learned, or it cannot draw with the sampler
         or the guidance), NotFound and CorruptVersion (an explicit version), Exhausted (the queue is full), Unavailable
         (nothing is loaded yet), DeadlineExceeded.
         """
-        loaded = await self._choose(order)
-        served = loaded.model
-        label = served.label(order.prompt)
-        request = _request(order, served)
+        loaded = await self._choose(request.request_id, request.version)
+        request = _decided(request, loaded.model)
+        label = loaded.model.label(request.prompt)
         furthest = 0  # step that was reported
-        async with aclosing(self._engine.stream(request)) as events:
+        async with aclosing(self._engine.stream(loaded.model.generator, request)) as events:
             async for event in events:
                 if isinstance(event, Finished):
-                    yield _drawn(order, request, event, loaded, label)
+                    yield _image(request, event, loaded, label)
                 elif isinstance(event, Preview):
-                    yield _preview(order, event)
+                    yield _preview(request, event)
                 elif event.step > furthest:  # one event for the furthest image, not one for each
                     furthest = event.step
                     self._note_load()
-                    yield DrawProgress(step=event.step, total=event.total)
+                    yield GenerationProgress(step=event.step, total_steps=event.total)
         self._note_load()
 
-    async def describe(self, request_id: str, version: str) -> Description:
+    async def describe(self, request_id: str, version: str) -> GeneratorDescription:
         """What the version understands; "" is the version that a request of this id would get."""
-        order = DrawOrder(request_id=request_id, prompt="", seeds=(), indices=(), version=version)
-        return (await self._choose(order)).model.describe()
+        return (await self._choose(request_id, version)).model.describe()
 
     async def notify(self) -> None:
         """Broadcast after a rollout step: look at the desired state now."""
@@ -132,73 +131,67 @@ class Generation:
         metrics.RUNNING.set(running)
         metrics.WAITING.set(waiting)
 
-    async def _choose(self, order: DrawOrder) -> Loaded[ServedGenerator]:
-        if not order.version:
-            return self._convergence.routes.choose(order.request_id)
-        return await asyncio.to_thread(self._convergence.version, order.version)
+    async def _choose(self, request_id: str, version: str) -> Loaded[ServedGenerator]:
+        if not version:
+            return self._convergence.routes.choose(request_id)
+        return await asyncio.to_thread(self._convergence.version, version)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An image as it leaves the engine."""
-
-    data: bytes
-    width: int
-    height: int
-
-
-def _encoded(image: np.ndarray) -> Picture:
-    return Picture(images.encode_png(image), image.shape[1], image.shape[0])
+def _preview(request: GenerationRequest, event: Preview) -> ImagePreview:
+    return ImagePreview(
+        index=request.index(event.index),
+        step=event.step,
+        total_steps=event.total,
+        data=event.image,
+        media_type=MEDIA_TYPE,
+    )
 
 
-def _preview(order: DrawOrder, event: Preview) -> DrawPreview:
-    index = order.indices[event.index]
-    return DrawPreview(index=index, step=event.step, total=event.total, data=event.image.data)
-
-
-def _drawn(
-    order: DrawOrder, request: ImageRequest, done: Finished, loaded: Loaded[ServedGenerator], label: str
-) -> Drawn:
+def _image(
+    request: GenerationRequest, done: Finished, loaded: Loaded[ServedGenerator], label: str
+) -> GeneratedImage:
     metrics.ENGINE_SECONDS.observe(done.compute_s)
     generator = loaded.model.generator
-    return Drawn(
-        index=order.indices[done.index],
-        data=done.image.data,
-        width=done.image.width,
-        height=done.image.height,
+    assert request.steps is not None and request.guidance is not None
+    options = request.guidance_options
+    return GeneratedImage(
+        index=request.index(done.index),
+        data=done.image,
+        media_type=MEDIA_TYPE,
+        width=generator.width,
+        height=generator.height,
+        prompt=request.prompt,
         seed=request.seeds[done.index],
-        sampler=sampler_name(order.sampler or generator.sampler, order.eta),
+        sampler=sampler_name(request.sampler or generator.sampler, request.eta),
         steps=request.steps,
         guidance=request.guidance,
-        options=request.options,
-        version=loaded.digest,
-        version_name=loaded.model.version.name,
+        guidance_method=options.method,
+        guidance_start=options.start,
+        guidance_stop=options.stop,
+        adapter_start=options.adapter_start,
+        generator_version=loaded.digest,
+        generator_name=loaded.model.version.name,
         label=label,
         engine_s=done.compute_s,
-        waited_s=done.queued_s,
         fallback_reason=generator.fallback_reason,
     )
 
 
-def _request(order: DrawOrder, served: ServedGenerator) -> ImageRequest:
+def _decided(request: GenerationRequest, served: ServedGenerator) -> GenerationRequest:
+    """The request with the version's defaults where it leaves them the choice. Raises InvalidInput."""
     generator = served.generator
-    guidance = generator.default_guidance if order.guidance is None else order.guidance
-    options = order.choice.upon(generator.default_options)
-    generator.check_sampler(order.sampler, order.eta)
+    guidance = generator.default_guidance if request.guidance is None else request.guidance
+    options = request.choice.upon(generator.default_options)
+    generator.check_sampler(request.sampler, request.eta)
     generator.check_guidance(guidance, options)
-    return ImageRequest(
-        model=generator,
-        prompt=order.prompt,
-        seeds=order.seeds,
-        steps=generator.default_steps if order.steps is None else order.steps,
+    return replace(
+        request,
+        steps=generator.default_steps if request.steps is None else request.steps,
         guidance=guidance,
-        options=options,
-        client=order.client,
-        progress=order.progress,
-        sampler=order.sampler,
-        eta=order.eta,
-        preview_every=order.preview_every,
-        deadline=math.inf if order.timeout_s is None else time.monotonic() + order.timeout_s,
+        guidance_method=options.method,
+        guidance_start=options.start,
+        guidance_stop=options.stop,
+        adapter_start=options.adapter_start,
     )
 
 

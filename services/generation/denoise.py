@@ -19,12 +19,12 @@ Encode = Callable[[np.ndarray], Any]
 
 def begin(slot: Slot) -> None:
     """Give an admitted slot its latents and its encoded prompt."""
-    request, model = slot.ticket.request, slot.model
+    ticket, request, model = slot.ticket, slot.ticket.request, slot.model
     if not model.stepwise:
         return
-    slot.trajectory = model.trajectory(request.steps, request.sampler, request.eta)
+    slot.trajectory = model.trajectory(ticket.steps, request.sampler, request.eta)
     slot.set_total(len(slot.trajectory))
-    slot.guided_steps = guided_steps(model, request.prompt, slot.total, request.guidance, request.options)
+    slot.guided_steps = guided_steps(model, request.prompt, slot.total, ticket.guidance, ticket.options)
     slot.generator = torch.Generator().manual_seed(slot.seed)
     slot.x = model.noise(slot.generator) * slot.trajectory.start
     slot.x0 = slot.previous_x0 = torch.zeros_like(slot.x)

@@ -19,6 +19,7 @@ import torch
 
 from services.generation.denoise import Encode, begin, denoise, finish, preview
 from services.generation.fallback import draw_by_pipeline, group_by_settings
+from services.generation.model import Model
 from services.generation.observer import Observer
 from services.generation.scheduler import StepScheduler
 from services.generation.slots import (
@@ -26,7 +27,6 @@ from services.generation.slots import (
     Event,
     Failed,
     Finished,
-    ImageRequest,
     Preview,
     Slot,
     StepProgress,
@@ -35,6 +35,7 @@ from services.generation.slots import (
 from services.generation.throughput import ThroughputEstimator
 from services.threads import use_threads
 from vouch.errors import Exhausted, Internal, Unavailable, VouchError
+from vouch.types.generation import GenerationRequest
 
 STOPPING = "the system is shutting down; try again when it is up"
 
@@ -90,14 +91,14 @@ class Engine:
 
     # ---- public: any thread
 
-    def submit(self, request: ImageRequest, deliver: Deliver) -> Ticket:
-        """Queue the request. `deliver` is called from the engine's threads and must not block.
+    def submit(self, model: Model, request: GenerationRequest, deliver: Deliver) -> Ticket:
+        """Queue the request for this model. `deliver` is called from the engine's threads and must not block.
 
         Raises:
             Exhausted: the queue has no room for all its images.
             Unavailable: the engine is stopping.
         """
-        ticket = Ticket(request, deliver)
+        ticket = Ticket(model, request, deliver)
         with self._changed:
             if self._stopping:
                 raise Unavailable(STOPPING)
@@ -118,7 +119,9 @@ class Engine:
             retry_after_s=retry_after_s,
         )
 
-    async def stream(self, request: ImageRequest) -> AsyncGenerator[StepProgress | Preview | Finished, None]:
+    async def stream(
+        self, model: Model, request: GenerationRequest
+    ) -> AsyncGenerator[StepProgress | Preview | Finished, None]:
         """Submit and yield events until every image is finished. Closing the stream early cancels the rest.
 
         Raises:
@@ -127,7 +130,7 @@ class Engine:
         """
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event] = asyncio.Queue()
-        ticket = self.submit(request, _deliver_to(loop, events))
+        ticket = self.submit(model, request, _deliver_to(loop, events))
         remaining = len(request.seeds)
         try:
             while remaining:

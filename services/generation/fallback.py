@@ -13,8 +13,8 @@ def group_by_settings(slots: Sequence[Slot]) -> list[list[Slot]]:
     """Slots that one call of the pipeline can draw: equal steps and guidance."""
     groups: dict[tuple[int, float], list[Slot]] = {}
     for slot in slots:
-        request = slot.ticket.request
-        groups.setdefault((request.steps, request.guidance), []).append(slot)
+        ticket = slot.ticket
+        groups.setdefault((ticket.steps, ticket.guidance), []).append(slot)
     return list(groups.values())
 
 
@@ -22,7 +22,7 @@ def draw_by_pipeline(
     slots: Sequence[Slot], still_wanted: Callable[[Sequence[Slot]], bool], encode: Encode
 ) -> None:
     """Draw whole images, from noise to pixels. `still_wanted` returning False ends it early, without an image."""
-    request = slots[0].ticket.request
+    ticket = slots[0].ticket
     for slot in slots:
         slot.batch_images = 0  # a failed batch is drawn again slot by slot
 
@@ -34,7 +34,7 @@ def draw_by_pipeline(
 
     prompts, seeds = [slot.ticket.request.prompt for slot in slots], [slot.seed for slot in slots]
     try:
-        images = request.model.generate(prompts, seeds, request.steps, request.guidance, on_step)
+        images = ticket.model.generate(prompts, seeds, ticket.steps, ticket.guidance, on_step)
     except Cancelled:
         return
     for slot, image in zip(slots, images, strict=True):

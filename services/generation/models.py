@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.generation.orders import Description
 from services.threads import use_threads
 from vouch.errors import InvalidInput, NotFound
 from vouch.models.captions import Vocabulary, caption
 from vouch.storage.registry import Registry
-from vouch.types.records import Version
+from vouch.types.generator import GeneratorDescription, PromptAttribute
+from vouch.types.version import Version
 
 if TYPE_CHECKING:
     from vouch.models.pipelines import Generator
@@ -32,23 +32,31 @@ class ServedGenerator:
         """The class that the prompt names. Raises InvalidInput for words outside the vocabulary."""
         return self.vocabulary.parse(prompt).label if self.vocabulary else ""
 
-    def describe(self) -> Description:
+    def describe(self) -> GeneratorDescription:
         words = self.vocabulary or Vocabulary((), {})
-        return Description(
-            version=self.version.digest,
-            version_name=self.version.name,
+        options = self.generator.default_options
+        return GeneratorDescription(
+            generator_version=self.version.digest,
+            generator_name=self.version.name,
             width=self.generator.width,
             height=self.generator.height,
             sampler=self.generator.sampler,
             default_steps=self.generator.default_steps,
             default_guidance=self.generator.default_guidance,
+            open_vocabulary=not words.labels,
             labels=words.labels,
-            attributes=tuple((name.replace("_", " "), values) for name, values in words.attributes.items()),
-            examples=_examples(words),
+            attributes=tuple(
+                PromptAttribute(name=name.replace("_", " "), values=values)
+                for name, values in words.attributes.items()
+            ),
+            example_prompts=_examples(words),
             fallback_reason=self.generator.fallback_reason,
             kernel=self.generator.kernel,
             samplers=self.generator.samplers,
-            default_options=self.generator.default_options,
+            default_guidance_method=options.method,
+            default_guidance_start=options.start,
+            default_guidance_stop=options.stop,
+            default_adapter_start=options.adapter_start,
             guidance_methods=self.generator.guidance_methods,
         )
 

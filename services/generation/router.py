@@ -6,8 +6,8 @@ from typing import Any
 
 from ray.serve.request_router import FIFOMixin, PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
-from services.generation.orders import DrawOrder
 from services.generation.routing import FreeSlotsReport, SentImages
+from vouch.types.generation import GenerationRequest
 
 
 # FIFO: without it Serve looks for a request by an id that the calls of one stream share, and the second never leaves.
@@ -49,4 +49,4 @@ def _report(replica: RunningReplica) -> FreeSlotsReport | None:
 
 
 def _images(request: PendingRequest) -> int:
-    return sum(len(order.seeds) for order in request.args if isinstance(order, DrawOrder))
+    return sum(len(asked.seeds) for asked in request.args if isinstance(asked, GenerationRequest))

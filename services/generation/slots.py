@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vouch.errors import DeadlineExceeded, VouchError
-from vouch.types.guidance import PLAIN, GuidanceOptions
+from vouch.types.generation import GenerationRequest
+from vouch.types.guidance import GuidanceOptions
 
 if TYPE_CHECKING:  # the gateway imports this module without torch
     import torch
@@ -18,24 +19,6 @@ if TYPE_CHECKING:  # the gateway imports this module without torch
     from services.generation.model import Model
     from vouch.models.predictions import GuidedStep
     from vouch.models.sampling import Trajectory
-
-
-@dataclass(frozen=True)
-class ImageRequest:
-    """One image for each seed. Fair scheduling gives every `client` an equal share."""
-
-    model: Model
-    prompt: str
-    seeds: tuple[int, ...]
-    steps: int
-    guidance: float
-    client: str = ""
-    progress: bool = False
-    sampler: str = ""  # "" is the model's own
-    eta: float = 0.0
-    preview_every: int = 0  # steps between previews of the predicted clean image; 0: none
-    deadline: float = math.inf  # time.monotonic(); the request fails after it
-    options: GuidanceOptions = PLAIN
 
 
 @dataclass(frozen=True)
@@ -85,14 +68,29 @@ Deliver = Callable[[Event], None]
 
 @dataclass(eq=False)
 class Ticket:
-    """A submitted request. `cancel()` may be called from any thread, any number of times."""
+    """A submitted request and the model that draws it. `cancel()` may be called from any thread, any number of times.
 
-    request: ImageRequest
+    The request leaves neither steps nor guidance to the model.
+    """
+
+    model: Model
+    request: GenerationRequest
     deliver: Deliver
+    steps: int = field(init=False)
+    guidance: float = field(init=False)
+    options: GuidanceOptions = field(init=False)
+    deadline: float = field(init=False)
+    """time.monotonic() after which nobody waits any more."""
     cancelled: bool = field(default=False)
     eviction_reason: str = field(default="")
     """Why its slots were evicted: "cancelled", "listener_failed", or the reason of the error that ended it."""
     _delivery: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    def __post_init__(self) -> None:
+        request = self.request
+        assert request.steps is not None and request.guidance is not None
+        self.steps, self.guidance, self.options = request.steps, request.guidance, request.guidance_options
+        self.deadline = math.inf if request.timeout_s is None else time.monotonic() + request.timeout_s
 
     def cancel(self, reason: str = "cancelled") -> None:
         """End the request; its slots are evicted at the next step. The first reason counts."""
@@ -117,7 +115,7 @@ class Ticket:
 
     def expire(self, now: float) -> None:
         """Fail the request when its deadline has passed."""
-        if now > self.request.deadline and not self.cancelled:
+        if now > self.deadline and not self.cancelled:
             self.fail(
                 DeadlineExceeded(
                     "The images were not ready within timeout_s. Allow more, or ask for fewer images or steps."
@@ -155,16 +153,16 @@ class Slot:
     """The clean latents that a two-step sampler remembers."""
 
     def __post_init__(self) -> None:
-        self.set_total(self.ticket.request.steps)
+        self.set_total(self.ticket.steps)
 
     def set_total(self, steps: int) -> None:
         """Set the number of its steps."""
-        request = self.ticket.request
-        self.total, self.guided = steps, request.options.guided_steps(request.guidance, steps)
+        ticket = self.ticket
+        self.total, self.guided = steps, ticket.options.guided_steps(ticket.guidance, steps)
 
     @property
     def model(self) -> Model:
-        return self.ticket.request.model
+        return self.ticket.model
 
     @property
     def seed(self) -> int:

@@ -6,19 +6,22 @@ checkpoints. A process that ends without having said how is a failed run, with i
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vouch.errors import FailedPrecondition, VouchError
 from vouch.storage.catalog import Catalog
 from vouch.storage.state import StateFolder
-from vouch.types.records import Run
+from vouch.types.page import Page, every
+from vouch.types.run import Run, RunState
 
 log = logging.getLogger("vouch.jobs")
 
@@ -88,32 +91,30 @@ class Runner:
         self._notified.wait(self._poll_s)
         self._notified.clear()
 
+    def _page(self, state: RunState, token: str) -> Page[Run]:
+        return self._catalog.runs.list(state=state, page_size=1000, page_token=token)
+
     def _next(self) -> Run | None:
         """A run that an earlier system left behind, else the oldest in the queue."""
-        for state in ("RUNNING", "QUEUED"):
-            token, oldest = "", None
-            while True:
-                page = self._catalog.runs.list(state=state, page_size=1000, page_token=token)  # type: ignore[arg-type]
-                oldest = page.items[-1] if page.items else oldest
-                token = page.next_token
-                if not token:
-                    break
-            if oldest is not None:
-                return oldest
+        states: tuple[RunState, ...] = ("RUNNING", "QUEUED")
+        for state in states:
+            oldest = deque(every(functools.partial(self._page, state)), maxlen=1)
+            if oldest:
+                return oldest[0]
         return None
 
     def _execute(self, run: Run) -> None:
         if run.cancel_requested:
-            self._finish(run.id, -signal.SIGTERM)
+            self._finish(run.run_id, -signal.SIGTERM)
             return
-        with self._log_file(run.id).open("ab") as output:
-            process = self._spawn(run.id, output.fileno())
+        with self._log_file(run.run_id).open("ab") as output:
+            process = self._spawn(run.run_id, output.fileno())
         try:
-            self._watch(run.id, process)
+            self._watch(run.run_id, process)
         finally:
             _end(process, 0.0)
         if not self._stopping.is_set():
-            self._finish(run.id, process.returncode)
+            self._finish(run.run_id, process.returncode)
 
     def _spawn(self, run_id: str, output: int) -> subprocess.Popen[bytes]:
         launch = [sys.executable, "-m", "services.jobs.launch", str(self._niceness), str(os.getpid())]

@@ -15,8 +15,8 @@ from ray import serve
 from services import logs, metrics
 from services.budget import WeightedSemaphore, parts
 from services.convergence import Convergence, Loaded, Routes
+from services.reward.messages import ScoreReply, ScoreRequest
 from services.reward.models import ServedReward, load_version
-from services.reward.orders import ItemRefusal, ItemScore, ScoreOrder, ScoreReply
 from services.reward.scorer import Scorer
 from services.threads import share, spin_briefly
 from vouch.errors import Internal, VouchError
@@ -24,6 +24,7 @@ from vouch.formats import images
 from vouch.settings import Settings
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
+from vouch.types.score import ImageScore, ItemError
 
 SLOT = "reward"
 PIXELS_OF_A_CALL = (
@@ -61,20 +62,20 @@ class Reward:
 
     # ---- called through the handle
 
-    async def score(self, order: ScoreOrder) -> ScoreReply:
+    async def score(self, request: ScoreRequest) -> ScoreReply:
         """One outcome per item. Raises NotFound and CorruptVersion (an explicit version), Exhausted, Unavailable."""
         started = time.perf_counter()
-        loaded = await self._choose(order.request_id, order.version)
+        loaded = await self._choose(request.request_id, request.version)
         loop = asyncio.get_running_loop()
         # One job for all of them: handing each to the pool would cost more than a small image's decoding.
-        sizes = await loop.run_in_executor(self._decoders, _sizes, [data for data, _ in order.items])
-        outcomes: list[ItemScore | ItemRefusal] = []
+        sizes = await loop.run_in_executor(self._decoders, _sizes, [data for data, _ in request.items])
+        outcomes: list[ImageScore | ItemError] = []
         for part in parts(sizes, PIXELS_OF_A_CALL):
             async with self._pixels.hold(sum(sizes[part])):
-                outcomes += await self._part(loaded.model, order.items[part])
+                outcomes += await self._part(loaded.model, request.items[part])
         elapsed = time.perf_counter() - started
         metrics.SCORE_SECONDS.observe(elapsed)
-        metrics.SCORES.inc(sum(isinstance(outcome, ItemScore) for outcome in outcomes))
+        metrics.SCORES.inc(sum(isinstance(outcome, ImageScore) for outcome in outcomes))
         return ScoreReply(version=loaded.digest, outcomes=tuple(outcomes), score_s=elapsed)
 
     async def resolve(self, request_id: str, version: str) -> str:
@@ -98,17 +99,17 @@ class Reward:
 
     async def _part(
         self, served: ServedReward, items: Sequence[tuple[bytes, str]]
-    ) -> tuple[ItemScore | ItemRefusal, ...]:
+    ) -> tuple[ImageScore | ItemError, ...]:
         """Decode and score as many items as memory has room for at once."""
         loop = asyncio.get_running_loop()
         decoded = await loop.run_in_executor(self._decoders, _decode_all, [data for data, _ in items])
         return await self._score(served, decoded, [prompt for _, prompt in items])
 
     async def _score(
-        self, served: ServedReward, decoded: Sequence[np.ndarray | ItemRefusal], prompts: Sequence[str]
-    ) -> tuple[ItemScore | ItemRefusal, ...]:
-        good = [row for row, pixels in enumerate(decoded) if not isinstance(pixels, ItemRefusal)]
-        pixels = [item for item in decoded if not isinstance(item, ItemRefusal)]
+        self, served: ServedReward, decoded: Sequence[np.ndarray | ItemError], prompts: Sequence[str]
+    ) -> tuple[ImageScore | ItemError, ...]:
+        good = [row for row, pixels in enumerate(decoded) if not isinstance(pixels, ItemError)]
+        pixels = [item for item in decoded if not isinstance(item, ItemError)]
         futures = self._scorer.submit(served.model, pixels, [prompts[row] for row in good])
         scored = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
         by_row = dict(zip(good, map(_outcome, scored), strict=True))
@@ -128,18 +129,18 @@ def _size(data: bytes) -> int:
     return info.width * info.height
 
 
-def _decode_all(items: list[bytes]) -> list[np.ndarray | ItemRefusal]:
+def _decode_all(items: list[bytes]) -> list[np.ndarray | ItemError]:
     return [_decode(data) for data in items]
 
 
-def _decode(data: bytes) -> np.ndarray | ItemRefusal:
+def _decode(data: bytes) -> np.ndarray | ItemError:
     try:
         return images.decode(data)
     except Exception as error:  # noqa: BLE001 - one bad image must not fail the others of its message
         return _refusal(error)
 
 
-def _outcome(result: ItemScore | BaseException) -> ItemScore | ItemRefusal:
+def _outcome(result: ImageScore | BaseException) -> ImageScore | ItemError:
     if isinstance(result, Exception):
         return _refusal(result)
     if isinstance(result, BaseException):  # the call was cancelled
@@ -147,15 +148,15 @@ def _outcome(result: ItemScore | BaseException) -> ItemScore | ItemRefusal:
     return result
 
 
-def _refusal(error: Exception) -> ItemRefusal:
+def _refusal(error: Exception) -> ItemError:
     if isinstance(error, VouchError):
-        return ItemRefusal(reason=error.reason, message=error.message)
+        return ItemError(reason=error.reason, message=error.message)
     message = f"The image could not be scored ({type(error).__name__}: {error})."
-    return ItemRefusal(reason=Internal.reason, message=message)
+    return ItemError(reason=Internal.reason, message=message)
 
 
-def _refused(item: np.ndarray | ItemRefusal) -> ItemRefusal:
-    assert isinstance(item, ItemRefusal)
+def _refused(item: np.ndarray | ItemError) -> ItemError:
+    assert isinstance(item, ItemError)
     return item
 
 

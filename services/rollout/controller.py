@@ -11,7 +11,8 @@ from services.rollout.pulses import Pulses
 from vouch.errors import InvalidInput, VouchError
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
-from vouch.types.records import ReplicaReport, Rollout
+from vouch.types.rollout import Rollout
+from vouch.types.serving import ReplicaReport
 
 log = logging.getLogger("vouch.rollout")
 
@@ -114,10 +115,13 @@ class RolloutController:
     def _apply(self, rollout: Rollout, decision: policy.RollBack) -> None:
         try:
             self.roll_back(
-                rollout.id, "system", f"auto-{rollout.id}-{rollout.percent}", decision.reason[:MAX_REASON]
+                rollout.rollout_id,
+                "system",
+                f"auto-{rollout.rollout_id}-{rollout.percent}",
+                decision.reason[:MAX_REASON],
             )
         except VouchError as error:  # an operator was quicker
-            log.info("%s was not rolled back: %s", rollout.id, error)
+            log.info("%s was not rolled back: %s", rollout.rollout_id, error)
 
     def _asked_before(self, rollout_id: str, actor: str, request_id: str) -> int:
         """The share from which this request moves on: for a repeat the one before it was carried out the first time."""

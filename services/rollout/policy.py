@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vouch.types.records import ReplicaReport, Rollout, Serving
+from vouch.types.rollout import Rollout
+from vouch.types.serving import ReplicaReport, Serving
 
 DEFAULT_STEPS = (5, 25, 100)
 
@@ -40,7 +41,7 @@ def decide(seen: Observation) -> Decision:
         return Hold()
     for report in seen.reports:
         if not report.ok and report.revision == seen.serving.revision:
-            return RollBack(f"replica {report.replica} could not load it: {report.reason}")
+            return RollBack(f"replica {report.replica_id} could not load it: {report.reason}")
     return Hold()
 
 

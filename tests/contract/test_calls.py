@@ -26,7 +26,7 @@ from vouch.client import (
 from vouch.client.endpoint import find
 from vouch.pb.v1 import training_pb2, training_pb2_grpc
 from vouch.testing import TOKENS, flat_png
-from vouch.types.records import NewRating
+from vouch.types.rating import NewRating
 
 
 def rating_of(digest: str, request_id: str, **more: Any) -> NewRating:

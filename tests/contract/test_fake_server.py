@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 import vouch
-from services import edge
+from services.rpcs import RPCS
 from vouch import errors
 from vouch.client.endpoint import find
 from vouch.client.rpcs import METHODS
 from vouch.testing import GENERATOR, TOKENS, FakeServer, flat_png
 from vouch.testing.door import role_needed
-from vouch.types.records import NewRating
+from vouch.types.rating import NewRating
 
 
 def test_a_client_generates_and_rates_against_the_fake_server() -> None:
@@ -82,7 +82,7 @@ def test_an_error_in_a_stream_is_raised_after_what_came_before_it() -> None:
 @pytest.mark.parametrize("rpc", METHODS)
 def test_every_rpc_of_the_contract_is_there_and_needs_the_role_of_the_real_one(rpc: str) -> None:
     assert callable(getattr(FakeServer, rpc))
-    assert role_needed(rpc) == edge.ROLE_NEEDED[rpc]
+    assert role_needed(rpc) == RPCS[rpc].role
 
 
 ALONE = """

@@ -18,12 +18,12 @@ import vouch
 from tests.edged_server import EdgedServer
 from vouch.client import AsyncClient, Client, GeneratedImage, GenerationSummary, RealImage, ScoreItem
 from vouch.client.endpoint import Endpoint, find
-from vouch.client.repeats import Repeats, is_transient
+from vouch.client.retries import Retries, is_transient
 from vouch.errors import InvalidInput, Unavailable
 from vouch.pb.v1 import generation_pb2
 from vouch.storage.state import StateFolder
 from vouch.testing import REWARD, flat_png
-from vouch.types.records import NewRating
+from vouch.types.rating import NewRating
 
 MORE_THAN_GRPC_REPEATS = 5
 PREFACE_BYTES = 24
@@ -400,7 +400,7 @@ def image(index: int) -> generation_pb2.StreamImagesResponse:
 
 
 def test_the_waits_grow_and_a_new_image_begins_them_anew() -> None:
-    repeats = Repeats(None, 30.0, lambda: None, known=True)
+    repeats = Retries(None, 30.0, lambda: None, known=True)
     assert [repeats.wait_s(Lost()) for _ in range(5)] == [0.1, 0.2, 0.4, 0.8, 1.0]
     assert repeats.is_new(image(3))
     assert repeats.wait_s(Lost()) == 0.1

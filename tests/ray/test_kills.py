@@ -13,7 +13,7 @@ from services.leftovers import FILE_NAME
 from services.processes import marked
 from tests.ray.conftest import Running, started, until
 from vouch.client import Client, ScoreItem
-from vouch.types.records import NewRating
+from vouch.types.rating import NewRating
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 

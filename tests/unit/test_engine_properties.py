@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from services.generation.engine import Engine
-from services.generation.slots import Event, Failed, Finished, ImageRequest, StepProgress, Ticket
+from services.generation.slots import Event, Failed, Finished, StepProgress, Ticket
+from tests.requests import image_request
 from tests.stage import BAD_PROMPTS, PATIENCE_S, Stage, TracedModel, TracedWhole, story
 from vouch.errors import Exhausted, Internal, Unavailable
 
@@ -138,7 +139,7 @@ class World:
         model = self.models[ask.place]
         seeds = tuple(range(self.seeds + 1, self.seeds + 1 + ask.images))
         asked = Asked(ask, model.mark, seeds)
-        request = ImageRequest(
+        request = image_request(
             model=model,
             prompt=ask.prompt,
             seeds=seeds,
@@ -148,7 +149,7 @@ class World:
             progress=ask.progress,
         )
         try:
-            asked.ticket = self.engine.submit(request, asked.events.append)
+            asked.ticket = self.engine.submit(*request, asked.events.append)
         except Exhausted:
             event("refused")
             assert self.engine.load()[1] + ask.images > self.max_waiting

@@ -10,8 +10,8 @@ import torch
 
 from services.generation.engine import Engine
 from services.generation.kernel_cache import KernelCache
-from services.generation.slots import ImageRequest
 from tests.inbox import Inbox
+from tests.requests import image_request
 from tests.tiny import save_generator
 from vouch.models.graphs import SIZES, size_for
 from vouch.models.kernels import Eager
@@ -55,7 +55,7 @@ def test_graphs_say_what_the_eager_network_says(generator, rows):
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 def test_an_image_of_the_gpu_is_the_one_of_the_cpu(generator, folder, guidance):
     engine, inbox = Engine(), Inbox()
-    engine.submit(ImageRequest(generator, "monocyte", (7, 8, 9), 8, guidance), inbox)
+    engine.submit(*image_request(generator, "monocyte", (7, 8, 9), 8, guidance), inbox)
     ours = {done.index: done.image.astype(int) for done in inbox.finished(3)}
     engine.stop()
     theirs = load_generator(folder).generate(["monocyte"] * 3, (7, 8, 9), 8, guidance).astype(int)

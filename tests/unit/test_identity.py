@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from services.feedback.app import Feedback
-from services.gateway.scoring import Item, Scoring
+from services.gateway.scoring import Scoring, _Call
 from services.identity import Identity
 from services.keyring import USE_KEPT_EVERY, Keyring
 from services.tokens import default_tokens
@@ -21,7 +21,7 @@ from vouch.settings import Access, Settings
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
-from vouch.types.records import Score
+from vouch.types.score import Score, ScoreItem
 
 ALICE = Identity("rater", name="alice", scopes=("human",))
 BOB = Identity("rater", name="bob", scopes=("human",))
@@ -104,10 +104,10 @@ def test_an_import_is_held_to_the_same_rules_rating_by_rating(feedback: Feedback
         for name in ("alice", "bob", "carol")
     ]
     request = pb.ImportRatingsRequest(ratings=ratings)
-    answer = asyncio.run(feedback.import_ratings(request, 0, ALICE))
+    answer = asyncio.run(feedback.ImportRatings(request, 0, ALICE))
     assert (answer.recorded, answer.failed) == (1, 2)
     assert {failure.reason for failure in answer.failures} == {"NOT_THIS_RATER"}
-    assert asyncio.run(feedback.import_ratings(request, 0, IMPORTER)).recorded == 3
+    assert asyncio.run(feedback.ImportRatings(request, 0, IMPORTER)).recorded == 3
 
 
 def test_the_queue_of_another_rater_is_not_read(feedback: Feedback, image: str) -> None:
@@ -219,7 +219,7 @@ def test_a_client_cannot_have_the_image_of_another_scored(settings: Settings, im
         scoring = Scoring(None, catalog, blobs, Registry(catalog, settings.folder.models))  # type: ignore[arg-type]
 
         def reason(owner: str | None) -> str:
-            found = scoring._find(Item(item_id="1", digest=image, owner=owner), True)
+            found = scoring._find(ScoreItem(item_id="1", digest=image), _Call("r", "", owner, needs_id=True))
             return getattr(found, "reason", "")
 
         assert reason("client") == reason(None) == ""

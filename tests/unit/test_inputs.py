@@ -18,7 +18,7 @@ from vouch.formats import images as codec
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
-from vouch.types.records import NewRating, Preference
+from vouch.types.rating import NewRating, Preference
 
 
 @pytest.fixture

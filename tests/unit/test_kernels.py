@@ -12,8 +12,8 @@ import torch
 
 from services.generation.engine import Engine
 from services.generation.kernel_cache import KernelCache
-from services.generation.slots import ImageRequest
 from tests.inbox import Inbox
+from tests.requests import image_request
 from tests.tiny import save_generator
 from vouch.models import compiling
 from vouch.models.kernels import BUCKETS, MOST, Architecture, Compiled, Eager
@@ -65,7 +65,7 @@ def test_an_image_of_compiled_code_is_the_one_of_diffusers(generators, packages,
     generator = Generator(generators[0].pipe, None, 4, 2.0)
     generator.network = Compiled(generator.pipe.unet, packages / Architecture.of(generator.pipe).key)
     engine, inbox, seeds = Engine(threads=1), Inbox(), tuple(range(count))
-    engine.submit(ImageRequest(generator, "monocyte", seeds, 8, guidance), inbox)
+    engine.submit(*image_request(generator, "monocyte", seeds, 8, guidance), inbox)
     ours = {done.index: done.image.astype(int) for done in inbox.finished(count)}
     engine.stop()
     theirs = generator.generate(["monocyte"] * count, seeds, 8, guidance)
@@ -112,7 +112,7 @@ def test_bfloat16_is_a_few_grey_levels_away(generators):
     engine, drawn = Engine(threads=1), []
     for precision in ("float32", "bfloat16"):
         generator.network, inbox = Eager(generator.pipe.unet, precision), Inbox()
-        engine.submit(ImageRequest(generator, "monocyte", (3,), 8, 2.0), inbox)
+        engine.submit(*image_request(generator, "monocyte", (3,), 8, 2.0), inbox)
         drawn.append(inbox.finished(1)[0].image.astype(int))
     engine.stop()
     far = np.abs(drawn[0] - drawn[1])

@@ -14,7 +14,8 @@ from vouch.formats import images as codec
 from vouch.models.networks.reward import EnsembleScores
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
-from vouch.types.records import ImageRecord, Score
+from vouch.types.image import ImageRecord
+from vouch.types.score import Score
 
 OLD, NEW = "a" * 64, "b" * 64
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from services.generation.scheduler import StepScheduler
-from services.generation.slots import ImageRequest, Slot, Ticket
+from services.generation.slots import Slot, Ticket
 from tests.fakes import FakeStepper
+from tests.requests import image_request
 
 
 class Queue:
@@ -24,8 +25,8 @@ class Queue:
     ) -> Ticket:
         self.now += 1
         values: dict[str, Any] = {"model": FakeStepper(), "seeds": tuple(range(images))}
-        request = ImageRequest(prompt=name, steps=steps, guidance=guidance, client=client, **values)
-        ticket = Ticket(request, lambda event: None)
+        request = image_request(prompt=name, steps=steps, guidance=guidance, client=client, **values)
+        ticket = Ticket(*request, lambda event: None)
         self.scheduler.add(ticket, self.now, steps=0)
         return ticket
 

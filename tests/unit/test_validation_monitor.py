@@ -184,8 +184,8 @@ def test_it_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(
 def test_guidance_draws_what_the_reward_likes_and_trains_nothing(student: Student) -> None:
     sampler, prompts = PathSampler(student, 4), list(PROMPTS)
 
-    def reward(strength: float) -> float:
-        steer = guide(student, prompts, strength, std_penalty=0.0)
+    def reward(scale: float) -> float:
+        steer = guide(student, prompts, scale, std_penalty=0.0)
         images = student.decode(sampler.sample(prompts, tensors("guided"), steer=steer).clean)
         return float(student.teacher_logits(images, prompts).mean())
 

@@ -11,7 +11,7 @@ from training.alignment.student import Student
 from training.objectives.reward_gradient import reward_loss
 
 
-def guide(student: Student, prompts: Sequence[str], strength: float, std_penalty: float) -> Steer:
+def guide(student: Student, prompts: Sequence[str], scale: float, std_penalty: float) -> Steer:
     """Moves the predicted clean latents up the gradient of the penalised reward: x̂₀ + s·(1 - ᾱ)·∇ log σ(r(x̂₀)).
 
     The gradient is taken where the reward looks, at the predicted clean image (universal guidance, arXiv 2302.07121),
@@ -22,10 +22,8 @@ def guide(student: Student, prompts: Sequence[str], strength: float, std_penalty
         with torch.enable_grad():
             place = clean.detach().requires_grad_()
             # Summed, so that an image moves as far alone as among others.
-            wanted = -reward_loss(student.teacher_logits(student.decode(place), prompts), std_penalty) * len(
-                prompts
-            )
-            (gradient,) = torch.autograd.grad(wanted, place)
-        return clean + strength * noisiness * gradient
+            logits = student.teacher_logits(student.decode(place), prompts)
+            (gradient,) = torch.autograd.grad(-reward_loss(logits, std_penalty) * len(prompts), place)
+        return clean + scale * noisiness * gradient
 
     return steer

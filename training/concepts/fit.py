@@ -183,9 +183,8 @@ def _practise(
     """Betters the generator in `folder`, which has the word, by what it draws; what came of it."""
     if not config.practice_steps:
         return {}
-    backbones = tutor_backbones(
-        RewardEnsemble.load(config.reward), AttributeNet.load(config.rater) if config.rater else None
-    )
+    rater = AttributeNet.load(config.rater) if config.rater else None
+    backbones = tutor_backbones(RewardEnsemble.load(config.reward), rater)
     tutors, auroc = learn_tutors(backbones, images, config, session.phase("tutors"))
     if auroc < LEAST_AUROC:
         return {"tutor_auroc": auroc, "practice_steps": 0.0}

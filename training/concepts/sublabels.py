@@ -26,7 +26,8 @@ from vouch.errors import FailedPrecondition, InvalidInput
 from vouch.storage.atomic import write_whole
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
-from vouch.types.records import ImageRecord, RaterKind, Rating
+from vouch.types.image import ImageRecord
+from vouch.types.rating import RaterKind, Rating
 
 FILE_NAME = "sublabels.parquet"
 SCHEMA = pa.schema(

@@ -24,7 +24,7 @@ SMOOTHING = 0.05
 
 
 class TutorTrainer(Trainer):
-    """One tutor. Batches hold as many of either side, whatever their share; every worker learns from the same ones."""
+    """One tutor. Batches hold as many of either side, whatever their share."""
 
     parts = ("tutor", "optimizer")
 
@@ -53,16 +53,17 @@ class TutorTrainer(Trainer):
 
     def step(self, step: int, done: float) -> dict[str, float]:
         cycle_momentum(self.optimizer, one_cycle(done))
-        random = tensors(f"{self.config.seed}/{self.number}", "tutor", step)
+        random = tensors(f"{self.group.rank_seed(self.config.seed)}/{self.number}", "tutor", step)
         torch.manual_seed(random.initial_seed())  # a resumed run drops the same
-        rows = [side[torch.randint(len(side), (BATCH // 2,), generator=random)] for side in self.sides]
+        count = self.group.batch_share(BATCH // 2)
+        rows = [side[torch.randint(len(side), (count,), generator=random)] for side in self.sides]
         logits = self.tutor(augment(self.images[torch.cat(rows)], self.config.symmetric, random))
-        loss = F.binary_cross_entropy_with_logits(logits, _targets())
+        loss = F.binary_cross_entropy_with_logits(logits, _targets(count))
         gradient_step(loss, self.optimizer, self.parameters, self.group, limit=2.0)
         return {"loss": float(loss.detach())}
 
 
-def _targets() -> torch.Tensor:
-    """Yes for the first half of a batch, no for the second, neither quite."""
-    yes = (torch.arange(BATCH) < BATCH // 2).float()
+def _targets(count: int) -> torch.Tensor:
+    """[2 · count]: yes for the first half of a batch, no for the second, neither quite."""
+    yes = (torch.arange(2 * count) < count).float()
     return yes * (1 - SMOOTHING) + SMOOTHING / 2

@@ -37,7 +37,7 @@ from training.loop.session import TrainingSession
 from training.randomness import numbers
 from vouch.models.pipelines import Generator, load_generator
 from vouch.storage.atomic import write_whole
-from vouch.types.records import now
+from vouch.types.clock import now
 
 MAIN = (
     "plausible",

@@ -12,7 +12,7 @@ from vouch.domains.criteria import SUB_LABEL
 from vouch.models.captions import general
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
-from vouch.types.records import Rating
+from vouch.types.rating import Rating
 
 _VERDICTS = {"plausible": True, "implausible": False}
 _ANSWERS = {"pass": True, "fail": False}

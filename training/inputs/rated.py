@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import torch
 
 from training.inputs.parquet import decode_images
-from vouch.types.records import ImageSource
+from vouch.types.image import ImageSource
 
 RATINGS_FILE = "ratings.parquet"
 

@@ -22,7 +22,7 @@ from vouch.errors import FailedPrecondition
 from vouch.storage.atomic import write_whole
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
-from vouch.types.records import RaterKind, Rating
+from vouch.types.rating import RaterKind, Rating
 
 
 @dataclass(frozen=True)

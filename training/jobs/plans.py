@@ -21,7 +21,8 @@ from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
 from vouch.storage.state import StateFolder
-from vouch.types.records import Run, Version
+from vouch.types.run import Run
+from vouch.types.version import Version
 
 RATER = Path(vouch.__file__).parent / "starter" / "rater"
 """The attribute network that ships."""
@@ -97,7 +98,7 @@ def plan(run: Run, store: Store) -> Plan:
         FailedPrecondition: nothing to learn from, or an earlier attempt learned from other data.
     """
     asked, recipe = recipes.parse(run.kind, run.config, store.domain)
-    folder = store.folder.run(run.id)
+    folder = store.folder.run(run.run_id)
     folder.mkdir(parents=True, exist_ok=True)
     planner = {"pretrain": _pretrain, "reward": _reward, "align": _align, "concept": _concept}[run.kind]
     own = recipe.model_dump(mode="json", exclude_unset=True)
@@ -123,7 +124,7 @@ def _check_unchanged(agreed: Plan, run: Run) -> None:
     ]
     if changed:
         raise FailedPrecondition(
-            f"Since {run.id} began, {' and '.join(changed)} changed, so it cannot go on to what its record says. "
+            f"Since {run.run_id} began, {' and '.join(changed)} changed, so it cannot go on to what its record says. "
             "Start a new run to learn from what is there now.",
             "INPUTS_CHANGED",
         )

@@ -29,14 +29,12 @@ def velocity_error(
     prompts: torch.Tensor,
 ) -> torch.Tensor:
     """Squared error [N] of the predicted velocity (v-prediction, arXiv 2202.00512) of latents [N, C, h, w]."""
-    alphas = networks.scheduler.alphas_cumprod
-    noisy = networks.scheduler.add_noise(clean, noise, timesteps.to(clean.device))
-    output = unet(
-        noisy.contiguous(memory_format=torch.channels_last), timesteps.to(clean.device), prompts
-    ).sample
-    wanted = denoising.target(
-        "v_prediction", clean, noise, alphas.to(clean.device), timesteps.to(clean.device)
+    alphas, timesteps = networks.scheduler.alphas_cumprod.to(clean.device), timesteps.to(clean.device)
+    noisy = networks.scheduler.add_noise(clean, noise, timesteps).contiguous(
+        memory_format=torch.channels_last
     )
+    output = unet(noisy, timesteps, prompts).sample
+    wanted = denoising.target("v_prediction", clean, noise, alphas, timesteps)
     return denoising.per_sample_error(output, wanted)
 
 

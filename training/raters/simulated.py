@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from training.raters.plausibility import Plausibility
-from vouch.types.records import Answer, Verdict
+from vouch.types.rating import Answer, Verdict
 
 ERROR_RATES: Mapping[str, float] = {
     "cell_type": 0.02,

@@ -39,8 +39,8 @@ class RewardTrainer(Trainer):
         config: RewardConfig,
         session: TrainingSession,
     ) -> None:
-        self.model, self.batches, self.pairs, self.config = model, batches, pairs, config
-        self.group = session.group
+        self.model, self.config, self.group = model, config, session.group
+        self.batches, self.pairs = batches, pairs
         self.recognisers = Recognisers(model.vocabulary, model.members[0].width, len(model.members))
         place_on_device((*model.parts(), *self.recognisers.parts()), session.device)
         self.parameters = [*model.parameters(), *self.recognisers.parameters()]

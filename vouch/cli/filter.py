@@ -92,8 +92,8 @@ def filter_command(
 
 def scorer(client: Client) -> ScoreItems:
     """The client's score stream in the words of `vouch.datasets.filter`."""
-    from vouch.client.values import ScoreItem
     from vouch.datasets.filter import Scored
+    from vouch.types.score import ScoreItem
 
     def score(items: Iterable[Item], version: str) -> Iterator[Scored]:
         keys: dict[str, str] = {}  # of items on their way, by number: a key may be longer than an id

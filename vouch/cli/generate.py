@@ -13,7 +13,7 @@ from vouch.cli.session import Session, command
 from vouch.extras import is_installed
 
 if TYPE_CHECKING:
-    from vouch.client.values import GeneratedImage, GenerationSummary
+    from vouch.types.generation import GeneratedImage, GenerationSummary
 
 SHOWN = 4
 """Images drawn in the terminal when there is no --out."""
@@ -107,7 +107,7 @@ def generate(
 def _collect(
     events: Any, count: int, out: Path | None
 ) -> tuple[list[GeneratedImage], GenerationSummary | None]:
-    from vouch.client.values import GeneratedImage, GenerationSummary
+    from vouch.types.generation import GeneratedImage, GenerationSummary
 
     images: list[GeneratedImage] = []
     summary: GenerationSummary | None = None

@@ -86,7 +86,7 @@ class recorder:
 
     def __call__(self, verdict: Judgement) -> str:
         import vouch
-        from vouch.types.records import NewRating
+        from vouch.types.rating import NewRating
 
         rating = self._client.record_rating(
             NewRating(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vouch.datasets.rescoring import ThresholdComparison
     from vouch.settings import Settings
     from vouch.storage.registry import Registry
-    from vouch.types.records import Version
+    from vouch.types.version import Version
 
 app = typer.Typer(help="Reward versions: where a threshold went.", no_args_is_help=True)
 

@@ -14,7 +14,7 @@ from vouch.errors import NotFound
 
 if TYPE_CHECKING:
     from vouch.client import Client
-    from vouch.client.values import Rollout
+    from vouch.types.rollout import Rollout
 
 app = typer.Typer(help="Move a version into serving by steps, and back.", no_args_is_help=True)
 

@@ -16,7 +16,7 @@ from vouch.recipes import flat
 from vouch.storage.state import StateFolder
 
 if TYPE_CHECKING:
-    from vouch.client.values import Run
+    from vouch.types.run import Run
 
 app = typer.Typer(help="List, watch and cancel training runs.", no_args_is_help=True)
 

@@ -14,7 +14,7 @@ from vouch.errors import FailedPrecondition, Unavailable
 
 if TYPE_CHECKING:
     from vouch.client import Client
-    from vouch.client.values import GetServingResponse, ServingSlot
+    from vouch.types.serving import GetServingResponse, ServingSlot
 
 app = typer.Typer()
 

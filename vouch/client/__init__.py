@@ -1,4 +1,4 @@
-"""The typed client. Protobuf and gRPC stop here: callers see `values`, `vouch.types.records` and `vouch.errors`.
+"""The typed client. Protobuf and gRPC stop here: callers see values of `vouch.types` and `vouch.errors`.
 
 Draw images and keep each as soon as it comes:
 
@@ -12,15 +12,9 @@ from __future__ import annotations
 
 from vouch.client.aio import AsyncClient
 from vouch.client.sync import Client
-from vouch.client.values import (
-    GeneratedImage,
-    GenerationProgress,
-    GenerationSummary,
-    ImagePreview,
-    RealImage,
-    ScoreItem,
-    ScoreResult,
-)
+from vouch.types.generation import GeneratedImage, GenerationProgress, GenerationSummary, ImagePreview
+from vouch.types.image import RealImage
+from vouch.types.score import ScoreItem, ScoreResult
 
 __all__ = [
     "AsyncClient",

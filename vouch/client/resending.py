@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import uuid
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from google.protobuf.message import Message
 
-from vouch.client.groups import agrouped, grouped
-from vouch.client.rpcs import score_item
-from vouch.client.values import ScoreItem
-from vouch.pb.v1 import reward_pb2
+from vouch.client.groups import AsyncEntries, Entries, Upload, agrouped, grouped
 
 RESULT_ID = 512
 """Characters of an item's id that its result carries, see ScoreItem in the contract."""
@@ -29,9 +26,8 @@ RESULT_ID = 512
 class _Unanswered:
     """Items that were read and have no answer yet."""
 
-    def __init__(self, version: str, batch: int) -> None:
-        self._opening = {"version": version, "request_id": uuid.uuid4().hex}
-        self._batch = batch
+    def __init__(self, opening: dict[str, str], batch: int) -> None:
+        self._opening, self._batch = opening, batch
         self._items: dict[
             str, list[Message]
         ] = {}  # by id; ids should differ, but nothing is lost where they do not
@@ -75,10 +71,11 @@ class Resending:
     `items` is read in the thread of gRPC; what it raises ends the requests, and `raise_again` raises it.
     """
 
-    def __init__(self, items: Iterable[ScoreItem], version: str, batch: int) -> None:
-        """batch: most items in one request."""
-        self._groups = grouped(items, score_item, batch)
-        self._kept = _Unanswered(version, batch)
+    def __init__(self, upload: Upload, items: Entries[Any], batch: int, **opening: str) -> None:
+        """batch: most items in one request. opening: more that the first request of a try says."""
+        self._upload = upload
+        self._groups = grouped(items, upload.message, batch)
+        self._kept = _Unanswered({**upload.opening(), **opening}, batch)
         self._changed = threading.Condition()
         self._reading = False
 
@@ -108,9 +105,15 @@ class Resending:
         self, number: int, groups: list[list[Message]], opening: dict[str, str]
     ) -> Iterator[Message]:
         for group in groups:
-            yield _request(group, opening)
+            yield self._request(group, opening)
         while (fresh := self._next(number)) is not None:
-            yield _request(fresh, opening)
+            yield self._request(fresh, opening)
+
+    def _request(self, group: list[Message], opening: dict[str, str]) -> Message:
+        """A request of the stream; the first one takes the opening."""
+        request = self._upload.request(group, opening)
+        opening.clear()
+        return request
 
     def _next(self, number: int) -> list[Message] | None:
         """The next group that was never sent; None when there is none, or when another try has begun."""
@@ -146,11 +149,10 @@ class Resending:
 class AsyncResending:
     """`Resending` for asyncio, of either kind of iterable."""
 
-    def __init__(
-        self, items: Iterable[ScoreItem] | AsyncIterable[ScoreItem], version: str, batch: int
-    ) -> None:
-        self._groups = agrouped(items, score_item, batch)
-        self._kept = _Unanswered(version, batch)
+    def __init__(self, upload: Upload, items: AsyncEntries[Any], batch: int, **opening: str) -> None:
+        self._upload = upload
+        self._groups = agrouped(items, upload.message, batch)
+        self._kept = _Unanswered({**upload.opening(), **opening}, batch)
         self._reading: asyncio.Task[None] | None = None
 
     def requests(self) -> AsyncIterator[Message]:
@@ -178,9 +180,15 @@ class AsyncResending:
         self, number: int, groups: list[list[Message]], opening: dict[str, str]
     ) -> AsyncIterator[Message]:
         for group in groups:
-            yield _request(group, opening)
+            yield self._request(group, opening)
         while (fresh := await self._next(number)) is not None:
-            yield _request(fresh, opening)
+            yield self._request(fresh, opening)
+
+    def _request(self, group: list[Message], opening: dict[str, str]) -> Message:
+        """A request of the stream; the first one takes the opening."""
+        request = self._upload.request(group, opening)
+        opening.clear()
+        return request
 
     async def _next(self, number: int) -> list[Message] | None:
         while self._kept.tries == number:
@@ -205,13 +213,6 @@ class AsyncResending:
         finally:
             self._reading = None
             self._kept.read(group)
-
-
-def _request(group: list[Message], opening: dict[str, str]) -> Message:
-    """A request of the stream; the first one takes the opening."""
-    request = reward_pb2.ScoreStreamRequest(items=group, **opening)
-    opening.clear()
-    return request
 
 
 def _id(item: Message) -> str:

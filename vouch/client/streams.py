@@ -7,8 +7,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from vouch.client.convert import to_value
 from vouch.errors import InvalidInput
+from vouch.wire import to_value
 
 GENERATE_TIMEOUT_S = 300.0
 DEADLINE_MARGIN_S = 5.0  # the server gives up first and says why

@@ -19,7 +19,7 @@ from vouch.errors import InvalidInput, NotFound
 from vouch.formats.csv_tables import bad_rows, check_unique, read_csv
 from vouch.formats.escapes import from_cell, to_cell
 from vouch.storage.atomic import write_whole
-from vouch.types.records import Preference, Rating
+from vouch.types.rating import Preference, Rating
 
 if TYPE_CHECKING:  # a client that reads and writes files of ratings needs no database
     from vouch.storage.catalog import Catalog

@@ -15,7 +15,8 @@ from vouch.errors import FailedPrecondition, InvalidInput, NotFound
 from vouch.formats import images as codec
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
-from vouch.types.records import ImageRecord, Score
+from vouch.types.image import ImageRecord
+from vouch.types.score import Score
 from vouch.types.scores import Scores
 
 BATCH = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vouch.types.records import RaterKind
+from vouch.types.rating import RaterKind
 
 
 class Asked(BaseModel):

@@ -18,7 +18,10 @@ from typing import Any
 from vouch.errors import AlreadyExists, CorruptVersion, InvalidInput, NotFound, Unavailable
 from vouch.storage.atomic import storage_errors, sync, write_whole
 from vouch.storage.catalog import Catalog
-from vouch.types.records import VERSION_KINDS, FileEntry, Version, VersionKind, json_ready, now
+from vouch.types.clock import now
+from vouch.types.json_values import json_ready
+from vouch.types.page import every
+from vouch.types.version import VERSION_KINDS, FileEntry, Version, VersionKind
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -86,12 +89,20 @@ class Registry:
 
     def list(self, kind: VersionKind | None = None) -> VersionList:
         """Every version, newest first."""
-        page = self._catalog.versions.list(kind, page_size=1000)
-        versions = [*page.items]
-        while page.next_token:
-            page = self._catalog.versions.list(kind, page_size=1000, page_token=page.next_token)
-            versions.extend(page.items)
-        return versions
+        return list(every(lambda token: self._catalog.versions.list(kind, page_size=1000, page_token=token)))
+
+    def digest(self, ref: str, kind: VersionKind | None = None) -> str:
+        """The digest of a version that a caller names; "" where they name none.
+
+        Raises NotFound, and InvalidInput where the version is not of this kind or the reference is ambiguous.
+        """
+        if not ref:
+            return ""
+        version = self.get(ref)
+        if kind is not None and version.kind != kind:
+            noun = "reward model" if kind == "reward" else kind
+            raise InvalidInput(f"{version.name} is a {version.kind}, not a {noun}: name one of that kind.")
+        return version.digest
 
     def folder(self, ref: str) -> Path:
         """Where a version's files are, unverified. Raises NotFound."""

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from vouch import errors
-from vouch.types.records import ROLES, SCOPES, Scope
+from vouch.types.token import ROLES, SCOPES, Scope
 
 RATER = frozenset({"RecordRating", "ImportRatings", "ListRatings", "NextForReview"})
 """RPCs that need the role rater."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -17,7 +17,9 @@ from vouch.formats.csv_tables import bad_rows
 from vouch.storage.catalog import pages, tables
 from vouch.storage.catalog.database import Database, insert_once
 from vouch.storage.catalog.images import get_image
-from vouch.types.records import RATER_KINDS, VERDICTS, NewRating, Page, Preference, RaterKind, Rating, now
+from vouch.types.clock import now
+from vouch.types.page import Page
+from vouch.types.rating import RATER_KINDS, VERDICTS, NewRating, Preference, RaterKind, Rating
 
 MAX_TEXT = 10_000
 MAX_NAME = 200
@@ -139,6 +141,17 @@ class Ratings:
             query = query.where(tables.ratings.c.kind.in_(kinds))
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def counts(self, images: Collection[str]) -> dict[str, int]:
+        """The number of current ratings of each of these images that has one."""
+        table = tables.ratings
+        query = (
+            sa.select(table.c.image, sa.func.count().label("ratings"))
+            .where(table.c.image.in_(images), _current())
+            .group_by(table.c.image)
+        )
+        with self._database.read() as connection:
+            return {row.image: row.ratings for row in connection.execute(query)}
 
     def freeze(
         self, *, kinds: tuple[RaterKind, ...] = ("human",), domain: str | None = None

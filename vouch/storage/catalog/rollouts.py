@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,7 +11,9 @@ from vouch.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFou
 from vouch.storage.catalog import pages, tables
 from vouch.storage.catalog.database import Database, insert_once
 from vouch.storage.catalog.serving import read_slot, under_way, write_slot
-from vouch.types.records import Page, Rollout, RolloutAction, RolloutEvent, RolloutState, now
+from vouch.types.clock import now
+from vouch.types.page import Page
+from vouch.types.rollout import Rollout, RolloutAction, RolloutEvent, RolloutState
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Rollouts:
             serving = read_slot(connection, slot, lock=True)
             done = _replayed(connection, ask)
             if done is not None:
-                if (done.slot, done.candidate) != (slot, candidate):
+                if (done.slot, done.version) != (slot, candidate):
                     raise _reused(request_id)
                 return done
             if serving.candidate:
@@ -73,11 +75,11 @@ class Rollouts:
                 return rollout
             if rollout.state != "ACTIVE":
                 raise FailedPrecondition(
-                    f"{rollout.id} has ended ({rollout.state}): start another.", "ROLLOUT_ENDED"
+                    f"{rollout.rollout_id} has ended ({rollout.state}): start another.", "ROLLOUT_ENDED"
                 )
             if percent <= rollout.percent:
                 raise FailedPrecondition(
-                    f"{rollout.id} is at {rollout.percent} % already; promotion only goes up."
+                    f"{rollout.rollout_id} is at {rollout.percent} % already; promotion only goes up."
                 )
             return _move(connection, rollout, ask, percent)
 
@@ -95,7 +97,7 @@ class Rollouts:
             if done:
                 return rollout
             if rollout.state == "ROLLED_BACK":
-                raise FailedPrecondition(f"{rollout.id} is rolled back already.", "ROLLOUT_ENDED")
+                raise FailedPrecondition(f"{rollout.rollout_id} is rolled back already.", "ROLLOUT_ENDED")
             return _move(connection, rollout, ask, 0)
 
     def get(self, rollout_id: str) -> Rollout:
@@ -160,7 +162,7 @@ def _locked(connection: sa.Connection, rollout_id: str, ask: _Ask) -> tuple[Roll
     rollout = _get(connection, _seq(rollout_id))
     read_slot(connection, rollout.slot, lock=True)
     done = _replayed(connection, ask)
-    if done is not None and done.id != rollout_id:
+    if done is not None and done.rollout_id != rollout_id:
         raise _reused(ask.request_id)
     return done or _get(connection, _seq(rollout_id)), done is not None
 
@@ -181,7 +183,7 @@ def _replayed(connection: sa.Connection, ask: _Ask) -> Rollout | None:
 def _move(connection: sa.Connection, rollout: Rollout, ask: _Ask, percent: int) -> Rollout:
     """Carry a request out: serving, rollout and event together."""
     state = _apply_to_serving(connection, rollout, ask.action, percent)
-    seq, moment = _seq(rollout.id), now()
+    seq, moment = _seq(rollout.rollout_id), now()
     table = tables.rollouts
     connection.execute(
         sa.update(table).where(table.c.seq == seq).values(state=state, percent=percent, updated_at=moment)
@@ -206,21 +208,21 @@ def _apply_to_serving(
 ) -> RolloutState:
     serving = read_slot(connection, rollout.slot, lock=True)
     if action == "roll_back":
-        if rollout.state == "COMPLETED" and serving.champion != rollout.candidate:
+        if rollout.state == "COMPLETED" and serving.champion != rollout.version:
             raise FailedPrecondition("Another version has become champion since.", "NOT_CHAMPION")
         if rollout.state == "COMPLETED" and serving.candidate:
             raise under_way(rollout.slot)
-        previous = rollout.candidate if rollout.state == "COMPLETED" else serving.previous
-        write_slot(connection, serving, champion=rollout.champion, previous=previous)
+        previous = rollout.version if rollout.state == "COMPLETED" else serving.previous
+        write_slot(connection, serving, champion=rollout.previous_version, previous=previous)
         return "ROLLED_BACK"
     if percent == 100:
-        write_slot(connection, serving, champion=rollout.candidate, previous=rollout.champion)
+        write_slot(connection, serving, champion=rollout.version, previous=rollout.previous_version)
         return "COMPLETED"
     write_slot(
         connection,
         serving,
         champion=serving.champion,
-        candidate=rollout.candidate,
+        candidate=rollout.version,
         percent=percent,
         previous=serving.previous,
     )
@@ -237,13 +239,18 @@ def _get(connection: sa.Connection, seq: int) -> Rollout:
 def _rollout(connection: sa.Connection, row: Any) -> Rollout:
     table = tables.rollout_events
     query = sa.select(table).where(table.c.rollout == row.seq).order_by(table.c.seq)
-    names = ("action", "percent", "actor", "reason", "request_id", "at")
+    own = [one.name for one in fields(RolloutEvent)]
     events = tuple(
-        RolloutEvent(**{name: event[name] for name in names})
-        for event in connection.execute(query).mappings()
+        RolloutEvent(**{name: event[name] for name in own}) for event in connection.execute(query).mappings()
     )
-    values = {name: value for name, value in row._mapping.items() if name != "seq"}
-    return Rollout(id=f"rollout-{row.seq}", events=events, **values)
+    names = ("slot", "state", "percent", "created_at", "updated_at")
+    return Rollout(
+        rollout_id=f"rollout-{row.seq}",
+        version=row.candidate,
+        previous_version=row.champion,
+        events=events,
+        **{name: row._mapping[name] for name in names},
+    )
 
 
 def _reused(request_id: str) -> AlreadyExists:

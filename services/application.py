@@ -1,75 +1,38 @@
-"""What Ray Serve runs: the gateway, with handles to the deployments that it calls, and the doors that lead to it."""
+"""The application graph: what Ray Serve runs. The gateway, with handles to the deployments that it calls.
+
+`build` is for `serve deploy` and KubeRay, which name it as `services.application:build`. One machine starts the same
+graph by `services.driver`.
+"""
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from ray import serve
-from ray.serve.config import (
-    AutoscalingConfig,
-    AutoscalingPolicy,
-    HTTPOptions,
-    RequestRouterConfig,
-    gRPCOptions,
-)
-from ray.serve.schema import LoggingConfig
+from ray.serve import Application, Deployment
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 
 from services.environment import ROUTER_IN_OWN_LOOP
-from services.ports import free_range
-from vouch.settings import GenerationSettings, Settings
+from vouch.settings import GenerationSettings, Settings, load_settings
 
-log = logging.getLogger("vouch.system")
-
-APPLICATION = "vouch"
-STOP_S = 20.0
+NAME = "vouch"
 HEALTH_CHECK_S = 1.0
 """Seconds between two looks at a replica: one that is gone is replaced that much later."""
-SERVICERS = ["services.ingress.add_services"]
 
 
-def start_serve(settings: Settings) -> None:
-    """Open the doors; nothing is behind them yet."""
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    server = settings.server
-    tls = server.tls_cert is not None
-    http = HTTPOptions(host=server.host, port=server.http_port)
-    if tls:
-        http = HTTPOptions(
-            host=server.host,
-            port=server.http_port,
-            ssl_certfile=str(server.tls_cert),
-            ssl_keyfile=str(server.tls_key),
-        )
-    more = ["services.web.app.add_health", *(["services.web.app.add_tls"] if tls else [])]
-    serve.start(
-        http_options=http,
-        grpc_options=gRPCOptions(
-            port=free_range(1) if tls else server.grpc_port, grpc_servicer_functions=[*SERVICERS, *more]
-        ),
-        logging_config=_logging(),
-    )
+def build(arguments: dict[str, Any]) -> Application:
+    """The application of a Serve config.
+
+    arguments: fields of `vouch.settings.Settings`, as `args` of the config says them. What they leave out comes from
+    the environment (VOUCH_...), then from the settings file, then from the defaults.
+
+    Raises:
+        InvalidInput: an argument that is no setting, or is out of range.
+    """
+    return graph(load_settings(**arguments))
 
 
-def deploy(settings: Settings) -> None:
-    """Returns when every replica has loaded what it serves, or has reported why it cannot."""
-    serve.run(_application(settings), name=APPLICATION, route_prefix="/", logging_config=_logging())
-
-
-def stop_jobs() -> None:
-    """End the training process; its run is resumed at the next start."""
-    try:
-        serve.get_deployment_handle("operations", APPLICATION).stop.remote().result(timeout_s=STOP_S)
-    except Exception as error:  # noqa: BLE001 - whatever is left of it, the system still has to come down
-        log.warning("the training process was not ended in order: %s", error)
-
-
-def _logging() -> LoggingConfig:
-    """A line for every request of every replica would cost a tenth of a short request's time; metrics count them."""
-    return LoggingConfig(log_level="WARNING", enable_access_log=False)
-
-
-def _application(settings: Settings) -> Any:
+def graph(settings: Settings) -> Application:
     """The gateway with handles to everything it calls."""
     from services.feedback.app import Feedback
     from services.gateway.app import Gateway
@@ -109,7 +72,7 @@ def _replicas(settings: GenerationSettings) -> dict[str, Any]:
     return {"request_router_config": router, "num_replicas": None, "autoscaling_config": _scaling(settings)}
 
 
-def _scaling(settings: GenerationSettings) -> Any:
+def _scaling(settings: GenerationSettings) -> AutoscalingConfig:
     from services.generation import scaling
 
     return AutoscalingConfig(
@@ -125,7 +88,7 @@ def _scaling(settings: GenerationSettings) -> Any:
     )
 
 
-def _deployment(kind: type, replicas: int, max_ongoing: int, name: str = "") -> Any:
+def _deployment(kind: type, replicas: int, max_ongoing: int, name: str = "") -> Deployment:
     return serve.deployment(
         kind,
         name=(name or kind.__name__).lower(),

@@ -28,8 +28,8 @@ _NO_GATEWAY_YET = "/ray.serve.RayServeAPIService/"
 """What Ray Serve's proxies name in a NOT_FOUND while they have not heard of the application."""
 
 
-class Repeats:
-    """The repeats of one call.
+class Retries:
+    """The retries of one call.
 
     timeout_s: of the whole call with its repeats; None is no limit. patience_s: the longest time from the first
     failure to the last repeat. is_up: False where the system is known to be down, None where nobody knows.
