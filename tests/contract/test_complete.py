@@ -9,7 +9,7 @@ import re
 import pytest
 from google.protobuf.descriptor import Descriptor
 
-from services.rpcs import RPCS
+from services.rpcs import RPCS, Rpc
 from vouch import wire
 from vouch.client import AsyncClient, Client, rpcs
 from vouch.pb.v1 import feedback_pb2
@@ -66,6 +66,26 @@ def test_the_gateway_serves_every_rpc_as_ray_serve_calls_it(rpc: str) -> None:
 def test_every_rpc_needs_a_role_that_there_is() -> None:
     assert set(RPCS) == set(rpcs.METHODS)
     assert {rpc.role for rpc in RPCS.values()} == set(ROLES)
+
+
+@pytest.mark.parametrize(
+    "rpc", [rpc for rpc in RPCS.values() if rpc.deployment != "gateway"], ids=lambda rpc: rpc.name
+)
+def test_the_deployment_of_the_table_has_a_method_of_the_rpcs_name(rpc: Rpc) -> None:
+    from services.feedback.app import Feedback
+    from services.jobs.app import TrainingService
+    from services.operations.app import Operations
+    from services.rollout.app import RolloutService
+    from services.versions.app import ModelsService
+
+    deployment = {"feedback": Feedback, "operations": Operations}[rpc.deployment]
+    streams = rpcs.METHODS[rpc.name].server_streaming
+    assert inspect.isasyncgenfunction(getattr(deployment, rpc.name)) is streams
+    handlers = [Feedback] if deployment is Feedback else [ModelsService, RolloutService, TrainingService]
+    (handler,) = [getattr(kind, rpc.name) for kind in handlers if hasattr(kind, rpc.name)]
+    hints = inspect.signature(handler).parameters
+    assert list(hints) == ["self", "request", "caller"]
+    assert hints["request"].annotation == f"pb.{rpcs.request_class(rpc.name).DESCRIPTOR.name}"
 
 
 def answered() -> list[Descriptor]:
