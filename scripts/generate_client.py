@@ -35,7 +35,7 @@ WORDS = {
     "AsyncCalls": "Calls",
     "AsyncClient": "Client",
     "AsyncEntries": "Entries",
-    "AsyncRemembering": "Remembering",
+    "AsyncResending": "Resending",
     "auploaded": "uploaded",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",

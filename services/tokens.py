@@ -18,7 +18,7 @@ DEFAULT_SCOPES: dict[Role, tuple[Scope, ...]] = {"client": (), "rater": SCOPES, 
 def access_of(settings: Settings) -> Access:
     """What access.json says."""
     server = settings.server
-    host = f"[{server.host}]" if ":" in server.host else server.host
+    host = server.url_host
     tls = server.tls_cert is not None
     return Access(
         address=f"{'grpcs://' if tls else ''}{host}:{server.grpc_port}",

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from training.jobs import raise_reported, run_on_ray
-from training.plans import Plan, Store, plan
-from training.worker import Work
+from training.jobs.plans import Plan, Store, plan
+from training.jobs.ray_train import raise_reported, run_on_ray
+from training.jobs.worker import Work
+from vouch import recipes
 from vouch.errors import Cancelled, VouchError
 from vouch.models.scale import read_scale
 from vouch.storage.state import PRIVATE
@@ -87,10 +88,10 @@ def _work(run: Run, store: Store, agreed: Plan) -> Work:
 
 def _command(run: Run) -> str:
     """The command line that would ask for the same again."""
-    config = dict(run.config)
-    asked = ["vouch", "train", run.kind]
+    config = recipes.flat(run.config)
+    words = ["vouch", "train", run.kind]
     if run.kind == "concept":
-        asked = [
+        words = [
             "vouch",
             "concept",
             "add",
@@ -99,8 +100,8 @@ def _command(run: Run) -> str:
             str(config.pop("kind_of")),
         ]
     for name, value in config.items():
-        asked += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else json.dumps(value)]
-    return shlex.join(asked)
+        words += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else json.dumps(value)]
+    return shlex.join(words)
 
 
 def main() -> int:

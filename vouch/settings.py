@@ -62,6 +62,11 @@ class ServerSettings(_Section):
         """Whether only this machine can call."""
         return self.host in ("127.0.0.1", "::1", "localhost")
 
+    @property
+    def url_host(self) -> str:
+        """The host as an address with a port takes it: an IPv6 one in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
     @model_validator(mode="after")
     def _guarded(self) -> ServerSettings:
         if (self.tls_cert is None) != (self.tls_key is None):

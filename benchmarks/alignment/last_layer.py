@@ -1,7 +1,7 @@
 """The last layer of the reward's heads, learned to the end: logistic regression that holds on to its parent.
 
 A second learner for the benchmark of the queue. What it learns depends on the ratings alone, not on steps and batches,
-and it takes a fiftieth of a second: so many repeats are possible that chance averages out.
+and it takes a fiftieth of a second: so many repeats are possible that rng averages out.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from services import field_limits, logs, metrics
+from services.feedback.blinding import Blinding
 from services.feedback.real_images import RealImageStore
 from services.feedback.review import Review
 from services.identity import Identity
@@ -21,10 +22,12 @@ from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
 from vouch.types.clock import now
 from vouch.types.generator import GeneratorDescription
-from vouch.types.image import ImageRecord
+from vouch.types.image import ImageRecord, StoredImage
 from vouch.types.rating import NewRating, Rating
 
 T = TypeVar("T")
+TO_RATE = ("digest", "data", "media_type", "size_bytes", "width", "height", "prompt", "label")
+"""Fields of a stored image that its rater sees."""
 ID_SHOWN = 128  # characters; a longer id is refused, and its failure carries so much of it
 
 
@@ -40,6 +43,7 @@ class Feedback:
         blobs = BlobStore(settings.resolved_blobs_url)
         self._review = Review(catalog, blobs, settings.review)
         self._real_images = RealImageStore(catalog, blobs)
+        self._blinding = Blinding(catalog)
         self.pools = Pools()
 
     # ---- ratings
@@ -71,6 +75,7 @@ class Feedback:
 
     @on_thread
     def ListRatings(self, request: pb.ListRatingsRequest, caller: Identity) -> pb.ListRatingsResponse:
+        self._blinding.check_filter("generator_version", request.generator_version, caller)
         kind = wire.word(request, "kind")
         page = self._catalog.ratings.list(
             image=request.image_digest or None,
@@ -81,7 +86,11 @@ class Feedback:
             page_size=request.page_size,
             page_token=request.page_token,
         )
-        return pb.ListRatingsResponse(ratings=self._messages(page.items), next_page_token=page.next_token)
+        ratings = self._messages(page.items)
+        for message in ratings:
+            if self._blinding.hides(message.image_digest, caller):
+                message.ClearField("generator_version")
+        return pb.ListRatingsResponse(ratings=ratings, next_page_token=page.next_token)
 
     def _take(self, index: int, message: pb.Rating, caller: Identity) -> tuple[int, int]:
         """Store one rating of an import: (1, 0), or (0, 1) when it was there before."""
@@ -151,10 +160,12 @@ class Feedback:
 
     @on_thread
     def GetImage(self, request: pb.GetImageRequest, caller: Identity) -> pb.StoredImage:
-        return wire.to_message(self._review.image(request.digest, caller.owner), pb.StoredImage)
+        return self._shown(self._review.image(request.digest, caller.owner), caller)
 
     @on_thread
     def ListImages(self, request: pb.ListImagesRequest, caller: Identity) -> pb.ListImagesResponse:
+        for name in ("generator_version", "request_id"):
+            self._blinding.check_filter(name, getattr(request, name), caller)
         page = self._catalog.images.list(
             owner=caller.owner,
             generator_version=self._registry.digest(request.generator_version) or None,
@@ -165,9 +176,13 @@ class Feedback:
         )
         images = self._review.about(page.items)
         return pb.ListImagesResponse(
-            images=[wire.to_message(image, pb.StoredImage) for image in images],
+            images=[self._shown(image, caller) for image in images],
             next_page_token=page.next_token,
         )
+
+    def _shown(self, image: StoredImage, caller: Identity) -> pb.StoredImage:
+        message = wire.to_message(image, pb.StoredImage)
+        return _to_rate(message) if self._blinding.hides(image.digest, caller) else message
 
     async def DescribeCriteria(
         self, request: pb.DescribeCriteriaRequest, caller: Identity
@@ -213,6 +228,11 @@ def _needed(name: str, value: T) -> T:
 
 def _failure(index: int, error: VouchError, request_id: str = "") -> pb.ImportFailure:
     return pb.ImportFailure(index=index, request_id=request_id, reason=error.reason, message=error.message)
+
+
+def _to_rate(image: pb.StoredImage) -> pb.StoredImage:
+    """An image as its rater sees it: without origin, time and scores."""
+    return pb.StoredImage(**{name: getattr(image, name) for name in TO_RATE})
 
 
 def _review_item(record: ImageRecord, data: bytes) -> pb.ReviewItem:

@@ -11,6 +11,7 @@ import pytest
 import vouch
 from services.rpcs import RPCS
 from vouch import errors
+from vouch.client.endpoint import find
 from vouch.client.rpcs import METHODS
 from vouch.testing import GENERATOR, TOKENS, FakeServer, flat_png
 from vouch.testing.door import role_needed
@@ -66,13 +67,13 @@ def test_a_full_server_says_when_to_come_again() -> None:
 
 
 def test_an_error_in_a_stream_is_raised_after_what_came_before_it() -> None:
-    with FakeServer() as server, vouch.connect(server.address) as client:
+    with FakeServer() as server, vouch.client.Client(find(server.address), patience_s=0.5) as client:
         (image,) = client.generate_images("neutrophil").images
         server.break_after = 2
         items = (
             vouch.client.ScoreItem(item_id=str(number), digest=image.digest, prompt="") for number in range(9)
         )
-        results = client.score_stream(items)
+        results = client.score_stream(items, batch=1)
         assert next(results).score is not None
         with pytest.raises(errors.Unavailable, match="went away"):
             list(results)

@@ -33,7 +33,7 @@ def test_the_migrations_make_the_tables_that_the_code_expects(catalog_url):
 
 def test_the_newest_migration_is_the_one_that_the_code_asks_for():
     config = Config()
-    config.set_main_option("script_location", "vouch:catalog/migrations")
+    config.set_main_option("script_location", "vouch:storage/catalog/migrations")
     assert ScriptDirectory.from_config(config).get_current_head() == HEAD
 
 

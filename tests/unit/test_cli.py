@@ -152,6 +152,7 @@ def test_filter_keeps_the_bright_images_and_writes_every_score(system: EdgedServ
 def test_filter_over_the_wire_resumes_after_the_system_went_away(system: EdgedServer, tmp_path: Path) -> None:
     source, out = _image_folder(tmp_path / "in"), tmp_path / "out"
     system.break_after = 16
+    (system.state / "lock").write_text("4194305\n")  # its process has ended: nobody waits for it
     assert "went away" in run("filter", source, out, "--min-score", 0.5, code=6).stderr
     system.break_after = None
     before = len(system.scored)
@@ -406,7 +407,16 @@ def test_training_is_followed_to_its_end(system: EdgedServer) -> None:
     run_ = run_json("train", "reward", "--steps", 500, "--lr=1e-4", "--members", 5, "--simulated")
     assert (run_["state"], run_["version_name"]) == ("SUCCEEDED", "reward-2")
     assert run_["config"] == {"steps": 500, "lr": 1e-4, "members": 5, "kinds": ["human", "simulated"]}
-    assert "vouch rollout start reward-2" in run("runs", "show", "run-1").stdout
+    folder = StateFolder(system.state).run("run-1")
+    folder.mkdir(parents=True)
+    (folder / "images.png").touch()
+    shown = run("runs", "show", "run-1").stdout
+    assert "vouch rollout start reward-2" in shown
+    assert re.search(r"figures +figure +value +unit\s+loss +0\.", shown)
+    assert re.search(rf"images +{re.escape(str(folder / 'images.png'))}", shown)
+    access = json.loads((Path(system.state) / "access.json").read_text())
+    address = ("--address", access["address"], "--token", TOKENS["operator"])
+    assert "images.png" not in run("runs", "show", "run-1", *address).stdout, "it may be another system"
 
 
 def test_a_concept_is_sub_labelled_and_taught(system: EdgedServer, tmp_path: Path) -> None:
@@ -453,11 +463,23 @@ def test_a_concept_that_cannot_be_taught_is_refused_before_it_is_queued(
 def test_help_names_the_settings_of_a_run() -> None:
     shown = " ".join(run("train", "align", "--help").stdout.split())  # wherever the lines break
     for expected in (
-        "--method draft (the default), reward_gradient, reward_weighted, kto",
-        "--anchor",
-        "--reward",
+        "--method draft draft, reward_gradient, reward_weighted, kto",
+        "--anchor 5.0 weight of",
+        "--reward - reward version",
+        "dpo: Diffusion-DPO (2311.12908): E[-log σ(-β·",
+        "--dpo.beta 2000.0 β, weight of the divergence from the parent",
+        "--validation.every 25 steps between validation points",
     ):
         assert expected in shown
+
+
+def test_a_setting_of_one_method_is_given_by_its_dotted_name(system: EdgedServer) -> None:
+    run_ = run_json(
+        "train", "align", "--method", "nft", "--nft.beta", "0.1", "--set", "nft.groups=4", "--set=lr=1e-4"
+    )
+    assert run_["config"] == {"method": "nft", "nft.beta": 0.1, "nft.groups": 4, "lr": 1e-4}
+    result = run("train", "align", "--caution", "2", code=2)
+    assert "There is no setting caution. Setting caution is now std_penalty." in result.stderr
 
 
 def test_pretraining_without_a_system_hands_over_to_the_training_command(tmp_path: Path) -> None:

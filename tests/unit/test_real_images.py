@@ -16,7 +16,8 @@ from services.feedback.app import Feedback
 from services.feedback.real_images import RealImageStore
 from services.feedback.review import Review
 from services.identity import Identity
-from training.inputs import freeze, load_rated
+from training.inputs.rated import load_rated
+from training.inputs.snapshot import freeze
 from vouch.domains.criteria import Domain
 from vouch.errors import InvalidInput, StorageFull
 from vouch.formats import images as codec

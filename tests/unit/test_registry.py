@@ -250,12 +250,11 @@ def test_a_link_to_a_file_of_the_same_folder_is_published_as_that_file(registry,
     ).read_bytes()
 
 
-@pytest.mark.parametrize("target", ["secret.txt", "outside", "nowhere", "trained/unet"])
+@pytest.mark.parametrize("target", ["secret.txt", "nowhere"])
 def test_a_link_that_leaves_the_folder_is_refused_by_name_and_nothing_is_published(
     registry, folder, tmp_path, target
 ):
     (tmp_path / "secret.txt").write_text("a private key")
-    (tmp_path / "outside").mkdir()
     (folder / "config.json").symlink_to(tmp_path / target)
     with pytest.raises(InvalidInput, match=r"config\.json is a link to something that is not a file of this"):
         publish(registry, folder)
@@ -263,6 +262,18 @@ def test_a_link_that_leaves_the_folder_is_refused_by_name_and_nothing_is_publish
     assert "private key" not in "".join(
         path.read_text() for path in (tmp_path / "models").rglob("*") if path.is_file()
     )
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_link_to_a_folder_is_refused_for_what_it_is(registry, folder, tmp_path, inside):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "weights.safetensors").write_text("others' weights")
+    (folder / "text_encoder").symlink_to(folder / "unet" if inside else tmp_path / "outside")
+    with pytest.raises(
+        InvalidInput, match=r"text_encoder is a link to a folder, .* put a copy of the folder"
+    ):
+        publish(registry, folder)
+    assert registry.list() == []
 
 
 def test_a_snapshot_of_the_hubs_cache_is_published_with_the_blobs_that_it_links_to(

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.inputs import load_rated
-from training.plans import Store
+from training.inputs.rated import load_rated
+from training.jobs.plans import Store
+from training.jobs.worker import Work
 from training.run import Fit, execute
-from training.worker import Work
 from vouch.domains.criteria import Domain
 from vouch.errors import FailedPrecondition
 from vouch.formats import images as codec

@@ -12,7 +12,8 @@ import pytest
 
 from services.feedback.review import Review
 from services.feedback.selection import is_reserved
-from training.inputs import FILE_NAME, freeze
+from training.inputs.rated import RATINGS_FILE
+from training.inputs.snapshot import freeze
 from vouch.errors import NotFound
 from vouch.settings import ReviewSettings
 from vouch.storage.blobs import BlobStore
@@ -102,7 +103,7 @@ def test_ratings_of_what_was_drawn_uniformly_are_frozen_as_such(place, tmp_path,
     for record, _ in review.next("me", 30, kind="human", label=None, generator=None):
         catalog.ratings.record(make_rating(record.digest, rater="me"), domain)
     freeze(catalog, blobs, tmp_path / "run", kinds=("human",), domain=None)
-    rows = pq.read_table(tmp_path / "run" / FILE_NAME).to_pylist()
+    rows = pq.read_table(tmp_path / "run" / RATINGS_FILE).to_pylist()
     uniform = {row["digest"] for row in rows if row["uniform"]}
     assert uniform == catalog.reviews.uniform() == {d for d in uniform if is_reserved(d, 0.3)}
     assert 0 < len(uniform) < 30
@@ -164,5 +165,5 @@ def test_a_repeat_is_rated_again_and_both_ratings_count(place, tmp_path, make_ra
 
 
 def _row(folder: Path, digest: str) -> dict[str, Any]:
-    rows = pq.read_table(folder / FILE_NAME).to_pylist()
+    rows = pq.read_table(folder / RATINGS_FILE).to_pylist()
     return next(row for row in rows if row["digest"] == digest)

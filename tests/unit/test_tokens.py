@@ -194,7 +194,7 @@ def fill_first_form(url: str) -> None:
     database = Database(url)
     with database.write() as connection:
         config = Config()
-        config.set_main_option("script_location", "vouch:catalog/migrations")
+        config.set_main_option("script_location", "vouch:storage/catalog/migrations")
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
         for table, rows in OLD.items():

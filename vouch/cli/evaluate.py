@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
+from vouch import recipes
 from vouch.cli.session import Session, command
-from vouch.errors import InvalidInput
 from vouch.extras import require
+from vouch.recipes.evaluation import EvaluationRequest
 
 OFFLINE = "training"
 
 app = typer.Typer()
-
 
 VersionArgument = Annotated[str, typer.Argument(help="Generator version: name, digest or prefix.")]
 DataOption = Annotated[
@@ -52,13 +52,13 @@ SymmetricOption = Annotated[
 ]
 DownstreamOption = Annotated[
     bool,
-    typer.Option(
-        "--downstream",
-        help="Also train classifiers on the images: minutes, and it needs --train.",
-    ),
+    typer.Option("--downstream", help="Also train classifiers on the images: minutes, and it needs --train."),
 ]
 OutOption = Annotated[Path, typer.Option(help="Folder for evidence.json and report.html.")]
 PerClassOption = Annotated[int, typer.Option(help="Images of each class.", min=2)]
+SettingOption = Annotated[
+    list[str], typer.Option("--set", help="Any other setting: --set seed=1 --set steps=30. Repeatable.")
+]
 
 
 @command(
@@ -83,32 +83,20 @@ def evaluate(
     downstream: DownstreamOption = False,
     out: OutOption = Path("evidence"),
     per_class: PerClassOption = 50,
+    setting: SettingOption = [],  # noqa: B006
 ) -> None:
     """Measure what a generator draws, alone or against another, and write a page with pictures.
 
     Draws from the versions in the state folder; the system need not run. The same command again goes on where it was
-    interrupted. With --against it also says whether the version may take that one's place. What was found is kept
+    interrupted. With --against it also says whether the version may take that one's place. The evidence is kept
     with the version: `vouch versions VERSION` shows it.
     """
-    if downstream and train is None:
-        raise InvalidInput("--downstream needs the real images to learn from: name them with --train.")
-    if first and not against:
-        raise InvalidInput("--first is the first champion of a comparison: name what serves with --against.")
-    options = {
-        "--data": data,
-        "--against": against,
-        "--first": first,
-        "--train": train,
-        "--judge": judge,
-        "--out": out,
-    }
-    require("train")
     state = session.state or Path(os.environ.get("VOUCH_STATE", "state"))
-    arguments = ["evaluate", version, "--state", str(state), "--set", f"per_class={per_class}"]
-    for name, value in options.items():
-        arguments += [name, str(value)] if value else []
-    for folder in features:
-        arguments += ["--features", str(folder)]
-    arguments += ["--downstream"] if downstream else []
-    arguments += [] if symmetric else ["--no-symmetric"]
-    os.execv(sys.executable, [sys.executable, "-m", OFFLINE, *arguments])  # noqa: S606 - no shell
+    request = EvaluationRequest(
+        version=version, data=data, out=out, state=state, against=against, first=first, train=train, judge=judge,
+        features=tuple(features), symmetric=symmetric, downstream=downstream,
+        settings={"per_class": per_class, **recipes.parse_assignments(setting)},
+    ).check()  # fmt: skip
+    require("train")
+    arguments = [sys.executable, "-m", OFFLINE, "evaluate", request.model_dump_json()]
+    os.execv(sys.executable, arguments)  # noqa: S606 - no shell

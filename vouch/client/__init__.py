@@ -1,9 +1,11 @@
 """The typed client. Protobuf and gRPC stop here: callers see values of `vouch.types` and `vouch.errors`.
 
-with vouch.connect() as client:
-    for event in client.stream_images("neutrophil", count=100):
-        if isinstance(event, GeneratedImage):
-            Path(f"{event.digest}.png").write_bytes(event.data)
+Draw images and keep each as soon as it comes:
+
+    with vouch.connect() as client:
+        for event in client.stream_images("neutrophil", count=100):
+            if isinstance(event, GeneratedImage):
+                Path(f"{event.digest}.png").write_bytes(event.data)
 """
 
 from __future__ import annotations

@@ -19,8 +19,10 @@ from vouch.client import rpcs
 from vouch.client.endpoint import Endpoint
 from vouch.client.failures import as_vouch_error
 from vouch.client.groups import AsyncEntries, Upload, auploaded
+from vouch.client.imports import ImportTotal, size_of
+from vouch.client.resending import AsyncResending
 from vouch.client.retries import PATIENCE_S, Retries
-from vouch.client.streams import AsyncRemembering, flattened
+from vouch.client.streams import flattened
 from vouch.wire import to_value
 
 C = TypeVar("C", bound="AsyncCalls")
@@ -72,13 +74,15 @@ class AsyncCalls:
     ) -> None:
         await self.close()
 
-    async def _call(self, rpc: str, request: Any, timeout_s: float | None) -> Any:
+    async def _call(self, rpc: str, request: Message, timeout_s: float | None) -> Any:
+        """The answer to one message, in an RPC that takes one or a stream of them."""
         retries = self._retries(timeout_s)
         while True:
+            sent = iter([request]) if rpcs.METHODS[rpc].client_streaming else request
             try:
-                answer = await self._callable(rpc)(request, timeout=retries.left_s, metadata=self._metadata)
+                answer = await self._callable(rpc)(sent, timeout=retries.left_s, metadata=self._metadata)
             except grpc.RpcError as error:
-                wait_s = retries.wait_s(error) if isinstance(request, Message) else None
+                wait_s = retries.wait_s(error)
                 if wait_s is None:
                     raise as_vouch_error(error, self.address) from None
                 await asyncio.sleep(wait_s)
@@ -100,20 +104,23 @@ class AsyncCalls:
         return tuple(map(to_value, getattr(await self._ask(rpc, **fields), name)))
 
     async def _listen(
-        self, rpc: str, request: Any, timeout_s: float | None = None
+        self, rpc: str, request: Message | AsyncResending, timeout_s: float | None = None
     ) -> AsyncGenerator[Any, None]:
         retries = self._retries(timeout_s)
         while True:
-            call = self._callable(rpc)(request, timeout=retries.left_s, metadata=self._metadata)
+            sent = request.requests() if isinstance(request, AsyncResending) else request
+            call = self._callable(rpc)(sent, timeout=retries.left_s, metadata=self._metadata)
             try:
                 async for answer in call:
                     self._answered = True
+                    if isinstance(request, AsyncResending):
+                        request.answered(answer)
                     if retries.is_new(answer):
                         for value in flattened(answer):
                             yield value
                 return
             except grpc.RpcError as error:
-                wait_s = retries.wait_s(error) if isinstance(request, Message) else None
+                wait_s = retries.wait_s(error)
                 if wait_s is None:
                     raise as_vouch_error(error, self.address) from None
                 await asyncio.sleep(wait_s)
@@ -121,25 +128,24 @@ class AsyncCalls:
                 call.cancel()
 
     async def _upload(self, upload: Upload, entries: AsyncEntries[Any], size: int) -> Any:
-        """The answer to a stream of requests. Raises what reading the entries raises."""
-        sent = AsyncRemembering(auploaded(upload, entries, size))
-        try:
-            answer = await self._call(upload.rpc, sent, None)
-        finally:
-            sent.raise_again()
-        return to_value(answer)
+        """The sum of what became of the entries. Each message is a call of its own, so that it can be retried alone."""
+        total = ImportTotal(upload.rpc)
+        async for request in auploaded(upload, entries, size):
+            total.add(await self._call(upload.rpc, request, None), size_of(request))
+        return to_value(total.answer)
 
     async def _upload_and_listen(
         self, upload: Upload, entries: AsyncEntries[Any], size: int, **opening: str
     ) -> AsyncIterator[Any]:
         """What is answered to a stream of requests, by a stream. Raises what reading the entries raises."""
-        sent = AsyncRemembering(auploaded(upload, entries, size, **opening))
+        sent = AsyncResending(upload, entries, size, **opening)
         try:
             # Closed at once when the reader leaves, not when the garbage collector comes by.
             async with aclosing(self._listen(upload.rpc, sent)) as results:
                 async for result in results:
                     yield result
         finally:
+            await sent.close()
             sent.raise_again()
 
     async def _pages(self, rpc: str, items: str, limit: int | None, **filters: Any) -> AsyncIterator[Any]:

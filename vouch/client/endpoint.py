@@ -127,6 +127,10 @@ def _parsed(address: str) -> tuple[str, bool]:
         raise InvalidInput(
             f"The address {address!r} is not HOST:PORT, grpc://HOST:PORT or grpcs://HOST:PORT."
         )
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise InvalidInput(
+            f"The address {address!r} has an IPv6 host: put that in brackets, such as [::1]:{port}."
+        )
     return f"{host}:{port}", scheme == "grpcs"
 
 

@@ -1,6 +1,7 @@
 """When a failed call is made again: a part of the system has ended and is being replaced.
 
-Every RPC may be repeated: reads by nature, the others by their `request_id`. A fault that repeating cannot mend (a
+Every RPC may be repeated: reads by nature, the others by their `request_id`, a score stream by its items without an
+answer (see `resending`), an import one message at a time (see `imports`). A fault that repeating cannot mend (a
 wrong request, a missing version) is never repeated.
 """
 
@@ -14,13 +15,15 @@ import grpc
 from google.protobuf.message import Message
 
 from vouch.client.failures import reason_of
-from vouch.pb.v1 import generation_pb2
+from vouch.pb.v1 import generation_pb2, reward_pb2
 
 PATIENCE_S = 60.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 1.0
 
 # What gRPC makes of a connection that is cut, and of the HTTP 500 of a proxy that has no gateway to ask.
 _CUT = ("http2 header with status: 5", "RST_STREAM", "Stream removed", "Connection reset", "Socket closed")
+_CUT_WHILE_SENDING = "Internal error from Core"
+"""What grpc.aio makes of any end of a call while a request is being written; the status of the system is lost then."""
 _NO_GATEWAY_YET = "/ray.serve.RayServeAPIService/"
 """What Ray Serve's proxies name in a NOT_FOUND while they have not heard of the application."""
 
@@ -65,9 +68,12 @@ class Retries:
     def is_new(self, answer: Message) -> bool:
         """Whether a stream's answer is for the caller: a repeated stream begins with the images that have come before.
 
-        A new image ends a loss; other answers do not, for every try may begin with them.
+        A new image or score ends a loss; other answers do not, for every try may begin with them.
         """
         self._known = True
+        if isinstance(answer, reward_pb2.ScoreStreamResponse) and answer.results:
+            self._begin_anew()  # what has an answer is not sent again
+            return True
         if (
             not isinstance(answer, generation_pb2.StreamImagesResponse)
             or answer.WhichOneof("event") != "image"
@@ -99,4 +105,4 @@ def is_transient(error: grpc.RpcError) -> bool:
     details = error.details() or ""
     if code is grpc.StatusCode.NOT_FOUND:
         return _NO_GATEWAY_YET in details
-    return code in lost and any(words in details for words in _CUT)
+    return code in lost and any(words in details for words in (*_CUT, _CUT_WHILE_SENDING))

@@ -16,8 +16,10 @@ from vouch.client import rpcs
 from vouch.client.endpoint import Endpoint
 from vouch.client.failures import as_vouch_error
 from vouch.client.groups import Entries, Upload, uploaded
+from vouch.client.imports import ImportTotal, size_of
+from vouch.client.resending import Resending
 from vouch.client.retries import PATIENCE_S, Retries
-from vouch.client.streams import Remembering, flattened
+from vouch.client.streams import flattened
 from vouch.wire import to_value
 
 C = TypeVar("C", bound="Calls")
@@ -69,13 +71,15 @@ class Calls:
     ) -> None:
         self.close()
 
-    def _call(self, rpc: str, request: Any, timeout_s: float | None) -> Any:
+    def _call(self, rpc: str, request: Message, timeout_s: float | None) -> Any:
+        """The answer to one message, in an RPC that takes one or a stream of them."""
         retries = self._retries(timeout_s)
         while True:
+            sent = iter([request]) if rpcs.METHODS[rpc].client_streaming else request
             try:
-                answer = self._callable(rpc)(request, timeout=retries.left_s, metadata=self._metadata)
+                answer = self._callable(rpc)(sent, timeout=retries.left_s, metadata=self._metadata)
             except grpc.RpcError as error:
-                wait_s = retries.wait_s(error) if isinstance(request, Message) else None
+                wait_s = retries.wait_s(error)
                 if wait_s is None:
                     raise as_vouch_error(error, self.address) from None
                 time.sleep(wait_s)
@@ -96,19 +100,24 @@ class Calls:
         """What the repeated field `name` of the answer holds."""
         return tuple(map(to_value, getattr(self._ask(rpc, **fields), name)))
 
-    def _listen(self, rpc: str, request: Any, timeout_s: float | None = None) -> Generator[Any, None, None]:
+    def _listen(
+        self, rpc: str, request: Message | Resending, timeout_s: float | None = None
+    ) -> Generator[Any, None, None]:
         retries = self._retries(timeout_s)
         while True:
-            call = self._callable(rpc)(request, timeout=retries.left_s, metadata=self._metadata)
+            sent = request.requests() if isinstance(request, Resending) else request
+            call = self._callable(rpc)(sent, timeout=retries.left_s, metadata=self._metadata)
             try:
                 for answer in call:
                     self._answered = True
+                    if isinstance(request, Resending):
+                        request.answered(answer)
                     if retries.is_new(answer):
                         for value in flattened(answer):
                             yield value
                 return
             except grpc.RpcError as error:
-                wait_s = retries.wait_s(error) if isinstance(request, Message) else None
+                wait_s = retries.wait_s(error)
                 if wait_s is None:
                     raise as_vouch_error(error, self.address) from None
                 time.sleep(wait_s)
@@ -116,25 +125,24 @@ class Calls:
                 call.cancel()
 
     def _upload(self, upload: Upload, entries: Entries[Any], size: int) -> Any:
-        """The answer to a stream of requests. Raises what reading the entries raises."""
-        sent = Remembering(uploaded(upload, entries, size))
-        try:
-            answer = self._call(upload.rpc, sent, None)
-        finally:
-            sent.raise_again()
-        return to_value(answer)
+        """The sum of what became of the entries. Each message is a call of its own, so that it can be retried alone."""
+        total = ImportTotal(upload.rpc)
+        for request in uploaded(upload, entries, size):
+            total.add(self._call(upload.rpc, request, None), size_of(request))
+        return to_value(total.answer)
 
     def _upload_and_listen(
         self, upload: Upload, entries: Entries[Any], size: int, **opening: str
     ) -> Iterator[Any]:
         """What is answered to a stream of requests, by a stream. Raises what reading the entries raises."""
-        sent = Remembering(uploaded(upload, entries, size, **opening))
+        sent = Resending(upload, entries, size, **opening)
         try:
             # Closed at once when the reader leaves, not when the garbage collector comes by.
             with closing(self._listen(upload.rpc, sent)) as results:
                 for result in results:
                     yield result
         finally:
+            sent.close()
             sent.raise_again()
 
     def _pages(self, rpc: str, items: str, limit: int | None, **filters: Any) -> Iterator[Any]:

@@ -312,6 +312,12 @@ def _check_link(link: Path, folder: Path) -> None:
         homes.append(folder.parent.parent / "blobs")
     if target.is_file() and any(target.is_relative_to(home) for home in homes):
         return
+    if target.is_dir():
+        raise InvalidInput(
+            f"{link} is a link to a folder, and links to folders are not followed: put a copy of the folder in its "
+            "place.",
+            "LINK_TO_FOLDER",
+        )
     raise InvalidInput(
         f"{link} is a link to something that is not a file of this folder: put a copy of the file in its place.",
         "LINK_LEAVES_FOLDER",

@@ -52,6 +52,7 @@ class FakeFeedback(FakeGeneration):
             for one in request.ratings:
                 self._import(one, index, answer)
                 index += 1
+            self._lose()
         return answer
 
     def _import(self, one: f.Rating, index: int, answer: f.ImportRatingsResponse) -> None:
@@ -78,6 +79,7 @@ class FakeFeedback(FakeGeneration):
             for one in request.images:
                 self._import_real(one, index, answer)
                 index += 1
+            self._lose()
         return answer
 
     def _import_real(self, one: f.RealImage, index: int, answer: f.ImportRealImagesResponse) -> None:

@@ -30,7 +30,7 @@ class FakeGeneration(FakeOperations):
         self.stream_versions: list[str] = []
         """The reward version that each score stream named; "" is the one that serves."""
         self.break_after: int | None = None
-        """Items after which a score stream ends with UNAVAILABLE; None: never."""
+        """Items after which every score stream ends with UNAVAILABLE; None: never."""
         self.hold_after: int | None = None
         """Items after which a score stream stays open and silent; None: never."""
         self.held = threading.Event()
@@ -38,7 +38,8 @@ class FakeGeneration(FakeOperations):
         self.fallback_reason = ""
         """What DescribeGenerator answers as its `fallback_reason`."""
         self.losses = 0
-        """Generation calls that still end with UNAVAILABLE, as when a replica ends; a stream ends after an image."""
+        """Generation calls, score streams and imports that still end with UNAVAILABLE, as when a replica ends. A stream
+        ends after its first image or results, an import when it has stored a message."""
         self.full_for_s: float | None = None
         """Seconds of the RetryInfo with which generation and review are refused as full; None: not full."""
 
@@ -130,9 +131,10 @@ class FakeGeneration(FakeOperations):
             if self.hold_after is not None and len(self.scored) >= self.hold_after:
                 self.held.set()
                 await asyncio.Event().wait()
-            yield r.ScoreStreamResponse(results=[self._result(item) for item in reversed(request.items)])
             if self.break_after is not None and len(self.scored) >= self.break_after:
                 raise errors.Unavailable("The reward model went away. Try again.")
+            yield r.ScoreStreamResponse(results=[self._result(item) for item in reversed(request.items)])
+            self._lose()
 
     def _result(self, item: r.ScoreItem) -> r.ScoreResult:
         try:
