@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from services.generation.slots import Event, Finished, Progress
+from services.generation.slots import Event, Finished, StepProgress
 from vouch import tracing
 
 
@@ -21,7 +21,7 @@ class EngineTrace:
         if not self._parent:
             return
         now = time.perf_counter()
-        if isinstance(event, Progress) and event.step > self._step:
+        if isinstance(event, StepProgress) and event.step > self._step:
             tracing.record("engine.step", self._parent, now - self._at, step=event.step, total=event.total)
             self._step, self._at = event.step, now
         elif isinstance(event, Finished):

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import tests.fake_server
 import vouch
-from services.gateway.observed import observed
+from services.gateway import observed
 from services.generation.engine import Engine
 from services.generation.engine_trace import EngineTrace
 from services.generation.orders import DrawOrder
 from services.generation.slots import ImageRequest
-from tests.fake_server import FakeSystem, running_system
+from tests.edged_server import EdgedServer
 from tests.fakes import FakeGenerator
 from vouch import tracing
 from vouch.errors import NotFound
+from vouch.testing import TOKENS
 
 
 @pytest.fixture
@@ -35,12 +37,22 @@ def spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     tracing._tracer.cache_clear()
 
 
+class ObservedServer(EdgedServer):
+    """With the wrapper that the gateway has around every RPC."""
+
+    def _handler(self, rpc: str) -> Callable[..., Any]:
+        method = super()._handler(rpc)
+        wrap = observed._streaming if inspect.isasyncgenfunction(method) else observed._unary
+
+        def unbound(self: Any, request: Any, grpc_context: Any) -> Any:
+            return method(request, grpc_context)
+
+        return types.MethodType(wrap(rpc, unbound), self)
+
+
 @pytest.fixture
-def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSystem]:
-    """The small system, with the wrapper that the gateway has around every RPC."""
-    watched = observed(type("Watched", (FakeSystem,), {}))
-    monkeypatch.setattr(tests.fake_server, "FakeSystem", watched)
-    with running_system(tmp_path / "state") as running:
+def system(tmp_path: Path) -> Iterator[EdgedServer]:
+    with ObservedServer(tmp_path / "state") as running:
         yield running
 
 
@@ -91,7 +103,7 @@ def test_prompts_and_tokens_are_no_part_of_a_span(spans, system):
         client.generate_images("neutrophil", count=1, seed=7)
     text = spans.read_text()
     assert "neutrophil" not in text
-    assert not any(token in text for token in tests.fake_server.TOKENS.values())
+    assert not any(token in text for token in TOKENS.values())
 
 
 def test_an_order_carries_the_trace_to_the_steps_of_the_engine(spans):
