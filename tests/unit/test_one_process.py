@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import vouch
 from tests.one_process import running
 from tests.tiny import save_generator, save_reward
-from vouch.client import Client, GeneratedImage, GenerationProgress, GenerationSummary, ImagePreview, ScoreItem
+from vouch.client import (
+    Client,
+    GeneratedImage,
+    GenerationProgress,
+    GenerationSummary,
+    ImagePreview,
+    ScoreItem,
+)
 from vouch.errors import AlreadyExists, InvalidInput, NotFound, PermissionDenied
 from vouch.formats import images
 from vouch.settings import Settings
@@ -36,7 +42,9 @@ def client(settings: Settings) -> Iterator[Client]:
 
 def test_an_image_says_how_it_was_made_and_is_stored_so(client: Client) -> None:
     how = {"guidance_method": "cfg_pp", "guidance_start": 0.25, "guidance_stop": 0.75}
-    reply = client.generate_images("neutrophil, cell size big", count=2, seed=2**63 - 1, steps=3, guidance=0.5, **how)
+    reply = client.generate_images(
+        "neutrophil, cell size big", count=2, seed=2**63 - 1, steps=3, guidance=0.5, **how
+    )
     assert [(image.index, image.seed) for image in reply.images] == [(0, 2**63 - 1), (1, 0)]
     for image in reply.images:
         assert image.digest == images.digest(image.data)
@@ -106,7 +114,9 @@ def test_ratings_are_recorded_listed_and_counted(client: Client) -> None:
     )  # fmt: skip
     assert list(client.list_ratings(image_digest=image.digest)) == [rating]
     assert client.get_image(image.digest).rating_count == 1
-    again = client.import_ratings([rating, NewRating(**{**vars(rating_of(rating)), "image": "0" * 64, "request_id": "x"})])
+    again = client.import_ratings(
+        [rating, NewRating(**{**vars(rating_of(rating)), "image": "0" * 64, "request_id": "x"})]
+    )
     assert (again.already_recorded, again.failed, again.failures[0].index) == (1, 1, 1)
     assert client.next_for_review("bob", count=1)
 
