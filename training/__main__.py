@@ -11,7 +11,11 @@ import typer
 
 from training.bar import FollowedBar
 from vouch import recipes
+from vouch.domains.criteria import load_domain
 from vouch.errors import InvalidInput, VouchError
+from vouch.settings import load_settings
+
+BLOOD_CELLS = "blood_cells"
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train outside a running system.")
 
@@ -117,9 +121,16 @@ def evaluate(
             help="The first champion, since which nothing may be lost. Default: the root of --against's lineage."
         ),
     ] = "",
+    domain: Annotated[
+        str, typer.Option(help="A shipped domain, or the folder of another one. Default: the system's.")
+    ] = "",
     symmetric: Annotated[
-        bool, typer.Option(help="Flips and quarter turns show the same thing, as of cells but not of chests.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            help="Flips and quarter turns show the same thing, as of cells but not of chests. Default: what the domain "
+            "says."
+        ),
+    ] = None,
     downstream: Annotated[
         bool, typer.Option("--downstream", help="Also train classifiers on the images: minutes.")
     ] = False,
@@ -134,13 +145,19 @@ def evaluate(
     from training.evaluate import attach, first_champion
     from training.plans import Store
 
-    store = Store.open(state.resolve())
+    domain = domain or load_settings().domain
+    if judge is None and (name := load_domain(domain).name) != BLOOD_CELLS:
+        raise InvalidInput(
+            f"The judge that ships judges blood cells. Name the folder of one of {name} with --judge."
+        )
+    store = Store.open(state.resolve(), domain)
     first = (first or first_champion(store, against)) if against else ""
     config = {
         "version": _side(store, version),
         "against": _side(store, against) if against else None,
         "first": _side(store, first) if first else None,
-        "symmetric": symmetric,
+        "domain": store.domain.model_dump(mode="json"),
+        **({} if symmetric is None else {"symmetric": symmetric}),
         "features": [str(folder.resolve()) for folder in features],
         "cache": str(store.folder.root / "features"),
         "downstream": downstream,

@@ -61,9 +61,20 @@ def evaluate(
             help="The first champion, since which nothing may be lost. Default: the root of --against's lineage."
         ),
     ] = "",
+    domain: Annotated[
+        str,
+        typer.Option(
+            envvar="VOUCH_DOMAIN",
+            help="A shipped domain, or the folder of another one. Default: the system's.",
+        ),
+    ] = "",
     symmetric: Annotated[
-        bool, typer.Option(help="Flips and quarter turns show the same thing, as of cells but not of chests.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            help="Flips and quarter turns show the same thing, as of cells but not of chests.",
+            show_default="what the domain says",
+        ),
+    ] = None,
     downstream: Annotated[
         bool,
         typer.Option(
@@ -91,6 +102,7 @@ def evaluate(
         "--train": train,
         "--judge": judge,
         "--out": out,
+        "--domain": domain,
     }
     state = session.state or Path(os.environ.get("VOUCH_STATE", "state"))
     arguments = ["evaluate", version, "--state", str(state), "--set", f"per_class={per_class}"]
@@ -99,5 +111,6 @@ def evaluate(
     for folder in features:
         arguments += ["--features", str(folder)]
     arguments += ["--downstream"] if downstream else []
-    arguments += [] if symmetric else ["--no-symmetric"]
+    if symmetric is not None:
+        arguments += ["--symmetric"] if symmetric else ["--no-symmetric"]
     os.execv(sys.executable, [sys.executable, "-m", OFFLINE, *arguments])  # noqa: S606 - no shell
