@@ -172,6 +172,30 @@ def evaluate(
     print(json.dumps(figures, indent=1))
 
 
+@app.command()
+def adapt(
+    data: Annotated[Path, typer.Option(help="Captioned images.")],
+    check_only: Annotated[bool, typer.Option("--check-only", help="Train nothing.")] = False,
+    domain: Annotated[str, typer.Option(help="A shipped domain, or the folder of another one.")] = "",
+    size: Annotated[int | None, typer.Option(help="Pixels a side that training will use.")] = None,
+    window: Annotated[str, typer.Option(help="Values that are black and white in DICOM files.")] = "",
+    accept: Annotated[
+        list[str], typer.Option(help="Code of an error that is only warned of. Repeatable.")
+    ] = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Checks a set of captioned images before a generator is adapted to it; edits and deletes nothing.
+
+    Example: python -m training adapt --check-only --data chests
+    """
+    from training.adaptation.command import check
+
+    if not check_only:
+        raise InvalidInput("Adapting is not there yet: give --check-only to look at the data.")
+    chosen = load_domain(domain or load_settings().domain)
+    raise typer.Exit(check(data, chosen, size, window, accept, as_json))
+
+
 def _side(store: Any, ref: str) -> dict[str, Any]:
     """A version's files, and those of the model that it adapts."""
     found = store.registry.get(ref)

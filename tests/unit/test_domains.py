@@ -109,7 +109,7 @@ def test_runs_and_evaluations_read_symmetry_from_it(toy: Path, tmp_path: Path) -
 def test_its_ratings_are_recorded_under_its_name(toy: Path, tmp_path: Path, make_image, make_rating) -> None:
     lights = load_domain(toy)
     with Catalog(f"sqlite:///{tmp_path / 'catalog.db'}") as catalog:
-        catalog.images.record_many([make_image(1)])
+        catalog.images.add([make_image(1)])
         rating = catalog.ratings.record(make_rating(make_image(1).digest, answers={"lamp": "pass"}), lights)
         assert rating.domain == "traffic_lights"
         with pytest.raises(InvalidInput, match="traffic_lights asks: lamp, housing"):

@@ -156,7 +156,7 @@ class Domain(BaseModel):
 
 
 def load_domain(ref: str | Path = "blood_cells") -> Domain:
-    """The domain that ships under this name, or the one in this folder or JSON file. For refs of the machine's own user.
+    """The domain that ships under this name, or the one in this folder or JSON file.
 
     Raises:
         NotFound: neither a shipped name, nor a folder with a `domain.json`, nor a file.
