@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.adaptation.duplicates import measured
 from tests.image_files import encoded, png, write_files
 from tests.real import CXR224, needs_cxr224
 from training.adaptation.check import check_data
@@ -119,7 +120,8 @@ def test_near_duplicates_are_found_across_splits(how: str, tmp_path: Path) -> No
     write_files(tmp_path, {"val/copy.png" if how != "jpeg" else "val/copy.jpg": made})
     report = check_data(tmp_path, CHEST)
     assert found(report, "near-duplicates").count == 1
-    assert "train/007.png" in found(report, "near-duplicates-in-two-splits").examples[0]
+    torn = found(report, "near-duplicates-in-two-splits")
+    assert "train/007.png" in torn.examples[0] and torn.severity == "warning"
 
 
 def test_a_patient_in_two_splits_is_an_error_that_names_no_patient(tmp_path: Path) -> None:
@@ -248,6 +250,14 @@ def test_real_chest_radiographs_of_other_patients_are_no_duplicates() -> None:
     report = check_data(CXR224 / "val.parquet", CHEST)
     assert report.readable == 584 and report.grey == 584 and report.patients == 264
     assert codes(report) == set()
+
+
+@needs_cxr224
+def test_copies_among_real_chest_radiographs_are_found() -> None:
+    told = measured(CXR224 / "val.parquet", planted=60)
+    assert told["unplanted"] == 0
+    for change in ("jpeg_60", "three_quarters", "brighter"):
+        assert told[f"found_{change}"]["value"] > 0.95  # type: ignore[index]
 
 
 def test_the_command_prints_a_table_or_json_and_ends_with_the_reports_code(tmp_path: Path) -> None:

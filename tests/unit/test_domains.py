@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import demo
 from tests.image_files import write_files
 from training.data import Examples
 from training.evaluate import EvaluateConfig
@@ -200,3 +201,15 @@ def test_evaluating_another_domain_asks_for_its_judge(command: str, toy: Path, t
     )
     assert done.returncode == 2, done.stderr
     assert "one of traffic_lights with --judge" in " ".join(done.stderr.split())
+
+
+def test_the_demo_asks_for_models_of_the_domain(toy: Path, tmp_path: Path) -> None:
+    demo.check("blood_cells", demo.STARTER)
+    with pytest.raises(InvalidInput, match="models of traffic_lights with --models"):
+        demo.check(str(toy), demo.STARTER)
+    for part in ("generator", "reward", "rater"):
+        (tmp_path / "models" / part).mkdir(parents=True)
+    with pytest.raises(InvalidInput, match="lacks judge"):
+        demo.check(str(toy), tmp_path / "models")
+    (tmp_path / "models" / "judge").mkdir()
+    demo.check(str(toy), tmp_path / "models")

@@ -134,7 +134,7 @@ def _unreadable(rows: Sequence[Checked]) -> Iterator[Finding]:
 
 def _captions(good: Sequence[Checked]) -> Iterator[Finding]:
     bare = [row.key for row in good if not row.image.captions]
-    some = "error" if good and len(bare) == len(good) else "warning"
+    some: Severity = "error" if good and len(bare) == len(good) else "warning"
     yield from _found("no-caption", some, "{n} images have no caption, and teach nothing.", bare)
     said = Counter(row.image.captions[0] for row in good if row.image.captions)
     if len(said) == 1 and sum(said.values()) > 1:
@@ -230,9 +230,9 @@ def _grouped(
                 if len({value for row in group if (value := of(good[row].image))}) > 1]  # fmt: skip
 
     torn = differing(lambda image: image.split)
-    yield from _found(
-        f"{code}-in-two-splits", "error", f"{{n}} images that are {how} lie in more than one split.", torn
-    )
+    certain: Severity = "error" if code == "exact-duplicates" else "warning"
+    message = f"{{n}} images that are {how} lie in more than one split."
+    yield from _found(f"{code}-in-two-splits", certain, message, torn)
     patients = differing(lambda image: image.patient)
     yield from _found(
         f"{code}-of-two-patients",

@@ -57,9 +57,15 @@ class CaptionedSet:
 
     def subset(self, rows: Sequence[int]) -> CaptionedSet:
         """The images of these rows, in that order."""
-        others = (self.captions, self.labels, self.patients, self.splits, self.keys, self.digests)
-        picked = [tuple(values[row] for row in rows) for values in others]
-        return CaptionedSet(self.images[torch.as_tensor(list(rows), dtype=torch.long)], *picked)
+        return CaptionedSet(
+            self.images[torch.as_tensor(list(rows), dtype=torch.long)],
+            tuple(self.captions[row] for row in rows),
+            tuple(self.labels[row] for row in rows),
+            tuple(self.patients[row] for row in rows),
+            tuple(self.splits[row] for row in rows),
+            tuple(self.keys[row] for row in rows),
+            tuple(self.digests[row] for row in rows),
+        )
 
     def of(self, split: Split) -> CaptionedSet:
         """The images of one split."""

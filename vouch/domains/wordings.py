@@ -28,7 +28,7 @@ class Wordings(BaseModel):
     """Those that training never sees: they measure whether a prompt is understood or remembered."""
     negations: Sentences = ()
     """Those that deny a label, such as "chest x-ray without {label}"."""
-    absent: str = Field("", max_length=300)
+    absent: str = Field(default="", max_length=300)
     """The label of images on which nothing is found. Negations describe these."""
     phrases: Mapping[str, str] = Field(default_factory=dict, max_length=1000)
     """Words for labels that do not read well in a sentence: {"normal": "clear lungs"}."""
