@@ -14,11 +14,11 @@ import torch
 
 from benchmarks import demo
 from tests.image_files import write_files
-from training.data import Examples
-from training.evaluate import EvaluateConfig
-from training.plausibility import Plausibility, learn_plausibility
+from training.data.examples import Examples
+from training.evaluation.config import EvaluateConfig
+from training.raters.plausibility import Plausibility, learn_plausibility
+from training.raters.simulated import SimulatedPathologist
 from training.reward.batches import pseudo
-from training.simulated import SimulatedPathologist
 from vouch import recipes
 from vouch.domains.criteria import Domain, load_domain, shipped_domain, shipped_domains
 from vouch.errors import InvalidInput, NotFound
