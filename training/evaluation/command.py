@@ -9,6 +9,7 @@ from typing import Any
 import vouch
 from training.evaluation.run import attach, first_champion
 from training.jobs.plans import Store
+from vouch.domains.criteria import load_domain
 from vouch.errors import InvalidInput
 from vouch.recipes.evaluation import EvaluationRequest
 from vouch.settings import Settings, load_settings
@@ -28,11 +29,12 @@ def evaluate(
         NotFound: a version that is not in the state folder.
         InvalidInput: another domain than the shipped judge's, and no judge.
     """
-    store = Store.open(_settings(request))
-    if request.judge is None and store.domain.name != BLOOD_CELLS:
+    settings = _settings(request)
+    if request.judge is None and (name := load_domain(settings.domain).name) != BLOOD_CELLS:
         raise InvalidInput(
-            f"The judge that ships judges blood cells. Name the folder of one of {store.domain.name} with --judge."
+            f"The judge that ships judges blood cells. Name the folder of one of {name} with --judge."
         )
+    store = Store.open(settings)
     first = (request.first or first_champion(store, request.against)) if request.against else ""
     out = request.out.resolve()
     config = {
