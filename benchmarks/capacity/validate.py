@@ -16,7 +16,7 @@ from benchmarks.capacity.model import Calibration, Load, simulate
 from benchmarks.machine import cores
 from benchmarks.report import Figure, Report, median_figure
 from services.generation.engine import Engine
-from services.generation.slots import Broken, ImageRequest
+from services.generation.slots import Failed, ImageRequest
 from services.starter import STARTER
 from vouch.formats import images
 from vouch.models.pipelines import Generator, load_generator
@@ -100,7 +100,7 @@ def _ask(
     done = threading.Event()
 
     def deliver(event: object) -> None:
-        assert not isinstance(event, Broken)
+        assert not isinstance(event, Failed)
         took.append(time.monotonic() - arrived)
         done.set()
 
@@ -114,7 +114,7 @@ def _batch_s(generator: Generator, count: int, steps: int) -> float:
     began = time.monotonic()
     engine.submit(ImageRequest(generator, "neutrophil", tuple(range(count)), steps, 2.0), ended.put)
     for _ in range(count):
-        assert not isinstance(ended.get(timeout=120), Broken)
+        assert not isinstance(ended.get(timeout=120), Failed)
     spent = time.monotonic() - began
     engine.stop()
     return spent
@@ -122,4 +122,4 @@ def _batch_s(generator: Generator, count: int, steps: int) -> float:
 
 def _engine() -> Engine:
     encode = lambda image: images.encode_png(image)  # noqa: E731 - as the generation deployment does
-    return Engine(max_batch=MAX_BATCH, step_rows=STEP_ROWS, threads=cores(), encode=encode, beside=False)
+    return Engine(max_batch=MAX_BATCH, step_rows=STEP_ROWS, threads=cores(), encode=encode, background=False)

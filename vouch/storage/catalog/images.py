@@ -219,10 +219,12 @@ def _asked_for(owner: str | None, request_id: str | None) -> sa.ColumnElement[bo
     if owner is None and request_id is None:
         return None
     table = tables.image_requests
-    asked = sa.exists().where(table.c.image == tables.images.c.digest)
-    if owner is not None:
-        asked = asked.where(table.c.owner == owner)
-    return asked if request_id is None else asked.where(table.c.request_id == request_id)
+    if request_id is None:
+        # Correlated: the newest images are looked at one by one until a page is full.
+        return sa.exists().where(table.c.image == tables.images.c.digest, table.c.owner == owner)
+    # Not correlated: a request has few images. SQLite would look at every image that there is.
+    asked = sa.select(table.c.image).where(table.c.request_id == request_id)
+    return tables.images.c.digest.in_(asked if owner is None else asked.where(table.c.owner == owner))
 
 
 def _own_requests(
