@@ -23,7 +23,7 @@ ReviewStratum = Literal["uniform", "queue", "real", "repeat"]
 RunKind = Literal["pretrain", "reward", "align", "evaluate", "concept"]
 RunState = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
 RolloutState = Literal["ACTIVE", "COMPLETED", "ROLLED_BACK"]
-RolloutAction = Literal["start", "promote", "roll_back"]
+RolloutAction = Literal["start", "promote", "roll_back", "pause", "resume"]
 Role = Literal["client", "rater", "operator"]
 Scope = Literal["human", "simulated", "any-rater"]
 
@@ -243,6 +243,7 @@ class Serving:
     candidate: str = ""
     percent: int = 0  # of new requests that go to the candidate
     previous: str = ""  # the champion before this one
+    sticky: bool = False  # the share is of clients, not of requests
     revision: int = 1  # grows with every change
     updated_at: datetime = field(default_factory=now)
 
@@ -260,6 +261,37 @@ class RolloutEvent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RolloutPlan:
+    """What a rollout was asked to do by itself, and how far it is."""
+
+    steps: tuple[int, ...]  # shares in percent, rising, the last is 100
+    hold_s: float  # seconds at each share before the next
+    shadow: bool = False  # begins at 0 %: the candidate draws what the champion drew, and nothing is returned
+    sticky: bool = False  # a client stays on one side
+    gate: Mapping[str, Any] = field(default_factory=dict)  # the verdict of `vouch evaluate` that admitted it
+    forced: str = ""  # why it was started against the gate
+    system: str = ""  # the running system that it began in
+    paused: bool = False
+    held_percent: int = 0  # the share that `held_s` was held at
+    held_s: float = 0.0
+    evidence: Mapping[str, Any] = field(default_factory=dict)  # counts, as services/rollout/evidence.py writes them
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditEntry:
+    """One action of an operator, or of the system on an operator's behalf. Chained: `digest` covers `previous`."""
+
+    number: int  # 1, 2, 3, ... without a gap
+    at: datetime
+    actor: str
+    action: str  # the RPC, such as "StartRollout"
+    subject: str  # what it acted on
+    details: Mapping[str, Any]
+    previous: str  # digest of the entry before, "" for the first
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rollout:
     """A candidate on its way to champion, or back."""
 
@@ -272,6 +304,7 @@ class Rollout:
     events: tuple[RolloutEvent, ...]
     created_at: datetime
     updated_at: datetime
+    plan: RolloutPlan | None = None  # None: moved by hand
 
 
 @dataclass(frozen=True, kw_only=True)
