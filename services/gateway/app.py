@@ -215,6 +215,30 @@ class Gateway:
         return await self._operations.RollBackRollout.remote(request, identity.name)
 
     @unary
+    async def PauseRollout(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.PauseRollout.remote(request, identity.name)
+
+    @unary
+    async def ResumeRollout(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.ResumeRollout.remote(request, identity.name)
+
+    @unary
+    async def GetServingHistory(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.GetServingHistory.remote(request)
+
+    @unary
+    async def ListAuditEntries(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.ListAuditEntries.remote(request)
+
+    @unary
+    async def VerifyAudit(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.VerifyAudit.remote(request)
+
+    @unary
+    async def ReplayImage(self, request: Any, identity: Identity) -> Any:
+        return await self._operations.ReplayImage.remote(request)
+
+    @unary
     async def GetRollout(self, request: Any, identity: Identity) -> Any:
         return await self._operations.GetRollout.remote(request)
 

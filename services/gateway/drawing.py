@@ -34,7 +34,7 @@ class GenerationPort(Protocol):
 
     async def draw_all(self, order: DrawOrder) -> list[Drawn]: ...
     def draw(self, order: DrawOrder) -> AsyncGenerator[DrawProgress | DrawPreview | Drawn, None]: ...
-    async def describe(self, request_id: str, version: str) -> Description: ...
+    async def describe(self, request_id: str, version: str, client: str = "") -> Description: ...
 
 
 class RewardPort(Protocol):
@@ -216,7 +216,7 @@ class Studio:
     async def _pinned(self, drawing: Drawing) -> Drawing:
         """The whole stream stays on the versions that it begins with, whatever a rollout does meanwhile."""
         generator, reward = await asyncio.gather(
-            self._generation.describe(drawing.request_id, drawing.version),
+            self._generation.describe(drawing.request_id, drawing.version, drawing.client),
             self._reward.resolve(drawing.request_id, drawing.reward_version) if drawing.score else _nothing(),
         )
         return replace(drawing, version=generator.version, reward_version=reward)

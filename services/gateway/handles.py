@@ -49,8 +49,10 @@ class GenerationHandle:
                 if not await patience.waits(error):
                     raise
 
-    async def describe(self, request_id: str, version: str) -> Description:
-        description: Description = await repeated(self._lost, self._handle.describe, request_id, version)
+    async def describe(self, request_id: str, version: str, client: str = "") -> Description:
+        description: Description = await repeated(
+            self._lost, self._handle.describe, request_id, version, client
+        )
         return description
 
 

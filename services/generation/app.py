@@ -19,9 +19,17 @@ from services import logs, metrics
 from services.convergence import Convergence, Loaded, Routes
 from services.generation.metered import Metered
 from services.generation.models import Loader, ServedGenerator
-from services.generation.orders import Description, Drawn, DrawOrder, DrawPreview, DrawProgress
+from services.generation.orders import (
+    COMPARISON,
+    Description,
+    Drawn,
+    DrawOrder,
+    DrawPreview,
+    DrawProgress,
+)
 from services.generation.routing import Reporter
 from services.generation.scaling import RUNNING, WAITING
+from services.generation.sides import counted, side_of
 from services.generation.slots import Finished, ImageRequest, Preview
 from services.threads import cores, share
 from vouch.formats import images
@@ -90,21 +98,25 @@ class Generation:
         label = served.label(order.prompt)
         request = _request(order, served)
         told = 0
-        async with aclosing(self._engine.stream(request)) as events:
-            async for event in events:
-                if isinstance(event, Finished):
-                    yield _drawn(order, request, event, loaded, label)
-                elif isinstance(event, Preview):
-                    yield _preview(order, event)
-                elif event.step > told:  # one line for the furthest, not one for each image
-                    told = event.step
-                    self._note_load()
-                    yield DrawProgress(step=event.step, total=event.total)
+        side = "" if order.client == COMPARISON else side_of(self._convergence.routes, loaded.digest)
+        with counted(side):
+            async with aclosing(self._engine.stream(request)) as events:
+                async for event in events:
+                    if isinstance(event, Finished):
+                        yield _drawn(order, request, event, loaded, label)
+                    elif isinstance(event, Preview):
+                        yield _preview(order, event)
+                    elif event.step > told:  # one line for the furthest, not one for each image
+                        told = event.step
+                        self._note_load()
+                        yield DrawProgress(step=event.step, total=event.total)
         self._note_load()
 
-    async def describe(self, request_id: str, version: str) -> Description:
-        """What the version understands; "" is the version that a request of this id would get."""
-        order = DrawOrder(request_id=request_id, prompt="", seeds=(), indices=(), version=version)
+    async def describe(self, request_id: str, version: str, client: str = "") -> Description:
+        """What the version understands; "" is the version that a request of this id and client would get."""
+        order = DrawOrder(
+            request_id=request_id, prompt="", seeds=(), indices=(), version=version, client=client
+        )
         return (await self._choose(order)).model.describe()
 
     async def hurry(self) -> None:
@@ -134,7 +146,7 @@ class Generation:
 
     async def _choose(self, order: DrawOrder) -> Loaded[ServedGenerator]:
         if not order.version:
-            return self._convergence.routes.choose(order.request_id)
+            return self._convergence.routes.choose(order.request_id, order.client)
         return await asyncio.to_thread(self._convergence.version, order.version)
 
 

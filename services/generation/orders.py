@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from vouch.types.guidance import NO_CHOICE, PLAIN, GuidanceChoice, GuidanceOptions
 
+COMPARISON = "rollout-comparison"
+"""The client that draws what another version has served, to compare the two."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DrawOrder:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-from services import logs
+import vouch
+from services import logs, metrics
+from services.generation.orders import Drawn, DrawOrder
 from services.jobs.app import Training
 from services.overview import overview
 from services.pools import Pools
-from services.rollout.app import Models, Rollouts
-from services.rollout.controller import RolloutController
+from services.processes import MARK
+from services.rollout.app import Account, Models, Rollouts
+from services.rollout.comparison import Comparison
+from services.rollout.controller import NoObserver, RolloutController
+from services.rollout.judge_process import JudgeProcess, judge_command
+from services.rollout.meter import Meter
+from services.rollout.replay import Replays
 from vouch.settings import Settings
+from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
 from vouch.types.records import now
+
+DRAW_S = 300.0
+"""Seconds that a comparison or a replay waits for its image behind the requests of clients."""
+STARTER_JUDGE = Path(vouch.__file__).parent / "starter" / "judge"
 
 
 class Operations:
@@ -27,12 +41,24 @@ class Operations:
         catalog = Catalog(settings.resolved_catalog_url)
         registry = Registry(catalog, settings.folder.models)
         handles = {"generator": generation, "reward": reward}
+        blobs = BlobStore(settings.resolved_blobs_url)
+
+        def draw(order: DrawOrder) -> list[Drawn]:
+            drawn: list[Drawn] = generation.draw_all.remote(order).result(timeout_s=DRAW_S)
+            return drawn
+
         controller = RolloutController(
-            catalog, registry, lambda slot: _hurry(handles[slot]), settings.rollout.steps_percent
+            catalog,
+            registry,
+            lambda slot: _hurry(handles[slot]),
+            settings.rollout.steps_percent,
+            observer=_observer(settings, catalog, blobs, draw),
+            system=os.environ.get(MARK, ""),
         )
         self._catalog, self._controller, self._started_at = catalog, controller, now()
         self._models = Models(catalog, registry, controller)
         self._rollouts = Rollouts(catalog, self._models, controller)
+        self._account = Account(catalog, registry, self._models, Replays(catalog, blobs, draw))
         self._training = Training(settings, catalog, self._models)
         self._pools = Pools()
 
@@ -60,6 +86,24 @@ class Operations:
 
     async def RollBackRollout(self, request: Any, actor: str) -> Any:
         return await self._pools.run("RollBackRollout", self._rollouts.roll_back, request, actor)
+
+    async def PauseRollout(self, request: Any, actor: str) -> Any:
+        return await self._pools.run("PauseRollout", self._rollouts.set_paused, request, actor, True)
+
+    async def ResumeRollout(self, request: Any, actor: str) -> Any:
+        return await self._pools.run("ResumeRollout", self._rollouts.set_paused, request, actor, False)
+
+    async def GetServingHistory(self, request: Any) -> Any:
+        return await self._pools.run("GetServingHistory", self._account.history, request)
+
+    async def ListAuditEntries(self, request: Any) -> Any:
+        return await self._pools.run("ListAuditEntries", self._account.entries, request)
+
+    async def VerifyAudit(self, request: Any) -> Any:
+        return await self._pools.run("VerifyAudit", self._account.verify, request)
+
+    async def ReplayImage(self, request: Any) -> Any:
+        return await self._pools.run("ReplayImage", self._account.replay, request)
 
     async def GetRollout(self, request: Any) -> Any:
         return await self._pools.run("GetRollout", self._rollouts.get, request.rollout_id)
@@ -98,6 +142,18 @@ class Operations:
     async def stop(self) -> None:
         """Before the system goes down: end the training process; its run is resumed at the next start."""
         await self._pools.run("stop", self._training.stop)
+
+
+def _observer(
+    settings: Settings, catalog: Catalog, blobs: BlobStore, draw: Callable[[DrawOrder], list[Drawn]]
+) -> Comparison | NoObserver:
+    """What measures candidates; nothing where there is no judge for this kind of image."""
+    judge = settings.rollout.judge or (STARTER_JUDGE if settings.domain == "blood_cells" else None)
+    if judge is None:
+        return NoObserver()
+    comparison = Comparison(catalog, blobs, draw, JudgeProcess(judge_command(judge)), Meter(metrics.sides))
+    comparison.start()
+    return comparison
 
 
 def _hurry(handle: DeploymentHandle) -> None:

@@ -104,8 +104,8 @@ def log_e_mean(up: int, down: int, ties: int, threshold: float) -> float:
 
         E = mean over λ of  Π (1 + λ (D_i - threshold)),  0 ≤ λ < 1/(1 + threshold)
 
-    The capital of a bettor, mixed over fixed bets (Waudby-Smith and Ramdas 2024, arXiv:2010.09686, hedged capital). Each
-    factor is positive and has expectation ≤ 1 under the null, so every λ and their mixture are supermartingales.
+    The capital of a bettor, mixed over fixed bets (Waudby-Smith and Ramdas 2024, arXiv:2010.09686, hedged capital).
+    Each factor is positive and has expectation ≤ 1 under the null, so every λ and their mixture are supermartingales.
     """
     bets = BETS / (1.0 + threshold)
     logs = (
@@ -129,7 +129,7 @@ def log_e_not_worse(pairs: Pairs, margin: float = MARGIN) -> float:
 
 
 def log_e_shifted(pairs: Pairs, margin: float = STATISTIC_MARGIN) -> float:
-    """Log e-value against "no shift": |P(up) - P(down)| ≤ `margin`, with `worse` the pairs moved up, `better` those down.
+    """Log e-value against "no shift": |P(up) - P(down)| ≤ `margin`. worse, better: pairs moved up and down.
 
     The mean of both one-sided e-values is an e-value of the two-sided null.
     """
@@ -141,8 +141,8 @@ def log_e_shifted(pairs: Pairs, margin: float = STATISTIC_MARGIN) -> float:
 def log_e_events(stages: tuple[Events, ...]) -> float:
     """Log e-value against "the candidate has no more bad events per request"; a stage for each share.
 
-    Stages follow one another, so their e-values multiply. Latency comes here as counts of requests slower than a quantile
-    of the champion that was fixed before the rollout began: the comparison of that one quantile.
+    Stages follow one another, so their e-values multiply. Latency comes here as counts of requests slower than a
+    quantile of the champion that was fixed before the rollout began: the comparison of that one quantile.
     """
     return sum(log_e_beta(stage.candidate, stage.champion, stage.share) for stage in stages)
 

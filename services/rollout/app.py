@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
@@ -13,11 +14,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 import vouch
 from services.rollout import policy
-from services.rollout.controller import RolloutController
+from services.rollout.controller import RolloutController, StartOrder
+from services.rollout.evidence import Evidence, prove
+from services.rollout.history import Served, served_at
+from services.rollout.replay import Replays
 from vouch.errors import InvalidInput, NotFound, Unavailable
 from vouch.pb.v1 import models_pb2, rollout_pb2
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
+from vouch.types.audit import AuditEntry
 from vouch.types.records import ReplicaReport, Rollout, Serving, Version, now
 
 WATCH_S = 0.25
@@ -57,10 +62,12 @@ class Models:
             raise NotFound(
                 f"There is no slot {request.slot!r}: ask for generator or reward.", "SLOT_NOT_FOUND"
             )
+        head = self._catalog.audit.head()
         return models_pb2.GetServingResponse(
             slots=[self._slot(serving) for serving in slots],
             vouch_version=vouch.__version__,
             started_at=timestamp(self._started_at),
+            audit_head=head.digest if head else "",
         )
 
     def name(self, digest: str) -> str:
@@ -109,9 +116,7 @@ class Rollouts:
         threading.Thread(target=self._watch_over, name="rollouts", daemon=True).start()
 
     def start(self, request: Any, actor: str) -> Any:
-        percent = _percent(request)
-        ref = needed("version", request.version)
-        return self._message(self._controller.start(ref, percent, actor, request.request_id, request.reason))
+        return self._message(self._controller.start(_start_order(request), actor, request.request_id))
 
     def promote(self, request: Any, actor: str) -> Any:
         rollout_id, percent = needed("rollout_id", request.rollout_id), _percent(request)
@@ -123,6 +128,12 @@ class Rollouts:
         rollout_id = needed("rollout_id", request.rollout_id)
         return self._message(
             self._controller.roll_back(rollout_id, actor, request.request_id, request.reason)
+        )
+
+    def set_paused(self, request: Any, actor: str, paused: bool) -> Any:
+        rollout_id = needed("rollout_id", request.rollout_id)
+        return self._message(
+            self._controller.set_paused(rollout_id, paused, actor, request.request_id, request.reason)
         )
 
     def get(self, rollout_id: str) -> Any:
@@ -178,10 +189,25 @@ class Rollouts:
             events=[_event(event) for event in rollout.events],
             created_at=timestamp(rollout.created_at),
             updated_at=timestamp(rollout.updated_at),
+            progress=_progress(rollout, self._controller.decision(rollout)),
         )
 
 
 # ---- messages to values
+
+
+def _start_order(request: Any) -> StartOrder:
+    return StartOrder(
+        ref=needed("version", request.version),
+        percent=_percent(request),
+        steps=tuple(request.steps),
+        hold_s=request.hold_s if request.HasField("hold_s") else None,
+        shadow=request.shadow,
+        sticky=request.sticky,
+        force=request.force,
+        dry_run=request.dry_run,
+        reason=request.reason,
+    )
 
 
 def needed(name: str, value: str) -> str:
@@ -274,9 +300,101 @@ def _event(event: Any) -> Any:
     )
 
 
+def _progress(rollout: Rollout, decision: policy.Decision | None) -> Any:
+    """The plan of a rollout and what is proven so far; None without a plan."""
+    plan = rollout.plan
+    if plan is None:
+        return None
+    proof = prove(Evidence.from_json(plan.evidence))
+    said = getattr(decision, "reason", "")
+    return rollout_pb2.RolloutProgress(
+        steps=plan.steps,
+        hold_s=plan.hold_s,
+        held_s=plan.held_s if plan.held_percent == rollout.percent else 0.0,
+        paused=plan.paused,
+        shadow=plan.shadow,
+        sticky=plan.sticky,
+        gate=struct(plan.gate),
+        forced=plan.forced,
+        evidence=struct(plan.evidence),
+        decision=said if rollout.state == "ACTIVE" else "",
+        log10_e_worse=proof.log_e_worse / math.log(10),
+        log10_e_not_worse=proof.log_e_not_worse / math.log(10),
+    )
+
+
 def _reason(rollout: Rollout, serving: Serving, reports: Sequence[ReplicaReport]) -> str:
     """Why it was rolled back, or why a replica cannot follow."""
     if rollout.state == "ROLLED_BACK":
         return rollout.events[-1].reason if rollout.events else ""
     refused = [report.reason for report in reports if not report.ok and report.revision == serving.revision]
     return refused[0] if refused else ""
+
+
+class Account:
+    """What served, who did what, and whether an image can be drawn again."""
+
+    def __init__(self, catalog: Catalog, registry: Registry, models: Models, replays: Replays) -> None:
+        self._catalog, self._registry, self._models, self._replays = catalog, registry, models, replays
+
+    def history(self, request: Any) -> Any:
+        moment = request.at.ToDatetime(tzinfo=timezone.utc) if request.HasField("at") else now()
+        slots = [request.slot] if request.slot else [serving.slot for serving in self._catalog.serving.list()]
+        served = [served_at(self._catalog, self._registry, slot, moment) for slot in slots]
+        return rollout_pb2.GetServingHistoryResponse(slots=[self._slot(one) for one in served])
+
+    def entries(self, request: Any) -> Any:
+        entries = self._catalog.audit.list(limit=request.page_size or 100)
+        return rollout_pb2.ListAuditEntriesResponse(entries=[_entry(entry) for entry in entries])
+
+    def verify(self, request: Any) -> Any:
+        verdict = self._catalog.audit.verify(request.head)
+        return rollout_pb2.VerifyAuditResponse(
+            entries=verdict.entries,
+            head=verdict.head,
+            intact=verdict.broken_at is None,
+            broken_at=verdict.broken_at or 0,
+            reason=verdict.reason,
+        )
+
+    def replay(self, request: Any) -> Any:
+        replay = self._replays.replay(needed("digest", request.digest))
+        version = replay.record.generator_version
+        return rollout_pb2.ReplayImageResponse(
+            generator_version=version,
+            generator_name=self._models.name(version),
+            same=replay.same,
+            equal=replay.equal,
+            largest_difference=replay.largest_difference,
+            data=replay.data,
+        )
+
+    def _slot(self, served: Served) -> Any:
+        serving, event = served.serving, served.event
+        message = rollout_pb2.ServedSlot(
+            slot=serving.slot,
+            champion_version=serving.champion,
+            champion_name=self._models.name(serving.champion),
+            candidate_version=serving.candidate,
+            candidate_name=self._models.name(serving.candidate),
+            candidate_percent=serving.percent,
+            rollout_id=served.rollout.id if served.rollout else "",
+            gate=struct(served.gate),
+            raters=dict(served.raters),
+        )
+        if event is not None:
+            message.decided_by, message.reason = event.actor, event.reason
+            message.decided_at.FromDatetime(event.at)
+        return message
+
+
+def _entry(entry: AuditEntry) -> Any:
+    return rollout_pb2.AuditEntry(
+        number=entry.number,
+        at=timestamp(entry.at),
+        actor=entry.actor,
+        action=entry.action,
+        subject=entry.subject,
+        details=struct(entry.details),
+        digest=entry.digest,
+    )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.rollout.analysis import ALPHA
 from services.rollout.evidence import Evidence, Proof, prove
-from vouch.types.records import ReplicaReport, Rollout, RolloutPlan, Serving
+from vouch.types.records import ReplicaReport, Rollout, Serving
+from vouch.types.rollout_plan import RolloutPlan
 
 DEFAULT_STEPS = (5, 25, 100)
 NEEDED = math.log(1 / ALPHA)
@@ -27,7 +28,7 @@ class Observation:
     serving: Serving
     reports: tuple[ReplicaReport, ...]
     plan: RolloutPlan | None = None
-    evidence: Evidence = Evidence()
+    evidence: Evidence = field(default_factory=Evidence)
     held_s: float = 0.0
 
 
@@ -59,8 +60,8 @@ Decision = Promote | Hold | RollBack
 
 
 def decide(seen: Observation) -> Decision:
-    """A candidate that a replica cannot load, or that is proven worse, is rolled back at once. It is promoted when it is
-    proven not worse by 2 points, every guard was measured, and its hold is over. Everything else holds.
+    """A candidate that a replica cannot load, or that is proven worse, is rolled back at once. It is promoted when it
+    is proven not worse by 2 points, every guard was measured, and its hold is over. Everything else holds.
     """
     if seen.rollout.state != "ACTIVE":
         return Hold()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.rollout.controller import RolloutController
+from services.rollout.controller import RolloutController, StartOrder
 from services.rollout.policy import Hold, Observation, RollBack, converged, decide, next_percent
 from vouch.errors import CorruptVersion, FailedPrecondition, InvalidInput, NotFound
 from vouch.storage.catalog import Catalog
@@ -78,6 +78,10 @@ class System:
         (source / "weights.safetensors").write_bytes(name.encode() * 100)
         return self.registry.publish(source, kind=kind, format="diffusers", name=name)
 
+    def start(self, ref: str, request_id: str, reason: str) -> Rollout:
+        order = StartOrder(ref=ref, force=True, reason=reason or "a test")
+        return self.controller.start(order, "operator", request_id)
+
     def refuse(self, reason: str) -> None:
         revision = self.catalog.serving.get("generator").revision
         self.catalog.reports.put(report(revision=revision, ok=False, reason=reason))
@@ -91,7 +95,7 @@ def system(tmp_path):
 
 
 def test_a_rollout_starts_small_hurries_the_replicas_and_moves_on_by_steps(system):
-    rollout = system.controller.start("two", None, "operator", "r1", "better cells")
+    rollout = system.start("two", "r1", "better cells")
     assert (rollout.percent, system.catalog.serving.get("generator").candidate) == (5, system.second.digest)
     for request_id, percent in (("r2", 25), ("r3", 100)):
         rollout = system.controller.promote(rollout.id, None, "operator", request_id, "")
@@ -104,7 +108,7 @@ def test_a_rollout_starts_small_hurries_the_replicas_and_moves_on_by_steps(syste
 
 
 def test_a_repeated_promotion_moves_on_once(system):
-    rollout = system.controller.start("two", None, "operator", "r1", "")
+    rollout = system.start("two", "r1", "")
     once = system.controller.promote(rollout.id, None, "operator", "r2", "")
     assert system.controller.promote(rollout.id, None, "operator", "r2", "") == once
 
@@ -114,22 +118,22 @@ def test_a_damaged_version_never_reaches_a_replica(system):
     file.chmod(0o644)
     file.write_bytes(b"other")
     with pytest.raises(CorruptVersion, match=r"weights\.safetensors"):
-        system.controller.start("two", None, "operator", "r1", "")
+        system.start("two", "r1", "")
     assert system.catalog.serving.get("generator").candidate == ""
 
 
 def test_what_does_not_serve_cannot_be_rolled_out(system, tmp_path):
     system.publish(tmp_path, "judge", kind="judge")
     with pytest.raises(InvalidInput, match="only a generator or a reward model can serve"):
-        system.controller.start("judge", None, "operator", "r1", "")
+        system.start("judge", "r1", "")
     with pytest.raises(NotFound):
-        system.controller.start("nowhere", None, "operator", "r1", "")
+        system.start("nowhere", "r1", "")
     with pytest.raises(FailedPrecondition):
-        system.controller.start("one", None, "operator", "r1", "")
+        system.start("one", "r1", "")
 
 
 def test_the_controller_takes_out_what_a_replica_cannot_load(system):
-    rollout = system.controller.start("two", None, "operator", "r1", "")
+    rollout = system.start("two", "r1", "")
     system.controller.step()
     assert system.catalog.rollouts.get(rollout.id).state == "ACTIVE"
     system.refuse("no memory left")

@@ -56,6 +56,8 @@ def _view(address: str, serving: GetServingResponse, whole_because: str, kernel:
     ]
     if kernel:
         parts.append(Text(f"U-Net {kernel}", style="dim"))
+    if serving.audit_head:
+        parts.append(Text(f"audit log ends with {serving.audit_head}", style="dim"))
     if whole_because:
         parts.append(Text(f"Images are drawn whole, one request after another: {whole_because}", "yellow"))
     for slot in serving.slots:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 
@@ -316,12 +317,63 @@ class Client:
     # ---- rollout
 
     def start_rollout(
-        self, version: str, *, percent: int | None = None, reason: str = "", request_id: str = ""
+        self,
+        version: str,
+        *,
+        percent: int | None = None,
+        steps: Sequence[int] = (),
+        hold_s: float | None = None,
+        shadow: bool = False,
+        sticky: bool = False,
+        force: bool = False,
+        dry_run: bool = False,
+        reason: str = "",
+        request_id: str = "",
     ) -> values.Rollout:
-        """Verifies a version and gives it its first share of new requests, 5 % by default."""
+        """Verifies a version and its evidence, and gives it its first share of new requests, 5 % by default.
+
+        With steps, hold_s or shadow the system moves it on by itself. force, with a reason, starts it against its
+        evidence; dry_run changes nothing.
+        """
         return self._value(
-            "StartRollout", version=version, percent=percent, reason=reason, request_id=request_id
+            "StartRollout",
+            version=version,
+            percent=percent,
+            steps=list(steps),
+            hold_s=hold_s,
+            shadow=shadow,
+            sticky=sticky,
+            force=force,
+            dry_run=dry_run,
+            reason=reason,
+            request_id=request_id,
         )
+
+    def pause_rollout(self, rollout_id: str, *, reason: str = "", request_id: str = "") -> values.Rollout:
+        """Stops it from being promoted by itself; what is proven worse is rolled back all the same."""
+        return self._value("PauseRollout", rollout_id=rollout_id, reason=reason, request_id=request_id)
+
+    def resume_rollout(self, rollout_id: str, *, reason: str = "", request_id: str = "") -> values.Rollout:
+        """Lets it be promoted by itself again."""
+        return self._value("ResumeRollout", rollout_id=rollout_id, reason=reason, request_id=request_id)
+
+    def serving_history(self, *, at: datetime | None = None, slot: str = "") -> tuple[values.ServedSlot, ...]:
+        """What was to serve at that moment, who decided it, and from whose ratings it had learned."""
+        answer = self._ask("GetServingHistory", at=at, slot=slot)
+        return tuple(map(to_value, answer.slots))
+
+    def audit_entries(self, *, limit: int = 100) -> tuple[values.AuditEntry, ...]:
+        """What operators did, newest first; 1,000 at most."""
+        answer = self._ask("ListAuditEntries", page_size=limit)
+        return tuple(map(to_value, answer.entries))
+
+    def verify_audit(self, *, head: str = "") -> values.VerifyAuditResponse:
+        """Whether every entry of the audit log is as it was written, and the noted head still in it."""
+        return self._value("VerifyAudit", head=head)
+
+    def replay_image(self, digest: str) -> values.ReplayImageResponse:
+        """Draws a served image again from its record, and compares the two."""
+        return self._value("ReplayImage", digest=digest)
 
     def promote_rollout(
         self, rollout_id: str, *, percent: int | None = None, reason: str = "", request_id: str = ""

@@ -316,6 +316,7 @@ class GetServingResponse:
     slots: tuple[ServingSlot, ...]
     vouch_version: str
     started_at: datetime | None
+    audit_head: str = ""
 
 
 # ---- rollout
@@ -347,6 +348,69 @@ class Rollout:
     events: tuple[RolloutEvent, ...]
     created_at: datetime | None
     updated_at: datetime | None
+    progress: RolloutProgress | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutProgress:
+    steps: tuple[int, ...]
+    hold_s: float
+    held_s: float
+    paused: bool
+    shadow: bool
+    sticky: bool
+    gate: Mapping[str, Any]
+    forced: str
+    evidence: Mapping[str, Any]
+    decision: str
+    log10_e_worse: float
+    log10_e_not_worse: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedSlot:
+    slot: str
+    champion_version: str
+    champion_name: str
+    candidate_version: str
+    candidate_name: str
+    candidate_percent: int
+    rollout_id: str
+    decided_by: str
+    decided_at: datetime | None
+    reason: str
+    gate: Mapping[str, Any]
+    raters: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditEntry:
+    number: int
+    at: datetime | None
+    actor: str
+    action: str
+    subject: str
+    details: Mapping[str, Any]
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyAuditResponse:
+    entries: int
+    head: str
+    intact: bool
+    broken_at: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayImageResponse:
+    generator_version: str
+    generator_name: str
+    same: bool
+    equal: bool
+    largest_difference: int
+    data: bytes
 
 
 # ---- training

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 from vouch.types.guidance import PLAIN, GuidanceChoice, GuidanceOptions
+from vouch.types.rollout_plan import RolloutPlan
 
 Answer = Literal["pass", "fail", "unsure"]
 Verdict = Literal["plausible", "implausible", "unsure"]
@@ -261,37 +262,6 @@ class RolloutEvent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RolloutPlan:
-    """What a rollout was asked to do by itself, and how far it is."""
-
-    steps: tuple[int, ...]  # shares in percent, rising, the last is 100
-    hold_s: float  # seconds at each share before the next
-    shadow: bool = False  # begins at 0 %: the candidate draws what the champion drew, and nothing is returned
-    sticky: bool = False  # a client stays on one side
-    gate: Mapping[str, Any] = field(default_factory=dict)  # the verdict of `vouch evaluate` that admitted it
-    forced: str = ""  # why it was started against the gate
-    system: str = ""  # the running system that it began in
-    paused: bool = False
-    held_percent: int = 0  # the share that `held_s` was held at
-    held_s: float = 0.0
-    evidence: Mapping[str, Any] = field(default_factory=dict)  # counts, as services/rollout/evidence.py writes them
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuditEntry:
-    """One action of an operator, or of the system on an operator's behalf. Chained: `digest` covers `previous`."""
-
-    number: int  # 1, 2, 3, ... without a gap
-    at: datetime
-    actor: str
-    action: str  # the RPC, such as "StartRollout"
-    subject: str  # what it acted on
-    details: Mapping[str, Any]
-    previous: str  # digest of the entry before, "" for the first
-    digest: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Rollout:
     """A candidate on its way to champion, or back."""
 
@@ -304,7 +274,7 @@ class Rollout:
     events: tuple[RolloutEvent, ...]
     created_at: datetime
     updated_at: datetime
-    plan: RolloutPlan | None = None  # None: moved by hand
+    plan: RolloutPlan | None = None  # None: begun before plans were kept
 
 
 @dataclass(frozen=True, kw_only=True)

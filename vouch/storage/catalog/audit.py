@@ -14,7 +14,8 @@ import sqlalchemy as sa
 
 from vouch.storage.catalog import tables
 from vouch.storage.catalog.database import Database
-from vouch.types.records import AuditEntry, json_ready, now
+from vouch.types.audit import AuditEntry
+from vouch.types.records import json_ready, now
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LOCK = 0x6175646974  # "audit", the advisory lock that writers of one PostgreSQL queue at
@@ -96,11 +97,16 @@ def verify_chain(entries: builtins.list[AuditEntry], head: str = "") -> AuditVer
             return AuditVerdict(len(entries), last, expected, f"entry {expected} is missing")
         values = {name: getattr(entry, name) for name in _COVERED}
         if entry.previous != previous or entry.digest != _digest(values):
-            return AuditVerdict(len(entries), last, expected, f"entry {expected} was changed after it was written")
+            return AuditVerdict(
+                len(entries), last, expected, f"entry {expected} was changed after it was written"
+            )
         previous = entry.digest
     if head and all(entry.digest != head for entry in entries):
         return AuditVerdict(
-            len(entries), last, len(entries) + 1, f"the head {head[:12]} that was noted is not in the log: its end was cut"
+            len(entries),
+            last,
+            len(entries) + 1,
+            f"the noted head {head[:12]} is not in the log: its end was cut",
         )
     return AuditVerdict(len(entries), last, None, "every entry is as it was written")
 

@@ -43,6 +43,6 @@ def check_fence(connection: sa.Connection, name: str, fence: int) -> None:
     present = connection.execute(query).scalar() or 0
     if present != fence:
         raise FailedPrecondition(
-            f"Another {name} controller has taken over (number {present}, this one has {fence}): it writes nothing more.",
+            f"Another {name} controller has taken over (number {present}, not {fence}): this one writes nothing more.",
             "FENCED",
         )

@@ -7,19 +7,26 @@ from typing import Any
 import sqlalchemy as sa
 
 from vouch.storage.catalog import tables
-from vouch.types.records import RolloutPlan, json_ready
+from vouch.types.records import json_ready
+from vouch.types.rollout_plan import RolloutPlan
 
 _table = tables.rollout_plans
 
 
 def insert(connection: sa.Connection, rollout: int, plan: RolloutPlan) -> None:
-    values = {column.name: getattr(plan, column.name) for column in _table.columns if column.name != "rollout"}
-    values |= {"steps": list(plan.steps), "gate": json_ready(plan.gate), "evidence": json_ready(plan.evidence)}
+    values = {
+        column.name: getattr(plan, column.name) for column in _table.columns if column.name != "rollout"
+    }
+    values |= {
+        "steps": list(plan.steps),
+        "gate": json_ready(plan.gate),
+        "evidence": json_ready(plan.evidence),
+    }
     connection.execute(sa.insert(_table).values(rollout=rollout, **values))
 
 
 def find(connection: sa.Connection, rollout: int) -> RolloutPlan | None:
-    """None for a rollout that is moved by hand."""
+    """None for a rollout that began before plans were kept."""
     row = connection.execute(sa.select(_table).where(_table.c.rollout == rollout)).first()
     if row is None:
         return None

@@ -20,12 +20,12 @@ from vouch.types.records import (
     Rollout,
     RolloutAction,
     RolloutEvent,
-    RolloutPlan,
     RolloutState,
     Serving,
     json_ready,
     now,
 )
+from vouch.types.rollout_plan import RolloutPlan
 
 CONTROLLER = "rollout"
 """The name under which controllers of rollouts take over from one another."""
@@ -179,7 +179,8 @@ class Rollouts:
                 raise FailedPrecondition(f"{rollout.id} has ended ({rollout.state}).", "ROLLOUT_ENDED")
             if rollout.plan is None:
                 raise FailedPrecondition(
-                    f"{rollout.id} moves by hand, so there is nothing to pause or resume.", "NO_PLAN"
+                    f"{rollout.id} began before plans were kept, so there is nothing to pause or resume.",
+                    "NO_PLAN",
                 )
             rollout_plans.set_paused(connection, _seq(rollout.id), ask.action == "pause")
             return _record(connection, rollout, ask, rollout.state, rollout.percent)
@@ -199,7 +200,9 @@ class Rollouts:
         """
         with self._database.write() as connection:
             check_fence(connection, CONTROLLER, fence)
-            rollout_plans.set_progress(connection, _seq(rollout_id), held_percent, held_s, json_ready(evidence))
+            rollout_plans.set_progress(
+                connection, _seq(rollout_id), held_percent, held_s, json_ready(evidence)
+            )
 
     def served_at(self, slot: str, moment: datetime) -> tuple[Serving, Rollout | None]:
         """What the slot was to serve at that moment, and the rollout whose event had made it so.
@@ -301,7 +304,7 @@ def _locked(connection: sa.Connection, rollout_id: str, ask: _Ask) -> tuple[Roll
         raise _reused(ask.request_id)
     if done is None and ask.revision not in (None, serving.revision):
         raise FailedPrecondition(
-            f"Slot {rollout.slot} has changed since this was decided (revision {serving.revision}, not {ask.revision}).",
+            f"Slot {rollout.slot} has changed since (revision {serving.revision}, not {ask.revision}).",
             "CHANGED_SINCE",
         )
     return done or _get(connection, _seq(rollout_id)), done is not None
@@ -389,9 +392,7 @@ def _after(before: Serving, event: Any, rollout: Rollout) -> Serving:
         return Serving(champion=rollout.champion, previous=before.champion, **common)
     if event.percent == 100:
         return Serving(champion=rollout.candidate, previous=rollout.champion, **common)
-    return Serving(
-        champion=rollout.champion, candidate=rollout.candidate, percent=event.percent, **common
-    )
+    return Serving(champion=rollout.champion, candidate=rollout.candidate, percent=event.percent, **common)
 
 
 def _get(connection: sa.Connection, seq: int) -> Rollout:
