@@ -13,9 +13,11 @@ from services.rollout.analysis import (
     MARGIN,
     WEIGHTS,
     Events,
+    LogE,
     Pairs,
     combined,
     log_e_events,
+    log_e_not_shifted,
     log_e_not_worse,
     log_e_shifted,
     log_e_worse,
@@ -72,7 +74,9 @@ class Proof:
 
     worse: Mapping[str, float]  # by metric: against "not worse"
     log_e_worse: float  # of all metrics together; log(1/α) rolls back
-    log_e_not_worse: float  # against "the plausible share is 2 points lower"; log(1/α) allows a promotion
+    harmless: Mapping[
+        str, float
+    ]  # by metric of REQUIRED: against "worse by its margin"; log(1/α) of each promotes
     missing: tuple[str, ...]  # what a promotion asks for and was not measured
 
     @property
@@ -80,8 +84,14 @@ class Proof:
         return self.log_e_worse >= math.log(1 / ALPHA)
 
     @property
-    def not_worse(self) -> bool:
-        return self.log_e_not_worse >= math.log(1 / ALPHA)
+    def unproven(self) -> tuple[str, ...]:
+        """What keeps it from being promoted."""
+        return tuple(name for name, value in self.harmless.items() if value < math.log(1 / ALPHA))
+
+    @property
+    def log_e_not_worse(self) -> float:
+        """The least of all: so sure is the promotion."""
+        return min(self.harmless.values(), default=0.0)
 
     @property
     def worst(self) -> str:
@@ -92,18 +102,25 @@ class Proof:
 
 def prove(evidence: Evidence) -> Proof:
     """The e-values of this evidence. Raises KeyError for a metric without a share of α."""
-    worse = {name: _log_e_worse(name, pairs) for name, pairs in evidence.pairs.items() if pairs.total}
+    worse = {name: log_e_harm(name, pairs) for name, pairs in evidence.pairs.items() if pairs.total}
     worse |= {name: log_e_events(stages) for name, stages in evidence.events.items() if stages}
-    verdicts = evidence.pairs.get("plausible", Pairs())
+    measured = {name: evidence.pairs.get(name, Pairs()) for name in REQUIRED}
     return Proof(
         worse=worse,
         log_e_worse=combined(worse),
-        log_e_not_worse=log_e_not_worse(verdicts, MARGIN),
-        missing=tuple(name for name in REQUIRED if not evidence.pairs.get(name, Pairs()).total),
+        harmless={name: _log_e_harmless(name, pairs) for name, pairs in measured.items()},
+        missing=tuple(name for name, pairs in measured.items() if not pairs.total),
     )
 
 
-def _log_e_worse(name: str, pairs: Pairs) -> float:
+def log_e_harm(name: str, pairs: Pairs) -> LogE:
+    """Log e-value against "not worse" by a metric of pictures."""
     if name in STATISTICS:
         return log_e_shifted(pairs)
     return log_e_worse(pairs, 0.0 if name in VERDICTS else GUARD_MARGIN)
+
+
+def _log_e_harmless(name: str, pairs: Pairs) -> LogE:
+    if name in STATISTICS:
+        return log_e_not_shifted(pairs)
+    return log_e_not_worse(pairs, MARGIN if name in VERDICTS else GUARD_MARGIN)

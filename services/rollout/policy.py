@@ -82,7 +82,11 @@ def _onwards(seen: Observation, plan: RolloutPlan, proof: Proof) -> Decision:
         return Hold(obstacle)
     percent = next_percent(seen.rollout.percent, plan.steps)
     pairs = seen.evidence.pairs["plausible"].total
-    reason = f"not worse by 2 points: e = {e_value(proof.log_e_not_worse)} after {pairs} pairs"
+    verdicts = e_value(proof.harmless["plausible"])
+    reason = (
+        f"not worse by 2 points: e = {verdicts} after {pairs} pairs; of all guards at least "
+        f"e = {e_value(proof.log_e_not_worse)}"
+    )
     return Promote(percent, reason, proof.log_e_not_worse)
 
 
@@ -96,10 +100,11 @@ def _obstacle(seen: Observation, plan: RolloutPlan, proof: Proof) -> str:
         return f"held for {seen.held_s:.0f} of {plan.hold_s:.0f} s"
     if proof.missing:
         return f"not measured: {', '.join(proof.missing)}"
-    if not proof.not_worse:
+    if proof.unproven:
+        name = min(proof.unproven, key=lambda one: proof.harmless[one])
+        told = f"e = {e_value(proof.harmless[name])}, {e_value(NEEDED)} needed"
         return (
-            f"not yet proven not worse by 2 points: e = {e_value(proof.log_e_not_worse)}, "
-            f"{e_value(NEEDED)} needed"
+            f"not yet proven not worse by {', '.join(map(_words, proof.unproven))} ({_words(name)}: {told})"
         )
     return ""
 
@@ -107,9 +112,13 @@ def _obstacle(seen: Observation, plan: RolloutPlan, proof: Proof) -> str:
 def _harm(proof: Proof) -> str:
     name = proof.worst
     return (
-        f"worse by {name.replace('_', ' ')}: its e = {e_value(proof.worse[name])}, "
+        f"worse by {_words(name)}: its e = {e_value(proof.worse[name])}, "
         f"that of all metrics {e_value(proof.log_e_worse)}, and {e_value(NEEDED)} rolls back"
     )
+
+
+def _words(metric: str) -> str:
+    return metric.replace("_", " ")
 
 
 def e_value(log_e: float) -> str:

@@ -64,7 +64,12 @@ class System:
     def evaluate(self, verdict: str, against: Version | None = None) -> None:
         gate = {"verdict": verdict, "reasons": ["coverage fell by 9 points"], "checks": []}
         other = against or self.first
-        told = {"gate": gate, "against": other.digest, "against_name": other.name, "measured_at": "2026-11-24"}
+        told = {
+            "gate": gate,
+            "against": other.digest,
+            "against_name": other.name,
+            "measured_at": "2026-11-24",
+        }
         self.registry.attach_evidence("two", told)
 
     def new_controller(self, system: str = "this") -> RolloutController:
@@ -116,7 +121,11 @@ def test_a_proven_candidate_goes_through_its_steps_by_itself(system):
     system.pass_s(70)
     ended = system.catalog.rollouts.get(rollout.id)
     assert (ended.state, system.serving) == ("COMPLETED", (system.second.digest, "", 0))
-    assert [(event.actor, event.percent) for event in ended.events] == [("ops", 5), ("system", 25), ("system", 100)]
+    assert [(event.actor, event.percent) for event in ended.events] == [
+        ("ops", 5),
+        ("system", 25),
+        ("system", 100),
+    ]
     assert "e = " in ended.events[1].reason
     assert "at most 0.05 false promotions are expected so far" in ended.events[1].reason
 

@@ -16,7 +16,9 @@ EQUAL = Pairs(worse=150, better=150, ties=2700)
 PROVEN = Evidence(pairs={name: EQUAL if name == "plausible" else Pairs(ties=3000) for name in REQUIRED})
 
 
-def seen(evidence: Evidence = PROVEN, *, held_s: float = 600, percent: int = 5, **plan: object) -> Observation:
+def seen(
+    evidence: Evidence = PROVEN, *, held_s: float = 600, percent: int = 5, **plan: object
+) -> Observation:
     moment = now()
     return Observation(
         rollout=Rollout(
@@ -100,10 +102,16 @@ def test_evidence_is_kept_as_json_and_read_again():
 
 
 def test_pairs_add_up():
-    more = Evidence().plus({"plausible": Pairs(1, 2, 3)}).plus({"plausible": Pairs(1, 0, 0), "sharpness": Pairs(0, 1, 0)})
+    more = (
+        Evidence()
+        .plus({"plausible": Pairs(1, 2, 3)})
+        .plus({"plausible": Pairs(1, 0, 0), "sharpness": Pairs(0, 1, 0)})
+    )
     assert more.pairs == {"plausible": Pairs(2, 2, 3), "sharpness": Pairs(0, 1, 0)}
 
 
-@pytest.mark.parametrize(("log_e", "text"), [(0.0, "1"), (2.9957, "20"), (-1.0, "0.368"), (230.2585, "10^100")])
+@pytest.mark.parametrize(
+    ("log_e", "text"), [(0.0, "1"), (2.9957, "20"), (-1.0, "0.368"), (230.2585, "10^100")]
+)
 def test_e_values_read_as_numbers(log_e, text):
     assert e_value(log_e) == text
