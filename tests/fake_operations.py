@@ -30,6 +30,11 @@ EVIDENCE = {
 }
 
 
+HEAD = "4" * 64
+OTHER_IMAGE = "5" * 64
+"""An image that its version draws otherwise."""
+
+
 class FakeOperations:
     """Versions that are always the same, rollouts without replicas, runs that end when they are watched."""
 
@@ -60,7 +65,7 @@ class FakeOperations:
         reward = m.ServingSlot(
             slot="reward", champion_version=REWARD, champion_name=NAMES[REWARD], revision=1, converged=True
         )
-        return m.GetServingResponse(slots=[slot, reward], vouch_version="0.1.0")
+        return m.GetServingResponse(slots=[slot, reward], vouch_version="0.1.0", audit_head=HEAD)
 
     @edge.unary
     async def GetLineage(self, request: m.GetLineageRequest, who: Call) -> m.GetLineageResponse:
@@ -100,6 +105,55 @@ class FakeOperations:
         rollout.state, rollout.percent, rollout.reason = o.ROLLOUT_STATE_ROLLED_BACK, 0, request.reason
         self.champion = rollout.previous_version
         return self._note(rollout, o.ROLLOUT_ACTION_ROLL_BACK, request.reason)
+
+    @edge.unary
+    async def PauseRollout(self, request: o.PauseRolloutRequest, who: Call) -> o.Rollout:
+        rollout = self._rollout(request.rollout_id)
+        rollout.progress.paused = True
+        return self._note(rollout, o.ROLLOUT_ACTION_PAUSE, request.reason)
+
+    @edge.unary
+    async def ResumeRollout(self, request: o.ResumeRolloutRequest, who: Call) -> o.Rollout:
+        rollout = self._rollout(request.rollout_id)
+        rollout.progress.paused = False
+        return self._note(rollout, o.ROLLOUT_ACTION_RESUME, request.reason)
+
+    @edge.unary
+    async def GetServingHistory(
+        self, request: o.GetServingHistoryRequest, who: Call
+    ) -> o.GetServingHistoryResponse:
+        slot = o.ServedSlot(
+            slot="generator", champion_version=self.champion, champion_name=NAMES[self.champion],
+            rollout_id="rollout-1", decided_by="ada", decided_at=request.at, reason="proven",
+            raters={"ada (human)": 12},
+        )  # fmt: skip
+        slot.gate.update({"verdict": "pass", "measured_at": "2026-11-24"})
+        return o.GetServingHistoryResponse(slots=[slot])
+
+    @edge.unary
+    async def ListAuditEntries(
+        self, request: o.ListAuditEntriesRequest, who: Call
+    ) -> o.ListAuditEntriesResponse:
+        entry = o.AuditEntry(number=1, actor="ada", action="rollout start", subject="rollout-1", digest=HEAD)
+        entry.at.GetCurrentTime()
+        entry.details.update({"percent": 5})
+        return o.ListAuditEntriesResponse(entries=[entry])
+
+    @edge.unary
+    async def VerifyAudit(self, request: o.VerifyAuditRequest, who: Call) -> o.VerifyAuditResponse:
+        intact = request.head in ("", HEAD)
+        return o.VerifyAuditResponse(
+            entries=1, head=HEAD, intact=intact, broken_at=0 if intact else 2,
+            reason="" if intact else "its end was cut",
+        )  # fmt: skip
+
+    @edge.unary
+    async def ReplayImage(self, request: o.ReplayImageRequest, who: Call) -> o.ReplayImageResponse:
+        same = request.digest != OTHER_IMAGE
+        return o.ReplayImageResponse(
+            generator_version=self.champion, generator_name=NAMES[self.champion], same=same, equal=same,
+            largest_difference=0 if same else 90, data=b"png",
+        )  # fmt: skip
 
     @edge.unary
     async def GetRollout(self, request: o.GetRolloutRequest, who: Call) -> o.Rollout:

@@ -132,14 +132,14 @@ def evaluate(
     """
     import vouch
     from training.evaluate import attach, first_champion
-    from training.plans import Store
+    from training.plans import Store, side
 
     store = Store.open(state.resolve())
     first = (first or first_champion(store, against)) if against else ""
     config = {
-        "version": _side(store, version),
-        "against": _side(store, against) if against else None,
-        "first": _side(store, first) if first else None,
+        "version": side(store, version),
+        "against": side(store, against) if against else None,
+        "first": side(store, first) if first else None,
         "symmetric": symmetric,
         "features": [str(folder.resolve()) for folder in features],
         "cache": str(store.folder.root / "features"),
@@ -153,17 +153,6 @@ def evaluate(
     figures = _here("evaluate", config, out.resolve() / "work")
     attach(store, version, against, out.resolve(), first)
     print(json.dumps(figures, indent=1))
-
-
-def _side(store: Any, ref: str) -> dict[str, Any]:
-    """A version's files, and those of the model that it adapts."""
-    found = store.registry.get(ref)
-    base = next((v for v in store.registry.lineage(found.digest) if v.format == "diffusers"), found)
-    return {
-        "name": found.name,
-        "folder": str(store.registry.open(found.digest)),
-        "base": None if base.digest == found.digest else str(store.registry.open(base.digest)),
-    }
 
 
 def _run(kind: str, config: dict[str, Any], folder: Path, workers: int = 1) -> dict[str, Any]:

@@ -53,6 +53,8 @@ def _publish(run: Run, store: Store, fit: Fit) -> Version:
     agreed = plan(run, store)
     store.catalog.runs.freeze_inputs(run.id, agreed.inputs)
     figures = raise_reported(fit(_work(run, store, agreed)))
+    if agreed.kind == "evidence":
+        return _attach(run, store, agreed, figures)
     lineage = {
         **agreed.lineage,
         "run_id": run.id,
@@ -70,6 +72,16 @@ def _publish(run: Run, store: Store, fit: Fit) -> Version:
     )
     store.catalog.runs.finish(run.id, "SUCCEEDED", version=version.digest, metrics=figures)
     return version
+
+
+def _attach(run: Run, store: Store, agreed: Plan, figures: dict[str, Any]) -> Version:
+    """Keeps the verdict of an evaluation with the version that it is of."""
+    from training.evaluate import attach
+
+    sides = {name: str(agreed.lineage[name]) for name in ("version", "against", "first")}
+    attach(store, sides["version"], sides["against"], store.folder.run(run.id) / "evidence", sides["first"])
+    store.catalog.runs.finish(run.id, "SUCCEEDED", version=sides["version"], metrics=figures)
+    return store.registry.get(sides["version"])
 
 
 def _scale(agreed: Plan, folder: Path) -> dict[str, Any]:

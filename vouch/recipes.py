@@ -425,11 +425,35 @@ class ConceptLearning(Recipe):
     checkpoint_every: int = Field(20, ge=1, le=1_000_000)
 
 
+class Evaluation(Recipe):
+    """What a generator version draws beside the one that serves, and whether it may take its place."""
+
+    version: str = Field(min_length=1, max_length=128, description="generator version that is evaluated")
+    against: str = Field("", max_length=128, description="version to compare with; default: what serves")
+    first: str = Field(
+        "",
+        max_length=128,
+        description="first champion, since which nothing may be lost; default: the root of against's lineage",
+    )
+    data: Path = Field(description="labelled real images that no model has seen")
+    train: Path | None = Field(
+        None, description="images that it learned from; without them nothing is said of copies"
+    )
+    judge: Path | None = Field(
+        None, description="folder of the judge; default: the starter's, for blood cells"
+    )
+    per_class: int = Field(50, ge=2, le=10_000, description="images of each class")
+    steps: int | None = Field(None, ge=1, le=200, description="denoising steps; default: the version's own")
+    guidance: float | None = Field(None, ge=0, le=30, description="guidance; default: the version's own")
+    downstream: bool = Field(False, description="also train classifiers on the images, which needs train")
+
+
 RECIPES: dict[str, type[Recipe]] = {
     "pretrain": Pretraining,
     "reward": RewardTraining,
     "align": Alignment,
     "concept": ConceptLearning,
+    "evaluate": Evaluation,
 }
 
 

@@ -3,8 +3,8 @@
     python -m benchmarks.rollout --json FILE [--parts chance,planted,replayed,slowest] [--quick]
 
 `chance` simulates verdicts and asks the real analysis. `planted` asks the real policy about pictures that the starter
-really drew and the starter's judge really judged; its copies need the real cells (pbc64). `replayed` and `slowest` start a
-system.
+really drew and the starter's judge really judged; its copies need the real cells (pbc64). `replayed` and `slowest`
+start a system.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What chance alone does to a rollout, and how soon harm is found. Verdicts are simulated; the analysis is the real one."""
+"""What chance alone does to a rollout, and how soon harm is found. Verdicts are simulated, the analysis is real."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Bad candidates, planted: does the policy take them out before they get 25 % of the traffic?
 
-The champion's pictures are drawn by the starter. Candidates of four kinds stand beside it on the same prompts and seeds:
-less plausible (the starter with noise on its weights, drawn anew), copies (real images that it has by heart), narrowed (few
-pictures of its own again and again), brightened. The starter's judge judges every pair; policy and analysis are those of
-serving. Each pair is a look.
+The champion's pictures are drawn by the starter. Candidates of four kinds stand beside it on the same prompts and
+seeds: less plausible (the starter with noise on its weights, drawn anew), copies (real images that it has by heart),
+narrowed (few pictures of its own again and again), brightened. The starter's judge judges every pair; policy and
+analysis are those of serving. Each pair is a look.
 """
 
 from __future__ import annotations

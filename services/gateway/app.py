@@ -54,7 +54,7 @@ class Gateway:
         logs.leave_out_refusals()
         blobs = BlobStore(settings.resolved_blobs_url)
         registry = Registry(catalog, settings.folder.models)
-        self._registry = registry
+        self._registry, self._audit = registry, catalog.audit
         self._studio = Studio(self._generation, self._reward, catalog, blobs, registry)
         self._scoring = Scoring(self._reward, catalog, blobs, registry)
 
@@ -151,6 +151,8 @@ class Gateway:
             total.already_stored += part.already_stored
             total.failed += part.failed
             total.failures.extend(part.failures[: IMPORT_FAILURES - len(total.failures)])
+        told = {"stored": total.stored, "already_stored": total.already_stored, "failed": total.failed}
+        await asyncio.to_thread(self._audit.append, identity.name, "import of real images", "images", told)
         return total
 
     @unary
@@ -267,7 +269,7 @@ class Gateway:
 
     @unary
     async def CancelRun(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.CancelRun.remote(request)
+        return await self._operations.CancelRun.remote(request, identity.name)
 
     @streaming
     async def WatchRun(self, request: Any, identity: Identity) -> AsyncIterator[Any]:

@@ -44,7 +44,9 @@ class Training:
     def start(self, request: Any, actor: str) -> Any:
         kind = lower(training_pb2.RunKind, request.kind)
         if not kind:
-            raise InvalidInput("kind is missing: say what to train: pretrain, reward, align or concept.")
+            raise InvalidInput(
+                "kind is missing: say what to do: pretrain, reward, align, concept or evaluate."
+            )
         config = _whole(MessageToDict(request.config))
         recipes.parse(kind, config)
         config = readable_paths(self._settings, kind, config)
@@ -56,6 +58,7 @@ class Training:
             request_id=request.request_id or uuid.uuid4().hex,
             created_by=actor,
         )
+        self._catalog.audit.append_once(actor, "training start", run.id, {"kind": kind, "config": config})
         self._runner.wake()
         return self._message(run)
 
@@ -73,10 +76,11 @@ class Training:
             runs=[self._message(run) for run in page.items], next_page_token=page.next_token
         )
 
-    def cancel(self, request: Any) -> Any:
+    def cancel(self, request: Any, actor: str = "") -> Any:
         run = self._catalog.runs.get(needed("run_id", request.run_id))
         if not run.ended:
             run = self._catalog.runs.cancel(run.id, request_id=request.request_id)
+            self._catalog.audit.append_once(actor, "training cancel", run.id, {})
             self._runner.wake()
         return self._message(run)
 

@@ -126,8 +126,8 @@ class Operations:
     async def ListRuns(self, request: Any) -> Any:
         return await self._pools.run("ListRuns", self._training.list, request)
 
-    async def CancelRun(self, request: Any) -> Any:
-        return await self._pools.run("CancelRun", self._training.cancel, request)
+    async def CancelRun(self, request: Any, actor: str) -> Any:
+        return await self._pools.run("CancelRun", self._training.cancel, request, actor)
 
     async def WatchRun(self, request: Any) -> AsyncIterator[Any]:
         async for run in self._training.watch(request.run_id):

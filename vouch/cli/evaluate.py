@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from vouch.cli.session import Session, command
+from vouch.cli.train import DetachOption, start
 from vouch.errors import InvalidInput
 
 OFFLINE = "training"
@@ -21,9 +22,9 @@ app = typer.Typer()
     app,
     "evaluate",
     """
-    vouch evaluate generator-1 --against starter-generator --data cells/test.parquet
-    vouch evaluate generator-1 --data cells/test.parquet --train cells/train.parquet --out evidence/generator-1
-    vouch evaluate generator-1 --against starter-generator --data cells/test.parquet --features models/dinov2-small
+    vouch evaluate generator-1 --data cells/test.parquet
+    vouch evaluate generator-1 --data cells/test.parquet --train cells/train.parquet --detach
+    vouch evaluate generator-1 --offline --against starter-generator --data cells/test.parquet --out evidence
     """,
 )
 def evaluate(
@@ -36,7 +37,8 @@ def evaluate(
         ),
     ],
     against: Annotated[
-        str, typer.Option(help="Version to compare with, on the same prompts and seeds.")
+        str,
+        typer.Option(help="Version to compare with, on the same prompts and seeds. Default: what serves."),
     ] = "",
     train: Annotated[
         Path | None,
@@ -71,15 +73,35 @@ def evaluate(
             help="Also train classifiers on the images: minutes, and it needs --train.",
         ),
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder for evidence.json and report.html.")] = Path("evidence"),
+    out: Annotated[
+        Path, typer.Option(help="With --offline: folder for evidence.json and report.html.")
+    ] = Path("evidence"),
     per_class: Annotated[int, typer.Option(help="Images of each class.", min=2)] = 50,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Here and now instead of as a job of the system.")
+    ] = False,
+    detach: DetachOption = False,
 ) -> None:
-    """Measure what a generator draws, alone or against another, and write a page with pictures.
+    """Measure what a generator draws beside what serves, and say whether it may take its place.
 
-    Draws from the versions in the state folder; the system need not run. The same command again goes on where it was
-    interrupted. With --against it also says whether the version may take that one's place. What was found is kept
-    with the version: `vouch versions VERSION` shows it.
+    A job of the system, like a training run; on its GPU where there is one. The verdict is kept with the version, where
+    `vouch rollout start` reads it and `vouch versions VERSION` shows it.
+
+    With --offline it draws here from the versions in the state folder, and the system need not run: --features and
+    --out are for that alone, and without --against it is measured by itself. The same command again goes on where it
+    was interrupted.
     """
+    if not offline:
+        if features:
+            raise InvalidInput("--features names models of this machine: add --offline.")
+        config = {"version": version, "against": against, "first": first, "data": data, "train": train}
+        config |= {"judge": judge, "per_class": per_class}
+        config["symmetric"] = None if symmetric else False
+        config["downstream"] = downstream or None
+        asked = {name: value for name, value in config.items() if value not in ("", None)}
+        paths = {name: str(value) for name, value in asked.items() if isinstance(value, Path)}
+        start(session, "evaluate", {**asked, **paths}, detach)
+        return
     if downstream and train is None:
         raise InvalidInput("--downstream needs the real images to learn from: name them with --train.")
     if first and not against:

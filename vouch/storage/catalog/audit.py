@@ -42,6 +42,17 @@ class AuditLog:
         with self._database.write() as connection:
             return append_entry(connection, actor, action, subject, details)
 
+    def append_once(
+        self, actor: str, action: str, subject: str, details: Mapping[str, Any]
+    ) -> AuditEntry | None:
+        """`append`, unless this action of this actor on this subject is in the log: a repeated request acts once."""
+        table = tables.audit
+        same = (table.c.actor == actor) & (table.c.action == action) & (table.c.subject == subject)
+        with self._database.write() as connection:
+            if connection.execute(sa.select(table.c.number).where(same).limit(1)).first():
+                return None
+            return append_entry(connection, actor, action, subject, details)
+
     def head(self) -> AuditEntry | None:
         """The last entry; None when there is none."""
         with self._database.read() as connection:
