@@ -16,6 +16,7 @@ class Plan:
     detections: int = 400  # rollouts of a candidate that is 5 points worse
     planted: int = 50  # bad candidates
     pool: int = 128  # pictures of the champion that they are compared with
+    spare: int = 64  # more of them, which a candidate draws in the place of others
     steps: int = 8  # of a drawing
     replays: int = 1_000
     swaps: int = 20
@@ -31,6 +32,6 @@ def full(data: Path) -> Plan:
 def quick(data: Path) -> Plan:
     """Shows that it runs."""
     return Plan(
-        data, runs=4, pairs=300, detections=4, planted=4, pool=16, steps=2, replays=12, swaps=2, hold_s=2.0,
+        data, runs=4, pairs=300, detections=4, planted=4, pool=16, spare=16, steps=2, replays=12, swaps=2, hold_s=2.0,
         window_s=5.0,
     )  # fmt: skip

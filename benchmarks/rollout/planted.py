@@ -1,7 +1,7 @@
 """Bad candidates, planted: does the policy take them out before they get 25 % of the traffic?
 
 The champion's pictures are drawn by the starter. Candidates of four kinds stand beside it on the same prompts and
-seeds: less plausible (the starter with noise on its weights, drawn anew), copies (real images that it has by heart),
+seeds: less plausible (cells of another class for a share of the prompts), copies (real images that it has by heart),
 narrowed (few pictures of its own again and again), brightened. The starter's judge judges every pair; policy and
 analysis are those of serving. Each pair is a look.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +40,12 @@ Pictures = Iterator[np.ndarray]
 
 @dataclass(frozen=True)
 class Pool:
-    """What is asked for, and what the champion drew: uint8 [N, H, W, 3]."""
+    """What is asked for, and what the champion drew: uint8 [N, H, W, 3]. spare: more of its pictures."""
 
     prompts: list[str]
-    seeds: list[int]
-    steps: int
     drawn: np.ndarray
+    spare_prompts: list[str]
+    spare: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -101,17 +101,18 @@ def _pool(plan: Plan) -> Pool:
     generator = load_generator(STARTER / "generator")
     assert generator.vocabulary is not None
     labels = generator.vocabulary.labels
-    prompts = [labels[n % len(labels)] for n in range(plan.pool)]
-    pool = Pool(prompts, [FIRST_SEED + n for n in range(plan.pool)], plan.steps, np.zeros(0))
-    return replace(pool, drawn=np.stack(list(_drawn(generator, pool))))
+    prompts = [labels[n % len(labels)] for n in range(plan.pool + plan.spare)]
+    drawn = np.concatenate(list(_drawn(generator, prompts, plan.steps)))
+    kept = plan.pool
+    return Pool(prompts[:kept], drawn[:kept], prompts[kept:], drawn[kept:])
 
 
-def _drawn(generator: Generator, pool: Pool) -> Pictures:
-    for start in range(0, len(pool.prompts), CHUNK):
-        rows = slice(start, start + CHUNK)
-        yield from generator.generate(
-            pool.prompts[rows], pool.seeds[rows], pool.steps, generator.default_guidance
-        )
+def _drawn(generator: Generator, prompts: list[str], steps: int) -> Iterator[np.ndarray]:
+    """Images uint8 [CHUNK, H, W, 3], each with a seed of its own."""
+    for start in range(0, len(prompts), CHUNK):
+        some = prompts[start : start + CHUNK]
+        seeds = [FIRST_SEED + start + n for n in range(len(some))]
+        yield generator.generate(some, seeds, steps, generator.default_guidance)
 
 
 def _judged(candidate: Candidate, pool: Pool, judge: Judge) -> tuple[Decision, int]:
@@ -150,7 +151,7 @@ def _candidate(kind: str, number: int, plan: Plan, pool: Pool) -> Candidate:
     most = max(1, -(-plan.planted // len(KINDS)) - 1)
     strength = 1.0 - number / most
     make = {
-        "less plausible": lambda: _drawn(_noisy(strength, number), pool),
+        "less plausible": lambda: _confused(pool, 0.2 + 0.4 * strength, number),
         "copies": lambda: _copies(plan, pool, round(2 + 6 * (1 - strength)), number),
         "narrowed": lambda: _narrowed(pool, round(1 + 5 * (1 - strength)), number),
         "brightened": lambda: _brightened(pool, 10 + 40 * strength),
@@ -158,16 +159,12 @@ def _candidate(kind: str, number: int, plan: Plan, pool: Pool) -> Candidate:
     return Candidate(kind, strength, make)
 
 
-def _noisy(strength: float, seed: int) -> Generator:
-    """The starter with noise on every weight of its U-Net: 5 to 12 % of the weights' own deviation."""
-    generator = load_generator(STARTER / "generator")
-    random = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weights in generator.pipe.unet.parameters():
-            if weights.ndim > 1:
-                noise = torch.randn(weights.shape, generator=random).to(weights.dtype)
-                weights += (0.05 + 0.07 * strength) * weights.std() * noise
-    return generator
+def _confused(pool: Pool, share: float, seed: int) -> Pictures:
+    """For such a share of the prompts it draws a cell of another class; the rest is as the champion draws it."""
+    random, classes = np.random.default_rng(seed), np.array(pool.spare_prompts)
+    for prompt, drawn in zip(pool.prompts, pool.drawn, strict=True):
+        other = random.choice(np.flatnonzero(classes != prompt))
+        yield pool.spare[other] if random.random() < share else drawn
 
 
 def _copies(plan: Plan, pool: Pool, by_heart: int, seed: int) -> Pictures:

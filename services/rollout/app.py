@@ -312,6 +312,7 @@ def _progress(rollout: Rollout, decision: policy.Decision | None) -> Any:
         hold_s=plan.hold_s,
         held_s=plan.held_s if plan.held_percent == rollout.percent else 0.0,
         paused=plan.paused,
+        automatic=plan.automatic,
         shadow=plan.shadow,
         sticky=plan.sticky,
         gate=struct(plan.gate),
@@ -344,8 +345,10 @@ class Account:
         return rollout_pb2.GetServingHistoryResponse(slots=[self._slot(one) for one in served])
 
     def entries(self, request: Any) -> Any:
-        entries = self._catalog.audit.list(limit=request.page_size or 100)
-        return rollout_pb2.ListAuditEntriesResponse(entries=[_entry(entry) for entry in entries])
+        page = self._catalog.audit.list(page_size=request.page_size, page_token=request.page_token)
+        return rollout_pb2.ListAuditEntriesResponse(
+            entries=[_entry(entry) for entry in page.items], next_page_token=page.next_token
+        )
 
     def verify(self, request: Any) -> Any:
         verdict = self._catalog.audit.verify(request.head)

@@ -89,7 +89,7 @@ class Comparison:
     def compare_some(self) -> int:
         """Compare up to AT_ONCE of the newest images that were not compared yet; answers how many."""
         rollout = self._catalog.rollouts.active("generator")
-        if rollout is None:
+        if rollout is None or rollout.plan is None or not rollout.plan.automatic:
             return 0
         with self._lock:
             self._adopt(rollout)

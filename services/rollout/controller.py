@@ -221,7 +221,7 @@ class RolloutController:
 
     def _cut_off(self, seen: policy.Observation) -> policy.RollBack | None:
         """A reboot in the middle of a rollout ends on the version that served before it."""
-        if seen.plan is None or seen.plan.system == self._system:
+        if seen.plan is None or not seen.plan.automatic or seen.plan.system == self._system:
             return None
         return policy.RollBack("the system was started anew in the middle of the rollout")
 
@@ -245,7 +245,7 @@ class RolloutController:
                 rollout.id, percent=decision.percent, request_id=name, reason=reason[:MAX_REASON], **common
             )
             self._hurry(rollout.slot)
-        elif seen.plan is not None:
+        elif seen.plan is not None and seen.plan.automatic:
             self._keep_now_and_then(seen)
 
     def _keep_now_and_then(self, seen: policy.Observation) -> None:
@@ -296,7 +296,7 @@ class RolloutController:
         return read_reward_evidence(self._registry.folder(version.digest))
 
     def _plan(self, order: StartOrder, steps: tuple[int, ...], gate: dict[str, Any]) -> RolloutPlan:
-        """Every rollout keeps its gate and why it was forced; one that is moved by hand is paused from the start."""
+        """Every rollout keeps its gate and why it was forced, also one that is moved by hand."""
         if order.hold_s is not None and not 0 <= order.hold_s <= 30 * 24 * 3600:
             raise InvalidInput(f"hold is {order.hold_s:g} s; it must be 0 s to 30 days.")
         return RolloutPlan(
@@ -307,7 +307,7 @@ class RolloutController:
             gate=gate,
             forced=order.reason if order.force else "",
             system=self._system,
-            paused=not order.planned,
+            automatic=order.planned,
         )
 
     def _preview(self, version: Version, share: int, plan: RolloutPlan) -> Rollout:

@@ -68,8 +68,8 @@ def decide(seen: Observation) -> Decision:
     for report in seen.reports:
         if not report.ok and report.revision == seen.serving.revision:
             return RollBack(f"replica {report.replica} could not load it: {report.reason}")
-    if seen.plan is None:
-        return Hold()
+    if seen.plan is None or not seen.plan.automatic:
+        return Hold("moves by an operator's word")
     proof = prove(seen.evidence)
     if proof.harmful:
         return RollBack(_harm(proof), proof.log_e_worse)

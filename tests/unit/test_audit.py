@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
+from vouch.errors import InvalidInput
 from vouch.storage.catalog import tables
 from vouch.storage.catalog.audit import verify_chain
 
@@ -29,7 +30,7 @@ def tamper(catalog, statement) -> None:
 def test_an_untouched_log_is_whole_and_its_head_is_the_last_entry(filled):
     verdict = filled.audit.verify()
     assert (verdict.entries, verdict.broken_at) == (5, None)
-    assert verdict.head == filled.audit.head().digest == filled.audit.list(limit=1)[0].digest
+    assert verdict.head == filled.audit.head().digest == filled.audit.list(page_size=1).items[0].digest
 
 
 def test_an_empty_log_is_whole(catalog):
@@ -117,3 +118,16 @@ def test_tokens_and_rollouts_enter_the_log_with_what_they_did(catalog):
         ("administrator", "token revoke", "ada"),
         ("ops", "rollout start", rollout.id),
     ]
+
+
+def test_the_log_is_read_by_pages_newest_first(filled):
+    numbers, token = [], ""
+    while True:
+        page = filled.audit.list(page_size=2, page_token=token)
+        numbers += [entry.number for entry in page.items]
+        token = page.next_token
+        if not token:
+            break
+    assert numbers == [5, 4, 3, 2, 1]
+    with pytest.raises(InvalidInput, match="page_token"):
+        filled.audit.list(page_token="x")

@@ -370,3 +370,21 @@ def test_the_last_decision_is_told(system):
     decision = system.controller.decision(rollout)
     assert isinstance(decision, Hold)
     assert "held for 0 of 60 s" in decision.reason
+
+
+def test_a_rollout_that_is_moved_by_hand_stays_where_it_is_until_it_is_resumed(system):
+    rollout = system.start(steps=(), hold_s=None)
+    system.observed.now = NOT_WORSE
+    system.follow()
+    system.pass_s(900)
+    assert system.serving[2] == 5
+    assert system.catalog.rollouts.get(rollout.id).plan.automatic is False
+    system.controller.set_paused(rollout.id, False, "ops", "", "")
+    system.pass_s(10)
+    assert system.serving[2] == 25, "it was held long enough by hand"
+
+
+def test_a_reboot_leaves_a_rollout_that_is_moved_by_hand(system):
+    system.start(steps=(), hold_s=None)
+    system.new_controller(system="another").step()
+    assert system.serving[2] == 5

@@ -31,7 +31,7 @@ def list_(
 ) -> None:
     """List what operators did, newest first."""
     with session.connect() as client:
-        entries = client.audit_entries(limit=limit)
+        entries = list(client.list_audit_entries(limit=limit))
     columns = ("#entry", "when", "by", "what", "of", "details")
     session.emit(
         {"entries": entries},

@@ -157,7 +157,7 @@ def history(
     """Say what served at a moment, who decided it, on which evidence, and from whose ratings it had learned."""
     moment = at.astimezone() if at else None
     with session.connect() as client:
-        slots = client.serving_history(at=moment)
+        slots = client.get_serving_history(at=moment).slots
     session.emit({"slots": slots}, lambda: Group(*map(_served, slots)))
 
 
@@ -279,7 +279,11 @@ def _proof(rollout: Rollout) -> list[Text]:
     plan = rollout.progress
     if plan is None:
         return []
-    mode = "by an operator's word" if plan.paused else f"after {plan.held_s:.0f} of {plan.hold_s:.0f} s"
+    mode = (
+        "by an operator's word"
+        if plan.paused or not plan.automatic
+        else f"after {plan.held_s:.0f} of {plan.hold_s:.0f} s"
+    )
     steps = ", ".join(f"{step} %" for step in plan.steps)
     told = f"steps {steps}; moves on {mode}"
     proof = (

@@ -375,17 +375,15 @@ class AsyncClient:
         """Lets it be promoted by itself again."""
         return await self._value("ResumeRollout", rollout_id=rollout_id, reason=reason, request_id=request_id)
 
-    async def serving_history(
+    async def get_serving_history(
         self, *, at: datetime | None = None, slot: str = ""
-    ) -> tuple[values.ServedSlot, ...]:
+    ) -> values.GetServingHistoryResponse:
         """What was to serve at that moment, who decided it, and from whose ratings it had learned."""
-        answer = await self._ask("GetServingHistory", at=at, slot=slot)
-        return tuple(map(to_value, answer.slots))
+        return await self._value("GetServingHistory", at=at, slot=slot)
 
-    async def audit_entries(self, *, limit: int = 100) -> tuple[values.AuditEntry, ...]:
-        """What operators did, newest first; 1,000 at most."""
-        answer = await self._ask("ListAuditEntries", page_size=limit)
-        return tuple(map(to_value, answer.entries))
+    def list_audit_entries(self, *, limit: int | None = None) -> AsyncIterator[values.AuditEntry]:
+        """What operators did, newest first."""
+        return self._pages("ListAuditEntries", "entries", limit)
 
     async def verify_audit(self, *, head: str = "") -> values.VerifyAuditResponse:
         """Whether every entry of the audit log is as it was written, and the noted head still in it."""

@@ -365,6 +365,7 @@ class RolloutProgress:
     decision: str
     log10_e_worse: float
     log10_e_not_worse: float
+    automatic: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,6 +382,11 @@ class ServedSlot:
     reason: str
     gate: Mapping[str, Any]
     raters: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GetServingHistoryResponse:
+    slots: tuple[ServedSlot, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ class RolloutPlan:
     gate: Mapping[str, Any] = field(default_factory=dict)  # the verdict of `vouch evaluate` that admitted it
     forced: str = ""  # why it was started against the gate
     system: str = ""  # the running system that it began in
+    automatic: bool = True  # False: moved by an operator's word alone, until it is resumed
     paused: bool = False
     held_percent: int = 0  # the share that `held_s` was held at
     held_s: float = 0.0

@@ -71,7 +71,7 @@ class Rollout(_message.Message):
     def __init__(self, rollout_id: _Optional[str] = ..., slot: _Optional[str] = ..., version: _Optional[str] = ..., version_name: _Optional[str] = ..., previous_version: _Optional[str] = ..., previous_name: _Optional[str] = ..., state: _Optional[_Union[RolloutState, str]] = ..., percent: _Optional[int] = ..., revision: _Optional[int] = ..., replicas_converged: _Optional[int] = ..., replicas_total: _Optional[int] = ..., reason: _Optional[str] = ..., events: _Optional[_Iterable[_Union[RolloutEvent, _Mapping]]] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., progress: _Optional[_Union[RolloutProgress, _Mapping]] = ...) -> None: ...
 
 class RolloutProgress(_message.Message):
-    __slots__ = ("steps", "hold_s", "held_s", "paused", "shadow", "sticky", "gate", "forced", "evidence", "decision", "log10_e_worse", "log10_e_not_worse")
+    __slots__ = ("steps", "hold_s", "held_s", "paused", "shadow", "sticky", "gate", "forced", "evidence", "decision", "log10_e_worse", "log10_e_not_worse", "automatic")
     STEPS_FIELD_NUMBER: _ClassVar[int]
     HOLD_S_FIELD_NUMBER: _ClassVar[int]
     HELD_S_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +84,7 @@ class RolloutProgress(_message.Message):
     DECISION_FIELD_NUMBER: _ClassVar[int]
     LOG10_E_WORSE_FIELD_NUMBER: _ClassVar[int]
     LOG10_E_NOT_WORSE_FIELD_NUMBER: _ClassVar[int]
+    AUTOMATIC_FIELD_NUMBER: _ClassVar[int]
     steps: _containers.RepeatedScalarFieldContainer[int]
     hold_s: float
     held_s: float
@@ -96,7 +97,8 @@ class RolloutProgress(_message.Message):
     decision: str
     log10_e_worse: float
     log10_e_not_worse: float
-    def __init__(self, steps: _Optional[_Iterable[int]] = ..., hold_s: _Optional[float] = ..., held_s: _Optional[float] = ..., paused: bool = ..., shadow: bool = ..., sticky: bool = ..., gate: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., forced: _Optional[str] = ..., evidence: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., decision: _Optional[str] = ..., log10_e_worse: _Optional[float] = ..., log10_e_not_worse: _Optional[float] = ...) -> None: ...
+    automatic: bool
+    def __init__(self, steps: _Optional[_Iterable[int]] = ..., hold_s: _Optional[float] = ..., held_s: _Optional[float] = ..., paused: bool = ..., shadow: bool = ..., sticky: bool = ..., gate: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., forced: _Optional[str] = ..., evidence: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., decision: _Optional[str] = ..., log10_e_worse: _Optional[float] = ..., log10_e_not_worse: _Optional[float] = ..., automatic: bool = ...) -> None: ...
 
 class RolloutEvent(_message.Message):
     __slots__ = ("at", "action", "percent", "actor", "reason")
@@ -206,16 +208,20 @@ class ServedSlot(_message.Message):
     def __init__(self, slot: _Optional[str] = ..., champion_version: _Optional[str] = ..., champion_name: _Optional[str] = ..., candidate_version: _Optional[str] = ..., candidate_name: _Optional[str] = ..., candidate_percent: _Optional[int] = ..., rollout_id: _Optional[str] = ..., decided_by: _Optional[str] = ..., decided_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., gate: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., raters: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class ListAuditEntriesRequest(_message.Message):
-    __slots__ = ("page_size",)
+    __slots__ = ("page_size", "page_token")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     page_size: int
-    def __init__(self, page_size: _Optional[int] = ...) -> None: ...
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListAuditEntriesResponse(_message.Message):
-    __slots__ = ("entries",)
+    __slots__ = ("entries", "next_page_token")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[AuditEntry]
-    def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class AuditEntry(_message.Message):
     __slots__ = ("number", "at", "actor", "action", "subject", "details", "digest")

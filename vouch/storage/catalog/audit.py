@@ -12,11 +12,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vouch.storage.catalog import tables
+from vouch.errors import InvalidInput
+from vouch.storage.catalog import pages, tables
 from vouch.storage.catalog.database import Database
 from vouch.types.audit import AuditEntry
-from vouch.types.records import json_ready, now
+from vouch.types.records import Page, json_ready, now
 
+MOST = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LOCK = 0x6175646974  # "audit", the advisory lock that writers of one PostgreSQL queue at
 
@@ -58,14 +60,16 @@ class AuditLog:
         with self._database.read() as connection:
             return _head(connection)
 
-    def list(self, *, before: datetime | None = None, limit: int = 100) -> tuple[AuditEntry, ...]:
+    def list(self, *, page_size: int = pages.DEFAULT_PAGE_SIZE, page_token: str = "") -> Page[AuditEntry]:
         """The newest first."""
-        table = tables.audit
-        query = sa.select(table).order_by(table.c.number.desc()).limit(limit)
-        if before is not None:
-            query = query.where(table.c.at <= before)
+        table, size = tables.audit, min(page_size or pages.DEFAULT_PAGE_SIZE, MOST)
+        query = sa.select(table).order_by(table.c.number.desc()).limit(size + 1)
+        if page_token:
+            query = query.where(table.c.number < _number(page_token))
         with self._database.read() as connection:
-            return tuple(_entry(row) for row in connection.execute(query))
+            entries = tuple(_entry(row) for row in connection.execute(query))
+        more = str(entries[size - 1].number) if len(entries) > size else ""
+        return Page(items=entries[:size], next_token=more)
 
     def entries(self) -> builtins.list[AuditEntry]:
         """All of them, oldest first."""
@@ -128,6 +132,12 @@ _COVERED = ("number", "at", "actor", "action", "subject", "details", "previous")
 def _digest(values: Mapping[str, Any]) -> str:
     told = {**values, "at": (values["at"] - _EPOCH) // timedelta(microseconds=1)}
     return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _number(page_token: str) -> int:
+    if not (page_token.isascii() and page_token.isdecimal() and len(page_token) < 19):
+        raise InvalidInput(f"page_token {page_token[:40]!r} is not one that this list gave.")
+    return int(page_token)
 
 
 def _head(connection: sa.Connection) -> AuditEntry | None:

@@ -35,7 +35,9 @@ def find(connection: sa.Connection, rollout: int) -> RolloutPlan | None:
 
 
 def set_paused(connection: sa.Connection, rollout: int, paused: bool) -> None:
-    connection.execute(sa.update(_table).where(_table.c.rollout == rollout).values(paused=paused))
+    """Whoever resumes a rollout that was moved by hand lets it move by itself."""
+    values = {"paused": paused} if paused else {"paused": False, "automatic": True}
+    connection.execute(sa.update(_table).where(_table.c.rollout == rollout).values(**values))
 
 
 def set_progress(

@@ -207,6 +207,7 @@ rollout_plans = sa.Table(
     _json("gate"),
     _text("forced"),
     _text("system"),
+    sa.Column("automatic", sa.Boolean(), nullable=False),
     sa.Column("paused", sa.Boolean(), nullable=False),
     sa.Column("held_percent", sa.Integer(), nullable=False),
     sa.Column("held_s", sa.Float(53), nullable=False),

@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("gate", sa.JSON(), nullable=False),
         sa.Column("forced", sa.Text(), nullable=False),
         sa.Column("system", sa.Text(), nullable=False),
+        sa.Column("automatic", sa.Boolean(), nullable=False),
         sa.Column("paused", sa.Boolean(), nullable=False),
         sa.Column("held_percent", sa.Integer(), nullable=False),
         sa.Column("held_s", sa.Float(precision=53), nullable=False),
