@@ -2,7 +2,7 @@
 # Settings:  ONCE=1 (the demo exits when done)   DATA=folder (of the starter's images)   PYTHON=python3.12 (which Python makes .venv)   ARGS="..." (passed on)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up starter test test-all check lint-fix protos clean
+.PHONY: help install demo up starter test test-all check docs lint-fix protos client clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -36,6 +36,11 @@ check: $(STAMP)  ## lint, format, types, who imports whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir .import_linter_cache
 
+docs: $(STAMP)  ## build the documentation into build/site; a dead link fails it
+	@$(BIN)/python -m scripts.docs stage
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict -f build/mkdocs.yml
+	@echo "built build/site/index.html"
+
 lint-fix: $(STAMP)  ## repair what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -49,6 +54,9 @@ protos: $(PROTOC)  ## regenerate vouch/pb from protos/
 $(PROTOC):
 	"$$(scripts/find-python)" -m venv .venv-protos
 	$(PROTOC) -m pip install --quiet --disable-pip-version-check 'grpcio-tools==1.71.2' 'setuptools<81'
+
+client:  ## regenerate the sync client from the one for asyncio
+	$(BIN)/python scripts/generate_client.py
 
 clean:  ## remove the environment and every cache; state/ stays
 	rm -rf .venv .venv-protos build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

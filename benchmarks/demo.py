@@ -29,15 +29,16 @@ from rich.table import Table
 
 import vouch
 from benchmarks.report import Figure, Report, screen
-from training.evaluation.judge import Judge, Verdict
-from training.plausibility import Plausibility
-from training.pretraining.grids import contact_sheet
-from training.simulated import SimulatedPathologist
+from training.contact_sheet import contact_sheet
+from training.evaluation.judge import Judge, JudgeSummary
+from training.raters.plausibility import Plausibility
+from training.raters.simulated import SimulatedPathologist
+from vouch.cli.figures import figures_table
 from vouch.client import Client
 from vouch.errors import VouchError
 from vouch.formats import images as codec
 from vouch.storage.state import StateFolder
-from vouch.types.records import NewRating
+from vouch.types.rating import NewRating
 
 STARTER = Path(vouch.__file__).parent / "starter"
 RATERS = ("simulated-1", "simulated-2")
@@ -204,8 +205,9 @@ def train(client: Client, kind: str, config: dict[str, Any]) -> str:
             advance(run.step, run.total_steps, f"{kind}: {run.message or run.state.lower()}")
     if run.state != "SUCCEEDED":
         raise vouch.errors.FailedPrecondition(f"{run.run_id} ended {run.state.lower()}: {run.error}")
-    shown = "  ".join(f"{k} {v:.3g}" for k, v in sorted(run.metrics.items()) if isinstance(v, float))
-    say(f"   {run.version_name} published. {shown}")
+    say(f"   {run.version_name} published.")
+    if table := figures_table(kind, run.metrics):
+        console.print(table)
     return run.version
 
 
@@ -264,7 +266,7 @@ def show_before_after(
     contact_sheet(np.concatenate(rows), columns, path, scale=2)
 
 
-def show_methods(verdicts: dict[str, Verdict], judge: Judge) -> None:
+def show_methods(verdicts: dict[str, JudgeSummary], judge: Judge) -> None:
     table = Table(title="by the independent judge", title_justify="left")
     for column in (
         "",
@@ -280,7 +282,7 @@ def show_methods(verdicts: dict[str, Verdict], judge: Judge) -> None:
     console.print(table)
 
 
-def report_of(verdicts: dict[str, Verdict], judge: Judge, traffic: Traffic, seconds: float) -> Report:
+def report_of(verdicts: dict[str, JudgeSummary], judge: Judge, traffic: Traffic, seconds: float) -> Report:
     report = Report("demo")
     before, after, weighted = (verdicts[name] for name in ("before", "after", "reward-weighted"))
 

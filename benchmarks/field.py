@@ -2,12 +2,15 @@
 
     python -m benchmarks.field --json field.json
     python -m benchmarks.field --parts cases --cases DIR --only 01 05
+    python -m benchmarks.field --parts cases --cases DIR --offline
 
 Parts: `images` mutates images, `cases` runs a folder of field cases, `doors` measures what requests cost and sends
 malformed messages, `faults` kills processes, starts on unloadable models, and looks for what killed starts leave.
 
 `fuzz_failures`   images whose decoding is neither pixels nor a refusal; messages answered INTERNAL, UNKNOWN or never.
-`cases_failed`    field cases that do not end with PASS; `cases_passed` counts the others.
+`cases_failed`    field cases that do not end with PASS; `cases_passed` counts the others. Cases run on a system that
+                  is started for them, on that of --state, or with --offline on the library alone. Those that start
+                  systems of their own follow, one at a time.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import field_doors, field_faults
-from benchmarks.cases import CaseResult, cases_in, run_cases
+from benchmarks.cases import CaseResult, cases_in, run_cases, starts_systems
 from benchmarks.mutants import fuzz
 from benchmarks.report import Figure, Report, arguments, screen
+from benchmarks.system import running_system
 from vouch.formats.images import decode
 
 MUTANTS = 100_000
@@ -48,8 +52,13 @@ def measure_fuzz(report: Report, count: int) -> None:
         screen().print(f"fuzz: {times} × {failure}", markup=False)
 
 
-def measure_cases(report: Report, folder: Path, numbers: Sequence[str], state: Path | None) -> None:
-    """`cases_passed` and `cases_failed`; not measured where the folder is absent."""
+def measure_cases(
+    report: Report, folder: Path, numbers: Sequence[str], state: Path | None = None, *, offline: bool = False
+) -> None:
+    """`cases_passed` and `cases_failed`; not measured where the folder is absent.
+
+    state: of a running system; without one, and unless `offline`, a system is started for the cases that use one.
+    """
     cases = cases_in(folder, numbers)
     if not cases:
         screen().print(
@@ -58,12 +67,23 @@ def measure_cases(report: Report, folder: Path, numbers: Sequence[str], state: P
         report.add("cases_passed", Figure(None, unit="cases"))
         report.add("cases_failed", Figure(None, unit="cases", must="<= 0"))
         return
-    if state is None:
-        screen().print("cases: run on the library alone; those that need a system fail (--state names one)")
-    results = [_told(result) for result in run_cases(cases, state=state)]
+    beside = [case for case in cases if not starts_systems(case)]
+    results = _run_beside(beside, state, offline=offline)
+    results += [_told(result) for result in run_cases([case for case in cases if case not in beside])]
     passed = sum(result.passed for result in results)
     report.add("cases_passed", Figure(passed, unit=f"of {len(results)} cases"))
     report.add("cases_failed", Figure(len(results) - passed, unit="cases", must="<= 0", aim="<= 0"))
+
+
+def _run_beside(cases: Sequence[Path], state: Path | None, *, offline: bool) -> list[CaseResult]:
+    """The results of cases that start no system, on the one of `state` or on one of their own."""
+    if state is not None or offline or not cases:
+        return [_told(result) for result in run_cases(cases, state=state)]
+    with (
+        tempfile.TemporaryDirectory(prefix="field-cases-") as own,
+        running_system(Path(own) / "state", VOUCH_GENERATION__COMPILE="false") as (system, _),
+    ):
+        return [_told(result) for result in run_cases(cases, state=system.state)]
 
 
 def measure_faults(report: Report, kills: int, leftovers: int) -> None:
@@ -95,6 +115,7 @@ def main() -> None:
     parser.add_argument(
         "--state", type=Path, metavar="DIR", help="state folder of a running system for the cases"
     )
+    parser.add_argument("--offline", action="store_true", help="run the cases on the library alone")
     parser.add_argument(
         "--messages", type=int, default=field_doors.MESSAGES, help="malformed messages to send"
     )
@@ -106,7 +127,7 @@ def main() -> None:
     if "images" in options.parts:
         measure_fuzz(report, options.mutants)
     if "cases" in options.parts:
-        measure_cases(report, options.cases, options.only, options.state)
+        measure_cases(report, options.cases, options.only, options.state, offline=options.offline)
     if "doors" in options.parts:
         field_doors.measure(report, options.messages)
     if "faults" in options.parts:

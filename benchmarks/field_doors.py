@@ -28,12 +28,15 @@ from benchmarks.report import Figure, Report, arguments
 from benchmarks.system import MEGABYTE, System, running_system
 from vouch.client import rpcs
 from vouch.client.endpoint import Endpoint, find
-from vouch.pb.v1 import feedback_pb2, reward_pb2
+from vouch.pb.v1 import feedback_pb2, generation_pb2, reward_pb2
 
 MIB = 2**20
 MESSAGES = 100_000
 AT_ONCE = 32
 PATIENCE_S = 20.0
+REFUSED_S = 5.0
+"""Seconds in which a call without a token is refused, however large its message is."""
+ORIENTATION, TURNED = 0x0112, 6  # a tag of EXIF and one of its values
 FAILURES = ("INTERNAL", "UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 """Codes of a defect, a death or a hang: none is an answer to a malformed message."""
 RECEIVED = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)]
@@ -85,6 +88,22 @@ def picture(side: int, *, noise: bool = False, mode: str = "RGB") -> bytes:
     return out.getvalue()
 
 
+def deep_picture(side: int) -> bytes:
+    """A grey PNG of `side` × `side` pixels with 16 bits."""
+    out = io.BytesIO()
+    Image.fromarray(np.full((side, side), 30_000, np.uint16)).save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def rotated_jpeg(side: int) -> bytes:
+    """A JPEG of `side` × `side` pixels that its EXIF orientation turns by 90°."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = TURNED
+    out = io.BytesIO()
+    Image.new("RGB", (side, side), "grey").save(out, "JPEG", exif=exif)
+    return out.getvalue()
+
+
 def legal_requests(prompt: str) -> Iterator[tuple[str, str, Any]]:
     """(name, RPC, request) of the heaviest requests that the contract allows."""
 
@@ -95,13 +114,33 @@ def legal_requests(prompt: str) -> Iterator[tuple[str, str, Any]]:
 
     wide, heavy = picture(4000), picture(2280, noise=True)
     yield "16 images of 16 megapixels", "ScoreImages", score(*[wide] * 16)
+    yield "64 images of 16 megapixels", "ScoreImages", score(*[wide] * 64)
     yield "16 transparent images of 16 megapixels", "ScoreImages", score(*[picture(4000, mode="RGBA")] * 16)
+    yield "16 images of 16 megapixels with 16 bits", "ScoreImages", score(*[deep_picture(4000)] * 16)
+    yield "16 rotated JPEGs of 16 megapixels", "ScoreImages", score(*[rotated_jpeg(4000)] * 16)
     yield "2 images of 15 MiB", "ScoreImages", score(heavy, heavy)
+    items = [reward_pb2.ScoreItem(item_id=str(row), data=wide, prompt=prompt) for row in range(64)]
+    yield (
+        "64 images of 16 megapixels in a stream",
+        "ScoreStream",
+        reward_pb2.ScoreStreamRequest(items=items),
+    )
+    yield (
+        "64 drawn images",
+        "GenerateImages",
+        generation_pb2.GenerateImagesRequest(prompt=prompt, count=64, steps=1),
+    )
     real = feedback_pb2.RealImage(data=wide, prompt=prompt)
     yield (
         "16 real images of 16 megapixels",
         "ImportRealImages",
         feedback_pb2.ImportRealImagesRequest(images=[real] * 16),
+    )
+    text = feedback_pb2.Rating(request_id="worst", image_digest="0" * 64, text="x" * 10_000)
+    yield (
+        "500 ratings of 10,000 characters",
+        "ImportRatings",
+        feedback_pb2.ImportRatingsRequest(ratings=[text] * 500),
     )
 
 
@@ -120,29 +159,38 @@ def measure_memory(system: System, report: Report) -> None:
 
 
 def measure_tokenless(system: System, report: Report) -> None:
-    """`tokenless_memory_mb`: three messages of 300 MiB and three of 60 MiB at once, all without a token."""
+    """`tokenless_memory_mb` and `tokenless_s_max`: three messages of 60 MiB and three of 300 MiB at once, all without a
+    token."""
     endpoint = find(state=system.state, role="operator")
-    worst = 0.0
+    worst = slowest = 0.0
     for size in (60, 300):
         with Peak(system) as peak:
-            codes = Counter(_send_together(endpoint, bytes(size * MIB), 3))
-        answers = ", ".join(f"{count} {code}" for code, count in sorted(codes.items()))
-        report.add(f"tokenless_mb[3 of {size} MiB]", Figure(peak.mb, unit=f"MB, answered {answers}"))
-        worst = max(worst, peak.mb)
+            answers = _send_together(endpoint, bytes(size * MIB), 3)
+        codes = Counter(code for code, _ in answers)
+        told = ", ".join(f"{count} {code}" for code, count in sorted(codes.items()))
+        seconds = max(seconds for _, seconds in answers)
+        report.add(f"tokenless_mb[3 of {size} MiB]", Figure(peak.mb, unit=f"MB, answered {told}"))
+        report.add(f"tokenless_s[3 of {size} MiB]", Figure(seconds, unit="s until the last answer"))
+        worst, slowest = max(worst, peak.mb), max(slowest, seconds)
     report.add("tokenless_memory_mb", Figure(worst, unit="MB", must="<= 50"))
+    report.add("tokenless_s_max", Figure(slowest, unit="s", must=f"<= {REFUSED_S:g}"))
 
 
-def _send_together(endpoint: Endpoint, data: bytes, count: int) -> list[str]:
-    codes: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: codes.append(_send(endpoint, "ScoreImages", data, (), PATIENCE_S)))
-        for _ in range(count)
-    ]
+def _send_together(endpoint: Endpoint, data: bytes, count: int) -> list[tuple[str, float]]:
+    """The code and the seconds of each of `count` calls that are made at once without a token."""
+    answers: list[tuple[str, float]] = []
+
+    def send() -> None:
+        started = time.monotonic()
+        code = _send(endpoint, "ScoreImages", data, (), PATIENCE_S)
+        answers.append((code, time.monotonic() - started))
+
+    threads = [threading.Thread(target=send) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return codes
+    return answers
 
 
 def _send(endpoint: Endpoint, rpc: str, data: bytes, metadata: Any, timeout_s: float = 300.0) -> str:

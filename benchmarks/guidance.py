@@ -27,11 +27,11 @@ from benchmarks.machine import cores
 from benchmarks.report import Figure, Report, arguments, median_figure
 from services.generation.engine import Engine
 from services.generation.observer import Observer
-from services.generation.slots import ImageRequest
 from training.evaluation.intervals import Estimate
 from training.evaluation.judge import Judge
 from vouch.models.captions import caption
 from vouch.models.pipelines import Generator, load_generator
+from vouch.types.generation import GenerationRequest
 from vouch.types.guidance import METHODS, PLAIN, GuidanceOptions
 
 STARTER = Path(vouch.__file__).parent / "starter" / "generator"
@@ -145,18 +145,25 @@ def timed(generator: Generator, setting: Setting, steps: int, images: int) -> tu
     """Rows and seconds for each of some images that are drawn together."""
     rows, ended = Rows(), queue.SimpleQueue[Any]()
     engine = Engine(
-        max_batch=images, step_rows=2 * images, threads=torch.get_num_threads(), observer=rows, beside=False
+        max_batch=images,
+        step_rows=2 * images,
+        threads=torch.get_num_threads(),
+        observer=rows,
+        background=False,
     )
-    request = ImageRequest(
-        generator,
-        prompts_of(generator)[0],
-        tuple(range(images)),
-        steps,
-        setting.scale,
-        options=setting.options,
+    options = setting.options
+    request = GenerationRequest(
+        prompt=prompts_of(generator)[0],
+        seeds=tuple(range(images)),
+        steps=steps,
+        guidance=setting.scale,
+        guidance_method=options.method,
+        guidance_start=options.start,
+        guidance_stop=options.stop,
+        adapter_start=options.adapter_start,
     )
     began = time.perf_counter()
-    engine.submit(request, ended.put)
+    engine.submit(generator, request, ended.put)
     for _ in range(images):
         ended.get(timeout=600)
     seconds = time.perf_counter() - began

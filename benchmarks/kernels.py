@@ -25,12 +25,12 @@ import vouch
 from benchmarks.machine import cores
 from benchmarks.report import Figure, Report, arguments
 from services.generation.engine import Engine
-from services.generation.slots import ImageRequest
 from training.evaluation.intervals import bootstrap_ratio
 from vouch.models import compiling
 from vouch.models.kernels import Architecture, Compiled, Eager, Network, has_bfloat16_units
 from vouch.models.loading import load_pipeline
 from vouch.models.pipelines import Generator, load_generator
+from vouch.types.generation import GenerationRequest
 
 MODEL = Path(vouch.__file__).parent / "starter" / "generator"
 
@@ -144,7 +144,8 @@ def add_bfloat16(report: Report, plan: Plan) -> None:
 def draw(generator: Generator, images: int) -> np.ndarray:
     """The first images of one prompt as the engine draws them, int [N, H, W, 3]."""
     engine, ended = Engine(max_batch=images, step_rows=2 * images, threads=cores()), queue.SimpleQueue()
-    engine.submit(ImageRequest(generator, "neutrophil", tuple(range(images)), 20, 2.0), ended.put)
+    request = GenerationRequest(prompt="neutrophil", seeds=tuple(range(images)), steps=20, guidance=2.0)
+    engine.submit(generator, request, ended.put)
     found = sorted((ended.get(timeout=600) for _ in range(images)), key=lambda event: event.index)
     engine.stop()
     return np.stack([event.image for event in found]).astype(int)

@@ -16,8 +16,8 @@ from types import TracebackType
 
 import vouch
 from vouch.client import AsyncClient
-from vouch.client.values import GenerateImagesResponse
 from vouch.errors import VouchError
+from vouch.types.generation import GenerateImagesResponse
 
 
 @dataclass(frozen=True)

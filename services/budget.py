@@ -12,7 +12,7 @@ from vouch.errors import Exhausted
 RETRY_S = 1.0
 
 
-class Budget:
+class WeightedSemaphore:
     """Amounts held at once add up to at most `most`; who asks for more waits, first come, first served.
 
     `most_waiting`: amounts that may wait together; a request beyond them is refused with Exhausted. One event loop.

@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from vouch.errors import Cancelled, DeadlineExceeded, Exhausted, FailedPrecondition, Unavailable
-from vouch.types.records import ReplicaReport, Serving, now
+from vouch.types.clock import now
+from vouch.types.serving import ReplicaReport, Serving
 
 M = TypeVar("M")
 
@@ -94,7 +95,7 @@ class Convergence(Generic[M]):
         self._loading = threading.Lock()
         self._loader = ThreadPoolExecutor(1, f"load-{slot}", initializer=lower_priority)
         self._last: ReplicaReport | None = None
-        self._hurry = threading.Event()
+        self._notified = threading.Event()
         self._stop = threading.Event()
         self._refused: tuple[int, float] = (0, 0.0)
         self._failure: Exception | None = None
@@ -133,10 +134,10 @@ class Convergence(Generic[M]):
                 return loaded
         return self._loader.submit(self._fetch, digest).result()
 
-    def hurry(self) -> None:
+    def notify(self) -> None:
         """Look at the desired state now instead of at the next poll, even at one that was refused before."""
         self._refused = (0, 0.0)
-        self._hurry.set()
+        self._notified.set()
 
     # ---- the background
 
@@ -146,7 +147,7 @@ class Convergence(Generic[M]):
 
     def stop(self) -> None:
         self._stop.set()
-        self._hurry.set()
+        self._notified.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
 
@@ -154,8 +155,8 @@ class Convergence(Generic[M]):
         lower_priority()
         while not self._stop.is_set():
             self.converge()
-            self._hurry.wait(self._poll_s)
-            self._hurry.clear()
+            self._notified.wait(self._poll_s)
+            self._notified.clear()
 
     def converge(self) -> bool:
         """One look: load and swap if the desired state is new. True when the table changed. Never raises."""
@@ -234,15 +235,15 @@ class Convergence(Generic[M]):
     def _tell(self, revision: int, *, ok: bool, reason: str = "") -> None:
         digests = [loaded.digest for loaded in self._in_table()] + ["", ""]
         self._last = ReplicaReport(
-            slot=self._slot, replica=self._replica, revision=revision, ok=ok, reason=reason,
-            champion=digests[0], candidate=digests[1],
+            slot=self._slot, replica_id=self._replica, revision=revision, ok=ok, reason=reason,
+            champion_version=digests[0], candidate_version=digests[1],
         )  # fmt: skip
         self._send(self._last)
 
     def _beat(self) -> None:
         """Say again what was said last, so that a replica that is gone can be told from a quiet one."""
         if self._last and self._clock() - self._sent_at > self._heartbeat_s:
-            self._last = replace(self._last, updated_at=now())
+            self._last = replace(self._last, reported_at=now())
             self._send(self._last)
 
     def _send(self, report: ReplicaReport) -> None:

@@ -3,7 +3,7 @@
 A gateway method takes the request and who asks, returns or yields messages, and lets errors propagate:
 
     class Gateway:
-        access: edge.Access
+        access: edge.AccessControl
 
         @edge.unary
         async def GetRun(self, request: GetRunRequest, identity: edge.Identity) -> Run: ...
@@ -11,7 +11,7 @@ A gateway method takes the request and who asks, returns or yields messages, and
         @edge.streaming
         async def WatchRun(self, request: WatchRunRequest, identity: edge.Identity): yield Run()
 
-The decorators, knowing the RPC by the method's name, check the token and the role in `ROLE_NEEDED`, and
+The decorators, knowing the RPC by the method's name, check the token and the role in the table of `services.rpcs`, and
 translate errors by `STATUS`. They serve a plain `grpc.aio` server and Ray Serve alike. Ray Serve drops
 the trailing metadata of a call that raises, so a failed call does not raise: it sets code, details and
 metadata, and answers with an empty message. gRPC never delivers the empty answer of a unary call; a
@@ -27,7 +27,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -36,10 +36,11 @@ from google.rpc import error_details_pb2, status_pb2
 
 from services import field_limits, logs
 from services.identity import Identity
+from services.rpcs import RPCS
 from vouch import errors
 from vouch.client import rpcs
 from vouch.client.endpoint import CLIENT_KEY
-from vouch.types.records import Token
+from vouch.types.token import Token
 
 DOMAIN = "vouch"
 STATUS_KEY = "grpc-status-details-bin"
@@ -64,44 +65,6 @@ STATUS: dict[type[errors.VouchError], grpc.StatusCode] = {
     errors.Internal: grpc.StatusCode.INTERNAL,
 }
 
-ROLE_NEEDED = {
-    "GenerateImages": "client",
-    "StreamImages": "client",
-    "DescribeGenerator": "client",
-    "ScoreImages": "client",
-    "ScoreStream": "client",
-    "RecordRating": "rater",
-    "ImportRatings": "rater",
-    "ImportRealImages": "operator",
-    "ListRatings": "rater",
-    "NextForReview": "rater",
-    "DescribeCriteria": "client",
-    "DescribeCaller": "client",
-    "GetImage": "client",
-    "ListImages": "client",
-    "ListVersions": "client",
-    "GetVersion": "client",
-    "GetServing": "client",
-    "GetLineage": "client",
-    "StartRollout": "operator",
-    "PromoteRollout": "operator",
-    "RollBackRollout": "operator",
-    "PauseRollout": "operator",
-    "ResumeRollout": "operator",
-    "GetServingHistory": "operator",
-    "ListAuditEntries": "operator",
-    "VerifyAudit": "operator",
-    "ReplayImage": "operator",
-    "GetRollout": "operator",
-    "WatchRollout": "operator",
-    "ListRollouts": "operator",
-    "StartTraining": "operator",
-    "GetRun": "operator",
-    "ListRuns": "operator",
-    "CancelRun": "operator",
-    "WatchRun": "operator",
-}
-
 
 class Context(Protocol):
     """What a call's context must offer: the part that grpc.aio's and Ray Serve's have in common."""
@@ -112,17 +75,17 @@ class Context(Protocol):
     def set_trailing_metadata(self, trailing_metadata: Any) -> None: ...
 
 
-class Keys(Protocol):
+class TokenLookup(Protocol):
     """Where tokens are looked up."""
 
     def find(self, secret: str) -> Token | None: ...
 
 
 @dataclass(frozen=True)
-class Access:
+class AccessControl:
     """The keys that open the door. None switches the check off: everybody is an operator then."""
 
-    keys: Keys | None
+    keys: TokenLookup | None
 
     def identify(self, context: Context) -> Identity:
         """Raises `Unauthenticated` when the call brings no token or an unknown one."""
@@ -148,7 +111,7 @@ class Access:
     def admit(self, context: Context, rpc: str) -> Identity:
         """Raises `Unauthenticated`, or `PermissionDenied` when the caller's role may not make this call."""
         identity = self.identify(context)
-        needed = ROLE_NEEDED[rpc]
+        needed = RPCS[rpc].role
         if not identity.may(needed):
             raise errors.PermissionDenied(
                 f"{rpc} needs the role {needed}; this token has the role {identity.role}. Use a token of that role, "
@@ -161,7 +124,13 @@ class Servicer(Protocol):
     """An object whose methods the decorators wrap."""
 
     @property
-    def access(self) -> Access: ...
+    def access(self) -> AccessControl: ...
+
+
+S = TypeVar("S", bound=Servicer)
+Request = TypeVar("Request")
+"""A message of the contract, or a stream of them."""
+Answer = TypeVar("Answer")
 
 
 Translator = Callable[[BaseException], errors.VouchError | None]
@@ -224,7 +193,13 @@ def _packed(detail: Message) -> any_pb2.Any:
     return packed
 
 
-def refuse(context: Context, error: BaseException, rpc: str = "", identity: Identity | None = None) -> None:
+def refuse(
+    context: Context,
+    error: BaseException,
+    rpc: str = "",
+    identity: Identity | None = None,
+    request_id: str = "",
+) -> None:
     """Tells the caller of `error`; the method must end without raising, see above.
 
     The log gets one line without a word of the caller's. Both know it by the same reference.
@@ -236,6 +211,8 @@ def refuse(context: Context, error: BaseException, rpc: str = "", identity: Iden
         "reference": reference, "code": code.name, "reason": told.reason, "rpc": rpc,
         "role": identity.role if identity else "",
     }  # fmt: skip
+    if request_id:
+        entry["request_id"] = request_id
     if code is grpc.StatusCode.INTERNAL:
         logs.failed(error, **entry)
     else:
@@ -253,28 +230,32 @@ def _shortened(text: str) -> str:
     return raw[: LONGEST_MESSAGE_BYTES - 3].decode(errors="ignore") + "…"
 
 
-def unary(method: Callable[[Any, Any, Identity], Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+def unary(
+    method: Callable[[S, Request, Identity], Coroutine[Any, Any, Answer]],
+) -> Callable[[S, Request, Context], Coroutine[Any, Any, Answer]]:
     """Makes an RPC that answers once; its request may be a stream."""
     empty = _empty_answer(method)
 
-    async def call(self: Servicer, request: Any, grpc_context: Context) -> Message:
+    async def call(self: S, request: Request, grpc_context: Context) -> Message:
         identity: Identity | None = None
         try:
             identity = self.access.admit(grpc_context, method.__name__)
             answer = await method(self, checked(request), identity)
             return _sendable(answer, method.__name__)
         except Exception as error:  # noqa: BLE001 - the edge is where every error becomes a status
-            refuse(grpc_context, error, method.__name__, identity)
+            refuse(grpc_context, error, method.__name__, identity, logs.request_id(request))
             return empty()
 
     return _named_after(method, call)
 
 
-def streaming(method: Callable[[Any, Any, Identity], AsyncIterator[Any]]) -> Callable[..., Any]:
+def streaming(
+    method: Callable[[S, Request, Identity], AsyncIterator[Answer]],
+) -> Callable[[S, Request, Context], AsyncIterator[Answer]]:
     """Makes an RPC that answers with a stream; its request may be one too."""
     empty = _empty_answer(method)
 
-    async def call(self: Servicer, request: Any, grpc_context: Context) -> AsyncIterator[Message]:
+    async def call(self: S, request: Request, grpc_context: Context) -> AsyncIterator[Message]:
         identity: Identity | None = None
         try:
             identity = self.access.admit(grpc_context, method.__name__)
@@ -283,7 +264,7 @@ def streaming(method: Callable[[Any, Any, Identity], AsyncIterator[Any]]) -> Cal
                 async for answer in answers:
                     yield answer
         except Exception as error:  # noqa: BLE001 - the edge is where every error becomes a status
-            refuse(grpc_context, error, method.__name__, identity)
+            refuse(grpc_context, error, method.__name__, identity, logs.request_id(request))
             # Ray's plain proxy learns of code and metadata only together with a message.
             yield empty()
 
@@ -291,33 +272,33 @@ def streaming(method: Callable[[Any, Any, Identity], AsyncIterator[Any]]) -> Cal
 
 
 @dataclass(frozen=True)
-class Unreadable:
+class MalformedRequest:
     """Stands for a message that is no request of its RPC, until the edge says so to its caller."""
 
     problem: str
     reason: str = "MALFORMED_MESSAGE"
 
 
-def checked(request: Any) -> Any:
+def checked(request: Request) -> Request:
     """The request, or its stream, of which every message is within the limits of the contract.
 
     Raises:
         InvalidInput: names the field that is not, or says that the message cannot be read.
     """
-    if isinstance(request, Unreadable):
+    if isinstance(request, MalformedRequest):
         raise errors.InvalidInput(request.problem, request.reason)
     if isinstance(request, Message):
         field_limits.check(request)
         return request
-    return _checked_stream(request)
+    return cast(Request, _checked_stream(request))
 
 
-async def _checked_stream(messages: Any) -> AsyncIterator[Any]:
+async def _checked_stream(messages: Any) -> AsyncIterator[Message]:
     async for message in messages:
         yield checked(message)
 
 
-def _sendable(answer: Any, rpc: str) -> Any:
+def _sendable(answer: Message, rpc: str) -> Message:
     """The answer, unless it is larger than a server may send. Raises FailedPrecondition."""
     size = answer.ByteSize()
     if size <= field_limits.LARGEST_MESSAGE:

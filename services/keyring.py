@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 from vouch.errors import VouchError
 from vouch.storage.catalog.tokens import Tokens, digest_of
-from vouch.types.records import Token, now
+from vouch.types.clock import now
+from vouch.types.token import Token
 
 log = logging.getLogger(__name__)
 

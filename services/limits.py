@@ -11,13 +11,30 @@ FEWEST_FILES = 1024
 WANTED_FILES = 65_536
 
 
+MOST_CONNECTIONS = 4096
+"""Ray Serve's own limit for HAProxy."""
+FILES_FOR_CONNECTION, FILES_BESIDE = 2.5, 64
+"""HAProxy asks for two files and half a pipe for each connection, and for some more. It does not start with fewer."""
+
+
+def open_files() -> int:
+    """Files that this process and its children may open at most."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
+
+
+def connections(files: int) -> int:
+    """Connections at once that HAProxy can have with so many open files."""
+    return max(1, min(MOST_CONNECTIONS, int((files - FILES_BESIDE) / FILES_FOR_CONNECTION)))
+
+
 def raise_open_files() -> None:
     """Allow as many open files as the hard limit does.
 
     Raises FailedPrecondition where that is too few: Ray would hang half-way.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
+    most = open_files()
     if max(soft, most) < FEWEST_FILES:
         raise FailedPrecondition(
             f"This process may have {most} open files and needs {FEWEST_FILES}: raise the limit with "

@@ -6,9 +6,11 @@ expected says its traceback too, under the reference that its caller was given.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from datetime import datetime, timezone
@@ -17,13 +19,24 @@ from pathlib import Path
 from typing import Any
 
 from services.environment import LOGS_FOLDER
+from vouch import tracing
 from vouch.errors import Internal, VouchError
 
 FILE_BYTES = 5 * 2**20  # then a new file begins; the one before is kept
 FILES_KEPT = 20
+_IDENTIFIER = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{5,63}")
 RAY_SERVE = "ray.serve"
 
 log = logging.getLogger("vouch.calls")
+
+
+def request_id(request: Any) -> str:
+    """The request_id of a request as a log may keep it: a caller could have written anything there, so what does not
+    look like an identifier becomes the beginning of its digest."""
+    value = str(getattr(request, "request_id", "") or "")
+    if not value or _IDENTIFIER.fullmatch(value):
+        return value
+    return f"sha256:{hashlib.sha256(value.encode()).hexdigest()[:16]}"
 
 
 def refused(**entry: str) -> None:
@@ -39,7 +52,9 @@ def failed(error: BaseException, **entry: str) -> None:
 def _write(level: str, entry: dict[str, str]) -> None:
     moment = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     _open()
-    log.log(logging.getLevelName(level), json.dumps({"at": moment, "level": level, **entry}))
+    trace = tracing.current().split("-")[1] if tracing.current() else ""
+    line = {"at": moment, "level": level, **entry, **({"trace_id": trace} if trace else {})}
+    log.log(logging.getLevelName(level), json.dumps(line))
 
 
 def remove_old(folder: Path, kept: int = FILES_KEPT) -> None:

@@ -17,6 +17,8 @@ if METRICS_FOLDER in os.environ:  # read by prometheus_client when it is importe
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from vouch.types.run import RUN_KINDS
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 REQUESTS = Counter("vouch_requests_total", "Calls answered, by RPC and status code.", ["method", "code"])
@@ -50,6 +52,12 @@ STAGE_SECONDS = Histogram(
     "vouch_engine_stage_seconds", "Seconds of one piece of work of the engine.", ["stage"],
     buckets=(0.001, 0.0025, *_SECONDS),
 )  # fmt: skip
+STEP_SECONDS = Histogram(
+    "vouch_engine_step_seconds",
+    "Seconds of a denoising step, by whether images were being decoded meanwhile: decoding must not make steps jitter.",
+    ["decoding"],
+    buckets=(0.001, 0.0025, *_SECONDS),
+)
 EVICTIONS = Counter(
     "vouch_engine_evictions_total", "Images let go before they were done, by reason.", ["reason"]
 )
@@ -57,11 +65,42 @@ WAITING = Gauge("vouch_engine_waiting_images", "Images that wait.", multiprocess
 RUNNING = Gauge("vouch_engine_running_images", "Images being denoised.", multiprocess_mode="livesum")
 SCORES = Counter("vouch_scores_total", "Images scored.")
 SCORE_SECONDS = Histogram("vouch_score_seconds", "Seconds of one reward batch.", buckets=_SECONDS)
+SCORE_VALUES = Histogram(
+    "vouch_score_value", "Rewards, by the part that the version plays: champion, candidate or named.", ["role"],
+    buckets=(0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
+)  # fmt: skip
+ACCEPTED = Counter(
+    "vouch_scores_accepted_total", "Images scored at or above the review threshold, by role.", ["role"]
+)
+REPEATS = Counter(
+    "vouch_rater_repeats_total",
+    "Ratings of an image that the same rater had rated before, by kind of rater and whether the verdict was the same.",
+    ["kind", "same"],
+)
 RATINGS = Counter("vouch_ratings_total", "Ratings recorded, by kind of rater.", ["kind"])
 SWAPS = Counter("vouch_swaps_total", "Routing tables that took the place of another.", ["slot"])
 REFUSALS = Counter("vouch_swaps_refused_total", "Desired states that a replica could not adopt.", ["slot"])
 LOAD_SECONDS = Histogram("vouch_load_seconds", "Seconds to load a version.", ["slot"], buckets=_SECONDS)
 RUNS = Counter("vouch_training_runs_total", "Training runs that ended, by kind and state.", ["kind", "state"])
+
+for _slot in ("generator", "reward"):
+    REFUSALS.labels(_slot)  # an increase of a series is seen only when it was there before, with 0
+for _kind in RUN_KINDS:
+    RUNS.labels(_kind, "FAILED")
+
+ALL = (
+    REQUESTS, REQUEST_SECONDS, IMAGES, BATCH_IMAGES, STEPS, IMAGE_STEPS, WAIT_SECONDS, ADMISSION_STEPS, ENGINE_SECONDS,
+    STAGE_SECONDS, STEP_SECONDS, EVICTIONS, WAITING, RUNNING, SCORES, SCORE_SECONDS, SCORE_VALUES, ACCEPTED, REPEATS,
+    RATINGS, SWAPS, REFUSALS, LOAD_SECONDS, RUNS,
+)  # fmt: skip
+"""What an alert or a dashboard may name."""
+
+
+def sample_names() -> frozenset[str]:
+    """The names of the time series that the page holds, as Prometheus stores them."""
+    endings = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+    families = [family for metric in ALL for family in metric.describe()]
+    return frozenset(family.name + ending for family in families for ending in endings[family.type])
 
 
 def page() -> bytes:

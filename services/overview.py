@@ -7,9 +7,9 @@ from typing import Any
 import vouch
 from services.rollout import policy
 from services.rollout.controller import RolloutController
-from vouch.errors import NotFound
 from vouch.storage.catalog import Catalog
-from vouch.types.records import Run, Serving
+from vouch.types.run import Run
+from vouch.types.serving import Serving
 
 LATEST_RUNS = 8
 
@@ -19,7 +19,7 @@ def overview(catalog: Catalog, controller: RolloutController, started_at: Any) -
     return {
         "version": vouch.__version__,
         "started_at": started_at.strftime("%Y-%m-%d %H:%M:%S"),
-        "slots": [_slot(catalog, controller, serving) for serving in catalog.serving.list()],
+        "slots": _slots(catalog, controller),
         "runs": [_run(run) for run in catalog.runs.list(page_size=LATEST_RUNS).items],
         "counts": {
             "ratings by people": catalog.ratings.count(("human",)),
@@ -30,7 +30,7 @@ def overview(catalog: Catalog, controller: RolloutController, started_at: Any) -
 
 def _run(run: Run) -> dict[str, Any]:
     return {
-        "id": run.id,
+        "id": run.run_id,
         "state": run.state,
         "step": run.step,
         "total_steps": run.total_steps,
@@ -38,23 +38,22 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
-def _slot(catalog: Catalog, controller: RolloutController, serving: Serving) -> dict[str, Any]:
+def _slots(catalog: Catalog, controller: RolloutController) -> list[dict[str, Any]]:
+    slots = catalog.serving.list()
+    names = catalog.versions.names_of(digest for slot in slots for digest in (slot.champion, slot.candidate))
+    return [_slot(controller, serving, names) for serving in slots]
+
+
+def _slot(controller: RolloutController, serving: Serving, names: dict[str, str]) -> dict[str, Any]:
     reports = controller.living(serving.slot)
     refused = [report.reason for report in reports if not report.ok]
     return {
         "slot": serving.slot,
-        "champion": _name(catalog, serving.champion),
+        "champion": names.get(serving.champion, serving.champion[:12]),
         "digest": serving.champion,
-        "candidate": _name(catalog, serving.candidate),
+        "candidate": names.get(serving.candidate, serving.candidate[:12]),
         "percent": serving.percent,
         "replicas": len(reports),
         "converged": bool(reports) and policy.converged(serving, reports) == len(reports),
         "reason": refused[0] if refused else "",
     }
-
-
-def _name(catalog: Catalog, digest: str) -> str:
-    try:
-        return catalog.versions.get(digest).name if digest else ""
-    except NotFound:
-        return digest[:12]

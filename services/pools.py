@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 THREADS = 4  # of each RPC; a thread is made when it is needed
 
@@ -29,3 +31,24 @@ class Pools:
         if pool is None:
             pool = self._pools[name] = ThreadPoolExecutor(self._threads, thread_name_prefix=name)
         return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+
+
+class Pooled(Protocol):
+    """An object whose methods run on pools."""
+
+    pools: Pools
+
+
+S = TypeVar("S", bound=Pooled)
+
+
+def on_thread(
+    method: Callable[Concatenate[S, P], T],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Makes of a method that waits a coroutine: it runs on a thread of the pool of its name."""
+
+    @functools.wraps(method)
+    async def call(self: S, /, *arguments: P.args, **named: P.kwargs) -> T:
+        return await self.pools.run(method.__name__, functools.partial(method, self, *arguments, **named))
+
+    return call

@@ -14,6 +14,7 @@ from vouch.errors import FailedPrecondition
 PREFIX = "vouch-"
 LONGEST_BASE = 24
 """Characters. A socket's path may have 107: 15 for our folder, 5 for Ray's try, 63 for its session and socket."""
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - Ray's own place for objects
 FALLBACKS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - a private folder is made in it
 
 
@@ -31,6 +32,16 @@ def make_scratch() -> Path:
         f"{tempfile.gettempdir()} (from TMPDIR) and {', '.join(FALLBACKS)} are not. Set TMPDIR to a short path.",
         "NO_SCRATCH",
     )
+
+
+def object_store_folder(scratch: Path, size_bytes: int, shared: Path = SHARED_MEMORY) -> Path:
+    """Where Ray's object store of this size lies: in shared memory, or in `scratch` where that is missing, full,
+    read-only or as small as a container's 64 MB."""
+    with contextlib.suppress(OSError):
+        state = os.statvfs(shared)
+        if state.f_bavail * state.f_frsize >= size_bytes and os.access(shared, os.W_OK):
+            return shared
+    return scratch
 
 
 def remove_scratch(folder: Path) -> None:

@@ -15,7 +15,7 @@ from vouch.models.scale import read_scale
 from vouch.settings import Settings
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
-from vouch.types.records import Version, VersionKind
+from vouch.types.version import Version, VersionKind
 
 STARTER = Path(vouch.__file__).parent / "starter"
 FORMATS: dict[VersionKind, str] = {"generator": "diffusers", "reward": "reward"}
@@ -49,7 +49,7 @@ def check_serving(settings: Settings, since: datetime) -> tuple[str, ...]:
         for kind in FORMATS:
             reports = catalog.reports.list(kind, newer_than=since)
             refused = [report for report in reports if not report.ok]
-            if refused and not any(report.champion for report in reports):
+            if refused and not any(report.champion_version for report in reports):
                 raise FailedPrecondition(
                     f"The {kind} that this state folder serves cannot be loaded: {refused[0].reason} "
                     f"Or name another model with --{kind}.",
@@ -70,7 +70,7 @@ def publish_models(settings: Settings) -> None:
     rollout has put there. Raises InvalidInput (no such folder, or no model in it that can be served) and StorageFull.
     """
     with Catalog(settings.resolved_catalog_url) as catalog:
-        registry = Registry(catalog, settings.folder.models)
+        registry = Registry(catalog, settings.folder.models, settings.models_url)
         for kind, model in _named(settings):
             _publish(catalog, registry, kind, model)
 

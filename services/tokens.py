@@ -9,7 +9,7 @@ from vouch.errors import VouchError
 from vouch.settings import Access, Settings
 from vouch.storage.catalog import Catalog
 from vouch.storage.catalog.tokens import new_secret
-from vouch.types.records import ROLES, SCOPES, Role, Scope
+from vouch.types.token import ROLES, SCOPES, Role, Scope
 
 # Whoever can read access.json is the user of the system: they may rate under any name, and hand in what others said.
 DEFAULT_SCOPES: dict[Role, tuple[Scope, ...]] = {"client": (), "rater": SCOPES, "operator": SCOPES}
@@ -18,7 +18,7 @@ DEFAULT_SCOPES: dict[Role, tuple[Scope, ...]] = {"client": (), "rater": SCOPES, 
 def access_of(settings: Settings) -> Access:
     """What access.json says."""
     server = settings.server
-    host = f"[{server.host}]" if ":" in server.host else server.host
+    host = server.url_host
     tls = server.tls_cert is not None
     return Access(
         address=f"{'grpcs://' if tls else ''}{host}:{server.grpc_port}",

@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 
 from vouch.errors import FailedPrecondition, InvalidInput, VouchError
-from vouch.types.records import VersionKind
+from vouch.types.version import VersionKind
 
 TRIAL_S = 600.0
+MODULE = "services.trial"
 
 
 def try_model(kind: VersionKind, folder: Path) -> None:
@@ -26,7 +27,7 @@ def try_model(kind: VersionKind, folder: Path) -> None:
         InvalidInput: it cannot be served; says which part, and the remedy.
         FailedPrecondition: the trial itself could not be made, for want of memory or time.
     """
-    command = [sys.executable, "-m", "services.trial", kind, str(folder)]
+    command = [sys.executable, "-m", MODULE, kind, str(folder)]
     try:
         done = subprocess.run(
             command,

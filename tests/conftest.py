@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.cluster.object_server import BUCKET, object_server
 from vouch.domains.criteria import Domain, load_domain
 from vouch.storage.catalog import Catalog
-from vouch.types.records import ImageRecord, NewRating
+from vouch.types.image import ImageRecord
+from vouch.types.rating import NewRating
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +39,23 @@ def postgres() -> Iterator[str]:
         server.cleanup()
 
 
+@pytest.fixture(scope="session")
+def _object_server() -> Iterator[dict[str, str]]:
+    try:
+        with object_server() as environment:
+            yield environment
+    except ImportError as error:
+        pytest.skip(f"moto and s3fs bring the object store of these tests and are not installed ({error})")
+
+
+@pytest.fixture
+def bucket(_object_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty folder on a server of the S3 protocol, which this process and its children find."""
+    for name, value in _object_server.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def catalog_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database, once of each kind."""
@@ -49,6 +68,12 @@ def catalog_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def catalog(catalog_url: str) -> Iterator[Catalog]:
     with Catalog(catalog_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def models_url(catalog_url: str, request: pytest.FixtureRequest) -> str:
+    """Where versions lie: in the state folder beside SQLite, in an object store beside PostgreSQL."""
+    return "" if catalog_url.startswith("sqlite") else f"{request.getfixturevalue('bucket')}/models"
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from services.generation.slots import Broken, Event, Finished
+from services.generation.slots import Event, Failed, Finished
 
 
 class Inbox:
@@ -24,10 +24,10 @@ class Inbox:
             assert self.arrived.wait_for(lambda: len(self._finished()) >= count, timeout=20)
         return self._finished()
 
-    def broken(self) -> Broken:
+    def failed(self) -> Failed:
         with self.arrived:
-            assert self.arrived.wait_for(lambda: any(isinstance(e, Broken) for e in self.events), timeout=20)
-        return next(event for event in self.events if isinstance(event, Broken))
+            assert self.arrived.wait_for(lambda: any(isinstance(e, Failed) for e in self.events), timeout=20)
+        return next(event for event in self.events if isinstance(event, Failed))
 
     def _finished(self) -> list[Finished]:
         return [event for event in self.events if isinstance(event, Finished)]

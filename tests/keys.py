@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.tokens import DEFAULT_SCOPES
-from vouch.types.records import Role, Token, now
+from vouch.types.clock import now
+from vouch.types.token import Role, Token
 
 
 class FixedKeys:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from training.team import Team
+from training.loop.worker_group import WorkerGroup
 
 
 class Pair:
@@ -36,7 +36,7 @@ class Pair:
         self._folder.cleanup()
 
     def __call__(self, work: Callable[..., Any], *given: Any) -> list[Any]:
-        """What `work(team, *given)` returns in each of them. It has to be importable."""
+        """What `work(group, *given)` returns in each of them. It has to be importable."""
         self._jobs += 1
         meeting = str(Path(self._folder.name) / f"meeting-{self._jobs}")
         started = [
@@ -49,6 +49,6 @@ def _join(rank: int, meeting: str, work: Callable[..., Any], given: tuple[Any, .
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     try:
-        return work(Team.here(), *given)
+        return work(WorkerGroup.here(), *given)
     finally:
         distributed.destroy_process_group()

@@ -90,7 +90,7 @@ def drawn(net: Says, count: int = 2000, seed: int = 1) -> torch.Tensor:
     return walk(net, torch.randn(count, 1, 1, 1, generator=torch.Generator().manual_seed(seed))).flatten()
 
 
-def exact(strength: float) -> Says:
+def exact(beta: float) -> Says:
     """The optimum of DiffusionNFT in closed form, where what is right of 0 has the reward 1 and the rest 0.
 
     With π the posterior of the right one given x_t, the parent says v = π·v₊ + (1-π)·v₋, and (2/β)·E[r·δ] is
@@ -106,6 +106,6 @@ def exact(strength: float) -> Says:
             clean = side + alpha.sqrt() * SPREAD**2 / variance * (x - alpha.sqrt() * side)
             both.append((alpha.sqrt() * x - clean) / (1 - alpha).sqrt())
         parent = right * both[0] + (1 - right) * both[1]
-        return parent + 2 / strength * right * (1 - right) * (both[0] - both[1])
+        return parent + 2 / beta * right * (1 - right) * (both[0] - both[1])
 
     return says

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from training.bar import FollowedBar
+from training.jobs.progress_bar import ProgressBar
 from vouch import recipes
+from vouch.cli import render
+from vouch.cli.figures import figures_table, image_sheet
 from vouch.errors import InvalidInput, VouchError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train outside a running system.")
@@ -36,10 +38,10 @@ def pretrain(
 
     Example: python -m training pretrain --data train.parquet --out model --set minutes=60
     """
-    _, recipe = recipes.parse("pretrain", {"data": str(data.resolve()), **_settings(setting)})
+    _, recipe = recipes.parse("pretrain", {"data": str(data.resolve()), **recipes.parse_assignments(setting)})
     config = {**recipe.model_dump(mode="json"), "out": str(out.resolve())}
     figures = _run("pretrain", config, run_dir.resolve(), workers)
-    print(json.dumps(figures, indent=None if as_json else 1))
+    _tell("pretrain", figures, run_dir.resolve(), as_json)
 
 
 @app.command()
@@ -63,7 +65,11 @@ def decoder(
         "features": str(features.resolve()),
         "data": str(data.resolve()),
     }
-    print(json.dumps(_run("decoder", {**config, **_settings(setting)}, run_dir.resolve()), indent=1))
+    print(
+        json.dumps(
+            _run("decoder", {**config, **recipes.parse_assignments(setting)}, run_dir.resolve()), indent=1
+        )
+    )
 
 
 @app.command()
@@ -90,78 +96,36 @@ def starter(
     if unknown := sorted(set(part) - set(PARTS)):
         raise InvalidInput(f"There is no part {', '.join(unknown)}. Parts: {', '.join(PARTS)}.")
     run = _run if ray else _here
-    figures = build(data.resolve(), out.resolve(), run_dir.resolve(), run, part or PARTS, _settings(setting))
+    figures = build(
+        data.resolve(),
+        out.resolve(),
+        run_dir.resolve(),
+        run,
+        part or PARTS,
+        recipes.parse_assignments(setting),
+    )
     print(json.dumps(figures, indent=1))
 
 
-@app.command()
+@app.command(hidden=True)
 def evaluate(
-    version: Annotated[str, typer.Argument(help="Generator version: name, digest or prefix.")],
-    data: Annotated[Path, typer.Option(help="Labelled real images that no model has seen.")],
-    out: Annotated[Path, typer.Option(help="Folder for evidence.json and report.html.")],
-    against: Annotated[
-        str, typer.Option(help="Version to compare with, on the same prompts and seeds.")
-    ] = "",
-    train: Annotated[
-        Path | None,
-        typer.Option(help="The images that it learned from; without them nothing is said of copies."),
-    ] = None,
-    judge: Annotated[Path | None, typer.Option(help="Folder of the judge. Default: the starter's.")] = None,
-    features: Annotated[
-        list[Path],
-        typer.Option(help="Folder of a vision model of transformers, such as DINOv2. Repeatable."),
-    ] = [],  # noqa: B006
-    first: Annotated[
-        str,
-        typer.Option(
-            help="The first champion, since which nothing may be lost. Default: the root of --against's lineage."
-        ),
-    ] = "",
-    symmetric: Annotated[
-        bool, typer.Option(help="Flips and quarter turns show the same thing, as of cells but not of chests.")
-    ] = True,
-    downstream: Annotated[
-        bool, typer.Option("--downstream", help="Also train classifiers on the images: minutes.")
-    ] = False,
-    state: Annotated[Path, typer.Option(help="State folder of the system.")] = Path("state"),
-    setting: Annotated[list[str], typer.Option("--set", help="Any setting: --set per_class=100")] = [],  # noqa: B006
+    request: Annotated[str, typer.Argument(help="The request as JSON, as `vouch evaluate` makes it.")],
 ) -> None:
-    """Measures what a generator version draws, with pictures, alone or against another.
+    """Measures what a generator version draws; `vouch evaluate` is the command for people."""
+    from training.evaluation import command
+    from vouch.recipes.evaluation import EvaluationRequest
 
-    Example: python -m training evaluate generator-1 --against starter-generator --data test.parquet --out evidence
-    """
-    import vouch
-    from training.evaluate import attach, first_champion
-    from training.plans import Store, side
-
-    store = Store.open(state.resolve())
-    first = (first or first_champion(store, against)) if against else ""
-    config = {
-        "version": side(store, version),
-        "against": side(store, against) if against else None,
-        "first": side(store, first) if first else None,
-        "symmetric": symmetric,
-        "features": [str(folder.resolve()) for folder in features],
-        "cache": str(store.folder.root / "features"),
-        "downstream": downstream,
-        "data": str(data.resolve()),
-        "train": str(train.resolve()) if train else None,
-        "judge": str(judge.resolve() if judge else Path(vouch.__file__).parent / "starter" / "judge"),
-        "out": str(out.resolve()),
-        **_settings(setting),
-    }
-    figures = _here("evaluate", config, out.resolve() / "work")
-    attach(store, version, against, out.resolve(), first)
+    figures = command.evaluate(EvaluationRequest.model_validate_json(request).check(), _here)
     print(json.dumps(figures, indent=1))
 
 
 def _run(kind: str, config: dict[str, Any], folder: Path, workers: int = 1) -> dict[str, Any]:
-    from training.jobs import raise_reported, run_on_ray
-    from training.worker import Work
+    from training.jobs.ray_train import raise_reported, run_on_ray
+    from training.jobs.worker import Work
 
     folder.mkdir(parents=True, exist_ok=True)
     job = Work(kind, config, str(folder), tracking_uri=f"sqlite:///{folder}/mlflow.db")
-    with FollowedBar(folder / "progress.json"):
+    with ProgressBar(folder / "progress.json"):
         return raise_reported(run_on_ray(job, workers=workers))
 
 
@@ -169,25 +133,24 @@ def _here(kind: str, config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """In this process, without Ray, on a GPU where there is one. The same folder resumes."""
     import torch
 
-    from training.worker import Work, work
+    from training.jobs.worker import Work, work
 
     folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    with FollowedBar(folder / "progress.json"):
+    with ProgressBar(folder / "progress.json"):
         return work(Work(kind, config, str(folder), device=device))
 
 
-def _settings(pairs: list[str]) -> dict[str, Any]:
-    found = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise InvalidInput(f"--set {pair!r} is not of the form NAME=VALUE.")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
+def _tell(kind: str, figures: dict[str, Any], folder: Path, as_json: bool) -> None:
+    """A table of figures and the path of the image sheet, or JSON."""
+    if as_json:
+        print(json.dumps(figures))
+        return
+    console = render.stdout()
+    if table := figures_table(kind, figures):
+        console.print(table)
+    if sheet := image_sheet(folder):
+        console.print(f"images: {sheet}", highlight=False)
 
 
 if __name__ == "__main__":

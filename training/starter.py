@@ -13,19 +13,21 @@ from typing import Any
 
 import torch
 
-from training.attributes import Answers, recognise
-from training.data import Examples, halves, load_examples
+from training.attributes.annotations import Annotations
+from training.attributes.recognition import recognise
+from training.data.examples import Examples, load_examples
+from training.data.splits import halves
 from training.evaluation.judge import Judge, coverage_floor
-from training.plausibility import Plausibility, learn_plausibility
+from training.raters.plausibility import Plausibility, learn_plausibility
 from vouch.domains.criteria import load_domain
 from vouch.models.networks.attributes import AttributeNet
 
 REAL_PASS_RATE = 0.93
 """The share of unseen real images that shall pass; the single signs' limits follow from it."""
 PER_CLASS = 100
-RATER = {"half": "teach", "seed": 5, "widths": (24, 48, 96, 128), "steps": 700}
-JUDGE = {"half": "judge", "seed": 11, "widths": (32, 64, 128, 192), "steps": 800}
-REWARD = {"half": "teach", "seed": 1, "steps": 600, "lr": 3e-3}
+RATER = {"split": "teach", "seed": 5, "widths": (24, 48, 96, 128), "steps": 700}
+JUDGE = {"split": "judge", "seed": 11, "widths": (32, 64, 128, 192), "steps": 800}
+REWARD = {"split": "teach", "seed": 1, "steps": 600, "lr": 3e-3}
 GENERATOR_ON_GPU = {"vae_minutes": 2.5, "vae_batch": 96, "minutes": 4.0, "batch": 256, "lr": 1e-3}
 """Within nine minutes with the start and the encoding of the images; on a CPU the recipe's own defaults are used."""
 PARTS = ("rater", "generator", "judge", "reward")
@@ -111,9 +113,9 @@ def finish_judge(net_folder: Path, data: Path, out: Path) -> dict[str, float]:
 
 
 def _on_real(plausibility: Plausibility, test: Examples) -> dict[str, float]:
-    found = plausibility.assess(test.images, test.labels)
-    accuracy = Answers(test, plausibility.vocabulary).accuracy(recognise(plausibility.net, test.images))
+    assessment = plausibility.assess(test.images, test.labels)
+    accuracy = Annotations(test, plausibility.vocabulary).accuracy(recognise(plausibility.net, test.images))
     return {
-        "real_plausible": float(found.plausible.mean()),
+        "real_plausible": float(assessment.plausible.mean()),
         **{f"accuracy_{name}": value for name, value in accuracy.items()},
     }

@@ -1,9 +1,11 @@
 """Synthetic medical images that experts vouch for.
 
-with vouch.connect() as client:
-    reply = client.generate_images("neutrophil", count=4)
-    for image in reply.images:
-        print(image.digest, image.score, image.generator_name)
+Draw images of the running system:
+
+    with vouch.connect() as client:
+        reply = client.generate_images("neutrophil", count=4)
+        for image in reply.images:
+            print(image.digest, image.score, image.generator_name)
 """
 
 from __future__ import annotations

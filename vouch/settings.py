@@ -23,6 +23,8 @@ from vouch.storage.state import Access, StateFolder
 __all__ = ["Access", "Settings", "StateFolder", "load_settings"]
 
 PREFIX = "VOUCH_"
+SNAPSHOT = "VOUCH_SNAPSHOT"
+"""How a system passes its settings, whole, to the processes that it starts."""
 # Read elsewhere: where the client connects, what the jobs service tells a job, where settings come from.
 OTHER_VARIABLES = frozenset(
     {
@@ -30,19 +32,21 @@ OTHER_VARIABLES = frozenset(
         "VOUCH_CA",
         "VOUCH_DEBUG",
         "VOUCH_TOKEN",
+        "VOUCH_TRACES",
         "VOUCH_RAY_ADDRESS",
         "VOUCH_SETTINGS",
+        SNAPSHOT,
     }
 )
 # Kubernetes puts such variables beside every container of a service that is called vouch.
 _KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP)(_\w+)?)?$")
 
 
-class _Group(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ServerSettings(_Group):
+class ServerSettings(_Section):
     """Where the system listens."""
 
     host: str = "127.0.0.1"
@@ -61,6 +65,11 @@ class ServerSettings(_Group):
     def on_loopback(self) -> bool:
         """Whether only this machine can call."""
         return self.host in ("127.0.0.1", "::1", "localhost")
+
+    @property
+    def url_host(self) -> str:
+        """The host as an address with a port takes it: an IPv6 one in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     @model_validator(mode="after")
     def _guarded(self) -> ServerSettings:
@@ -81,7 +90,7 @@ class ServerSettings(_Group):
         return self
 
 
-class ModelSettings(_Group):
+class ModelSettings(_Section):
     """One deployment that holds a model."""
 
     model: str = ""
@@ -136,7 +145,7 @@ class RewardSettings(ModelSettings):
     max_batch: int = Field(default=64, ge=1, le=4096)
 
 
-class ReviewSettings(_Group):
+class ReviewSettings(_Section):
     """Which images experts are asked about."""
 
     threshold: float = Field(default=0.5, ge=0, le=1)
@@ -150,7 +159,7 @@ class ReviewSettings(_Group):
     """Of images that the rater has seen before, likewise."""
 
 
-class RolloutSettings(_Group):
+class RolloutSettings(_Section):
     """How a candidate comes into serving."""
 
     poll_s: float = Field(default=0.5, gt=0, le=60)
@@ -168,9 +177,12 @@ class RolloutSettings(_Group):
         return self
 
 
-class TrainingSettings(_Group):
+class TrainingSettings(_Section):
     """How much of the machine a training job may take from serving."""
 
+    inside: bool = True
+    """The system carries out its queued runs itself. False leaves them to `python -m training.run --queued`, a job on a
+    cluster of its own."""
     nice: int = Field(default=19, ge=0, le=19)
     threads: int = Field(default=1, ge=1, le=1024)
     workers: int = Field(default=1, ge=1, le=1024)
@@ -196,6 +208,9 @@ class Settings(BaseSettings):
     """SQLAlchemy URL, e.g. postgresql://user@host/vouch; "" is SQLite in the state folder."""
     blobs_url: str = ""
     """fsspec URL, e.g. s3://bucket/vouch; "" is the state folder."""
+    models_url: str = ""
+    """fsspec URL of the model versions, e.g. s3://bucket/models; "" is the state folder, which then every machine
+    must share."""
     server: ServerSettings = ServerSettings()
     generation: GenerationSettings = GenerationSettings()
     reward: RewardSettings = RewardSettings()
@@ -225,6 +240,19 @@ class Settings(BaseSettings):
     @property
     def resolved_blobs_url(self) -> str:
         return self.blobs_url or str(self.folder.blobs)
+
+    def snapshot(self) -> str:
+        """These settings as JSON, for a process that must not read its own environment for them. It holds the
+        catalog's password: pass it in an environment variable or a private file, and never log it."""
+        return self.model_copy(update={"state": self.folder.root}).model_dump_json()
+
+
+def settings_of_snapshot(text: str) -> Settings:
+    """What `Settings.snapshot` wrote; neither the environment nor a file changes it. Raises InvalidInput."""
+    try:
+        return Settings.model_validate_json(text)
+    except ValidationError as error:
+        raise InvalidInput(_complaint(error), "INVALID_SETTING") from error
 
 
 def load_settings(file: Path | None = None, **overrides: Any) -> Settings:

@@ -1,10 +1,10 @@
-"""What could the best of all generators add to a tenth of the real images? Other real cells stand for its drawings, as
-they are and as the starter's autoencoder gives them back.
+"""What could the best of all generators add to a 10 % subset of the real images? Other real cells stand for its
+drawings, as they are and as the starter's autoencoder gives them back.
 
     python -m benchmarks.alignment.ceiling --json FILE [--work FOLDER] [--split val] [--seeds N]
 
-Every classifier takes the same number of updates, enough for the tenth alone to be learned to the end. `first` learns
-from the others until the last third and from the tenth then, `half` from half of either in every batch.
+Every classifier takes the same number of updates, enough for the 10 % subset alone to be learned to the end. `first`
+learns from the others until the last third and from the subset then, `half` from half of either in every batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from diffusers import AutoencoderKL
 
 from benchmarks.alignment.downstream import PBC64, SHARE, STARTER
 from benchmarks.report import Figure, Report, arguments, screen
-from training.data import Examples, load_examples, to_unit
+from training.data.augmentation import to_unit
+from training.data.examples import Examples, load_examples
 from training.evaluation.downstream import Labelled, Learning, accuracy, kept_reading, share_of
 from training.randomness import numbers
 
@@ -32,9 +33,9 @@ WAYS = {"first": FIRST, "half": HALF}
 
 @dataclass(frozen=True)
 class Cells:
-    """A tenth of the training images, others of them, and those that are read."""
+    """The 10 % subset of the training images, others of them, and those that are read."""
 
-    tenth: Labelled
+    subset: Labelled
     others: Labelled
     read: Labelled
 
@@ -57,11 +58,11 @@ def main() -> int:
 
 def cells(data: Path, split: str) -> Cells:
     train = load_examples(data / "train.parquet")
-    tenth = share_of(train.labels, SHARE, groups=train.groups)
-    left = sorted(set(range(len(train))) - set(tenth))
+    subset = share_of(train.labels, SHARE, groups=train.groups)
+    left = sorted(set(range(len(train))) - set(subset))
     others = numbers(0, "others").sample(left, min(OTHERS, len(left)))
     read = load_examples(data / f"{split}.parquet")
-    return Cells(_labelled(train.subset(tenth)), _labelled(train.subset(others)), _labelled(read))
+    return Cells(_labelled(train.subset(subset)), _labelled(train.subset(others)), _labelled(read))
 
 
 def measured(given: Cells, seeds: range, work: Path) -> Report:
@@ -80,8 +81,8 @@ def measured(given: Cells, seeds: range, work: Path) -> Report:
 
 
 def _read(given: Cells, others: Labelled | None, learning: Learning, seeds: range, work: Path) -> np.ndarray:
-    """Which of the cells classifiers of the tenth, and of `others`, read rightly: bool [seeds, N]."""
-    return np.stack([kept_reading(given.tenth, others, given.read, learning, seed, work) for seed in seeds])
+    """Which of the cells classifiers of the 10 % subset, and of `others`, read rightly: bool [seeds, N]."""
+    return np.stack([kept_reading(given.subset, others, given.read, learning, seed, work) for seed in seeds])
 
 
 @torch.no_grad()

@@ -20,15 +20,16 @@ import torch
 
 from benchmarks.alignment.world import BATCH, STARTER
 from benchmarks.report import Figure, Report, arguments, screen
-from training.attributes import AttributesConfig, recognise
-from training.attributes import fit as fit_witness
-from training.concepts.loop import SUB_TYPES_FILE, ConceptConfig
-from training.concepts.loop import fit as fit_concept
-from training.data import Examples, load_examples
+from training.attributes.config import AttributesConfig
+from training.attributes.fit import fit as fit_witness
+from training.attributes.recognition import recognise
+from training.concepts.fit import SUB_TYPES_FILE, ConceptConfig
+from training.concepts.fit import fit as fit_concept
+from training.data.examples import Examples, load_examples
 from training.evaluation.diversity import relative, within_prompt
 from training.evaluation.intervals import bootstrap, rate
 from training.evaluation.judge import Judge
-from training.session import Session
+from training.loop.session import TrainingSession
 from vouch.models.networks.attributes import AttributeNet
 from vouch.models.pipelines import Generator, load_generator
 
@@ -92,7 +93,7 @@ def teach(out: Path, seconds: tuple[float, float], seed: int, real: Path) -> dic
         threads=torch.get_num_threads(),
     )  # fmt: skip
     if not (out / "figures.json").is_file():
-        found = fit_concept(config, Session(out / "run"))
+        found = fit_concept(config, TrainingSession(out / "run"))
         (out / "figures.json").write_text(json.dumps(found))
     taught: dict[str, float] = json.loads((out / "figures.json").read_text())
     return taught
@@ -108,10 +109,10 @@ def witness(folder: Path, real: Path) -> AttributeNet:
         )
         pq.write_table(rows.set_column(rows.column_names.index("label"), "label", rows[COLUMN]), data)
         config = AttributesConfig(
-            data=data, out=folder, half="all", seed=77, widths=(24, 48, 96, 160), steps=400,
+            data=data, out=folder, split="all", seed=77, widths=(24, 48, 96, 160), steps=400,
             threads=torch.get_num_threads(),
         )  # fmt: skip
-        fit_witness(config, Session(folder / "run"))
+        fit_witness(config, TrainingSession(folder / "run"))
     return AttributeNet.load(folder)
 
 

@@ -24,7 +24,7 @@ from benchmarks.alignment.plan import DEFAULT, PBC64, QUICK, Drawing, Plan
 from benchmarks.alignment.world import STARTER, World
 from benchmarks.report import Figure, Report, arguments, screen
 from training.evaluation.coverage import NEAREST
-from training.evaluation.evidence import Drawn
+from training.evaluation.evidence import GeneratedSet
 from training.evaluation.intervals import Z95
 from training.evaluation.judge import Judge
 
@@ -134,7 +134,7 @@ def measure(
     report.add("above_guidance_curve_low_points", Figure(low, "points", must="> 0"))
 
 
-def _point(report: Report, name: str, drawn: Drawn, point: See) -> Point:
+def _point(report: Report, name: str, drawn: GeneratedSet, point: See) -> Point:
     found = point(drawn.images, drawn.prompts)
     rate, covered = found.at(np.ones(len(drawn.prompts)))
     report.add(f"{name}_plausible", Figure(rate, "share"))

@@ -25,7 +25,9 @@ import torch
 
 import vouch
 from benchmarks.report import Figure, Report, arguments, screen
-from training.data import Examples, digest_of, load_examples, random_caption
+from training.data.captions import random_caption
+from training.data.digest import digest_of
+from training.data.examples import Examples, load_examples
 from training.evaluation.downstream import Labelled, Learning, downstream, figures, share_of
 from training.evaluation.intervals import Estimate
 from training.randomness import numbers
@@ -43,7 +45,7 @@ BARE = 0.3
 """Of the prompts, those without attributes."""
 FIRST_SEED, BATCH = 700_000_000, 30
 LEARNING = Learning(steps=400, synthetic_share=0.25)
-"""The least bad of what was tried: docs/alignment.md says what else was."""
+"""The least bad of what was tried: docs/explain/trials.md says what else was."""
 SEEDS = (0, 1, 2)
 
 

@@ -15,20 +15,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from benchmarks.alignment.found import Eyes, Found
+from benchmarks.alignment.measured_set import Judges, MeasuredSet
 from benchmarks.alignment.plan import PBC64, QUICK, Plan
 from benchmarks.alignment.world import STARTER, World, rated_rows
 from benchmarks.report import Figure, Report, arguments, screen
-from training.alignment.loop import AlignConfig
-from training.alignment.loop import fit as fit_align
-from training.evaluation.evidence import Drawn, paired_changes
+from training.alignment.config import AlignConfig
+from training.alignment.fit import fit as fit_align
+from training.evaluation.evidence import GeneratedSet, paired_changes
 from training.evaluation.gate import decide
-from training.inputs import FILE_NAME
-from training.reward.loop import RewardConfig
-from training.reward.loop import fit as fit_reward
+from training.inputs.rated import RATINGS_FILE
+from training.reward.config import RewardConfig
+from training.reward.fit import fit as fit_reward
 
 UNGUARDED: dict[str, Any] = {
-    "anchor": 0.0, "doubt": 0.0, "diversity": 0.0, "caution": 0.0, "drift": 1e9, "patience": 10_000,
+    "anchor": 0.0, "anchor_uncertainty_scale": 0.0, "std_penalty": 0.0, "draft": {"diversity": 0.0},
+    "reward_gradient": {"diversity": 0.0}, "validation": {"max_drift": 1e9, "patience": 10_000},
 }  # fmt: skip
 REWARD_STEPS = 60
 PLAN = Plan(rated=400, judged=256, seconds=90.0)
@@ -39,9 +40,9 @@ class Hacked(World):
 
     def rate(self) -> dict[str, float]:
         drawn = self.starters_own()
-        if not (self.folder / FILE_NAME).is_file():
+        if not (self.folder / RATINGS_FILE).is_file():
             verdicts = brighter_than_most(drawn)
-            pq.write_table(pa.Table.from_pylist(rated_rows(drawn, verdicts)), self.folder / FILE_NAME)
+            pq.write_table(pa.Table.from_pylist(rated_rows(drawn, verdicts)), self.folder / RATINGS_FILE)
         figures = self.folder / "reward.json"
         if not figures.is_file():
             config = RewardConfig(
@@ -64,7 +65,7 @@ class Hacked(World):
         return found
 
 
-def brighter_than_most(drawn: Drawn) -> np.ndarray:
+def brighter_than_most(drawn: GeneratedSet) -> np.ndarray:
     """bool [N]: above the median brightness of the own class."""
     brightness, labels = drawn.images.mean((1, 2, 3)), np.array(drawn.labels)
     middle = {label: np.median(brightness[labels == label]) for label in set(drawn.labels)}
@@ -73,12 +74,12 @@ def brighter_than_most(drawn: Drawn) -> np.ndarray:
 
 def measure(report: Report, world: Hacked) -> None:
     """Needs real images: the gate compares with them."""
-    eyes = Eyes(world.real, world.folder / "features")
+    judges = Judges(world.real, world.folder / "features")
     world.rate()
-    base = Found(world.judged("starter", None), eyes)
+    base = MeasuredSet(world.judged("starter", None), judges)
     for name, settings in (("unguarded", UNGUARDED), ("guarded", {})):
         figures = world.aligned(name, settings)
-        found = Found(world.judged(name, world.folder / name / "lora"), eyes)
+        found = MeasuredSet(world.judged(name, world.folder / name / "lora"), judges)
         assert found.seen is not None and base.seen is not None
         gate = decide(paired_changes(found.seen, base.seen))
         report.add(f"hacked_{name}_drift", Figure(figures["drift"], "standard deviations"))

@@ -16,12 +16,12 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state
 
-from training.data import digest_of
+from training.data.digest import digest_of
 from training.objectives.plausibility import masked_cross_entropy
 from training.randomness import tensors
 from training.reward.batches import pseudo
 from vouch.models.networks.backbone import to_input
-from vouch.models.networks.reward import RewardEnsemble, Scores
+from vouch.models.networks.reward import EnsembleScores, RewardEnsemble
 from vouch.recipes import RewardTraining
 
 RECIPE = RewardTraining()
@@ -74,18 +74,20 @@ class Heads:
             loss.backward()
             _clip(grown._weights.values(), 2.0)
             optimizer.step()
-            follow = max(0.02, 9 / (10 + step))  # as training.ema does
+            follow = max(0.02, 9 / (10 + step))  # as training.loop.ema does
             for name, weight in grown._weights.items():
                 mean[name].lerp_(weight.detach(), follow)
         grown._weights = mean
         return grown
 
     @torch.inference_mode()
-    def score(self, seen: Seen) -> Scores:
+    def score(self, seen: Seen) -> EnsembleScores:
         """As the reward model scores: the mean, and how far the members disagree."""
         found = self._logits(seen.features, seen.prompts.expand(len(seen.features), -1, -1)).sigmoid()
         mean, std = found.mean(0).numpy(), found[:, :, 0].std(0, unbiased=False).numpy()
-        return Scores(mean[:, 0], std, {name: mean[:, 1 + i] for i, name in enumerate(self.model.criteria)})
+        return EnsembleScores(
+            mean[:, 0], std, {name: mean[:, 1 + i] for i, name in enumerate(self.model.criteria)}
+        )
 
     @torch.inference_mode()
     def hidden(self, seen: Seen) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,14 +107,14 @@ class Heads:
 
         return torch.vmap(one)(self._weights, features, prompts)
 
-    def _loss(self, seen: Seen, targets: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
+    def _loss(self, seen: Seen, targets: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         """Of a batch for each member: rated images, a share of them under another class."""
         members = len(seen.features)
-        rows = torch.randint(len(targets), (members, RECIPE.batch), generator=chance)
+        rows = torch.randint(len(targets), (members, RECIPE.batch), generator=rng)
         prompts, wanted = seen.prompts[rows], targets[rows]
         swapped = round(RECIPE.batch * RECIPE.real_share)
         classes = len(self.model.vocabulary.labels)
-        prompts[:, :swapped] = _another(prompts[:, :swapped], classes, chance)
+        prompts[:, :swapped] = _another(prompts[:, :swapped], classes, rng)
         wanted[:, :swapped] = pseudo(self.model, 0.0)
         features = seen.features[torch.arange(members)[:, None], rows]
         return torch.vmap(masked_cross_entropy)(self._logits(features, prompts), wanted).sum()
@@ -125,9 +127,9 @@ def _without_backbone(member: nn.Module) -> nn.Module:
     return net
 
 
-def _another(prompts: torch.Tensor, classes: int, chance: torch.Generator) -> torch.Tensor:
+def _another(prompts: torch.Tensor, classes: int, rng: torch.Generator) -> torch.Tensor:
     """Encoded bare classes [K, N, P] as another class each, drawn at random."""
-    further = torch.randint(1, classes, prompts.shape[:-1], generator=chance)
+    further = torch.randint(1, classes, prompts.shape[:-1], generator=rng)
     other = (prompts[..., :classes].argmax(-1) + further) % classes
     return nn.functional.one_hot(other, prompts.shape[-1]).float()
 

@@ -1,7 +1,7 @@
 """The last layer of the reward's heads, learned to the end: logistic regression that holds on to its parent.
 
 A second learner for the benchmark of the queue. What it learns depends on the ratings alone, not on steps and batches,
-and it takes a fiftieth of a second: so many repeats are possible that chance averages out.
+and it takes a fiftieth of a second: so many repeats are possible that rng averages out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.alignment.heads import Heads, Seen
-from vouch.models.networks.reward import Scores
+from vouch.models.networks.reward import EnsembleScores
 
 HOLD = 2.0
 """Weight of the squared distance to the parent, chosen for random choice on images of other seeds."""
@@ -42,7 +42,7 @@ class LastLayer:
         )
         return grown
 
-    def score(self, seen: Seen) -> Scores:
+    def score(self, seen: Seen) -> EnsembleScores:
         basis, logits = self._basis(seen)
         if self._change is not None:
             logits[:, :, 0] += np.einsum("knd,kd->kn", basis, self._change)
@@ -50,7 +50,7 @@ class LastLayer:
         mean = found.mean(0)
         criteria: Sequence[str] = self._heads.model.criteria
         named = {name: mean[:, 1 + number] for number, name in enumerate(criteria)}
-        return Scores(mean[:, 0], found[:, :, 0].std(0), named)
+        return EnsembleScores(mean[:, 0], found[:, :, 0].std(0), named)
 
     def _basis(self, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
         """[K, N, B] and the parent's logits [K, N, 1 + criteria]."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.alignment.figures import Gained, across_seeds, add_race, gap_closed, points
-from benchmarks.alignment.found import Eyes, Found, share
+from benchmarks.alignment.measured_set import Judges, MeasuredSet, share
 from benchmarks.alignment.plan import DEFAULT, PEER
 from benchmarks.alignment.world import KEEP, World
 from benchmarks.report import Figure, Report, screen
@@ -26,53 +26,56 @@ console = screen()
 class Runs:
     """One method: what its images gained on the starter's of the same noise, a row for each training seed."""
 
-    founds: list[Found] = field(default_factory=list)
+    measured: list[MeasuredSet] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
 
-    def gain(self, base: Found) -> np.ndarray:
+    def gain(self, base: MeasuredSet) -> np.ndarray:
         """By the judge, [S, N]."""
-        return np.stack([found.plausible.astype(float) - base.plausible for found in self.founds])
+        return np.stack([found.plausible.astype(float) - base.plausible for found in self.measured])
 
-    def gain_by_rater(self, base: Found) -> np.ndarray:
+    def gain_by_rater(self, base: MeasuredSet) -> np.ndarray:
         """By the rater that taught."""
-        return np.stack([found.by_rater.astype(float) - base.by_rater for found in self.founds])
+        return np.stack([found.by_rater.astype(float) - base.by_rater for found in self.measured])
 
-    def gained(self, base: Found) -> Gained:
+    def gained(self, base: MeasuredSet) -> Gained:
         return Gained(float(np.mean(self.seconds)), self.gain(base))
 
 
 def measure(report: Report, world: World) -> None:
     """Adds every figure of the methods."""
-    eyes = Eyes(world.real, world.folder / "features", sealed=True)
-    report.add("judged_by_the_sealed_judge", Figure(float(eyes.sealed), ""))
+    judges = Judges(world.real, world.folder / "features", sealed=True)
+    report.add("judged_by_the_sealed_judge", Figure(float(judges.sealed), ""))
     report.add("threads", Figure(torch.get_num_threads(), "threads"))
     world.rate()
-    base, rejected = Found(world.judged("starter", None), eyes), Found(world.rejected(KEEP), eyes)
+    base, rejected = (
+        MeasuredSet(world.judged("starter", None), judges),
+        MeasuredSet(world.rejected(KEEP), judges),
+    )
     cost = add_costs(report, world, base, rejected)
     base.tell(report, "starter")
     rejected.tell(report, "rejection_sampling")
-    guided = Runs([Found(world.guided(), eyes)])
-    guided.founds[0].tell(report, "ensemble_guidance")
+    guided = Runs([MeasuredSet(world.guided(), judges)])
+    guided.measured[0].tell(report, "ensemble_guidance")
     report.add("ensemble_guidance_gain_points", points(guided.gain(base)))
-    runs = {method: _runs(report, world, eyes, method) for method in world.plan.methods}
+    runs = {method: _runs(report, world, judges, method) for method in world.plan.methods}
     for method, found in runs.items():
         add_cost(report, world, _word(method), found, cost)
     for method, found in runs.items():
         report.add(f"{_word(method)}_gain_points", points(found.gain(base)))
-    add_default(report, runs, base, eyes)
+    add_default(report, runs, base, judges)
     if DEFAULT in runs and PEER in runs:
         ours, theirs = (runs[method].gained(base) for method in (DEFAULT, PEER))
-        after, after_by_peer = (partial(_after, method, world, eyes, base) for method in (DEFAULT, PEER))
+        after, after_by_peer = (partial(_after, method, world, judges, base) for method in (DEFAULT, PEER))
         add_race(report, ours, theirs, after, after_by_peer)
 
 
-def _runs(report: Report, world: World, eyes: Eyes, method: str) -> Runs:
+def _runs(report: Report, world: World, judges: Judges, method: str) -> Runs:
     runs = Runs()
     for seed in world.plan.seeds:
         run, lora, figures = world.align(method, seed)
-        found = Found(world.judged(run, lora), eyes)
-        runs.founds.append(found)
+        found = MeasuredSet(world.judged(run, lora), judges)
+        runs.measured.append(found)
         runs.seconds.append(figures["train_seconds"])
         runs.names.append(run)
         found.tell(report, f"{_word(method)}_{seed}")
@@ -85,7 +88,7 @@ def _runs(report: Report, world: World, eyes: Eyes, method: str) -> Runs:
     return runs
 
 
-def add_costs(report: Report, world: World, base: Found, rejected: Found) -> float | None:
+def add_costs(report: Report, world: World, base: MeasuredSet, rejected: MeasuredSet) -> float | None:
     """Seconds for each image that the judge accepts, of rejection sampling and of the starter as it is: they lead the
     table, for whatever is trained has to be cheaper. Rejection draws 1 / KEEP images, and scores them, for each that
     it keeps. Answers rejection's."""
@@ -102,7 +105,7 @@ def add_cost(report: Report, world: World, name: str, runs: Runs, rejection: flo
     rejection sampling; None where it never does."""
     drawn = [world.seconds_an_image(run) for run in runs.names]
     seconds = None if not drawn or None in drawn else float(np.mean(drawn))  # type: ignore[arg-type]
-    cost = _per_accepted(seconds, np.concatenate([found.plausible for found in runs.founds]))
+    cost = _per_accepted(seconds, np.concatenate([found.plausible for found in runs.measured]))
     report.add(f"{name}_seconds_per_accepted", cost)
     saved = None if rejection is None or cost.value is None else rejection - cost.value
     paid = float(np.mean(runs.seconds)) / saved if saved and saved > 0 else None
@@ -117,25 +120,25 @@ def _per_accepted(seconds: float | None, plausible: np.ndarray) -> Figure:
     return Figure(seconds / accepted.value, "s", low, high)
 
 
-def _after(method: str, world: World, eyes: Eyes, base: Found, fraction: float) -> Gained:
+def _after(method: str, world: World, judges: Judges, base: MeasuredSet, fraction: float) -> Gained:
     """A method with this fraction of the plan's seconds."""
     runs = Runs()
     for seed in world.plan.seeds:
         run, lora, figures = world.align(method, seed, fraction * world.plan.seconds)
-        runs.founds.append(Found(world.judged(run, lora), eyes))
+        runs.measured.append(MeasuredSet(world.judged(run, lora), judges))
         runs.seconds.append(figures["train_seconds"])
     return runs.gained(base)
 
 
-def add_default(report: Report, runs: Mapping[str, Runs], base: Found, eyes: Eyes) -> None:
+def add_default(report: Report, runs: Mapping[str, Runs], base: MeasuredSet, judges: Judges) -> None:
     """What is asked of the default method. Training seeds and pairs of images of one prompt and seed are resampled."""
     if DEFAULT not in runs:
         return
     ours = runs[DEFAULT]
     gain = ours.gain(base)
-    if eyes.real_plausible is not None:
-        report.add("real_plausible", share(eyes.real_plausible))
-        report.add("gap_closed", gap_closed(gain, base.plausible, eyes.real_plausible))
+    if judges.real_plausible is not None:
+        report.add("real_plausible", share(judges.real_plausible))
+        report.add("gap_closed", gap_closed(gain, base.plausible, judges.real_plausible))
     if "reward_weighted" in runs:
         over = _over(gain, runs["reward_weighted"].gain(base))
         report.add("over_rwr_points", points(over, ">= 5", ">= 15"))
@@ -143,7 +146,7 @@ def add_default(report: Report, runs: Mapping[str, Runs], base: Found, eyes: Eye
         report.add("over_no_feedback_points", points(_over(gain, runs["real"].gain(base))))
     apart = ours.gain_by_rater(base) - gain
     report.add("rater_judge_disagreement_points", points(apart, "<= 5", "<= 0"))
-    _add_changes(report, ours.founds, base)
+    _add_changes(report, ours.measured, base)
 
 
 def _over(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
@@ -151,11 +154,11 @@ def _over(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return ours - (theirs if ours.shape == theirs.shape else theirs.mean(0))
 
 
-def _add_changes(report: Report, founds: Sequence[Found], base: Found) -> None:
+def _add_changes(report: Report, measured: Sequence[MeasuredSet], base: MeasuredSet) -> None:
     """What else changed, beside the starter."""
     if base.seen is None:
         return
-    changes = [paired_changes(found.seen, base.seen) for found in founds if found.seen is not None]
+    changes = [paired_changes(one.seen, base.seen) for one in measured if one.seen is not None]
     for name, told, must, aim in (
         ("coverage", "coverage_change_points", ">= -2", ">= 0"),
         ("beta recall", "beta_recall_change_points", ">= -2", ">= 0"),

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.serving.environments import NoEnvironment, is_made, python_of
 from benchmarks.serving.process import asked
-from training.alignment.loop import AlignConfig
+from training.alignment.config import AlignConfig
 from training.alignment.student import TARGETS
 
 ENVIRONMENTS: Mapping[str, str] = {"trl ddpo": "trl"}

@@ -12,20 +12,25 @@ from vouch.recipes import DEFAULT_METHOD
 PBC64 = Path("../shared/data/pbc64")
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "reward_gradient": {},
-    # Baselines train for all of their seconds: the watch would stop the first at step 0, and what was chosen by the
-    # reward would not be without feedback.
-    "reward_weighted": {"lr": 4e-4, "beta": 0.3, "caution": 0.0, "watch_every": 0},
-    "real": {"lr": 4e-4, "watch_every": 0},
+    # Baselines train for all of their seconds: validation would stop the first at step 0, and what was chosen by
+    # the reward would not be without feedback.
+    "reward_weighted": {
+        "lr": 4e-4,
+        "reward_weighted": {"beta": 0.3},
+        "std_penalty": 0.0,
+        "validation": {"every": 0},
+    },
+    "real": {"lr": 4e-4, "validation": {"every": 0}},
     "draft": {},
-    "draft lv": {"views": 2},
-    "draft short": {"sample_steps": 6},
-    "draft diverse": {"novelty": 1.0},
-    "nft": {"strength": 0.5, "anchor": 0.0},
-    "nft rated": {"strength": 0.5, "anchor": 0.0, "round_steps": 0},
+    "draft lv": {"draft": {"views": 2}},
+    "draft short": {"draft": {"sample_steps": 6}},
+    "draft diverse": {"draft": {"novelty": 1.0}},
+    "nft": {"nft": {"beta": 0.5}, "anchor": 0.0},
+    "nft rated": {"nft": {"beta": 0.5, "round_steps": 0}, "anchor": 0.0},
     "awm": {"anchor": 0.0},
-    "kto": {"divergence": 500.0},
-    "dpo": {"divergence": 500.0},
-    "ddpo": {"sample_steps": 6, "gradient_steps": 3, "batch": 16, "groups": 4, "anchor": 0.0},
+    "kto": {"kto": {"beta": 500.0}},
+    "dpo": {"dpo": {"beta": 500.0}},
+    "ddpo": {"ddpo": {"sample_steps": 6, "gradient_steps": 3, "groups": 4}, "batch": 16, "anchor": 0.0},
     "trl ddpo": {
         "train_learning_rate": 1e-3,
         "train_clip_range": 1e-3,
@@ -40,7 +45,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 }
 """What differs from the recipe's defaults, by method; the name's first word is the method. Of `PEER`: from those of
 its own DDPOConfig."""
-GUIDED = {"strength": 20.0, "caution": 1.0}
+GUIDED = {"scale": 20.0, "std_penalty": 1.0}
 """Of ensemble guidance."""
 DEFAULT = DEFAULT_METHOD
 PEER = "trl ddpo"

@@ -35,12 +35,13 @@ from benchmarks.alignment.world import STARTER
 from benchmarks.report import Figure, Report, arguments, screen
 from services.feedback.review import POOL, RECENT
 from services.feedback.selection import choose
-from training.reward.loop import RewardConfig
-from training.reward.loop import fit as fit_reward
-from training.session import Session
+from training.loop.session import TrainingSession
+from training.reward.config import RewardConfig
+from training.reward.fit import fit as fit_reward
 from vouch.models.networks.reward import RewardEnsemble
 from vouch.settings import ReviewSettings
-from vouch.types.records import ImageRecord, Score
+from vouch.types.image import ImageRecord
+from vouch.types.score import Score
 
 THRESHOLD = ReviewSettings().threshold
 POOL_SEED, HELD_SEED = 40_000_000, 41_000_000
@@ -116,38 +117,36 @@ def unannotated(folder: Path, real: Path | None) -> Path:
     if not out.is_dir():
         criteria = RewardEnsemble.load(STARTER / "reward").criteria
         config = RewardConfig(
-            out=out, data=real / "train.parquet", half="teach", criteria=tuple(criteria), steps=BEGINNING,
+            out=out, data=real / "train.parquet", split="teach", criteria=tuple(criteria), steps=BEGINNING,
             recognise=0.0, threads=torch.get_num_threads(),
         )  # fmt: skip
-        fit_reward(config, Session(folder / "unannotated-run"))
+        fit_reward(config, TrainingSession(folder / "unannotated-run"))
     return out
 
 
 # ---- who chooses
 
 
-def by_queue(offer: Offer, count: int, chance: random.Random) -> list[ImageRecord]:
+def by_queue(offer: Offer, count: int, rng: random.Random) -> list[ImageRecord]:
     """As the service chooses what teaches the most; without the uniform share that it is measured on."""
-    chosen = choose(
-        offer.images, offer.scores, count, threshold=THRESHOLD, chance=chance, beside=offer.recent
-    )
+    chosen = choose(offer.images, offer.scores, count, threshold=THRESHOLD, rng=rng, beside=offer.recent)
     return [choice.image for choice in chosen]
 
 
-def at_random(offer: Offer, count: int, chance: random.Random) -> list[ImageRecord]:
-    return chance.sample(list(offer.images), count)
+def at_random(offer: Offer, count: int, rng: random.Random) -> list[ImageRecord]:
+    return rng.sample(list(offer.images), count)
 
 
 def only(*factors: str) -> Strategy:
     """The queue with these of its factors, the others made equal for all images."""
 
-    def strategy(offer: Offer, count: int, chance: random.Random) -> list[ImageRecord]:
+    def strategy(offer: Offer, count: int, rng: random.Random) -> list[ImageRecord]:
         scores = {digest: _flattened(score, factors) for digest, score in offer.scores.items()}
         if "diversity" in factors:
-            return by_queue(replace(offer, scores=scores), count, chance)
+            return by_queue(replace(offer, scores=scores), count, rng)
         left, chosen = list(offer.images), list[ImageRecord]()
         for _ in range(count):  # one at a time, beside nothing: there is nothing to differ from
-            chosen += by_queue(Offer(left, (), scores), 1, chance)
+            chosen += by_queue(Offer(left, (), scores), 1, rng)
             left.remove(chosen[-1])
         return chosen
 
@@ -200,8 +199,8 @@ class Study:
 
     def _grow(self, strategy: Strategy, seed: int) -> list[tuple[int, float, float]]:
         """Rounds of rating, learning and measuring."""
-        chance = random.Random(seed)
-        rows = chance.sample(range(len(self.pool)), self.plan.start)
+        rng = random.Random(seed)
+        rows = rng.sample(range(len(self.pool)), self.plan.start)
         found = []
         while True:
             seen, targets = self.pool.seen.part(rows), self.pool.targets[rows]
@@ -209,7 +208,7 @@ class Study:
             found.append((len(rows), *self._measure(reward)))
             if len(rows) >= self.plan.last:
                 return found
-            rows += self._asked(strategy, reward, rows, chance)
+            rows += self._asked(strategy, reward, rows, rng)
 
     def _measure(self, reward: Learner) -> tuple[float, float]:
         said = reward.score(self.held.seen).overall
@@ -217,21 +216,19 @@ class Study:
         noisy, true = (float(roc_auc_score(wanted, said)) for wanted in verdicts)
         return noisy, true
 
-    def _asked(
-        self, strategy: Strategy, reward: Learner, rated_: list[int], chance: random.Random
-    ) -> list[int]:
+    def _asked(self, strategy: Strategy, reward: Learner, rated_: list[int], rng: random.Random) -> list[int]:
         """A round's images, in as many calls as a rater makes: each looks at so many that nobody has rated."""
         rows: list[int] = []
         while len(rows) < self.plan.batch:
             left = sorted(set(range(len(self.pool))) - set(rated_) - set(rows))
-            some, recent = chance.sample(left, min(POOL, len(left))), [*rated_, *rows][-RECENT:]
+            some, recent = rng.sample(left, min(POOL, len(left))), [*rated_, *rows][-RECENT:]
             offer = Offer(
                 [self._records[row] for row in some],
                 [self._records[row] for row in recent],
                 self._scores(reward, [*some, *recent]),
             )
             place = {self._records[row].digest: row for row in some}
-            rows += [place[image.digest] for image in strategy(offer, self.plan.asked, chance)]
+            rows += [place[image.digest] for image in strategy(offer, self.plan.asked, rng)]
         return rows
 
     def _scores(self, reward: Learner, rows: list[int]) -> dict[str, Score]:
@@ -336,7 +333,7 @@ def _reached(curve: np.ndarray, target: float) -> float:
 
 
 def _rising(curve: np.ndarray) -> np.ndarray:
-    """More ratings teach no less: what says otherwise is chance."""
+    """More ratings teach no less: what says otherwise is rng."""
     return np.asarray(isotonic_regression(curve[:, 1]))
 
 

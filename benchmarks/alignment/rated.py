@@ -13,8 +13,8 @@ import torch
 
 from benchmarks.alignment.heads import Heads, Seen
 from benchmarks.alignment.world import RATER, STARTER
-from training.plausibility import Plausibility
-from training.simulated import SimulatedPathologist
+from training.raters.plausibility import Plausibility
+from training.raters.simulated import SimulatedPathologist
 from vouch.formats import images as codec
 from vouch.models.pipelines import Generator, load_generator
 

@@ -21,20 +21,20 @@ import torch
 import vouch
 from benchmarks.alignment import peer
 from benchmarks.alignment.plan import GUIDED, JUDGED_SEED, RATED_SEED, SETTINGS, Drawing, Plan
+from training.alignment.config import AlignConfig
+from training.alignment.fit import fit as fit_align
 from training.alignment.guidance import guide
-from training.alignment.loop import AlignConfig
-from training.alignment.loop import fit as fit_align
-from training.alignment.served import Served
+from training.alignment.path_sampler import PathSampler
+from training.alignment.served import ServingDefaults
 from training.alignment.student import Student
-from training.alignment.walk import Walker
-from training.data import digest_of
-from training.evaluation.evidence import Drawn
-from training.inputs import FILE_NAME
-from training.plausibility import Plausibility
-from training.reward.loop import RewardConfig
-from training.reward.loop import fit as fit_reward
-from training.session import Session
-from training.simulated import SimulatedPathologist
+from training.data.digest import digest_of
+from training.evaluation.evidence import GeneratedSet
+from training.inputs.rated import RATINGS_FILE
+from training.loop.session import TrainingSession
+from training.raters.plausibility import Plausibility
+from training.raters.simulated import SimulatedPathologist
+from training.reward.config import RewardConfig
+from training.reward.fit import fit as fit_reward
 from vouch.formats import images as codec
 from vouch.models.captions import Vocabulary
 from vouch.models.networks.reward import RewardEnsemble
@@ -73,9 +73,9 @@ class World:
 
     def rate(self) -> dict[str, float]:
         """The starter draws, a simulated pathologist rates; the figures of the reward that learns from it."""
-        if not (self.folder / FILE_NAME).is_file():
+        if not (self.folder / RATINGS_FILE).is_file():
             rows = _rated(self.starters_own())
-            pq.write_table(pa.Table.from_pylist(rows), self.folder / FILE_NAME)
+            pq.write_table(pa.Table.from_pylist(rows), self.folder / RATINGS_FILE)
         figures = self.folder / "reward.json"
         if not figures.is_file():
             config = RewardConfig(
@@ -86,7 +86,7 @@ class World:
         found: dict[str, float] = json.loads(figures.read_text())
         return found
 
-    def starters_own(self) -> Drawn:
+    def starters_own(self) -> GeneratedSet:
         """The images that are rated."""
         return self.drawn("rated", STARTER / "generator", RATED_SEED, self.plan.rated)
 
@@ -139,7 +139,7 @@ class World:
         base = STARTER / "generator"
         return peer.align(method, base, self.reward, out / "lora", seconds, seed, SETTINGS[method])
 
-    def starter_at(self, drawing: Drawing) -> Drawn:
+    def starter_at(self, drawing: Drawing) -> GeneratedSet:
         """The starter's images at another setting: the prompts and seeds of what is judged."""
         return self.drawn(
             f"starter-{drawing.name}", STARTER / "generator", JUDGED_SEED, self.plan.judged, drawing
@@ -162,33 +162,35 @@ class World:
             kept.write_text(json.dumps((time.perf_counter() - began) / len(prompts)))
         return float(json.loads(kept.read_text()))
 
-    def judged(self, name: str, lora: Path | None) -> Drawn:
+    def judged(self, name: str, lora: Path | None) -> GeneratedSet:
         """What is judged of a version: the same prompts and seeds for all."""
         base = STARTER / "generator"
         return self.drawn(name, lora or base, JUDGED_SEED, self.plan.judged)
 
-    def guided(self) -> Drawn:
+    def guided(self) -> GeneratedSet:
         """Ensemble guidance: the starter draws from the same noise, and the reward steers."""
         labels = self.judged("starter", None).prompts
         kept = self.folder / "guided.npy"
         if not kept.is_file():
             student = Student(STARTER / "generator", None, self.reward, rank=1)
-            walker = Served.of(student, Alignment()).walker(student)
-            parts = [self._steered(student, walker, labels, first) for first in range(0, len(labels), BATCH)]
+            sampler = ServingDefaults.of(student, Alignment()).sampler(student)
+            parts = [self._steered(student, sampler, labels, first) for first in range(0, len(labels), BATCH)]
             np.save(kept, np.concatenate(parts))
-        return Drawn(np.load(kept, allow_pickle=False), labels)
+        return GeneratedSet(np.load(kept, allow_pickle=False), labels)
 
-    def _steered(self, student: Student, walker: Walker, labels: Sequence[str], first: int) -> np.ndarray:
+    def _steered(
+        self, student: Student, sampler: PathSampler, labels: Sequence[str], first: int
+    ) -> np.ndarray:
         prompts = labels[first : first + BATCH]
         seeded = [torch.Generator().manual_seed(JUDGED_SEED + first + row) for row in range(len(prompts))]
-        noise = torch.stack([torch.randn(walker.shape, generator=one) for one in seeded])
+        noise = torch.stack([torch.randn(sampler.shape, generator=one) for one in seeded])
         steer = guide(student, prompts, **GUIDED)
-        latents = walker.walk_from(noise, prompts, torch.Generator(), steer=steer).clean
+        latents = sampler.sample_from(noise, prompts, torch.Generator(), steer=steer).clean
         with torch.no_grad():
             pixels = student.decode(latents).clamp(-1, 1)
         return ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
-    def rejected(self, keep: float) -> Drawn:
+    def rejected(self, keep: float) -> GeneratedSet:
         """Rejection sampling: of the starter's images those that the reward likes best, the share `keep` of each class;
         as many as of every other version."""
         drawn = self._many(keep)
@@ -197,20 +199,20 @@ class World:
         for label in sorted(set(drawn.prompts)):
             own = [row for row, prompt in enumerate(drawn.prompts) if prompt == label]
             rows += sorted(own, key=lambda row: -scores[row])[: round(keep * len(own))]
-        return Drawn(drawn.images[rows], tuple(drawn.prompts[row] for row in rows))
+        return GeneratedSet(drawn.images[rows], tuple(drawn.prompts[row] for row in rows))
 
-    def _many(self, keep: float = KEEP) -> Drawn:
+    def _many(self, keep: float = KEEP) -> GeneratedSet:
         """More of the starter's images than are judged of a version."""
         many = round(self.plan.judged / keep)
         return self.drawn("many", STARTER / "generator", JUDGED_SEED, many)
 
     def _teaching(self) -> dict[str, Any]:
         """The real images that may teach: the judge learned from the other half."""
-        return {"data": self.real / "train.parquet", "half": "teach"} if self.real is not None else {}
+        return {"data": self.real / "train.parquet", "split": "teach"} if self.real is not None else {}
 
     def drawn(
         self, name: str, folder: Path, first_seed: int, count: int, drawing: Drawing | None = None
-    ) -> Drawn:
+    ) -> GeneratedSet:
         """Images of all classes in turn by the generator in `folder`; those of an earlier start are read. drawing:
         default: the plan's."""
         vocabulary = Vocabulary.load(STARTER / "generator")
@@ -225,15 +227,15 @@ class World:
             seconds = (time.perf_counter() - began) / count
             (self.folder / f"{name}.seconds.json").write_text(json.dumps(seconds))
             np.save(kept, images)
-        return Drawn(np.load(kept, allow_pickle=False), prompts)
+        return GeneratedSet(np.load(kept, allow_pickle=False), prompts)
 
-    def session(self, name: str) -> Session:
+    def session(self, name: str) -> TrainingSession:
         """A run's folder with the same ratings in it."""
         folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / FILE_NAME).exists():
-            (folder / FILE_NAME).hardlink_to(self.folder / FILE_NAME)
-        return Session(folder)
+        if not (folder / RATINGS_FILE).exists():
+            (folder / RATINGS_FILE).hardlink_to(self.folder / RATINGS_FILE)
+        return TrainingSession(folder)
 
 
 def _drawn(generator: Generator, prompts: Sequence[str], first_seed: int, drawing: Drawing) -> np.ndarray:
@@ -249,7 +251,7 @@ def _drawn(generator: Generator, prompts: Sequence[str], first_seed: int, drawin
     return np.concatenate(parts)
 
 
-def _rated(drawn: Drawn) -> Sequence[dict[str, Any]]:
+def _rated(drawn: GeneratedSet) -> Sequence[dict[str, Any]]:
     """As a simulated pathologist rates them."""
     rater = SimulatedPathologist(Plausibility.load(STARTER / "rater"), RATER)
     digests = [hashlib.sha256(codec.encode_png(image)).hexdigest() for image in drawn.images]
@@ -263,7 +265,7 @@ def _rated(drawn: Drawn) -> Sequence[dict[str, Any]]:
     ]
 
 
-def rated_rows(drawn: Drawn, verdicts: np.ndarray) -> list[dict[str, Any]]:
+def rated_rows(drawn: GeneratedSet, verdicts: np.ndarray) -> list[dict[str, Any]]:
     """Frozen ratings, as `training.inputs` writes them, with nothing said of the criteria. verdicts: bool [N]."""
     rows = []
     for image, prompt, verdict in zip(drawn.images, drawn.prompts, verdicts, strict=True):

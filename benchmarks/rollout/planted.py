@@ -27,8 +27,10 @@ from training.evaluation.intervals import wilson
 from training.evaluation.judge import Judge
 from training.judging import PairJudge
 from vouch.models.pipelines import Generator, load_generator
-from vouch.types.records import ReplicaReport, Rollout, Serving, now
+from vouch.types.clock import now
+from vouch.types.rollout import Rollout
 from vouch.types.rollout_plan import RolloutPlan
+from vouch.types.serving import ReplicaReport, Serving
 
 STARTER = Path(vouch.__file__).parent / "starter"
 CHUNK = 16
@@ -134,11 +136,12 @@ def _observation(evidence: Evidence) -> Observation:
     moment = now()
     return Observation(
         rollout=Rollout(
-            id="rollout-1", slot="generator", candidate="b", champion="a", state="ACTIVE", percent=5, events=(),
+            rollout_id="rollout-1", slot="generator", version="b", previous_version="a",
+            state="ACTIVE", percent=5, events=(),
             created_at=moment, updated_at=moment,
         ),
         serving=Serving(slot="generator", champion="a", candidate="b", percent=5),
-        reports=(ReplicaReport(slot="generator", replica="r", revision=1, ok=True),),
+        reports=(ReplicaReport(slot="generator", replica_id="r", revision=1, ok=True),),
         plan=RolloutPlan(steps=(5, 25, 100), hold_s=0.0),
         evidence=evidence,
     )  # fmt: skip

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data import Examples, load_examples, random_caption
-from training.evaluation.evidence import Drawn
+from training.data.captions import random_caption
+from training.data.examples import Examples, load_examples
+from training.evaluation.evidence import GeneratedSet
 from training.evaluation.forms import prompts_of_form
 from training.evaluation.judge import Judge
 from training.evaluation.sealed import Sealed, sealed_judge
@@ -80,7 +81,7 @@ class Bench:
         return Cells(arrays(examples), np.array(examples.labels), prompts)
 
     @cached_property
-    def drawn(self) -> Drawn:
+    def drawn(self) -> GeneratedSet:
         """As many of each class, with attributes as real cells have them, by the settings that a client gets."""
         prompts, generator = self._prompts(), self.generator
         steps = self.options.steps or generator.default_steps
@@ -90,7 +91,7 @@ class Bench:
             asked = prompts[start : start + BATCH]
             seeds = [FIRST_SEED + start + row for row in range(len(asked))]
             parts.append(generator.generate(asked, seeds, steps, guidance))
-        return Drawn(np.concatenate(parts), prompts)
+        return GeneratedSet(np.concatenate(parts), prompts)
 
     def _prompts(self) -> tuple[str, ...]:
         random, prompts = numbers("starter benchmark"), []

@@ -9,13 +9,14 @@ import numpy as np
 from benchmarks.report import Figure, Report
 from benchmarks.starter.bench import Bench, arrays, balanced
 from benchmarks.starter.ratios import figure, ratio
-from training.attributes import Answers, recognise
+from training.attributes.annotations import Annotations
+from training.attributes.recognition import recognise
+from training.contact_sheet import contact_sheet
 from training.evaluation.coverage import coverage
-from training.evaluation.evidence import Drawn
+from training.evaluation.evidence import GeneratedSet
 from training.evaluation.intervals import Estimate, rate
 from training.evaluation.sharpness import HIGH_BAND, Spectra, sharpness
 from training.evaluation.two_sample import two_sample_auc, two_sample_auc_by_network
-from training.pretraining.grids import contact_sheet
 
 
 def measure(report: Report, bench: Bench) -> None:
@@ -29,7 +30,7 @@ def measure(report: Report, bench: Bench) -> None:
 def _add_plausible(report: Report, bench: Bench) -> None:
     real, drawn, judge = bench.real, bench.drawn, bench.sealed.judge
     said = recognise(bench.first_judge.plausibility.net, bench.test.images)
-    right = said.labels.argmax(1) == Answers(bench.test, bench.first_judge.plausibility.vocabulary).labels
+    right = said.labels.argmax(1) == Annotations(bench.test, bench.first_judge.plausibility.vocabulary).labels
     report.add("real_classifier_accuracy", figure(rate(int(right.sum()), len(right)), must=">= 0.94"))
     theirs, ours = judge.assess(real.images, real.prompts), judge.assess(drawn.images, drawn.prompts)
     report.add("prompted_class_recognised", figure(_share(ours.recognised), must=">= 0.90"))
@@ -84,7 +85,7 @@ def _add_two_sample(report: Report, bench: Bench) -> None:
     report.add("two_sample_auc_by_network", figure(by_network, "AUC", aim="<= 0.90"))
 
 
-def show(drawn: Drawn, folder: Path) -> None:
+def show(drawn: GeneratedSet, folder: Path) -> None:
     """A contact sheet of each class."""
     folder.mkdir(parents=True, exist_ok=True)
     for label in sorted(set(drawn.labels)):

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,7 @@ from services.starter import check_serving, publish_models
 from services.tokens import access_of
 from vouch.errors import VouchError
 from vouch.settings import Access, Settings, load_settings
-from vouch.types.records import now
+from vouch.types.clock import now
 
 LOOK_S = 0.5
 """Seconds between two looks at Ray's own processes."""
@@ -37,30 +38,33 @@ LOOK_S = 0.5
 class Driver:
     """Ray, Serve and the application."""
 
-    def __init__(self, settings: Settings, scratch: Path) -> None:
-        """Start all of them. Raises what the models, Ray and Serve raise."""
+    def __init__(self, settings: Settings, scratch: Path, refuse: Callable[[VouchError], None]) -> None:
+        """Start all of them. Raises what the models, Ray and Serve raise.
+
+        refuse: called at once with why the models cannot be served, though Ray still starts.
+        """
         from services.driver.node import Node
 
         started = now()
         with ThreadPoolExecutor(1) as beside:
-            published = beside.submit(publish_models, settings)
+            published = beside.submit(_published, settings, refuse)
             self.node = Node(scratch)
             self.node.check_gpus(settings.generation)
-            from services.driver import application
+            from services.driver import doors
 
-            application.start_serve(settings)
+            doors.start_serve(settings)
             published.result()
         self.access: Access = access_of(settings)
-        application.deploy(settings)
+        doors.deploy(settings)
         loopback.check_ports(settings.server)
         self.warnings = check_serving(settings, started)
         settings.folder.write_access(self.access)
 
     def stop(self) -> None:
         """End training (resumed at the next start), then Serve and Ray."""
-        from services.driver import application
+        from services.driver import doors
 
-        application.stop_jobs()
+        doors.stop_jobs()
         self.node.stop()
 
 
@@ -69,7 +73,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says when to stop
     threading.Thread(target=_obey, args=(stopped,), name="parent", daemon=True).start()
     try:
-        driver = Driver(load_settings(), Path(os.environ[SCRATCH]))
+        driver = Driver(load_settings(), Path(os.environ[SCRATCH]), lambda error: _refuse(events, error))
         _tell(events, "ready", access=asdict(driver.access), warnings=driver.warnings)
         while not stopped.wait(LOOK_S):
             if what := driver.node.lost():
@@ -77,13 +81,26 @@ def main() -> int:
                 os._exit(0)  # nothing of Ray answers any more, so nothing can be shut down in order
         driver.stop()
     except VouchError as error:
-        _tell(events, "failed", message=error.message, exit_code=error.exit_code)
+        _refuse(events, error)
     except Exception as error:  # noqa: BLE001 - Ray's own: nobody who starts a system should have to read a traceback
         if os.environ.get("VOUCH_DEBUG") == "1":
             traceback.print_exc()
         told = f"The system broke off ({type(error).__name__}: {error}). VOUCH_DEBUG=1 shows where."
         _tell(events, "failed", message=told, exit_code=1)
     return 0
+
+
+def _published(settings: Settings, refuse: Callable[[VouchError], None]) -> None:
+    try:
+        publish_models(settings)
+    except VouchError as error:
+        refuse(error)
+        raise
+
+
+def _refuse(events: TextIO, error: VouchError) -> None:
+    """Tell the parent, which then ends this process with all that it has started."""
+    _tell(events, "failed", message=error.message, exit_code=error.exit_code)
 
 
 def _own_output() -> TextIO:

@@ -11,6 +11,8 @@ import psutil
 import ray
 
 from services import loopback
+from services.scratch import object_store_folder
+from services.trial import MODULE as TRIAL
 from vouch.errors import FailedPrecondition
 from vouch.settings import GenerationSettings
 
@@ -69,6 +71,7 @@ def _start(folder: Path) -> None:
         num_cpus=max(4, os.cpu_count() or 1),  # logical: replicas and training jobs ask for fractions
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
+        _plasma_directory=str(object_store_folder(folder.parent, OBJECT_STORE_BYTES)),
         log_to_driver=False,
         logging_level=logging.ERROR,
         configure_logging=False,
@@ -79,8 +82,16 @@ def _start(folder: Path) -> None:
 
 
 def _kill_children() -> None:
-    children = psutil.Process().children(recursive=True)
+    """End what a start that broke off has left, but not the trial of a model that goes on beside it."""
+    children = [child for child in psutil.Process().children(recursive=True) if not _is_trial(child)]
     for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
     psutil.wait_procs(children, timeout=10)
+
+
+def _is_trial(process: psutil.Process) -> bool:
+    try:
+        return TRIAL in process.cmdline()
+    except psutil.Error:  # it has just ended
+        return False

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from services.generation.orders import Description
 from vouch.errors import InvalidInput, VouchError
 from vouch.formats import images as codec
 from vouch.models.captions import Vocabulary, caption
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
-from vouch.types.records import ImageRecord
+from vouch.types.generator import GeneratorDescription
+from vouch.types.image import ImageRecord
 
 
-class RealImages:
+class RealImageStore:
     """What is hidden among drawn images to show how reliable a rater is."""
 
     def __init__(self, catalog: Catalog, blobs: BlobStore) -> None:
         self._catalog, self._blobs = catalog, blobs
 
-    def add(self, data: bytes, prompt: str, drawn: Description) -> bool:
+    def add(self, data: bytes, prompt: str, drawn: GeneratorDescription) -> bool:
         """Store an image in the format and size of those that are `drawn`; whether it was new.
 
         Raises:
@@ -39,7 +39,7 @@ class RealImages:
         return bool(self._catalog.images.add([record]))
 
 
-def _fitted(data: bytes, drawn: Description) -> bytes:
+def _fitted(data: bytes, drawn: GeneratorDescription) -> bytes:
     """The image as a PNG of the size of those that are `drawn`. One that cannot be had fails alone."""
     try:
         return codec.encode_png(codec.fitted(codec.decode(data), drawn.width, drawn.height))
@@ -53,7 +53,7 @@ def _fitted(data: bytes, drawn: Description) -> bytes:
         ) from error
 
 
-def _declared(prompt: str, drawn: Description) -> tuple[str, str]:
+def _declared(prompt: str, drawn: GeneratorDescription) -> tuple[str, str]:
     """The prompt as the generator's own are worded, and the class that it names."""
     if not prompt.strip():
         raise InvalidInput(
@@ -61,5 +61,5 @@ def _declared(prompt: str, drawn: Description) -> tuple[str, str]:
         )
     if not drawn.labels:
         return prompt.strip(), ""
-    declared = Vocabulary(drawn.labels, dict(drawn.attributes)).parse(prompt)
+    declared = Vocabulary(drawn.labels, {one.name: one.values for one in drawn.attributes}).parse(prompt)
     return caption(declared.label, declared.attributes), declared.label

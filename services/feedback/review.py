@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 from services.feedback.selection import Choice, choose
-from vouch.errors import InvalidInput, NotFound
+from vouch.errors import InvalidInput
 from vouch.settings import ReviewSettings
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
-from vouch.storage.registry import Registry
-from vouch.types.records import HandedOut, ImageRecord, RaterKind, ReviewStratum, Score
+from vouch.types.image import ImageRecord, StoredImage
+from vouch.types.rating import RaterKind
+from vouch.types.review import HandedOut, ReviewStratum
+from vouch.types.score import image_fields
 
 POOL = 400  # images that one call chooses from
 RECENT = 64  # images rated last: what is like them waits until the reward has learned from them
 MAX_GOLD = 50
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """A stored image, its first score, and how often it was rated. `data` is empty in lists."""
-
-    record: ImageRecord
-    data: bytes
-    score: Score | None
-    ratings: int
-    generator_name: str
 
 
 class Review:
@@ -36,11 +28,10 @@ class Review:
         self,
         catalog: Catalog,
         blobs: BlobStore,
-        registry: Registry,
         settings: ReviewSettings | None = None,
         chance: random.Random | None = None,
     ) -> None:
-        self._catalog, self._blobs, self._registry = catalog, blobs, registry
+        self._catalog, self._blobs = catalog, blobs
         self._settings, self._chance = settings or ReviewSettings(), chance or random.Random()
 
     def next(
@@ -91,7 +82,7 @@ class Review:
             found.append((image, _logged(image, choice, rater, kind)))
         return found
 
-    def image(self, digest: str, owner: str | None = None) -> Found:
+    def image(self, digest: str, owner: str | None = None) -> StoredImage:
         """Raises InvalidInput (not a digest), NotFound (also where it is not the owner's), DataLoss (the stored bytes
         are damaged)."""
         if len(digest) != 64:
@@ -99,26 +90,25 @@ class Review:
                 f"{digest[:80]!r} is not a digest: 64 lower-case hexadecimal digits are expected."
             )
         record = self._catalog.images.get(digest, owner=owner)
-        return self.about(record, self._blobs.get(digest))
+        (image,) = self.about([record])
+        return replace(image, data=self._blobs.get(digest))
 
-    def about(self, record: ImageRecord, data: bytes = b"") -> Found:
-        scores = self._catalog.images.scores(record.digest)
-        ratings = len(
-            self._catalog.ratings.list(image=record.digest, current_only=True, page_size=1000).items
-        )
-        return Found(
-            record=record,
-            data=data,
-            score=scores[-1] if scores else None,
-            ratings=ratings,
-            generator_name=self._name(record.generator_version),
-        )
-
-    def _name(self, version: str) -> str:
-        try:
-            return self._registry.get(version).name if version else ""
-        except NotFound:
-            return ""  # an image imported from elsewhere names a version that was never here
+    def about(self, records: Sequence[ImageRecord]) -> list[StoredImage]:
+        """What is known of these images beside their bytes: the first score of each, and how often it was rated."""
+        digests = [record.digest for record in records]
+        scores = self._catalog.images.first_scores(digests)
+        ratings = self._catalog.ratings.counts(digests)
+        # An image imported from elsewhere may name a version that was never here: it has no name.
+        names = self._catalog.versions.names_of(record.generator_version for record in records)
+        return [
+            StoredImage(
+                **vars(record),
+                **image_fields(scores.get(record.digest)),
+                rating_count=ratings.get(record.digest, 0),
+                generator_name=names.get(record.generator_version, ""),
+            )
+            for record in records
+        ]
 
 
 def _logged(image: ImageRecord, choice: Choice, rater: str, kind: RaterKind) -> HandedOut:

@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from vouch.types.records import ImageRecord, Score
+from vouch.types.image import ImageRecord
+from vouch.types.score import Score
 
 FLOOR = 0.05  # of each factor: nothing is ever impossible
 NEAR = 0.15  # distance from the threshold at which a score counts half

@@ -1,38 +1,49 @@
-"""The gateway: the one ingress, with a method for every RPC. It checks, hands on, and turns values into messages."""
+"""The gateway: the one ingress, with a method for every RPC. It draws and scores; the rest it hands on."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from services import edge, field_limits, ingress, logs
 from services.edge import Identity, streaming, unary
-from services.gateway import guidance, validation
-from services.gateway.drawing import Picture, Studio, Tally
-from services.gateway.handles import GenerationHandle, RewardHandle, stream
+from services.gateway import validation
+from services.gateway.earlier import EarlierImages
+from services.gateway.forwards import forwarding
+from services.gateway.handles import GenerationHandle, RewardHandle
 from services.gateway.observed import observed
-from services.gateway.scoring import Item, Result, Scoring
-from services.generation.orders import Description, DrawPreview
+from services.gateway.pipeline import GenerationPipeline
+from services.gateway.scoring import Asked, Scoring
+from services.gateway.usage import Usage
 from services.keyring import Keyring
-from services.reward.orders import ItemRefusal
+from vouch import wire
 from vouch.errors import Exhausted, InvalidInput, Unavailable, VouchError
 from vouch.pb.v1 import feedback_pb2, generation_pb2, reward_pb2
 from vouch.settings import Settings
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
+from vouch.types.generation import GeneratedImage, GenerationProgress, GenerationRequest
+from vouch.types.generator import GeneratorDescription
+from vouch.types.score import ItemError, ScoreItem, ScoreResult
+from vouch.types.token import DescribeCallerResponse
 
 IMPORT_FAILURES = 100
 ITEM_ID_SHOWN = 512  # characters; a longer id is refused, and its result carries so much of it
 
+ImportTotal = TypeVar(
+    "ImportTotal", feedback_pb2.ImportRatingsResponse, feedback_pb2.ImportRealImagesResponse
+)
+
 
 @observed
+@forwarding
 class Gateway:
     """Answers every RPC of the contract, and the web pages (see services/web)."""
 
@@ -47,244 +58,131 @@ class Gateway:
         edge.translate_with(_ray_error)
         self._generation = GenerationHandle(generation, _replica_ended)
         self._reward = RewardHandle(reward, _replica_ended)
-        self._feedback, self._operations = feedback, operations
+        self.deployments = {"feedback": feedback, "operations": operations}
         catalog = Catalog(settings.resolved_catalog_url)
-        self.access = edge.Access(Keyring(catalog.tokens) if settings.server.auth else None)
+        self.access = edge.AccessControl(Keyring(catalog.tokens) if settings.server.auth else None)
         ingress.guard_with(self.access)
         logs.leave_out_refusals()
         blobs = BlobStore(settings.resolved_blobs_url)
-        registry = Registry(catalog, settings.folder.models)
-        self._registry, self._audit = registry, catalog.audit
-        self._studio = Studio(self._generation, self._reward, catalog, blobs, registry)
-        self._scoring = Scoring(self._reward, catalog, blobs, registry)
+        self._registry = Registry(catalog, settings.folder.models, settings.models_url)
+        self._audit = catalog.audit
+        earlier = EarlierImages(catalog, blobs, self._registry)
+        self._pipeline = GenerationPipeline(self._generation, self._reward, catalog, blobs, earlier)
+        self._scoring = Scoring(self._reward, catalog, blobs, self._registry)
 
     # ---- generation
 
     @unary
-    async def GenerateImages(self, request: Any, identity: Identity) -> Any:
-        drawing, tally = _drawing(request, identity, stream=False), Tally()
-        pictures = await self._studio.draw(drawing, tally)
+    async def GenerateImages(
+        self, request: generation_pb2.GenerateImagesRequest, caller: Identity
+    ) -> generation_pb2.GenerateImagesResponse:
+        asked, usage = _generation_request(request, caller, stream=False), Usage()
+        images = await self._pipeline.generate(asked, usage)
         return generation_pb2.GenerateImagesResponse(
-            request_id=drawing.request_id,
-            images=[_image(picture) for picture in pictures],
-            generator_version=tally.generator_version,
-            reward_version=tally.reward_version,
-            summary=_summary(tally),
+            request_id=asked.request_id,
+            images=[wire.to_message(image, generation_pb2.GeneratedImage) for image in images],
+            generator_version=usage.generator_version,
+            reward_version=usage.reward_version,
+            summary=_summary(usage),
         )
 
     @streaming
-    async def StreamImages(self, request: Any, identity: Identity) -> AsyncIterator[Any]:
-        drawing, tally = _drawing(request, identity, stream=True), Tally()
+    async def StreamImages(
+        self, request: generation_pb2.StreamImagesRequest, caller: Identity
+    ) -> AsyncIterator[generation_pb2.StreamImagesResponse]:
+        asked, usage = _generation_request(request, caller, stream=True), Usage()
         sent = 0
-        async for event in self._studio.stream(drawing, tally):
-            if isinstance(event, Picture):
+        async for event in self._pipeline.stream(asked, usage):
+            if isinstance(event, GeneratedImage):
                 sent += 1
-                yield generation_pb2.StreamImagesResponse(image=_image(event))
-                continue
-            if isinstance(event, DrawPreview):
-                yield generation_pb2.StreamImagesResponse(preview=_preview(event))
-                continue
-            progress = generation_pb2.GenerationProgress(
-                images_done=sent,
-                images_total=len(drawing.seeds),
-                step=event.step,
-                total_steps=event.total,
-                elapsed_s=tally.elapsed_s,
-            )
-            yield generation_pb2.StreamImagesResponse(progress=progress)
-        yield generation_pb2.StreamImagesResponse(summary=_summary(tally))
+            if isinstance(event, GenerationProgress):
+                event = replace(
+                    event, images_done=sent, images_total=len(asked.seeds), elapsed_s=usage.elapsed_s
+                )
+            yield wire.to_event(event, generation_pb2.StreamImagesResponse)
+        yield generation_pb2.StreamImagesResponse(summary=_summary(usage))
 
     @unary
-    async def DescribeGenerator(self, request: Any, identity: Identity) -> Any:
-        version = await asyncio.to_thread(self._digest, request.version)
-        return _description(await self._generation.describe("", version))
+    async def DescribeGenerator(
+        self, request: generation_pb2.DescribeGeneratorRequest, caller: Identity
+    ) -> generation_pb2.DescribeGeneratorResponse:
+        version = await asyncio.to_thread(self._registry.digest, request.version)
+        description = await self._generation.describe("", version)
+        return wire.to_message(_with_limits(description), generation_pb2.DescribeGeneratorResponse)
 
     # ---- reward
 
     @unary
-    async def ScoreImages(self, request: Any, identity: Identity) -> Any:
+    async def ScoreImages(
+        self, request: reward_pb2.ScoreImagesRequest, caller: Identity
+    ) -> reward_pb2.ScoreImagesResponse:
         request_id = validation.named(request.request_id)
-        results = await self._scoring.score(_items(request, identity.owner), request_id, request.version)
+        scores = await self._scoring.score(_items(request), request_id, request.version, caller.owner)
         return reward_pb2.ScoreImagesResponse(
-            scores=[_score(result) for result in results], reward_version=results[0].version
+            scores=[wire.to_message(score, reward_pb2.ImageScore) for score in scores],
+            reward_version=scores[0].reward_version,
         )
 
     @streaming
-    async def ScoreStream(self, request: Any, identity: Identity) -> AsyncIterator[Any]:
+    async def ScoreStream(
+        self, request: AsyncIterator[reward_pb2.ScoreStreamRequest], caller: Identity
+    ) -> AsyncIterator[reward_pb2.ScoreStreamResponse]:
         first = await anext(aiter(request), None)
         if first is None:
             return
         request_id = validation.named(first.request_id)
         version = await self._scoring.pin(request_id, first.version)
-        messages = _messages(first, request, identity.owner)
-        async for results in self._scoring.stream(messages, request_id, version):
-            yield reward_pb2.ScoreStreamResponse(results=[_result(result) for result in results])
+        messages = _item_lists(first, request)
+        async for results in self._scoring.stream(messages, request_id, version, caller.owner):
+            yield reward_pb2.ScoreStreamResponse(
+                results=[wire.to_message(result, reward_pb2.ScoreResult) for result in results]
+            )
 
     # ---- feedback
 
     @unary
-    async def RecordRating(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.RecordRating.remote(request, identity)
-
-    @unary
-    async def ImportRatings(self, request: Any, identity: Identity) -> Any:
-        total = feedback_pb2.ImportRatingsResponse()
-        offset = 0
+    async def ImportRatings(
+        self, request: AsyncIterator[feedback_pb2.ImportRatingsRequest], caller: Identity
+    ) -> feedback_pb2.ImportRatingsResponse:
+        total, offset = feedback_pb2.ImportRatingsResponse(), 0
         async for message in request:
-            part = await self._feedback.import_ratings.remote(message, offset, identity)
+            part = await self.deployments["feedback"].ImportRatings.remote(message, offset, caller)
             offset += len(message.ratings)
-            total.recorded += part.recorded
-            total.already_recorded += part.already_recorded
-            total.failed += part.failed
-            total.failures.extend(part.failures[: IMPORT_FAILURES - len(total.failures)])
+            _add(total, part)
         return total
 
     @unary
-    async def ImportRealImages(self, request: Any, identity: Identity) -> Any:
-        total = feedback_pb2.ImportRealImagesResponse()
+    async def ImportRealImages(
+        self, request: AsyncIterator[feedback_pb2.ImportRealImagesRequest], caller: Identity
+    ) -> feedback_pb2.ImportRealImagesResponse:
+        total, offset = feedback_pb2.ImportRealImagesResponse(), 0
         drawn = await self._generation.describe("", "")
-        offset = 0
         async for message in request:
-            part = await self._feedback.import_real_images.remote(message, offset, drawn)
+            part = await self.deployments["feedback"].ImportRealImages.remote(message, offset, drawn)
             offset += len(message.images)
-            total.stored += part.stored
-            total.already_stored += part.already_stored
-            total.failed += part.failed
-            total.failures.extend(part.failures[: IMPORT_FAILURES - len(total.failures)])
+            _add(total, part)
         told = {"stored": total.stored, "already_stored": total.already_stored, "failed": total.failed}
-        await asyncio.to_thread(self._audit.append, identity.name, "import of real images", "images", told)
+        await asyncio.to_thread(self._audit.append, caller.name, "import of real images", "images", told)
         return total
 
     @unary
-    async def ListRatings(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.ListRatings.remote(request)
-
-    @unary
-    async def NextForReview(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.NextForReview.remote(request, identity)
-
-    @unary
-    async def DescribeCriteria(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.DescribeCriteria.remote(request)
-
-    @unary
-    async def DescribeCaller(self, request: Any, identity: Identity) -> Any:
-        return feedback_pb2.DescribeCallerResponse(
-            name=identity.name,
-            role=identity.role,
-            kinds=[f"RATING_KIND_{kind.upper()}" for kind in identity.kinds],
-            any_rater="any-rater" in identity.scopes,
+    async def DescribeCaller(
+        self, request: feedback_pb2.DescribeCallerRequest, caller: Identity
+    ) -> feedback_pb2.DescribeCallerResponse:
+        answer = DescribeCallerResponse(
+            name=caller.name,
+            role=caller.role,
+            kinds=caller.kinds,
+            any_rater="any-rater" in caller.scopes,
         )
+        return wire.to_message(answer, feedback_pb2.DescribeCallerResponse)
 
-    @unary
-    async def GetImage(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.GetImage.remote(request, identity)
-
-    @unary
-    async def ListImages(self, request: Any, identity: Identity) -> Any:
-        return await self._feedback.ListImages.remote(request, identity)
-
-    # ---- models
-
-    @unary
-    async def ListVersions(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.ListVersions.remote(request)
-
-    @unary
-    async def GetVersion(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.GetVersion.remote(request)
-
-    @unary
-    async def GetServing(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.GetServing.remote(request)
-
-    @unary
-    async def GetLineage(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.GetLineage.remote(request)
-
-    # ---- rollouts
-
-    @unary
-    async def StartRollout(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.StartRollout.remote(request, identity.name)
-
-    @unary
-    async def PromoteRollout(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.PromoteRollout.remote(request, identity.name)
-
-    @unary
-    async def RollBackRollout(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.RollBackRollout.remote(request, identity.name)
-
-    @unary
-    async def PauseRollout(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.PauseRollout.remote(request, identity.name)
-
-    @unary
-    async def ResumeRollout(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.ResumeRollout.remote(request, identity.name)
-
-    @unary
-    async def GetServingHistory(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.GetServingHistory.remote(request)
-
-    @unary
-    async def ListAuditEntries(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.ListAuditEntries.remote(request)
-
-    @unary
-    async def VerifyAudit(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.VerifyAudit.remote(request)
-
-    @unary
-    async def ReplayImage(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.ReplayImage.remote(request)
-
-    @unary
-    async def GetRollout(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.GetRollout.remote(request)
-
-    @streaming
-    async def WatchRollout(self, request: Any, identity: Identity) -> AsyncIterator[Any]:
-        async for rollout in stream(self._operations.WatchRollout, request):
-            yield rollout
-
-    @unary
-    async def ListRollouts(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.ListRollouts.remote(request)
-
-    # ---- training
-
-    @unary
-    async def StartTraining(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.StartTraining.remote(request, identity.name)
-
-    @unary
-    async def GetRun(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.GetRun.remote(request)
-
-    @unary
-    async def ListRuns(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.ListRuns.remote(request)
-
-    @unary
-    async def CancelRun(self, request: Any, identity: Identity) -> Any:
-        return await self._operations.CancelRun.remote(request, identity.name)
-
-    @streaming
-    async def WatchRun(self, request: Any, identity: Identity) -> AsyncIterator[Any]:
-        async for run in stream(self._operations.WatchRun, request):
-            yield run
-
-    # ---- inside
+    # ---- the web page
 
     async def overview(self) -> dict[str, Any]:
         """What the web page shows."""
-        overview: dict[str, Any] = await self._operations.overview.remote()
+        overview: dict[str, Any] = await self.deployments["operations"].overview.remote()
         return overview
-
-    def _digest(self, ref: str) -> str:
-        return self._registry.get(ref).digest if ref else ""
 
 
 def _replica_ended(error: BaseException) -> bool:
@@ -304,142 +202,68 @@ def _ray_error(error: BaseException) -> VouchError | None:
 # ---- messages to values
 
 
-def _optional(message: Any, field: str) -> Any:
-    return getattr(message, field) if message.HasField(field) else None
-
-
-def _drawing(request: Any, identity: Identity, *, stream: bool) -> validation.Drawing:
-    return validation.check_drawing(
-        request_id=request.request_id,
-        prompt=request.prompt,
-        count=_optional(request, "count"),
-        seed=_optional(request, "seed"),
-        steps=_optional(request, "steps"),
-        guidance=_optional(request, "guidance"),
-        version=request.version,
-        score=request.score if request.HasField("score") else True,
-        reward_version=request.reward_version,
-        timeout_s=_optional(request, "timeout_s"),
-        stream=stream,
-        sampler=request.sampler,
-        eta=request.eta,
-        preview_every=request.preview_every if stream else 0,
-        client=identity.client or identity.name,
-        owner=identity.name,
-        choice=guidance.choice_of(request),
+def _generation_request(
+    message: generation_pb2.GenerateImagesRequest | generation_pb2.StreamImagesRequest,
+    caller: Identity,
+    *,
+    stream: bool,
+) -> GenerationRequest:
+    count = message.count if message.HasField("count") else 1
+    request = wire.to_value(
+        message,
+        GenerationRequest,
+        seeds=validation.seeds(message.request_id, wire.optional(message, "seed"), count),
+        client=caller.client or caller.name,
+        owner=caller.name,
     )
+    return validation.checked(request, stream=stream)
 
 
-def _items(message: Any, owner: str | None) -> list[Item]:
-    return [_item(item, owner) for item in message.items]
+def _items(message: reward_pb2.ScoreImagesRequest | reward_pb2.ScoreStreamRequest) -> list[Asked]:
+    return [_item(item) for item in message.items]
 
 
-def _item(message: Any, owner: str | None) -> Item:
+def _item(message: reward_pb2.ScoreItem) -> Asked:
     """What is out of its limits in one item is that item's own outcome."""
     try:
         field_limits.check(message)
     except InvalidInput as error:
-        return Item(item_id=message.item_id[:ITEM_ID_SHOWN], problem=error)
-    return Item(
-        item_id=message.item_id, data=message.data, digest=message.digest, prompt=message.prompt, owner=owner
-    )
+        return ScoreResult(
+            item_id=message.item_id[:ITEM_ID_SHOWN],
+            error=ItemError(reason=error.reason, message=error.message),
+        )
+    return wire.to_value(message, ScoreItem)
 
 
-async def _messages(first: Any, rest: Any, owner: str | None) -> AsyncIterator[Sequence[Item]]:
-    yield _items(first, owner)
+async def _item_lists(
+    first: reward_pb2.ScoreStreamRequest, rest: AsyncIterator[reward_pb2.ScoreStreamRequest]
+) -> AsyncIterator[Sequence[Asked]]:
+    yield _items(first)
     async for message in rest:
-        yield _items(message, owner)
+        yield _items(message)
 
 
 # ---- values to messages
 
 
-def _image(picture: Picture) -> Any:
-    record, score = picture.record, picture.score
-    message = generation_pb2.GeneratedImage(
-        data=picture.data,
-        media_type=record.media_type,
-        digest=record.digest,
-        index=picture.index,
-        width=record.width,
-        height=record.height,
-        prompt=record.prompt,
-        seed=record.seed,
-        sampler=record.sampler,
-        steps=record.steps,
-        guidance=record.guidance,
-        generator_version=record.generator_version,
-        generator_name=picture.version_name,
-        created_at=Timestamp(),
-        **guidance.fields_of(record.guidance_options),
-    )
-    message.created_at.FromDatetime(record.created_at)
-    if score:
-        message.reward_version, message.score, message.score_std = score.version, score.overall, score.std
-        message.criterion_scores.update(score.criteria)
-    return message
+def _summary(usage: Usage) -> generation_pb2.GenerationSummary:
+    return wire.to_message(usage.summary(), generation_pb2.GenerationSummary)
 
 
-def _preview(told: DrawPreview) -> Any:
-    return generation_pb2.ImagePreview(
-        index=told.index, step=told.step, total_steps=told.total, data=told.data, media_type="image/png"
-    )
-
-
-def _summary(tally: Tally) -> Any:
-    return generation_pb2.GenerationSummary(
-        images=tally.images,
-        generator_version=tally.generator_version,
-        reward_version=tally.reward_version,
-        engine_s=tally.engine_s,
-        score_s=tally.score_s,
-        total_s=tally.elapsed_s,
-        whole_because=tally.whole_because,
-    )
-
-
-def _description(told: Description) -> Any:
-    return generation_pb2.DescribeGeneratorResponse(
-        generator_version=told.version,
-        generator_name=told.version_name,
-        width=told.width,
-        height=told.height,
-        sampler=told.sampler,
-        default_steps=told.default_steps,
-        default_guidance=told.default_guidance,
-        open_vocabulary=not told.labels,
-        labels=told.labels,
-        attributes=[
-            generation_pb2.PromptAttribute(name=name, values=values) for name, values in told.attributes
-        ],
-        example_prompts=told.examples,
+def _with_limits(description: GeneratorDescription) -> GeneratorDescription:
+    """The description with what the contract allows to ask for."""
+    return replace(
+        description,
         max_images_per_call=int(field_limits.number("GenerateImagesRequest.count").high),
         max_images_per_stream=int(field_limits.number("StreamImagesRequest.count").high),
         max_steps=int(field_limits.number("steps").high),
         max_guidance=field_limits.number("guidance").high,
-        whole_because=told.whole_because,
-        kernel=told.kernel,
-        samplers=told.samplers,
-        guidance_methods=[guidance.number_of(method) for method in told.guidance_methods],
-        **guidance.fields_of(told.default_options, "default_"),
     )
 
 
-def _score(result: Result) -> Any:
-    outcome = result.outcome
-    assert not isinstance(outcome, ItemRefusal)
-    return reward_pb2.ImageScore(
-        item_id=result.item_id,
-        digest=result.digest,
-        score=outcome.overall,
-        score_std=outcome.std,
-        criterion_scores=dict(outcome.criteria),
-        reward_version=result.version,
-    )
-
-
-def _result(result: Result) -> Any:
-    if isinstance(result.outcome, ItemRefusal):
-        error = reward_pb2.ItemError(reason=result.outcome.reason, message=result.outcome.message)
-        return reward_pb2.ScoreResult(item_id=result.item_id, error=error)
-    return reward_pb2.ScoreResult(item_id=result.item_id, score=_score(result))
+def _add(total: ImportTotal, part: ImportTotal) -> None:
+    """Count the outcomes of one message of an import, and keep the first failures."""
+    for field, value in part.ListFields():
+        if field.name != "failures":
+            setattr(total, field.name, getattr(total, field.name) + value)
+    total.failures.extend(part.failures[: IMPORT_FAILURES - len(total.failures)])

@@ -13,8 +13,10 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from services.generation.orders import Description, Drawn, DrawOrder, DrawPreview, DrawProgress
-from services.reward.orders import ScoreOrder, ScoreReply
+from services.gateway.ports import GenerationOutput
+from services.reward.messages import ScoreReply, ScoreRequest
+from vouch.types.generation import GeneratedImage, GenerationRequest
+from vouch.types.generator import GeneratorDescription
 
 Lost = Callable[[BaseException], bool]
 
@@ -30,18 +32,18 @@ class GenerationHandle:
         self._handle, self._lost = handle, lost
         self._streaming = handle.options(stream=True)
 
-    async def draw_all(self, order: DrawOrder) -> list[Drawn]:
-        drawn: list[Drawn] = await repeated(self._lost, self._handle.draw_all, order)
-        return drawn
+    async def generate(self, request: GenerationRequest) -> list[GeneratedImage]:
+        images: list[GeneratedImage] = await repeated(self._lost, self._handle.generate, request)
+        return images
 
-    async def draw(self, order: DrawOrder) -> AsyncGenerator[DrawProgress | DrawPreview | Drawn, None]:
-        left, patience = dict(zip(order.indices, order.seeds, strict=True)), Patience(self._lost)
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationOutput, None]:
+        left, patience = dict(zip(request.indices, request.seeds, strict=True)), Patience(self._lost)
         while left:
-            rest = replace(order, indices=tuple(left), seeds=tuple(left.values()))
+            rest = replace(request, indices=tuple(left), seeds=tuple(left.values()))
             try:
-                async with aclosing(stream(self._streaming.draw, rest)) as events:
+                async with aclosing(stream(self._streaming.stream, rest)) as events:
                     async for event in events:
-                        if isinstance(event, Drawn):
+                        if isinstance(event, GeneratedImage):
                             left.pop(event.index, None)
                         yield event
                 return
@@ -49,8 +51,8 @@ class GenerationHandle:
                 if not await patience.waits(error):
                     raise
 
-    async def describe(self, request_id: str, version: str, client: str = "") -> Description:
-        description: Description = await repeated(
+    async def describe(self, request_id: str, version: str, client: str = "") -> GeneratorDescription:
+        description: GeneratorDescription = await repeated(
             self._lost, self._handle.describe, request_id, version, client
         )
         return description
@@ -62,8 +64,8 @@ class RewardHandle:
     def __init__(self, handle: Any, lost: Lost) -> None:
         self._handle, self._lost = handle, lost
 
-    async def score(self, order: ScoreOrder) -> ScoreReply:
-        reply: ScoreReply = await repeated(self._lost, self._handle.score, order)
+    async def score(self, request: ScoreRequest) -> ScoreReply:
+        reply: ScoreReply = await repeated(self._lost, self._handle.score, request)
         return reply
 
     async def resolve(self, request_id: str, version: str) -> str:

@@ -8,14 +8,15 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from services import metrics
-from services.edge import ROLE_NEEDED
+from services.rpcs import RPCS
+from vouch import tracing
 
 T = TypeVar("T", bound=type)
 
 
 def observed(gateway: T) -> T:
     """Wrap every RPC of the class. The wrappers keep the parameter names, by which Serve passes the context."""
-    for name in ROLE_NEEDED:
+    for name in RPCS:
         method = getattr(gateway, name)
         wrap = _streaming if inspect.isasyncgenfunction(method) else _unary
         setattr(gateway, name, wrap(name, method))
@@ -26,7 +27,8 @@ def _unary(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     async def call(self: Any, request: Any, grpc_context: Any) -> Any:
         started = time.perf_counter()
         try:
-            return await method(self, request, grpc_context)
+            with tracing.span(f"gateway.{name}", _parent(grpc_context)):
+                return await method(self, request, grpc_context)
         finally:
             _note(name, grpc_context, started)
 
@@ -39,14 +41,23 @@ def _streaming(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         started = time.perf_counter()
         answers = method(self, request, grpc_context)
         try:
-            async for answer in answers:
-                yield answer
+            with tracing.span(f"gateway.{name}", _parent(grpc_context)):
+                async for answer in answers:
+                    yield answer
         finally:
             await answers.aclose()
             _note(name, grpc_context, started)
 
     call.__name__, call.__doc__ = name, method.__doc__
     return call
+
+
+def _parent(grpc_context: Any) -> str:
+    """The traceparent that the caller sent, where tracing is on. A malformed one begins a trace of its own."""
+    if not tracing.enabled():
+        return ""
+    found = dict(grpc_context.invocation_metadata() or ()).get(tracing.KEY, "")
+    return found if isinstance(found, str) else ""
 
 
 def _note(name: str, grpc_context: Any, started: float) -> None:

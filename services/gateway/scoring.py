@@ -6,16 +6,17 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from services.budget import Budget
+from services.budget import WeightedSemaphore
 from services.gateway import validation
-from services.gateway.drawing import RewardPort
-from services.reward.orders import ItemRefusal, ItemScore, ScoreOrder
+from services.gateway.ports import RewardPort
+from services.reward.messages import ScoreRequest
 from vouch.errors import Internal, InvalidInput, NotFound, VouchError
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
+from vouch.types.score import ImageScore, ItemError, ScoreItem, ScoreResult
 
 IN_FLIGHT = 4  # messages of a stream at once: one is decoded while another is scored and a third is read
 BYTES_AT_ONCE = 48 * 2**20  # encoded images on their way to the reward model, of all calls together
@@ -23,27 +24,18 @@ BYTES_WAITING = 256 * 2**20  # and of calls that wait for their turn; more are r
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """One image to score: either its bytes or the digest of a stored one."""
-
-    item_id: str
-    data: bytes = b""
-    digest: str = ""
-    prompt: str = ""
-    problem: InvalidInput | None = None  # why it can have no score, found before
-    owner: str | None = None
-    """Whose stored images may be named; None: everybody's."""
+Asked = ScoreItem | ScoreResult
+"""An item to score, or what became of one that is out of the limits of its fields."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What became of one item. `version` is the digest of the reward model."""
+@dataclass(frozen=True)
+class _Call:
+    """What holds for every item of a call. version: a digest. owner: as in `Scoring.score`."""
 
-    item_id: str
-    digest: str
-    outcome: ItemScore | ItemRefusal
+    request_id: str
     version: str
+    owner: str | None
+    needs_id: bool
 
 
 class Scoring:
@@ -51,28 +43,28 @@ class Scoring:
 
     def __init__(self, reward: RewardPort, catalog: Catalog, blobs: BlobStore, registry: Registry) -> None:
         self._reward, self._catalog, self._blobs, self._registry = reward, catalog, blobs, registry
-        self._bytes = Budget(BYTES_AT_ONCE, BYTES_WAITING, "images to score")
+        self._bytes = WeightedSemaphore(BYTES_AT_ONCE, BYTES_WAITING, "images to score")
 
-    async def score(self, items: Sequence[Item], request_id: str, version: str) -> list[Result]:
-        """All scores, in the order of the items. One bad item fails the call, by name."""
+    async def score(
+        self, items: Sequence[Asked], request_id: str, version: str, owner: str | None
+    ) -> list[ImageScore]:
+        """All scores, in the order of the items. One bad item fails the call, by name.
+
+        owner: whose stored images may be named; None: everybody's.
+        """
         validation.check_items(len(items))
         digest = await self.pin(request_id, version)
-        results = await self._outcomes(items, request_id, digest, needs_id=False)
-        for position, result in enumerate(results):
-            if isinstance(result.outcome, ItemRefusal):
-                raise _refusal(position, result, result.outcome)
-        return results
+        results = await self._outcomes(items, _Call(request_id, digest, owner, needs_id=False))
+        return [_score_or_raise(position, result) for position, result in enumerate(results)]
 
     async def stream(
-        self, messages: AsyncIterator[Sequence[Item]], request_id: str, version: str
-    ) -> AsyncGenerator[list[Result], None]:
-        """Results as they come, one list for each message. A bad item is a result of its own."""
+        self, messages: AsyncIterator[Sequence[Asked]], request_id: str, version: str, owner: str | None
+    ) -> AsyncGenerator[list[ScoreResult], None]:
+        """Results as they come, one list for each message. A bad item is a result of its own. version: a digest."""
+        call = _Call(request_id, version, owner, needs_id=True)
         turn = asyncio.Lock()
-        answers: asyncio.Queue[list[Result] | Exception | None] = asyncio.Queue(maxsize=IN_FLIGHT)
-        workers = [
-            asyncio.create_task(self._work(messages, turn, answers, request_id, version))
-            for _ in range(IN_FLIGHT)
-        ]
+        answers: asyncio.Queue[list[ScoreResult] | Exception | None] = asyncio.Queue(maxsize=IN_FLIGHT)
+        workers = [asyncio.create_task(self._work(messages, turn, answers, call)) for _ in range(IN_FLIGHT)]
         ended = 0
         try:
             while ended < len(workers):
@@ -90,15 +82,16 @@ class Scoring:
 
     async def pin(self, request_id: str, version: str) -> str:
         """The digest of the version that the whole call stays on. Raises NotFound, CorruptVersion, Unavailable."""
-        return await self._reward.resolve(request_id, await asyncio.to_thread(self._digest, version))
+        return await self._reward.resolve(
+            request_id, await asyncio.to_thread(self._registry.digest, version, "reward")
+        )
 
     async def _work(
         self,
-        messages: AsyncIterator[Sequence[Item]],
+        messages: AsyncIterator[Sequence[Asked]],
         turn: asyncio.Lock,
-        answers: asyncio.Queue[list[Result] | Exception | None],
-        request_id: str,
-        version: str,
+        answers: asyncio.Queue[list[ScoreResult] | Exception | None],
+        call: _Call,
     ) -> None:
         try:
             while True:
@@ -107,70 +100,68 @@ class Scoring:
                 if items is None:
                     break
                 validation.check_items(len(items))
-                await answers.put(await self._outcomes(items, request_id, version, needs_id=True))
+                await answers.put(await self._outcomes(items, call))
             await answers.put(None)
         except Exception as error:  # noqa: BLE001 - raised again where the stream is read
             await answers.put(error)
 
-    async def _outcomes(
-        self, items: Sequence[Item], request_id: str, version: str, *, needs_id: bool
-    ) -> list[Result]:
-        found = await asyncio.to_thread(lambda: [self._find(item, needs_id) for item in items])
-        good = tuple(pair for pair in found if not isinstance(pair, ItemRefusal))
-        scored: Iterator[ItemScore | ItemRefusal] = iter(())
+    async def _outcomes(self, items: Sequence[Asked], call: _Call) -> list[ScoreResult]:
+        found = await asyncio.to_thread(lambda: [self._find(item, call) for item in items])
+        good = tuple(pair for pair in found if not isinstance(pair, ItemError))
+        scored: Iterator[ImageScore | ItemError] = iter(())
         if good:
-            order = ScoreOrder(request_id=request_id, items=good, version=version)
+            request = ScoreRequest(request_id=call.request_id, items=good, version=call.version)
             async with self._bytes.hold(sum(len(data) for data, _ in good)):
-                scored = iter((await self._reward.score(order)).outcomes)
+                scored = iter((await self._reward.score(request)).outcomes)
         return [
-            Result(
-                item_id=item.item_id,
-                digest=""
-                if isinstance(pair, ItemRefusal)
-                else item.digest or hashlib.sha256(pair[0]).hexdigest(),
-                outcome=pair if isinstance(pair, ItemRefusal) else next(scored),
-                version=version,
-            )
+            _result(item, pair, pair if isinstance(pair, ItemError) else next(scored), call.version)
             for item, pair in zip(items, found, strict=True)
         ]
 
-    def _find(self, item: Item, needs_id: bool) -> tuple[bytes, str] | ItemRefusal:
+    def _find(self, item: Asked, call: _Call) -> tuple[bytes, str] | ItemError:
         """The bytes and the prompt of an item, or why there are none."""
+        if isinstance(item, ScoreResult):
+            assert item.error is not None
+            return item.error
         try:
-            if item.problem is not None:
-                raise item.problem
-            validation.check_item_id(item.item_id, needed=needs_id)
+            validation.check_item_id(item.item_id, needed=call.needs_id)
             if not item.data and not item.digest:
                 raise InvalidInput("The item has no image: send its bytes, or the digest of a stored one.")
-            data, prompt = (item.data, item.prompt) if item.data else self._stored(item)
+            data, prompt = (item.data, item.prompt) if item.data else self._stored(item, call.owner)
             return data, validation.check_prompt(prompt)
         except VouchError as error:
-            return ItemRefusal(reason=error.reason, message=error.message)
+            return ItemError(reason=error.reason, message=error.message)
 
-    def _stored(self, item: Item) -> tuple[bytes, str]:
-        if not _DIGEST.fullmatch(item.digest):
+    def _stored(self, item: ScoreItem, owner: str | None) -> tuple[bytes, str]:
+        digest = item.digest or ""
+        if not _DIGEST.fullmatch(digest):
             raise InvalidInput(
-                f"{item.digest[:80]!r} is not a digest: 64 lower-case hexadecimal digits are expected."
+                f"{digest[:80]!r} is not a digest: 64 lower-case hexadecimal digits are expected."
             )
-        record = self._catalog.images.get(item.digest, owner=item.owner)
-        return self._blobs.get(item.digest), item.prompt or record.prompt
-
-    def _digest(self, ref: str) -> str:
-        if not ref:
-            return ""
-        version = self._registry.get(ref)
-        if version.kind != "reward":
-            raise InvalidInput(
-                f"{version.name} is a {version.kind}, not a reward model: name one of that kind."
-            )
-        return version.digest
+        record = self._catalog.images.get(digest, owner=owner)
+        return self._blobs.get(digest), item.prompt or record.prompt
 
 
-def _refusal(position: int, result: Result, refusal: ItemRefusal) -> VouchError:
+def _result(
+    item: Asked, found: tuple[bytes, str] | ItemError, outcome: ImageScore | ItemError, version: str
+) -> ScoreResult:
+    if isinstance(outcome, ItemError) or isinstance(found, ItemError) or isinstance(item, ScoreResult):
+        return ScoreResult(item_id=item.item_id, error=outcome if isinstance(outcome, ItemError) else None)
+    digest = item.digest or hashlib.sha256(found[0]).hexdigest()
+    return ScoreResult(
+        item_id=item.item_id,
+        score=replace(outcome, item_id=item.item_id, digest=digest, reward_version=version),
+    )
+
+
+def _score_or_raise(position: int, result: ScoreResult) -> ImageScore:
+    if result.score is not None:
+        return result.score
+    assert result.error is not None
     name = f"Image {position}" + (f" ({result.item_id})" if result.item_id else "")
-    message = f"{name}: {refusal.message}"
-    if refusal.reason == Internal.reason:
-        return Internal(message)
-    if refusal.reason.endswith("NOT_FOUND"):
-        return NotFound(message, refusal.reason)
-    return InvalidInput(message, refusal.reason)
+    message = f"{name}: {result.error.message}"
+    if result.error.reason == Internal.reason:
+        raise Internal(message)
+    if result.error.reason.endswith("NOT_FOUND"):
+        raise NotFound(message, result.error.reason)
+    raise InvalidInput(message, result.error.reason)

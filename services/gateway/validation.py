@@ -1,4 +1,4 @@
-"""A request for images as a frozen value, with what was left out filled in. The edge has checked its limits.
+"""A request for images with what was left out filled in. The edge has checked its limits.
 
 Pure: plain values in, a frozen value or InvalidInput out.
 """
@@ -7,75 +7,36 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from dataclasses import dataclass
+from dataclasses import replace
 
 from vouch.errors import InvalidInput
-from vouch.types.guidance import NO_CHOICE, GuidanceChoice, GuidanceOptions, check_fraction, check_method
+from vouch.types.generation import GenerationRequest
+from vouch.types.guidance import GuidanceOptions, check_fraction, check_method
 
 SEEDS = 2**63
 CALL_TIMEOUT_S = 300.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """A checked request for images. None leaves the choice to the generator's own defaults."""
+def checked(request: GenerationRequest, *, stream: bool) -> GenerationRequest:
+    """The request with an id, the positions of its images and, unless it streams, a limit of time.
 
-    request_id: str
-    prompt: str
-    seeds: tuple[int, ...]
-    steps: int | None
-    guidance: float | None
-    version: str
-    score: bool
-    reward_version: str
-    timeout_s: float | None  # None: no limit
-    sampler: str = ""  # "": the generator's own
-    eta: float = 0.0
-    preview_every: int = 0
-    client: str = ""  # who waits in one line
-    choice: GuidanceChoice = NO_CHOICE
-    owner: str = ""  # the name of the token to which request_id and the images belong
-
-
-def check_drawing(
-    *,
-    request_id: str,
-    prompt: str,
-    count: int | None,
-    seed: int | None,
-    steps: int | None,
-    guidance: float | None,
-    version: str,
-    score: bool,
-    reward_version: str,
-    timeout_s: float | None,
-    stream: bool,
-    sampler: str = "",
-    eta: float = 0.0,
-    preview_every: int = 0,
-    client: str = "",
-    choice: GuidanceChoice = NO_CHOICE,
-    owner: str = "",
-) -> Drawing:
-    """Raises InvalidInput where the prompt is empty."""
-    first = _default_seed(request_id) if seed is None else seed
-    return Drawing(
-        request_id=named(request_id),
-        prompt=check_prompt(prompt),
-        seeds=tuple((first + index) % SEEDS for index in range(1 if count is None else count)),
-        steps=steps,
-        guidance=guidance,
-        version=version,
-        score=score,
-        reward_version=reward_version,
-        timeout_s=CALL_TIMEOUT_S if timeout_s is None and not stream else timeout_s,
-        sampler=sampler,
-        eta=eta,
-        preview_every=preview_every,
-        client=client,
-        choice=check_choice(choice, guidance),
-        owner=owner,
+    Raises:
+        InvalidInput: the prompt is empty, or what is said of guidance can be no generator's.
+    """
+    check_prompt(request.prompt)
+    check_guidance(request)
+    return replace(
+        request,
+        request_id=named(request.request_id),
+        indices=tuple(range(len(request.seeds))),
+        timeout_s=CALL_TIMEOUT_S if request.timeout_s is None and not stream else request.timeout_s,
     )
+
+
+def seeds(request_id: str, first: int | None, count: int) -> tuple[int, ...]:
+    """The seeds of `count` images. first: None for a random one, which is always the same for a named request."""
+    start = _default_seed(request_id) if first is None else first
+    return tuple((start + index) % SEEDS for index in range(count))
 
 
 def named(request_id: str) -> str:
@@ -83,22 +44,19 @@ def named(request_id: str) -> str:
     return request_id or uuid.uuid4().hex
 
 
-def check_choice(choice: GuidanceChoice, guidance: float | None) -> GuidanceChoice:
+def check_guidance(request: GenerationRequest) -> None:
     """What can be told without the generator's defaults, which may yet leave no interval."""
+    choice = request.choice
     if choice.method is not None:
         check_method(choice.method)
-    for name, value in (
-        ("guidance_start", choice.start),
-        ("guidance_stop", choice.stop),
-        ("adapter_start", choice.adapter_start),
-    ):
+    for name in ("guidance_start", "guidance_stop", "adapter_start"):
+        value = getattr(request, name)
         if value is not None:
             check_fraction(name, value)
-    if choice.method is not None and guidance is not None:
-        GuidanceOptions(method=choice.method).check_scale(guidance)
+    if choice.method is not None and request.guidance is not None:
+        GuidanceOptions(method=choice.method).check_scale(request.guidance)
     if choice.start is not None and choice.stop is not None:
         GuidanceOptions(start=choice.start, stop=choice.stop)
-    return choice
 
 
 def check_prompt(prompt: str) -> str:

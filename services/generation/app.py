@@ -4,54 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import math
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from platformdirs import user_cache_path
 from ray import serve
 
 from services import logs, metrics
 from services.convergence import Convergence, Loaded, Routes
-from services.generation.metered import Metered
+from services.generation.engine_trace import EngineTrace
+from services.generation.metrics_observer import MetricsObserver
 from services.generation.models import Loader, ServedGenerator
-from services.generation.orders import (
-    COMPARISON,
-    Description,
-    Drawn,
-    DrawOrder,
-    DrawPreview,
-    DrawProgress,
-)
 from services.generation.routing import Reporter
 from services.generation.scaling import RUNNING, WAITING
-from services.generation.sides import counted, side_of
-from services.generation.slots import Finished, ImageRequest, Preview
+from services.generation.sides import COMPARISON, counted, side_of
+from services.generation.slots import Finished, Preview
 from services.threads import cores, share
 from vouch.formats import images
 from vouch.settings import Settings
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
+from vouch.types.generation import GeneratedImage, GenerationProgress, GenerationRequest, ImagePreview
+from vouch.types.generator import GeneratorDescription
 from vouch.types.samplers import sampler_name
 
 SLOT = "generator"
+MEDIA_TYPE = "image/png"
 
 
 class Generation:
-    """One replica: draws what it is ordered with the version that its routing table, or the order, names."""
+    """One replica: draws what is asked with the version that its routing table, or the request, names."""
 
     def __init__(self, settings: Settings) -> None:
         # They bring torch, which only this process needs.
         from services.generation.engine import Engine
-        from services.generation.workshop import Workshop
+        from services.generation.kernel_cache import KernelCache
 
         logs.leave_out_refusals()
         self._catalog = Catalog(settings.resolved_catalog_url)
-        registry = Registry(self._catalog, settings.folder.models)
+        registry = Registry(self._catalog, settings.folder.models, settings.models_url)
         # The most replicas that there may be share the cores: how many run beside this one is not known here, and the
         # threads stay what they are. Two replicas on two cores take one each.
         threads = settings.generation.threads or share(1.0 / settings.generation.most_replicas)
@@ -60,18 +53,18 @@ class Generation:
             step_rows=settings.generation.step_rows,
             max_waiting=max(settings.generation.max_queued, 64),
             threads=threads,
-            beside=settings.generation.gpus > 0 or threads * settings.generation.most_replicas < cores(),
-            encode=_encoded,
-            observer=Metered(),
+            background=settings.generation.gpus > 0 or threads * settings.generation.most_replicas < cores(),
+            encode=images.encode_png,
+            observer=MetricsObserver(),
         )
         device = "cuda" if settings.generation.gpus else "cpu"
-        self._workshop = Workshop(_packages(settings), settings.generation.precision, device)
+        self._kernels = KernelCache(_packages(settings), settings.generation.precision, device)
         self._reporter = Reporter(settings.generation.max_batch)
         self._convergence: Convergence[ServedGenerator] = Convergence(
             slot=SLOT,
             replica=serve.get_replica_context().replica_id.unique_id,
             desired=functools.partial(self._catalog.serving.get, SLOT),
-            load=functools.partial(_timed_load, Loader(registry, self._workshop.equip, device)),
+            load=functools.partial(_timed_load, Loader(registry, self._kernels.attach, device)),
             report=self._catalog.reports.put,
             poll_s=settings.rollout.poll_s,
             on_swap=_count_swap,
@@ -81,47 +74,49 @@ class Generation:
 
     # ---- called through the handle
 
-    async def draw_all(self, order: DrawOrder) -> list[Drawn]:
-        """All images of the order, in the order of their seeds. Raises what `draw` raises."""
-        drawn = [event async for event in self.draw(order) if isinstance(event, Drawn)]
-        return sorted(drawn, key=lambda image: image.index)
+    async def generate(self, request: GenerationRequest) -> list[GeneratedImage]:
+        """All images of the request, in the order of their seeds. Raises what `stream` raises."""
+        images = [event async for event in self.stream(request) if isinstance(event, GeneratedImage)]
+        return sorted(images, key=lambda image: image.index)
 
-    async def draw(self, order: DrawOrder) -> AsyncIterator[DrawProgress | DrawPreview | Drawn]:
-        """Images as they end, with progress and previews between them when the order asks for them.
+    async def stream(
+        self, request: GenerationRequest
+    ) -> AsyncIterator[GenerationProgress | ImagePreview | GeneratedImage]:
+        """Images as they end, with progress and previews between them when the request asks for them.
 
         Raises InvalidInput (the prompt has a word that the version never learned, or it cannot draw with the sampler
         or the guidance), NotFound and CorruptVersion (an explicit version), Exhausted (the queue is full), Unavailable
         (nothing is loaded yet), DeadlineExceeded.
         """
-        loaded = await self._choose(order)
-        served = loaded.model
-        label = served.label(order.prompt)
-        request = _request(order, served)
-        told = 0
-        side = "" if order.client == COMPARISON else side_of(self._convergence.routes, loaded.digest)
+        loaded = await self._choose(request.request_id, request.version, request.client)
+        wanted, request = request.progress, _decided(request, loaded.model)
+        label = loaded.model.label(request.prompt)
+        furthest = 0  # step that was reported
+        trace = EngineTrace(request.trace, len(request.seeds))
+        side = "" if request.client == COMPARISON else side_of(self._convergence.routes, loaded.digest)
         with counted(side):
-            async with aclosing(self._engine.stream(request)) as events:
+            async with aclosing(self._engine.stream(loaded.model.generator, request)) as events:
                 async for event in events:
+                    trace.note(event)
                     if isinstance(event, Finished):
-                        yield _drawn(order, request, event, loaded, label)
+                        yield _image(request, event, loaded, label)
                     elif isinstance(event, Preview):
-                        yield _preview(order, event)
-                    elif event.step > told:  # one line for the furthest, not one for each image
-                        told = event.step
+                        yield _preview(request, event)
+                    elif event.step > furthest:  # one event for the furthest image, not one for each
+                        furthest = event.step
                         self._note_load()
-                        yield DrawProgress(step=event.step, total=event.total)
+                        if not wanted:  # only the trace asked
+                            continue
+                        yield GenerationProgress(step=event.step, total_steps=event.total)
         self._note_load()
 
-    async def describe(self, request_id: str, version: str, client: str = "") -> Description:
+    async def describe(self, request_id: str, version: str, client: str = "") -> GeneratorDescription:
         """What the version understands; "" is the version that a request of this id and client would get."""
-        order = DrawOrder(
-            request_id=request_id, prompt="", seeds=(), indices=(), version=version, client=client
-        )
-        return (await self._choose(order)).model.describe()
+        return (await self._choose(request_id, version, client)).model.describe()
 
-    async def hurry(self) -> None:
+    async def notify(self) -> None:
         """Broadcast after a rollout step: look at the desired state now."""
-        self._convergence.hurry()
+        self._convergence.notify()
 
     async def check_health(self) -> None:
         self._note_load()
@@ -144,73 +139,68 @@ class Generation:
         metrics.RUNNING.set(running)
         metrics.WAITING.set(waiting)
 
-    async def _choose(self, order: DrawOrder) -> Loaded[ServedGenerator]:
-        if not order.version:
-            return self._convergence.routes.choose(order.request_id, order.client)
-        return await asyncio.to_thread(self._convergence.version, order.version)
+    async def _choose(self, request_id: str, version: str, client: str) -> Loaded[ServedGenerator]:
+        if not version:
+            return self._convergence.routes.choose(request_id, client)
+        return await asyncio.to_thread(self._convergence.version, version)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An image as it leaves the engine."""
-
-    data: bytes
-    width: int
-    height: int
-
-
-def _encoded(image: np.ndarray) -> Picture:
-    return Picture(images.encode_png(image), image.shape[1], image.shape[0])
-
-
-def _preview(order: DrawOrder, event: Preview) -> DrawPreview:
-    index = order.indices[event.index]
-    return DrawPreview(index=index, step=event.step, total=event.total, data=event.image.data)
-
-
-def _drawn(
-    order: DrawOrder, request: ImageRequest, done: Finished, loaded: Loaded[ServedGenerator], label: str
-) -> Drawn:
-    metrics.ENGINE_SECONDS.observe(done.compute_s)
-    generator = loaded.model.generator
-    return Drawn(
-        index=order.indices[done.index],
-        data=done.image.data,
-        width=done.image.width,
-        height=done.image.height,
-        seed=request.seeds[done.index],
-        sampler=sampler_name(order.sampler or generator.sampler, order.eta),
-        steps=request.steps,
-        guidance=request.guidance,
-        options=request.options,
-        version=loaded.digest,
-        version_name=loaded.model.version.name,
-        label=label,
-        engine_s=done.compute_s,
-        waited_s=done.queued_s,
-        whole_because=generator.whole_because,
+def _preview(request: GenerationRequest, event: Preview) -> ImagePreview:
+    return ImagePreview(
+        index=request.index(event.index),
+        step=event.step,
+        total_steps=event.total,
+        data=event.image,
+        media_type=MEDIA_TYPE,
     )
 
 
-def _request(order: DrawOrder, served: ServedGenerator) -> ImageRequest:
+def _image(
+    request: GenerationRequest, done: Finished, loaded: Loaded[ServedGenerator], label: str
+) -> GeneratedImage:
+    metrics.ENGINE_SECONDS.observe(done.compute_s)
+    generator = loaded.model.generator
+    assert request.steps is not None and request.guidance is not None
+    options = request.guidance_options
+    return GeneratedImage(
+        index=request.index(done.index),
+        data=done.image,
+        media_type=MEDIA_TYPE,
+        width=generator.width,
+        height=generator.height,
+        prompt=request.prompt,
+        seed=request.seeds[done.index],
+        sampler=sampler_name(request.sampler or generator.sampler, request.eta),
+        steps=request.steps,
+        guidance=request.guidance,
+        guidance_method=options.method,
+        guidance_start=options.start,
+        guidance_stop=options.stop,
+        adapter_start=options.adapter_start,
+        generator_version=loaded.digest,
+        generator_name=loaded.model.version.name,
+        label=label,
+        engine_s=done.compute_s,
+        fallback_reason=generator.fallback_reason,
+    )
+
+
+def _decided(request: GenerationRequest, served: ServedGenerator) -> GenerationRequest:
+    """The request with the version's defaults where it leaves them the choice. Raises InvalidInput."""
     generator = served.generator
-    guidance = generator.default_guidance if order.guidance is None else order.guidance
-    options = order.choice.upon(generator.default_options)
-    generator.check_sampler(order.sampler, order.eta)
+    guidance = generator.default_guidance if request.guidance is None else request.guidance
+    options = request.choice.upon(generator.default_options)
+    generator.check_sampler(request.sampler, request.eta)
     generator.check_guidance(guidance, options)
-    return ImageRequest(
-        model=generator,
-        prompt=order.prompt,
-        seeds=order.seeds,
-        steps=generator.default_steps if order.steps is None else order.steps,
+    return replace(
+        request,
+        steps=generator.default_steps if request.steps is None else request.steps,
         guidance=guidance,
-        options=options,
-        client=order.client,
-        progress=order.progress,
-        sampler=order.sampler,
-        eta=order.eta,
-        preview_every=order.preview_every,
-        deadline=math.inf if order.timeout_s is None else time.monotonic() + order.timeout_s,
+        guidance_method=options.method,
+        guidance_start=options.start,
+        guidance_stop=options.stop,
+        adapter_start=options.adapter_start,
+        progress=request.progress or bool(request.trace),
     )
 
 

@@ -10,50 +10,50 @@ import torch
 
 from services.generation.slots import Preview, Slot
 from vouch.errors import Internal
-from vouch.models.predictions import asking_of, take_step
+from vouch.models.predictions import guided_steps, take_step
 from vouch.models.sampling import Rows
 
 Encode = Callable[[np.ndarray], Any]
-"""What becomes of pixels, uint8 [H, W, 3], before they are handed out."""
+"""Encodes pixels, uint8 [H, W, 3], for delivery."""
 
 
 def begin(slot: Slot) -> None:
     """Give an admitted slot its latents and its encoded prompt."""
-    request, model = slot.ticket.request, slot.model
+    ticket, request, model = slot.ticket, slot.ticket.request, slot.model
     if not model.stepwise:
         return
-    slot.path = model.trajectory(request.steps, request.sampler, request.eta)
-    slot.set_total(len(slot.path))
-    slot.asking = asking_of(model, request.prompt, slot.total, request.guidance, request.options)
+    slot.trajectory = model.trajectory(ticket.steps, request.sampler, request.eta)
+    slot.set_total(len(slot.trajectory))
+    slot.guided_steps = guided_steps(model, request.prompt, slot.total, ticket.guidance, ticket.options)
     slot.generator = torch.Generator().manual_seed(slot.seed)
-    slot.x = model.noise(slot.generator) * slot.path.start
-    slot.x0 = slot.before = torch.zeros_like(slot.x)
+    slot.x = model.noise(slot.generator) * slot.trajectory.start
+    slot.x0 = slot.previous_x0 = torch.zeros_like(slot.x)
 
 
 def denoise(slots: Sequence[Slot]) -> None:
-    """Take every slot one step further. When it raises, none has moved."""
-    rows = Rows.of([(slot.path, slot.step) for slot in slots])
+    """Advance every slot by one step. When it raises, no slot has moved."""
+    rows = Rows.of([(slot.trajectory, slot.step) for slot in slots])
     stepped = take_step(
-        [slot.asking[slot.step] for slot in slots],
+        [slot.guided_steps[slot.step] for slot in slots],
         rows,
         torch.cat([slot.x for slot in slots]),
-        torch.cat([slot.before for slot in slots]),
+        torch.cat([slot.previous_x0 for slot in slots]),
         _noise(slots),
     )
-    for place, slot in enumerate(slots):
-        one = slice(place, place + 1)
-        slot.x, slot.x0 = stepped.x[one], stepped.x0[one]
-        slot.before = slot.x0 if stepped.before is stepped.x0 else stepped.before[one]
+    for index, slot in enumerate(slots):
+        row = slice(index, index + 1)
+        slot.x, slot.x0 = stepped.x[row], stepped.x0[row]
+        slot.previous_x0 = slot.x0 if stepped.previous_x0 is stepped.x0 else stepped.previous_x0[row]
         slot.step += 1
-        slot.mates += len(slots)
+        slot.batch_images += len(slots)
 
 
 def _noise(slots: Sequence[Slot]) -> torch.Tensor:
-    """Fresh noise for those whose sampler takes some, each from its own generator."""
+    """Fresh noise [N, C, h, w] for stochastic samplers, from each slot's own generator; zeros for the others."""
     return torch.cat(
         [
             slot.model.noise(slot.generator)
-            if slot.path.noise_weight[slot.step]
+            if slot.trajectory.noise_weight[slot.step]
             else torch.zeros_like(slot.x)
             for slot in slots
         ]
@@ -62,28 +62,28 @@ def _noise(slots: Sequence[Slot]) -> torch.Tensor:
 
 @torch.inference_mode()
 def finish(slots: Sequence[Slot], encode: Encode) -> None:
-    """Turn clean latents into pixels and hand them out, but for those that nobody waits for any more.
+    """Decode clean latents into pixels and deliver them. Cancelled requests are skipped.
 
-    Latents that are not finite fail their own request alone.
+    Latents that are not finite fail only their own request.
     """
-    good = [slot for slot in slots if not slot.ticket.cancelled and _finite(slot)]
-    if not good:
+    finite = [slot for slot in slots if not slot.ticket.cancelled and _check_finite(slot)]
+    if not finite:
         return
-    images = good[0].model.decode(torch.cat([slot.x for slot in good]))
-    for slot, image in zip(good, images, strict=True):
-        slot.tell_finished(encode(image))
+    images = finite[0].model.decode(torch.cat([slot.x for slot in finite]))
+    for slot, image in zip(finite, images, strict=True):
+        slot.deliver_finished(encode(image))
 
 
 @torch.inference_mode()
 def preview(slot: Slot, x0: torch.Tensor, step: int, encode: Encode) -> None:
-    """Show the clean image that the network predicted after `step` steps, latents [1, C, h, w]."""
+    """Deliver the clean image predicted after `step` steps. x0: latents [1, C, h, w]."""
     if not slot.ticket.cancelled and x0.isfinite().all():
         image = slot.model.decode(x0)[0]
-        slot.ticket.tell(Preview(slot.index, step, slot.total, encode(image)))
+        slot.ticket.send(Preview(slot.index, step, slot.total, encode(image)))
     slot.previewing = False
 
 
-def _finite(slot: Slot) -> bool:
+def _check_finite(slot: Slot) -> bool:
     finite = bool(slot.x.isfinite().all())
     if not finite:
         slot.ticket.fail(

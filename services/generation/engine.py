@@ -1,10 +1,9 @@
-"""The engine: image requests in, images out, batched at the denoising step. Pure torch, no Ray.
+"""The engine: image requests in, images out, with continuous batching of denoising steps. Pure torch, no Ray.
 
-One thread admits, denoises and retires until it is told to stop. An image is a *slot*: it joins a step when it is its
-turn and leaves when its own last step is done, whatever the others do; while it is the turn of others, its latents
-rest. Slots of one model are one batch; of several models, as during a rollout, each batch takes a step in turn. A slot
-keeps the model that its request named, so a swap never touches work that has begun, and the old model is freed with
-its last slot.
+One thread admits, denoises and retires images until it is stopped. Each image is a *slot*. The step scheduler chooses
+the slots of every step; a slot leaves after its own last step, whatever the others do. The slots of one model form one
+batch; with several models, as during a rollout, each batch takes its step in turn. A slot keeps the model that its
+request named, so a swap never affects images that have begun, and the old model is freed with its last slot.
 """
 
 from __future__ import annotations
@@ -19,45 +18,49 @@ from typing import Any
 import torch
 
 from services.generation.denoise import Encode, begin, denoise, finish, preview
-from services.generation.line import Line
+from services.generation.fallback import draw_by_pipeline, group_by_settings
+from services.generation.model import Model
 from services.generation.observer import Observer
-from services.generation.pace import Pace
+from services.generation.scheduler import StepScheduler
 from services.generation.slots import (
-    Broken,
     Deliver,
     Event,
+    Failed,
     Finished,
-    ImageRequest,
     Preview,
-    Progress,
     Slot,
+    StepProgress,
     Ticket,
 )
-from services.generation.whole import alike, draw_whole
+from services.generation.throughput import ThroughputEstimator
 from services.threads import use_threads
 from vouch.errors import Exhausted, Internal, Unavailable, VouchError
+from vouch.types.generation import GenerationRequest
 
 STOPPING = "the system is shutting down; try again when it is up"
 
 
-class Here(Executor):
-    """Does what it is given at once, on the thread that gives it; raises what that raises."""
+class InlineExecutor(Executor):
+    """Runs work at once, on the calling thread, and raises its exceptions there."""
 
-    def submit(self, work: Callable[..., Any], /, *arguments: Any, **more: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(work(*arguments, **more))
-        return done
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(work(*args, **kwargs))
+        return future
 
 
 class Engine:
-    """Runs image requests on one thread, and makes their pixels on another or, without a core for it, on the same.
+    """Denoises image requests on one thread and decodes their latents on another.
 
-    max_batch: slots, images denoised together. step_rows: rows of a step that is not worth making larger, see `Line`.
-    max_waiting: images that may wait; a request beyond them is refused with `Exhausted`. threads: torch threads of the
-    engine's thread (None: leave torch alone, as fakes want). encode: what becomes of pixels before they are handed
-    out. observer: told what happens. beside: whether pixels are made on a thread of their own, with one core. Where
-    the steps use every core anyway, that thread would take turns with them and hold all their threads up: pixels are
-    made between two steps then, with all cores.
+    Args:
+        max_batch: slots: images denoised together.
+        step_rows: rows of a batch beyond which a row hardly gets cheaper, see `StepScheduler`.
+        max_waiting: images that may wait for a slot. A request beyond them is refused with `Exhausted`.
+        threads: torch threads of the engine's thread. None leaves torch's setting alone.
+        encode: encodes pixels, uint8 [H, W, 3], for delivery.
+        observer: receives the engine's events.
+        background: whether latents are decoded on a second thread with one core. Where the steps use every core, that
+            thread would preempt one of theirs and delay all: False decodes between two steps, with all cores.
     """
 
     def __init__(
@@ -69,63 +72,70 @@ class Engine:
         threads: int | None = None,
         encode: Encode = lambda image: image,
         observer: Observer | None = None,
-        beside: bool = True,
+        background: bool = True,
     ) -> None:
-        self._most, self._threads = max_batch + max_waiting, threads
+        self._capacity, self._threads = max_batch + max_waiting, threads
         self._encode, self._observer = encode, observer or Observer()
-        self._line = Line(max_batch, step_rows)
+        self._scheduler = StepScheduler(max_batch, step_rows)
         self._changed = threading.Condition()
         self._stopping = False
-        self._steps = 0  # that have begun
-        self._pace = Pace()
+        self._steps = 0  # begun so far
+        self._throughput = ThroughputEstimator()
         self._decoder: Executor = (
-            ThreadPoolExecutor(1, "decode", initializer=self._one_thread) if beside else Here()
+            ThreadPoolExecutor(1, "decode", initializer=self._use_one_thread)
+            if background
+            else InlineExecutor()
         )
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    # ---- the outside: any thread
+    # ---- public: any thread
 
-    def submit(self, request: ImageRequest, deliver: Deliver) -> Ticket:
-        """Queue the request. `deliver` is called from the engine's threads and must not block.
+    def submit(self, model: Model, request: GenerationRequest, deliver: Deliver) -> Ticket:
+        """Queue the request for this model. `deliver` is called from the engine's threads and must not block.
 
-        Raises Exhausted when the queue has no room for all its images, Unavailable when the engine has been told to
-        stop.
+        Raises:
+            Exhausted: the queue has no room for all its images.
+            Unavailable: the engine is stopping.
         """
-        ticket = Ticket(request, deliver)
+        ticket = Ticket(model, request, deliver)
         with self._changed:
             if self._stopping:
                 raise Unavailable(STOPPING)
-            self._let_go(self._line.drop_cancelled())
+            self._report_evicted(self._scheduler.remove_cancelled())
             self._check_room(len(request.seeds))
-            self._line.join(ticket, time.monotonic(), self._steps)
+            self._scheduler.add(ticket, time.monotonic(), self._steps)
             self._changed.notify()
         return ticket
 
     def _check_room(self, images: int) -> None:
-        beyond = len(self._line) + images - self._most
-        if beyond <= 0:
+        excess = len(self._scheduler) + images - self._capacity
+        if excess <= 0:
             return
-        again_s = self._pace.seconds_for(beyond)
+        retry_after_s = self._throughput.seconds_for(excess)
         raise Exhausted(
-            f"{len(self._line)} images are under way or wait and there is room for {self._most}; "
-            f"try again in about {again_s:.2g} s or ask for fewer images",
-            retry_after_s=again_s,
+            f"{len(self._scheduler)} images are under way or wait and there is room for {self._capacity}; "
+            f"try again in about {retry_after_s:.2g} s or ask for fewer images",
+            retry_after_s=retry_after_s,
         )
 
-    async def stream(self, request: ImageRequest) -> AsyncGenerator[Progress | Preview | Finished, None]:
-        """Submit and yield events until every image is finished. Leaving early cancels the rest.
+    async def stream(
+        self, model: Model, request: GenerationRequest
+    ) -> AsyncGenerator[StepProgress | Preview | Finished, None]:
+        """Submit and yield events until every image is finished. Closing the stream early cancels the rest.
 
-        Raises Exhausted at once, and whatever made the request fail.
+        Raises:
+            Exhausted: the queue is full.
+            VouchError: the request failed.
         """
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event] = asyncio.Queue()
-        ticket = self.submit(request, _into(loop, events))
+        ticket = self.submit(model, request, _deliver_to(loop, events))
         remaining = len(request.seeds)
         try:
             while remaining:
                 event = await events.get()
-                if isinstance(event, Broken):
+                if isinstance(event, Failed):
                     raise event.error
                 remaining -= isinstance(event, Finished)
                 yield event
@@ -135,16 +145,16 @@ class Engine:
     def load(self) -> tuple[int, int]:
         """Images running and images waiting."""
         with self._changed:
-            return self._line.running, self._line.waiting
+            return self._scheduler.running, self._scheduler.waiting
 
     @property
     def alive(self) -> bool:
         return self._thread.is_alive()
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """End the thread at the next denoising step; requests that are left fail with `Unavailable`.
+        """End the thread at the next denoising step; unfinished requests fail with `Unavailable`.
 
-        A step that takes longer than `timeout_s` is not waited for; the thread ends after it all the same.
+        Returns after `timeout_s` seconds at the latest. A longer step ends the thread later.
         """
         with self._changed:
             self._stopping = True
@@ -159,62 +169,62 @@ class Engine:
         with torch.inference_mode():
             while self._step():
                 pass
-        self._refuse_the_rest()
+        self._fail_unfinished()
         self._decoder.shutdown()
 
     def _step(self) -> bool:
-        """One step of whoever's turn it is. False when the engine stops."""
-        # Not in the loop of the thread: what it holds while it waits would keep a version that is no longer served.
-        taken = self._await_turns()
-        if taken:
-            self._begin([slot for slot in taken if not slot.begun])
-            before = sum(slot.rows_left for slot in taken)
-            self._advance_all(taken)
-            self._retire(before - sum(slot.rows_left for slot in taken))
-        return bool(taken)
+        """One step of the scheduled slots. False when the engine stops."""
+        # A function of its own: local variables of the waiting loop would keep a version that is no longer served.
+        batch = self._await_batch()
+        if batch:
+            self._begin([slot for slot in batch if not slot.begun])
+            rows_before = sum(slot.rows_left for slot in batch)
+            self._advance_all(batch)
+            self._retire(rows_before - sum(slot.rows_left for slot in batch))
+        return bool(batch)
 
-    def _await_turns(self) -> list[Slot]:
-        """Whose turn it is, as soon as there is anyone; nobody when the engine stops."""
+    def _await_batch(self) -> list[Slot]:
+        """Wait for the slots of the next step. Empty when the engine stops."""
         with self._changed:
             while not self._stopping:
-                self._expire(self._line)
-                self._let_go(self._line.drop_cancelled())
-                if taken := self._line.next_step():
-                    return taken
+                self._expire(self._scheduler)
+                self._report_evicted(self._scheduler.remove_cancelled())
+                if batch := self._scheduler.next_batch():
+                    return batch
                 self._changed.wait()
         return []
 
-    def _begin(self, new: Sequence[Slot]) -> None:
+    def _begin(self, slots: Sequence[Slot]) -> None:
         now = time.monotonic()
-        for slot in new:
+        for slot in slots:
             slot.admitted = now
             steps = None if slot.free_since is None else self._steps - slot.free_since
             self._observer.admitted(now - slot.since, steps)
             with self._observer.stage("begin"):
                 self._guarded([slot], lambda slots: begin(slots[0]))
 
-    def _advance_all(self, taken: Sequence[Slot]) -> None:
+    def _advance_all(self, slots: Sequence[Slot]) -> None:
         started = time.perf_counter()
         self._steps += 1
-        for batch in _by_model(taken):
+        for batch in _by_model(slots):
             rows = sum(slot.rows for slot in batch)
             with self._observer.stage("denoise"):
                 self._advance(batch)
             self._observer.stepped(len(batch), rows)
-        self._pace.busy(time.perf_counter() - started)
+        self._throughput.add_busy(time.perf_counter() - started)
 
     def _advance(self, batch: list[Slot]) -> None:
-        """One step of the batch, or all of them where the model can do no less."""
+        """One step of the batch, or whole images where the model has no table of coefficients."""
         if batch[0].model.stepwise:
             self._guarded(batch, denoise)
             self._report(batch)
             self._preview(batch)
             return
-        for mates in alike(batch):
-            self._guarded(mates, lambda slots: draw_whole(slots, self._still_wanted, self._encode))
+        for group in group_by_settings(batch):
+            self._guarded(group, lambda slots: draw_by_pipeline(slots, self._still_wanted, self._encode))
 
     def _still_wanted(self, slots: Sequence[Slot]) -> bool:
-        """Asked between the steps of images that are drawn whole."""
+        """Called between the steps of diffusers' own pipeline."""
         self._report(slots)
         self._expire(slots)
         return not self._stopping and any(not slot.ticket.cancelled for slot in slots)
@@ -222,22 +232,22 @@ class Engine:
     def _report(self, slots: Sequence[Slot]) -> None:
         for slot in slots:
             if slot.ticket.request.progress:
-                slot.ticket.tell(Progress(slot.index, slot.step, slot.total))
+                slot.ticket.send(StepProgress(slot.index, slot.step, slot.total))
 
     def _preview(self, slots: Sequence[Slot]) -> None:
         for slot in slots:
             if slot.wants_preview:
                 slot.previewing, slot.previewed = True, slot.step
-                self._decoder.submit(self._show, slot, slot.x0, slot.step)
+                self._decoder.submit(self._decode_preview, slot, slot.x0, slot.step)
 
-    def _show(self, slot: Slot, x0: torch.Tensor, step: int) -> None:
+    def _decode_preview(self, slot: Slot, x0: torch.Tensor, step: int) -> None:
         self._guarded([slot], lambda slots: preview(slots[0], x0, step, self._encode))
 
     def _guarded(self, batch: list[Slot], work: Callable[[Sequence[Slot]], None]) -> None:
-        """Do the work; when it fails, find the slot that broke it by doing it for each alone, and fail its request."""
+        """Do the work. When it raises, repeat it slot by slot and fail only the requests that raise again."""
         try:
             work(batch)
-        except Exception as error:  # noqa: BLE001 - it belongs to the requests, the engine goes on
+        except Exception as error:  # noqa: BLE001 - it fails the request, never the engine
             if len(batch) > 1:
                 for slot in batch:
                     self._guarded([slot], work)
@@ -245,13 +255,13 @@ class Engine:
                 batch[0].ticket.fail(_as_vouch_error(error))
 
     def _retire(self, rows: int) -> None:
-        """Let go of what is done, cancelled or broken; the pixels of what is done are another thread's work."""
+        """Remove slots that are done, cancelled or failed, and hand those that are done to the decoder."""
         with self._changed:
-            self._expire(self._line)
-            done = self._line.drop_done()
-            self._let_go(self._line.drop_cancelled())
-            self._line.worked(rows)
-            self._pace.done(len(done))
+            self._expire(self._scheduler)
+            done = self._scheduler.remove_done()
+            self._report_evicted(self._scheduler.remove_cancelled())
+            self._scheduler.advance(rows)
+            self._throughput.add_images(len(done))
         for batch in _by_model([slot for slot in done if slot.model.stepwise]):
             self._decoder.submit(self._guarded, batch, self._finish)
 
@@ -264,21 +274,21 @@ class Engine:
         for slot in slots:
             slot.ticket.expire(now)
 
-    def _let_go(self, slots: Sequence[Slot]) -> None:
+    def _report_evicted(self, slots: Sequence[Slot]) -> None:
         for slot in slots:
-            self._observer.evicted(slot.ticket.why)
+            self._observer.evicted(slot.ticket.eviction_reason)
 
-    def _one_thread(self) -> None:
+    def _use_one_thread(self) -> None:
         if self._threads is not None:
             use_threads(1)
 
-    def _refuse_the_rest(self) -> None:
+    def _fail_unfinished(self) -> None:
         error = Unavailable(STOPPING)
         with self._changed:
-            left = self._line.clear()
-        for slot in left:
+            slots = self._scheduler.clear()
+        for slot in slots:
             slot.ticket.fail(error)
-        self._let_go(left)
+        self._report_evicted(slots)
 
 
 def _by_model(slots: Sequence[Slot]) -> list[list[Slot]]:
@@ -295,7 +305,7 @@ def _as_vouch_error(error: Exception) -> VouchError:
     return Internal(f"the model failed on this request ({type(error).__name__}: {error})")
 
 
-def _into(loop: asyncio.AbstractEventLoop, events: asyncio.Queue[Event]) -> Deliver:
+def _deliver_to(loop: asyncio.AbstractEventLoop, events: asyncio.Queue[Event]) -> Deliver:
     def deliver(event: Event) -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(events.put_nowait, event)

@@ -1,4 +1,4 @@
-"""What the engine needs of a generator."""
+"""The engine's interface of a generator."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ OnStep = Callable[[int, int], bool]
 
 
 class Model(Predictor, Protocol):
-    """A generator version in memory. Latents are float32 [N, C, h, w], encoded prompts [N, L, D]."""
+    """A generator version in memory. Latents are float32 [N, C, h, w], prompt embeddings [N, L, D]."""
 
     @property
     def stepwise(self) -> bool:
-        """False: only `generate` works, and draws its images whole."""
+        """Whether the engine can take single steps. False: only `generate` works."""
         ...
 
     def trajectory(self, steps: int, sampler: str = "", eta: float = 0.0) -> Trajectory: ...

@@ -1,4 +1,4 @@
-"""A generator version, from the registry into memory: verified, loaded, warmed up."""
+"""Loads generator versions from the registry: verified, shared between adapters, warmed up."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.generation.orders import Description
 from services.threads import use_threads
 from vouch.errors import InvalidInput, NotFound
 from vouch.models.captions import Vocabulary, caption
 from vouch.storage.registry import Registry
-from vouch.types.records import Version
+from vouch.types.generator import GeneratorDescription, PromptAttribute
+from vouch.types.version import Version
 
 if TYPE_CHECKING:
     from vouch.models.pipelines import Generator
@@ -22,56 +22,71 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class ServedGenerator:
-    """A generator that is ready to draw. `vocabulary` None: any prompt goes."""
+    """A generator that is ready to draw. `vocabulary` None accepts any prompt."""
 
     version: Version
     generator: Generator
     vocabulary: Vocabulary | None
 
     def label(self, prompt: str) -> str:
-        """The class that the prompt declares. Raises InvalidInput for a prompt that this version did not learn."""
+        """The class that the prompt names. Raises InvalidInput for words outside the vocabulary."""
         return self.vocabulary.parse(prompt).label if self.vocabulary else ""
 
-    def describe(self) -> Description:
+    def describe(self) -> GeneratorDescription:
         words = self.vocabulary or Vocabulary((), {})
-        return Description(
-            version=self.version.digest,
-            version_name=self.version.name,
+        options = self.generator.default_options
+        return GeneratorDescription(
+            generator_version=self.version.digest,
+            generator_name=self.version.name,
             width=self.generator.width,
             height=self.generator.height,
             sampler=self.generator.sampler,
             default_steps=self.generator.default_steps,
             default_guidance=self.generator.default_guidance,
+            open_vocabulary=not words.labels,
             labels=words.labels,
-            attributes=tuple((name.replace("_", " "), values) for name, values in words.attributes.items()),
-            examples=_examples(words),
-            whole_because=self.generator.whole_because,
+            attributes=tuple(
+                PromptAttribute(name=name.replace("_", " "), values=values)
+                for name, values in words.attributes.items()
+            ),
+            example_prompts=_examples(words),
+            fallback_reason=self.generator.fallback_reason,
             kernel=self.generator.kernel,
             samplers=self.generator.samplers,
-            default_options=self.generator.default_options,
+            default_guidance_method=options.method,
+            default_guidance_start=options.start,
+            default_guidance_stop=options.stop,
+            default_adapter_start=options.adapter_start,
             guidance_methods=self.generator.guidance_methods,
         )
 
 
 class Loader:
-    """Loads versions; those that adapt the same base share its memory. equip: told of every generator before its first
-    image. device: "cpu" or "cuda"."""
+    """Loads versions. Adapters of one base share its weights in memory.
+
+    Args:
+        attach: called with every generator before its first image, as `KernelCache.attach`.
+        device: "cpu" or "cuda".
+    """
 
     def __init__(
         self,
         registry: Registry,
-        equip: Callable[[Generator], None] = lambda generator: None,
+        attach: Callable[[Generator], None] = lambda generator: None,
         device: str = "cpu",
     ) -> None:
-        self._registry, self._equip, self._device = registry, equip, device
-        self._whole: weakref.WeakValueDictionary[str, Generator] = weakref.WeakValueDictionary()
+        self._registry, self._attach, self._device = registry, attach, device
+        self._bases: weakref.WeakValueDictionary[str, Generator] = weakref.WeakValueDictionary()
 
     def load(self, digest: str) -> ServedGenerator:
-        """Verify every file of the version (and of its base, when it is an adapter), load it, draw one image in one
-        step. It takes one core: the engine may be busy with the others.
+        """Verify every file of the version and of an adapter's base, load it, and draw one image in one step.
 
-        Raises NotFound, CorruptVersion (naming the file), InvalidInput when it is no generator, or
-        one that draws what is not finite.
+        It uses one core: the engine may be busy with the others.
+
+        Raises:
+            NotFound: the version is not in the registry.
+            CorruptVersion: a file is not what was published; names it.
+            InvalidInput: it is no generator, or its output is not finite.
         """
         use_threads(1)
         version = self._registry.get(digest)
@@ -86,12 +101,12 @@ class Loader:
         from vouch.models.pipelines import load_generator
 
         folder = self._registry.open(digest)
-        generator = self._whole.get(digest)
+        generator = self._bases.get(digest)
         if generator is None:
-            generator = self._whole[digest] = load_generator(folder, device=self._device)
-            self._equip(generator)
+            generator = self._bases[digest] = load_generator(folder, device=self._device)
+            self._attach(generator)
             if generator.guide is not None:
-                self._equip(generator.guide)
+                self._attach(generator.guide)
         return generator
 
     def _adapted(self, version: Version) -> Generator:
@@ -99,12 +114,12 @@ class Loader:
 
         folder = self._registry.open(version.digest)
         generator = adapt(self._base(_base(self._registry, version).digest), folder)
-        self._equip(generator)
+        self._attach(generator)
         return generator
 
 
 def _base(registry: Registry, version: Version) -> Version:
-    """The whole model that an adapter belongs to: its parent may be an adapter itself, which it replaces."""
+    """The base model of an adapter. Its parent may be another adapter, which it replaces."""
     for ancestor in registry.lineage(version.digest):
         if ancestor.format != "lora":
             return ancestor
@@ -112,8 +127,7 @@ def _base(registry: Registry, version: Version) -> Version:
 
 
 def _warm_up(served: ServedGenerator) -> None:
-    """The first call of a model pays for lazy set-up; no client's request shall. It also proves that the version
-    draws: one with weights that are not finite is refused in every replica."""
+    """Pay for lazy set-up before the first request, and refuse a version whose output is not finite."""
     from vouch.models.loading import check_finite
 
     prompt = (_examples(served.vocabulary) if served.vocabulary else ()) or ("image",)

@@ -1,4 +1,4 @@
-"""What the engine tells of itself."""
+"""The engine's observer: the interface to metrics."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from contextlib import contextmanager
 
 
 class Observer:
-    """Told by the engine's threads what they do; this one does not listen. Seconds."""
+    """Called by the engine's threads; this one ignores every event. Times are in seconds."""
 
     def admitted(self, waited_s: float, steps: int | None) -> None:
-        """An image takes its first step. steps: those that began since it came; None: it had to wait for its turn."""
+        """An image takes its first step. steps: those begun since it arrived; None: its slot was not free."""
 
     def stepped(self, images: int, rows: int) -> None:
         """A batch of so many images took one step, with so many evaluations of the network."""
 
     def staged(self, stage: str, seconds: float) -> None:
-        """Time on "begin" (noise and prompts), "denoise" (a step) or "decode" (latents to files)."""
+        """Time of one "begin" (noise and prompts), "denoise" (a step) or "decode" (latents to files)."""
 
     def evicted(self, reason: str) -> None:
-        """A slot was let go before its image was done."""
+        """A slot was removed before its image was done."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

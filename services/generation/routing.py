@@ -1,7 +1,7 @@
-"""Which replica takes the next images: the one with the most free slots. No Ray.
+"""Routing by free slots: the replica with the most free slots takes the next images. No Ray.
 
-A replica reports a few times a second. What was sent to it since then is not in its report, so the sender remembers it
-and takes it off; else a whole burst would go to the replica that was the emptiest when it last spoke.
+A replica reports a few times a second. Images sent since its report are not in it, so the sender counts them and
+subtracts them; else a whole burst would go to the replica that was the emptiest at its last report.
 """
 
 from __future__ import annotations
@@ -13,85 +13,87 @@ from dataclasses import asdict, dataclass
 
 REPORT_S = 0.2  # between two reports of a replica
 TRAVEL_S = 0.05  # from the choice of a replica until its engine counts the images
-SETTLED_S = 2.0  # what is older than this is in the replica's report, or has ended between two of them
+SETTLED_S = 2.0  # a dispatch older than this is in the replica's report, or has ended between two reports
 
 
 @dataclass(frozen=True)
-class Report:
-    """Free slots of a replica, below zero when images wait, and since when; seconds as `time.time` tells them."""
+class FreeSlotsReport:
+    """The free slots of a replica."""
 
     free: int
+    """Below zero when images wait."""
     since: float
+    """`time.time()` of the last change, in seconds."""
 
 
 class Reporter:
-    """The replica's side. Saying nothing new is saying the same: Serve broadcasts only reports that differ."""
+    """The replica's side. An unchanged load gives an equal report: Serve broadcasts only reports that differ."""
 
     def __init__(self, slots: int, clock: Callable[[], float] = time.time) -> None:
         self._slots, self._clock = slots, clock
-        self._last = Report(slots, clock())
+        self._last = FreeSlotsReport(slots, clock())
 
     def report(self, running: int, waiting: int) -> dict[str, float]:
-        """The report on so many images, as the plain values that travel."""
+        """The report on so many images, as plain values for Serve."""
         free = self._slots - running - waiting
         if free != self._last.free:
-            self._last = Report(free, self._clock())
+            self._last = FreeSlotsReport(free, self._clock())
         return asdict(self._last)
 
 
 @dataclass(frozen=True)
-class Sent:
-    """Images of a request, sent at this time."""
+class Dispatch:
+    """Images of a request, and the time at which they were sent."""
 
     request: str
     images: int
     at: float
 
 
-class Ledger:
-    """The sender's side: what it has sent, and whom it chose how long ago. Replicas go by name."""
+class SentImages:
+    """The sender's side: recent dispatches, and the order in which replicas were chosen. Replicas go by name."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._sent: defaultdict[str, list[Sent]] = defaultdict(list)
-        self._turns: dict[str, int] = {}
-        self._turn = 0
+        self._sent: defaultdict[str, list[Dispatch]] = defaultdict(list)
+        self._last_choices: dict[str, int] = {}
+        self._choices = 0
 
     def note(self, replica: str, request: str, images: int) -> None:
         """The replica was chosen for these images."""
-        self._turn += 1
-        self._turns[replica] = self._turn
-        self._sent[replica].append(Sent(request, images, self._clock()))
+        self._choices += 1
+        self._last_choices[replica] = self._choices
+        self._sent[replica].append(Dispatch(request, images, self._clock()))
 
     def done(self, replica: str, request: str) -> None:
         """A call of the request has ended, well or not. Several calls of a request may be under way."""
-        sent = self._sent[replica]
-        for one in sent:
-            if one.request == request:
-                sent.remove(one)
+        dispatches = self._sent[replica]
+        for dispatch in dispatches:
+            if dispatch.request == request:
+                dispatches.remove(dispatch)
                 return
 
-    def rank(self, reports: Mapping[str, Report | None]) -> list[str]:
-        """The replicas, best first. None: this one has not reported yet."""
-        return rank({name: self._free(name, report) for name, report in reports.items()}, self._turns)
+    def rank(self, reports: Mapping[str, FreeSlotsReport | None]) -> list[str]:
+        """The replicas, best first. None: no report yet."""
+        return rank({name: self._free(name, report) for name, report in reports.items()}, self._last_choices)
 
-    def _free(self, replica: str, report: Report | None) -> int | None:
+    def _free(self, replica: str, report: FreeSlotsReport | None) -> int | None:
         if report is None:
             return None
         known = max(report.since - TRAVEL_S, self._clock() - SETTLED_S)
-        self._sent[replica] = [one for one in self._sent[replica] if one.at > known]
-        return report.free - sum(one.images for one in self._sent[replica])
+        self._sent[replica] = [sent for sent in self._sent[replica] if sent.at > known]
+        return report.free - sum(sent.images for sent in self._sent[replica])
 
 
-def rank(free: Mapping[str, int | None], turns: Mapping[str, int]) -> list[str]:
-    """Most free slots first; among equals, the one whose turn is the longest ago.
+def rank(free: Mapping[str, int | None], last_choices: Mapping[str, int]) -> list[str]:
+    """Most free slots first; among equals, the least recently chosen first.
 
-    One that has not reported has just started, so it is taken to be as free as the freest.
+    A replica without a report has just started and counts as free as the freest.
     """
     unknown = max((slots for slots in free.values() if slots is not None), default=0)
 
     def order(name: str) -> tuple[int, int]:
         slots = free[name]
-        return -(unknown if slots is None else slots), turns.get(name, 0)
+        return -(unknown if slots is None else slots), last_choices.get(name, 0)
 
     return sorted(free, key=order)

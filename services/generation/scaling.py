@@ -1,4 +1,4 @@
-"""How many replicas the images that run and wait ask for. No Ray: what Serve hands over is read as plain values."""
+"""Autoscaling: the number of replicas for the images that run and wait. No Ray."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 RUNNING, WAITING = "images_running", "images_waiting"
 
-# Seconds. A few reports make a mean that one late report cannot turn; a queue that lasts is long by the time a model is
-# loaded, so the answer to it is quick.
+# Seconds. The mean over a few reports tolerates a late one. Growing is quick: loading a model takes time, and the
+# queue grows meanwhile.
 REPORT_S = 1.0
 MEAN_OVER_S = 3.0
 GROW_AFTER_S = 2.0
@@ -21,7 +21,7 @@ GROW_AFTER_S = 2.0
 
 @dataclass(frozen=True)
 class Load:
-    """Images on one replica, as a mean over the last seconds."""
+    """Images on one replica, means over the last seconds."""
 
     running: float
     waiting: float
@@ -32,11 +32,15 @@ class Load:
 
 
 def replicas_wanted(loads: Sequence[Load], *, slots: int, current: int) -> int:
-    """Replicas for these loads, `slots` images each; `current` run now, the newest perhaps without a load yet.
+    """Replicas for these loads.
 
-    More when more waits than free slots would take in, and every replica is at work: what waits in one cannot move to
-    another, so beside an idle one a further one would be idle too. As few as allowed when nothing runs or waits at all;
-    how long that must last is `idle_s` of the settings. In between, as many as there are.
+    Args:
+        slots: images that one replica denoises together.
+        current: replicas now; the newest may have no load yet.
+
+    More when every replica is busy and more images wait than free slots would take: a queued image cannot move to
+    another replica, so next to an idle replica a new one would be idle too. One when nothing runs or waits (Serve
+    applies the bounds, and `idle_s` of the settings as the delay). Otherwise the current number.
     """
     busy = [load for load in loads if not load.idle]
     if not busy:
@@ -49,7 +53,7 @@ def replicas_wanted(loads: Sequence[Load], *, slots: int, current: int) -> int:
 
 
 class QueuedSlots:
-    """The policy as Serve's controller calls it, several times a second; Serve keeps to the bounds and the delays."""
+    """The policy that Serve's controller calls several times a second. Serve applies the bounds and delays."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots

@@ -12,6 +12,9 @@ from services.convergence import Routes
 from services.rollout.reading import SIDES
 from vouch.errors import Internal, VouchError
 
+COMPARISON = "rollout-comparison"
+"""The client that draws what another version has served, to compare the two."""
+
 
 def side_of(routes: Routes[Any], digest: str) -> str:
     """ "candidate" or "champion"; "" for a version that is neither."""

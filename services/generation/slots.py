@@ -1,4 +1,4 @@
-"""What the engine works on: requests, and the slots that their images take. No thread, no lock."""
+"""Requests, their tickets and events, and the slots of their images."""
 
 from __future__ import annotations
 
@@ -10,36 +10,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vouch.errors import DeadlineExceeded, VouchError
-from vouch.types.guidance import PLAIN, GuidanceOptions
+from vouch.types.generation import GenerationRequest
+from vouch.types.guidance import GuidanceOptions
 
-if TYPE_CHECKING:  # whoever orders images needs no torch
+if TYPE_CHECKING:  # the gateway imports this module without torch
     import torch
 
     from services.generation.model import Model
-    from vouch.models.predictions import Asking
+    from vouch.models.predictions import GuidedStep
     from vouch.models.sampling import Trajectory
 
 
 @dataclass(frozen=True)
-class ImageRequest:
-    """One image for each seed. `client` is who asks: clients share the machine equally."""
-
-    model: Model
-    prompt: str
-    seeds: tuple[int, ...]
-    steps: int
-    guidance: float
-    client: str = ""
-    progress: bool = False
-    sampler: str = ""  # "" is the model's own
-    eta: float = 0.0
-    preview_every: int = 0  # steps between looks at the predicted clean image; 0: none
-    deadline: float = math.inf  # time.monotonic(), after which nobody waits any more
-    options: GuidanceOptions = PLAIN
-
-
-@dataclass(frozen=True)
-class Progress:
+class StepProgress:
     """Image `index` of the request has done `step` of `total` denoising steps."""
 
     index: int
@@ -49,7 +32,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Preview:
-    """What image `index` would be if the network were right after `step` of `total` steps. `image` as in Finished."""
+    """The predicted clean image of image `index` after `step` of `total` steps. `image` as in Finished."""
 
     index: int
     step: int
@@ -59,61 +42,80 @@ class Preview:
 
 @dataclass(frozen=True)
 class Finished:
-    """Image `index` of the request as the engine's `encode` made it (without one: uint8 [H, W, 3]), seconds it waited,
-    seconds from its first step to its pixels, and the mean number of images that were denoised together with it."""
+    """Image `index` of the request is done."""
 
     index: int
     image: Any
+    """The result of the engine's `encode`; without one, pixels uint8 [H, W, 3]."""
     queued_s: float
+    """Seconds from the request to its first step."""
     compute_s: float
+    """Seconds from its first step to its pixels."""
     batch: float
+    """Mean number of images denoised together with it."""
 
 
 @dataclass(frozen=True)
-class Broken:
+class Failed:
     """The request has failed; nothing more follows."""
 
     error: VouchError
 
 
-Event = Progress | Preview | Finished | Broken
+Event = StepProgress | Preview | Finished | Failed
 Deliver = Callable[[Event], None]
 
 
 @dataclass(eq=False)
 class Ticket:
-    """A submitted request. `cancel()` may be called from any thread, any number of times."""
+    """A submitted request and the model that draws it. `cancel()` may be called from any thread, any number of times.
 
-    request: ImageRequest
+    The request leaves neither steps nor guidance to the model.
+    """
+
+    model: Model
+    request: GenerationRequest
     deliver: Deliver
+    steps: int = field(init=False)
+    guidance: float = field(init=False)
+    options: GuidanceOptions = field(init=False)
+    deadline: float = field(init=False)
+    """time.monotonic() after which nobody waits any more."""
     cancelled: bool = field(default=False)
-    why: str = field(default="")
-    """Why its slots are let go: "cancelled", "deaf", or the reason of the error that ended it."""
-    _telling: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    eviction_reason: str = field(default="")
+    """Why its slots were evicted: "cancelled", "listener_failed", or the reason of the error that ended it."""
+    _delivery: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
-    def cancel(self, why: str = "cancelled") -> None:
-        self.why = self.why or why
+    def __post_init__(self) -> None:
+        request = self.request
+        assert request.steps is not None and request.guidance is not None
+        self.steps, self.guidance, self.options = request.steps, request.guidance, request.guidance_options
+        self.deadline = math.inf if request.timeout_s is None else time.monotonic() + request.timeout_s
+
+    def cancel(self, reason: str = "cancelled") -> None:
+        """End the request; its slots are evicted at the next step. The first reason counts."""
+        self.eviction_reason = self.eviction_reason or reason
         self.cancelled = True
 
-    def tell(self, event: Event) -> None:
-        """Deliver, unless the request has ended. A listener that raises is one who has left."""
-        with self._telling:
+    def send(self, event: Event) -> None:
+        """Deliver the event, unless the request has ended. A listener that raises cancels its request."""
+        with self._delivery:
             if self.cancelled:
                 return
             try:
                 self.deliver(event)
-            except Exception:  # noqa: BLE001 - it is theirs: nobody else's image shall mind
-                self.cancel("deaf")
+            except Exception:  # noqa: BLE001 - a listener's error must not reach other requests
+                self.cancel("listener_failed")
 
     def fail(self, error: VouchError) -> None:
-        """The first failure of a request is told, and ends it."""
-        with self._telling:  # two threads may find something wrong at once
-            self.tell(Broken(error))
+        """End the request with an error. Only the first failure is delivered."""
+        with self._delivery:  # the engine's and the decoder's thread may fail one request at once
+            self.send(Failed(error))
             self.cancel(error.reason.lower())
 
     def expire(self, now: float) -> None:
-        """Fail when the time that the caller gave is up."""
-        if now > self.request.deadline and not self.cancelled:
+        """Fail the request when its deadline has passed."""
+        if now > self.deadline and not self.cancelled:
             self.fail(
                 DeadlineExceeded(
                     "The images were not ready within timeout_s. Allow more, or ask for fewer images or steps."
@@ -123,7 +125,7 @@ class Ticket:
 
 @dataclass(eq=False)
 class Slot:
-    """One image on its way. Latents [1, C, h, w] and what the sampler remembers exist from admission on."""
+    """One image of a request. Its latents [1, C, h, w] and sampler state exist from admission on."""
 
     ticket: Ticket
     index: int
@@ -131,35 +133,36 @@ class Slot:
     admitted: float = 0.0
     step: int = 0
     total: int = 0
-    mates: int = 0
+    batch_images: int = 0
     """Images denoised together, summed over the steps."""
     free_since: int | None = None
-    """The engine's step count when it came, as long as the steps since then had room for it."""
+    """The engine's step count at its arrival, while every step since then had a free slot for it."""
     previewing: bool = False
     previewed: int = 0
     """The step of its last preview."""
     guided: range = field(init=False)
-    """The steps that take the network twice."""
-    path: Trajectory = field(init=False)
-    asking: tuple[Asking, ...] = field(init=False)
-    """What it asks of the networks, step by step."""
+    """The steps that evaluate the network twice."""
+    trajectory: Trajectory = field(init=False)
+    guided_steps: tuple[GuidedStep, ...] = field(init=False)
+    """The networks and prompts of every step."""
     generator: torch.Generator = field(init=False)
     x: torch.Tensor = field(init=False)
     x0: torch.Tensor = field(init=False)
-    """The clean latents that the last step predicted; beside them `before`, those that the sampler remembers."""
-    before: torch.Tensor = field(init=False)
+    """The clean latents that the last step predicted."""
+    previous_x0: torch.Tensor = field(init=False)
+    """The clean latents that a two-step sampler remembers."""
 
     def __post_init__(self) -> None:
-        self.set_total(self.ticket.request.steps)
+        self.set_total(self.ticket.steps)
 
     def set_total(self, steps: int) -> None:
-        """How many steps it takes."""
-        request = self.ticket.request
-        self.total, self.guided = steps, request.options.guided_steps(request.guidance, steps)
+        """Set the number of its steps."""
+        ticket = self.ticket
+        self.total, self.guided = steps, ticket.options.guided_steps(ticket.guidance, steps)
 
     @property
     def model(self) -> Model:
-        return self.ticket.request.model
+        return self.ticket.model
 
     @property
     def seed(self) -> int:
@@ -167,12 +170,12 @@ class Slot:
 
     @property
     def rows(self) -> int:
-        """What its next step takes of a batch: guidance needs a network twice."""
+        """Rows of its next step in the batch: 2 where guidance evaluates a second prompt or network."""
         return 2 if self.step in self.guided else 1
 
     @property
     def rows_left(self) -> int:
-        """What it still has to take."""
+        """Rows of all its remaining steps."""
         guided = self.guided.stop - max(self.step, self.guided.start)
         return self.total - self.step + max(0, guided)
 
@@ -186,10 +189,10 @@ class Slot:
 
     @property
     def wants_preview(self) -> bool:
-        """After so many steps, or as soon as the preview before has been made; the last step has the image itself."""
+        """Every `preview_every` steps, unless a preview is being decoded. The last step sends the image itself."""
         every = self.ticket.request.preview_every
         return bool(every) and not self.previewing and not self.done and self.step >= self.previewed + every
 
-    def tell_finished(self, image: Any) -> None:
+    def deliver_finished(self, image: Any) -> None:
         queued_s, compute_s = self.admitted - self.since, time.monotonic() - self.admitted
-        self.ticket.tell(Finished(self.index, image, queued_s, compute_s, self.mates / self.total))
+        self.ticket.send(Finished(self.index, image, queued_s, compute_s, self.batch_images / self.total))

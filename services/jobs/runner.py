@@ -6,19 +6,23 @@ checkpoints. A process that ends without having said how is a failed run, with i
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vouch.errors import FailedPrecondition, VouchError
+from vouch.settings import SNAPSHOT, Settings
 from vouch.storage.catalog import Catalog
 from vouch.storage.state import StateFolder
-from vouch.types.records import Run
+from vouch.types.page import Page, every
+from vouch.types.run import Run, RunState
 
 log = logging.getLogger("vouch.jobs")
 
@@ -26,12 +30,14 @@ LOG_NAME = "log.txt"
 Command = Callable[[str], list[str]]
 
 
-def training_command(
-    state: Path, workers: int = 1, gpus: float = 0.0, domain: str = "blood_cells"
-) -> Command:
-    """What executes a run."""
-    told = ["--state", str(state), "--workers", str(workers), "--gpus", str(gpus), "--domain", domain]
-    return lambda run_id: [sys.executable, "-m", "training.run", *told, "--run", run_id]
+def training_command(run_id: str) -> list[str]:
+    """What executes a run. It takes its settings from the environment that `training_environment` makes."""
+    return [sys.executable, "-m", "training.run", "--run", run_id]
+
+
+def training_environment(settings: Settings) -> dict[str, str]:
+    """The settings of this system, whole: a run finds its catalog and its stores wherever they are."""
+    return {SNAPSHOT: settings.snapshot()}
 
 
 class Runner:
@@ -53,21 +59,21 @@ class Runner:
         self._environment = {**os.environ, **(environment or {})}
         self._niceness, self._poll_s, self._grace_s = niceness, poll_s, grace_s
         self._on_end = on_end
-        self._wake = threading.Event()
+        self._notified = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Something was queued or cancelled: look at once."""
-        self._wake.set()
+        self._notified.set()
 
     def stop(self) -> None:
         """End the process that runs, if any. Its run stays RUNNING and is resumed by the next system."""
         self._stopping.set()
-        self._wake.set()
+        self._notified.set()
         if self._thread.is_alive():
             self._thread.join(self._grace_s + 10)
 
@@ -85,35 +91,33 @@ class Runner:
             self._pause()
 
     def _pause(self) -> None:
-        self._wake.wait(self._poll_s)
-        self._wake.clear()
+        self._notified.wait(self._poll_s)
+        self._notified.clear()
+
+    def _page(self, state: RunState, token: str) -> Page[Run]:
+        return self._catalog.runs.list(state=state, page_size=1000, page_token=token)
 
     def _next(self) -> Run | None:
         """A run that an earlier system left behind, else the oldest in the queue."""
-        for state in ("RUNNING", "QUEUED"):
-            token, oldest = "", None
-            while True:
-                page = self._catalog.runs.list(state=state, page_size=1000, page_token=token)  # type: ignore[arg-type]
-                oldest = page.items[-1] if page.items else oldest
-                token = page.next_token
-                if not token:
-                    break
-            if oldest is not None:
-                return oldest
+        states: tuple[RunState, ...] = ("RUNNING", "QUEUED")
+        for state in states:
+            oldest = deque(every(functools.partial(self._page, state)), maxlen=1)
+            if oldest:
+                return oldest[0]
         return None
 
     def _execute(self, run: Run) -> None:
         if run.cancel_requested:
-            self._finish(run.id, -signal.SIGTERM)
+            self._finish(run.run_id, -signal.SIGTERM)
             return
-        with self._log_file(run.id).open("ab") as output:
-            process = self._spawn(run.id, output.fileno())
+        with self._log_file(run.run_id).open("ab") as output:
+            process = self._spawn(run.run_id, output.fileno())
         try:
-            self._watch(run.id, process)
+            self._watch(run.run_id, process)
         finally:
             _end(process, 0.0)
         if not self._stopping.is_set():
-            self._finish(run.id, process.returncode)
+            self._finish(run.run_id, process.returncode)
 
     def _spawn(self, run_id: str, output: int) -> subprocess.Popen[bytes]:
         launch = [sys.executable, "-m", "services.jobs.launch", str(self._niceness), str(os.getpid())]

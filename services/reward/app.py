@@ -13,10 +13,10 @@ import numpy as np
 from ray import serve
 
 from services import logs, metrics
-from services.budget import Budget, parts
+from services.budget import WeightedSemaphore, parts
 from services.convergence import Convergence, Loaded, Routes
+from services.reward.messages import ScoreReply, ScoreRequest
 from services.reward.models import ServedReward, load_version
-from services.reward.orders import ItemRefusal, ItemScore, ScoreOrder, ScoreReply
 from services.reward.scorer import Scorer
 from services.threads import share, spin_briefly
 from vouch.errors import Internal, VouchError
@@ -24,6 +24,7 @@ from vouch.formats import images
 from vouch.settings import Settings
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
+from vouch.types.score import ImageScore, ItemError
 
 SLOT = "reward"
 PIXELS_OF_A_CALL = (
@@ -39,14 +40,15 @@ class Reward:
         logs.leave_out_refusals()
         spin_briefly()
         self._catalog = Catalog(settings.resolved_catalog_url)
-        registry = Registry(self._catalog, settings.folder.models)
+        registry = Registry(self._catalog, settings.folder.models, settings.models_url)
         self._scorer = Scorer(
             max_batch=settings.reward.max_batch,
             max_waiting=settings.reward.max_queued * settings.reward.max_batch,
             threads=settings.reward.threads or share(1.0),
         )
         self._decoders = ThreadPoolExecutor(2, "decode")
-        self._pixels = Budget(PIXELS_AT_ONCE, most_waiting=sys.maxsize, what="images to decode")
+        self._threshold = settings.review.threshold
+        self._pixels = WeightedSemaphore(PIXELS_AT_ONCE, most_waiting=sys.maxsize, what="images to decode")
         self._convergence: Convergence[ServedReward] = Convergence(
             slot=SLOT,
             replica=serve.get_replica_context().replica_id.unique_id,
@@ -61,35 +63,45 @@ class Reward:
 
     # ---- called through the handle
 
-    async def score(self, order: ScoreOrder) -> ScoreReply:
+    async def score(self, request: ScoreRequest) -> ScoreReply:
         """One outcome per item. Raises NotFound and CorruptVersion (an explicit version), Exhausted, Unavailable."""
         started = time.perf_counter()
-        loaded = await self._choose(order.request_id, order.version)
+        loaded = await self._choose(request.request_id, request.version)
         loop = asyncio.get_running_loop()
         # One job for all of them: handing each to the pool would cost more than a small image's decoding.
-        sizes = await loop.run_in_executor(self._decoders, _sizes, [data for data, _ in order.items])
-        outcomes: list[ItemScore | ItemRefusal] = []
+        sizes = await loop.run_in_executor(self._decoders, _sizes, [data for data, _ in request.items])
+        outcomes: list[ImageScore | ItemError] = []
         for part in parts(sizes, PIXELS_OF_A_CALL):
             async with self._pixels.hold(sum(sizes[part])):
-                outcomes += await self._part(loaded.model, order.items[part])
+                outcomes += await self._part(loaded.model, request.items[part])
         elapsed = time.perf_counter() - started
         metrics.SCORE_SECONDS.observe(elapsed)
-        metrics.SCORES.inc(sum(isinstance(outcome, ItemScore) for outcome in outcomes))
+        self._count(loaded.digest, [outcome.score for outcome in outcomes if isinstance(outcome, ImageScore)])
         return ScoreReply(version=loaded.digest, outcomes=tuple(outcomes), score_s=elapsed)
 
     async def resolve(self, request_id: str, version: str) -> str:
         """The digest of the version that scores a request of this id; loads an explicit one."""
         return (await self._choose(request_id, version)).digest
 
-    async def hurry(self) -> None:
+    async def notify(self) -> None:
         """Broadcast after a rollout step: look at the desired state now."""
-        self._convergence.hurry()
+        self._convergence.notify()
 
     async def check_health(self) -> None:
         if not self._scorer.alive:
             raise RuntimeError("the scorer's thread has ended")
 
     # ---- inside
+
+    def _count(self, digest: str, scores: Sequence[float]) -> None:
+        """Rewards by the part that their version plays: its digest would make a series for every version ever."""
+        routes = self._convergence.routes
+        candidate = routes.candidate.digest if routes.candidate is not None else ""
+        role = {routes.champion.digest: "champion", candidate: "candidate"}.get(digest, "named")
+        metrics.SCORES.inc(len(scores))
+        metrics.ACCEPTED.labels(role).inc(sum(score >= self._threshold for score in scores))
+        for score in scores:
+            metrics.SCORE_VALUES.labels(role).observe(score)
 
     async def _choose(self, request_id: str, version: str) -> Loaded[ServedReward]:
         if not version:
@@ -98,17 +110,17 @@ class Reward:
 
     async def _part(
         self, served: ServedReward, items: Sequence[tuple[bytes, str]]
-    ) -> tuple[ItemScore | ItemRefusal, ...]:
+    ) -> tuple[ImageScore | ItemError, ...]:
         """Decode and score as many items as memory has room for at once."""
         loop = asyncio.get_running_loop()
         decoded = await loop.run_in_executor(self._decoders, _decode_all, [data for data, _ in items])
         return await self._score(served, decoded, [prompt for _, prompt in items])
 
     async def _score(
-        self, served: ServedReward, decoded: Sequence[np.ndarray | ItemRefusal], prompts: Sequence[str]
-    ) -> tuple[ItemScore | ItemRefusal, ...]:
-        good = [row for row, pixels in enumerate(decoded) if not isinstance(pixels, ItemRefusal)]
-        pixels = [item for item in decoded if not isinstance(item, ItemRefusal)]
+        self, served: ServedReward, decoded: Sequence[np.ndarray | ItemError], prompts: Sequence[str]
+    ) -> tuple[ImageScore | ItemError, ...]:
+        good = [row for row, pixels in enumerate(decoded) if not isinstance(pixels, ItemError)]
+        pixels = [item for item in decoded if not isinstance(item, ItemError)]
         futures = self._scorer.submit(served.model, pixels, [prompts[row] for row in good])
         scored = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
         by_row = dict(zip(good, map(_outcome, scored), strict=True))
@@ -128,18 +140,18 @@ def _size(data: bytes) -> int:
     return info.width * info.height
 
 
-def _decode_all(items: list[bytes]) -> list[np.ndarray | ItemRefusal]:
+def _decode_all(items: list[bytes]) -> list[np.ndarray | ItemError]:
     return [_decode(data) for data in items]
 
 
-def _decode(data: bytes) -> np.ndarray | ItemRefusal:
+def _decode(data: bytes) -> np.ndarray | ItemError:
     try:
         return images.decode(data)
     except Exception as error:  # noqa: BLE001 - one bad image must not fail the others of its message
         return _refusal(error)
 
 
-def _outcome(result: ItemScore | BaseException) -> ItemScore | ItemRefusal:
+def _outcome(result: ImageScore | BaseException) -> ImageScore | ItemError:
     if isinstance(result, Exception):
         return _refusal(result)
     if isinstance(result, BaseException):  # the call was cancelled
@@ -147,15 +159,15 @@ def _outcome(result: ItemScore | BaseException) -> ItemScore | ItemRefusal:
     return result
 
 
-def _refusal(error: Exception) -> ItemRefusal:
+def _refusal(error: Exception) -> ItemError:
     if isinstance(error, VouchError):
-        return ItemRefusal(reason=error.reason, message=error.message)
+        return ItemError(reason=error.reason, message=error.message)
     message = f"The image could not be scored ({type(error).__name__}: {error})."
-    return ItemRefusal(reason=Internal.reason, message=message)
+    return ItemError(reason=Internal.reason, message=message)
 
 
-def _refused(item: np.ndarray | ItemRefusal) -> ItemRefusal:
-    assert isinstance(item, ItemRefusal)
+def _refused(item: np.ndarray | ItemError) -> ItemError:
+    assert isinstance(item, ItemError)
     return item
 
 

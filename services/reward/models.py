@@ -12,7 +12,7 @@ from services.reward.scorer import RewardModel
 from services.threads import use_threads
 from vouch.errors import InvalidInput, VouchError
 from vouch.storage.registry import Registry
-from vouch.types.records import Version
+from vouch.types.version import Version
 
 if TYPE_CHECKING:
     import torch

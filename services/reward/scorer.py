@@ -11,9 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
-from services.reward.orders import ItemScore
 from services.threads import use_threads
 from vouch.errors import Exhausted, Internal, Unavailable, VouchError
+from vouch.types.score import ImageScore
 from vouch.types.scores import Scores
 
 BATCH_PIXELS = (
@@ -34,7 +34,7 @@ class Job:
     model: RewardModel
     pixels: np.ndarray
     prompt: str
-    result: Future[ItemScore] = field(default_factory=Future)
+    result: Future[ImageScore] = field(default_factory=Future)
 
     @property
     def area(self) -> int:
@@ -67,7 +67,7 @@ class Scorer:
 
     def submit(
         self, model: RewardModel, images: Sequence[np.ndarray], prompts: Sequence[str]
-    ) -> list[Future[ItemScore]]:
+    ) -> list[Future[ImageScore]]:
         """One future per image; a cancelled one is not computed. Raises Exhausted when they do not all fit."""
         jobs = [Job(model, pixels, prompt) for pixels, prompt in zip(images, prompts, strict=True)]
         with self._changed:
@@ -138,9 +138,9 @@ class Scorer:
             batch[0].result.set_exception(told)
 
 
-def _item(scores: Scores, row: int) -> ItemScore:
-    return ItemScore(
-        overall=float(scores.overall[row]),
-        std=float(scores.std[row]),
-        criteria={name: float(values[row]) for name, values in scores.criteria.items()},
+def _item(scores: Scores, row: int) -> ImageScore:
+    return ImageScore(
+        score=float(scores.overall[row]),
+        score_std=float(scores.std[row]),
+        criterion_scores={name: float(values[row]) for name, values in scores.criteria.items()},
     )

@@ -11,14 +11,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from services.generation.orders import COMPARISON, Drawn, DrawOrder
+from services.generation.sides import COMPARISON
 from services.rollout.analysis import Events, Pairs
 from services.rollout.evidence import Evidence
 from services.rollout.experts import expert_pairs
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
-from vouch.types.guidance import GuidanceChoice
-from vouch.types.records import ImageRecord, Rollout
+from vouch.types.generation import GeneratedImage, GenerationRequest
+from vouch.types.image import ImageRecord
+from vouch.types.rollout import Rollout
 from vouch.types.samplers import parse_name
 
 log = logging.getLogger("vouch.rollout")
@@ -37,7 +38,7 @@ class JudgePort(Protocol):
         ...
 
 
-Draw = Callable[[DrawOrder], Sequence[Drawn]]
+Draw = Callable[[GenerationRequest], Sequence[GeneratedImage]]
 Count = Callable[[Rollout], Mapping[str, tuple[Events, ...]]]
 """Errors and slow requests of both sides since the rollout began."""
 
@@ -94,29 +95,29 @@ class Comparison:
         with self._lock:
             self._adopt(rollout)
             cursor = self._cursor
-        versions = (rollout.champion, rollout.candidate)
+        versions = (rollout.previous_version, rollout.version)
         images = self._catalog.images.newest_generated(after=cursor, versions=versions, limit=AT_ONCE)
         for number, record in images:
             outcomes = self._compared(rollout, record)
             with self._lock:
-                if self._rollout == rollout.id:
+                if self._rollout == rollout.rollout_id:
                     self._evidence = self._evidence.plus(counted(outcomes))
                     self._cursor = number
         return len(images)
 
     def _adopt(self, rollout: Rollout) -> None:
         """Go on with what the record holds of this rollout. Called with the lock held."""
-        if self._rollout == rollout.id:
+        if self._rollout == rollout.rollout_id:
             return
         kept = dict(rollout.plan.evidence) if rollout.plan else {}
         evidence = Evidence.from_json(kept)
         without = {name: pairs for name, pairs in evidence.pairs.items() if name != "experts"}
-        self._rollout, self._evidence = rollout.id, Evidence(pairs=without, events=evidence.events)
+        self._rollout, self._evidence = rollout.rollout_id, Evidence(pairs=without, events=evidence.events)
         self._cursor = int(kept.get("cursor", self._catalog.images.newest_seq()))
 
     def _compared(self, rollout: Rollout, record: ImageRecord) -> Mapping[str, Outcome]:
-        by_champion = record.generator_version == rollout.champion
-        other = rollout.candidate if by_champion else rollout.champion
+        by_champion = record.generator_version == rollout.previous_version
+        other = rollout.version if by_champion else rollout.previous_version
         served = self._blobs.get(record.digest)
         drawn = self._draw(order_again(record, other))[0].data
         champion, candidate = (served, drawn) if by_champion else (drawn, served)
@@ -131,25 +132,23 @@ def counted(outcomes: Mapping[str, Outcome]) -> dict[str, Pairs]:
     }
 
 
-def order_again(record: ImageRecord, version: str) -> DrawOrder:
+def order_again(record: ImageRecord, version: str) -> GenerationRequest:
     """The order that draws an image again by its record, with the given version."""
     assert record.seed is not None
     sampler, eta = parse_name(record.sampler)
-    return DrawOrder(
+    return GenerationRequest(
         request_id=f"again-{record.digest[:32]}",
         prompt=record.prompt,
         seeds=(record.seed,),
-        indices=(0,),
         steps=record.steps,
         guidance=record.guidance,
         version=version,
         client=COMPARISON,
         sampler=sampler,
         eta=eta,
-        choice=GuidanceChoice(
-            method=record.guidance_method or None,
-            start=record.guidance_start,
-            stop=record.guidance_stop,
-            adapter_start=record.adapter_start,
-        ),
+        guidance_method=record.guidance_method,
+        guidance_start=record.guidance_start,
+        guidance_stop=record.guidance_stop,
+        adapter_start=record.adapter_start,
+        score=False,
     )

@@ -19,8 +19,11 @@ from vouch.errors import FailedPrecondition, InvalidInput, VouchError
 from vouch.storage.catalog import Catalog
 from vouch.storage.catalog.rollouts import CONTROLLER
 from vouch.storage.registry import Registry
-from vouch.types.records import ReplicaReport, Rollout, Version, now
+from vouch.types.clock import now
+from vouch.types.rollout import Rollout
 from vouch.types.rollout_plan import RolloutPlan
+from vouch.types.serving import ReplicaReport
+from vouch.types.version import Version
 
 log = logging.getLogger("vouch.rollout")
 
@@ -75,7 +78,7 @@ class StartOrder:
 
 
 class RolloutController:
-    """Moves versions into serving and back. `hurry(slot)` tells the replicas to look at once.
+    """Moves versions into serving and back. `notify(slot)` tells the replicas to look at once.
 
     It is the master from the moment that it is made. One that was made before it writes nothing more: its fencing
     number is behind. system: which running system this is; a rollout that another one began was cut off by a reboot.
@@ -85,14 +88,14 @@ class RolloutController:
         self,
         catalog: Catalog,
         registry: Registry,
-        hurry: Callable[[str], None],
+        notify: Callable[[str], None],
         steps: tuple[int, ...] = policy.DEFAULT_STEPS,
         *,
         observer: Observer | None = None,
         system: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._catalog, self._registry, self._hurry, self._steps = catalog, registry, hurry, steps
+        self._catalog, self._registry, self._notify, self._steps = catalog, registry, notify, steps
         self._observer = observer or NoObserver()
         self._system, self._clock = system, clock
         self._pulses = Pulses()
@@ -133,7 +136,7 @@ class RolloutController:
             reason=_checked(order.reason),
             plan=plan,
         )
-        self._hurry(rollout.slot)
+        self._notify(rollout.slot)
         return rollout
 
     def promote(
@@ -151,7 +154,7 @@ class RolloutController:
             request_id=request_id or uuid.uuid4().hex,
             reason=_checked(reason),
         )
-        self._hurry(rollout.slot)
+        self._notify(rollout.slot)
         return rollout
 
     def roll_back(self, rollout_id: str, actor: str, request_id: str, reason: str) -> Rollout:
@@ -159,7 +162,7 @@ class RolloutController:
         rollout = self._catalog.rollouts.roll_back(
             rollout_id, actor=actor, request_id=request_id or uuid.uuid4().hex, reason=_checked(reason)
         )
-        self._hurry(rollout.slot)
+        self._notify(rollout.slot)
         return rollout
 
     def set_paused(self, rollout_id: str, paused: bool, actor: str, request_id: str, reason: str) -> Rollout:
@@ -172,7 +175,7 @@ class RolloutController:
     def decision(self, rollout: Rollout) -> policy.Decision | None:
         """What the last look decided of this rollout."""
         rollout_id, decision = self._decisions.get(rollout.slot, ("", None))
-        return decision if rollout_id == rollout.id else None
+        return decision if rollout_id == rollout.rollout_id else None
 
     # ---- the loop
 
@@ -185,14 +188,14 @@ class RolloutController:
             if seen is None:
                 continue
             decision = self._cut_off(seen) or policy.decide(seen)
-            self._decisions[slot] = (seen.rollout.id, decision)
+            self._decisions[slot] = (seen.rollout.rollout_id, decision)
             try:
                 self._apply(seen, decision)
             except FailedPrecondition as error:
                 self.deposed = error.reason == "FENCED"
-                log.info("%s was not moved: %s", seen.rollout.id, error)
+                log.info("%s was not moved: %s", seen.rollout.rollout_id, error)
             except VouchError as error:  # an operator was quicker
-                log.info("%s was not moved: %s", seen.rollout.id, error)
+                log.info("%s was not moved: %s", seen.rollout.rollout_id, error)
 
     def observe(self, slot: str) -> policy.Observation | None:
         """None when no rollout is active in the slot."""
@@ -211,7 +214,7 @@ class RolloutController:
     def _measured(self, seen: policy.Observation, plan: RolloutPlan) -> policy.Observation:
         follows = bool(seen.reports) and policy.converged(seen.serving, seen.reports) == len(seen.reports)
         held_s = self._timers[seen.rollout.slot].look(
-            seen.rollout.id,
+            seen.rollout.rollout_id,
             seen.rollout.percent,
             follows and not plan.paused,
             (plan.held_percent, plan.held_s),
@@ -234,22 +237,28 @@ class RolloutController:
         }
         if isinstance(decision, policy.RollBack):
             reason = decision.reason[:MAX_REASON]
-            rollouts.roll_back(rollout.id, request_id=f"auto-{rollout.id}-back", reason=reason, **common)
-            self._hurry(rollout.slot)
+            rollouts.roll_back(
+                rollout.rollout_id, request_id=f"auto-{rollout.rollout_id}-back", reason=reason, **common
+            )
+            self._notify(rollout.slot)
         elif isinstance(decision, policy.Promote):
             self._keep(seen)
-            name = f"auto-{rollout.id}-{decision.percent}"
+            name = f"auto-{rollout.rollout_id}-{decision.percent}"
             bound = self._catalog.rollouts.planned() * policy.ALPHA
             reason = f"{decision.reason}; at most {bound:.2g} false promotions are expected so far"
             rollouts.promote(
-                rollout.id, percent=decision.percent, request_id=name, reason=reason[:MAX_REASON], **common
+                rollout.rollout_id,
+                percent=decision.percent,
+                request_id=name,
+                reason=reason[:MAX_REASON],
+                **common,
             )
-            self._hurry(rollout.slot)
+            self._notify(rollout.slot)
         elif seen.plan is not None and seen.plan.automatic:
             self._keep_now_and_then(seen)
 
     def _keep_now_and_then(self, seen: policy.Observation) -> None:
-        kept_at, _ = self._kept.get(seen.rollout.id, (-KEEP_S, {}))
+        kept_at, _ = self._kept.get(seen.rollout.rollout_id, (-KEEP_S, {}))
         if self._clock() - kept_at >= KEEP_S:
             self._keep(seen)
 
@@ -257,13 +266,13 @@ class RolloutController:
         """Write down how far it is, so that a successor neither holds nor counts anything twice."""
         evidence = {**seen.evidence.as_json(), **self._observer.notes()}
         self._catalog.rollouts.progress(
-            seen.rollout.id,
+            seen.rollout.rollout_id,
             fence=self._fence,
             held_percent=seen.rollout.percent,
             held_s=seen.held_s,
             evidence=evidence,
         )
-        self._kept = {seen.rollout.id: (self._clock(), evidence)}
+        self._kept = {seen.rollout.rollout_id: (self._clock(), evidence)}
 
     # ---- inside
 
@@ -314,7 +323,7 @@ class RolloutController:
         serving, moment = self._catalog.serving.get(version.kind), now()
         percent = 0 if plan.shadow else share
         return Rollout(
-            id="", slot=version.kind, candidate=version.digest, champion=serving.champion, state="ACTIVE",
+            rollout_id="", slot=version.kind, version=version.digest, previous_version=serving.champion, state="ACTIVE",
             percent=percent, events=(), created_at=moment, updated_at=moment, plan=plan,
         )  # fmt: skip
 

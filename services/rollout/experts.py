@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from services.rollout.analysis import Pairs
 from vouch.storage.catalog import Catalog
-from vouch.types.records import Rating, Rollout
+from vouch.types.rating import Rating
+from vouch.types.rollout import Rollout
 
 NEWEST = 1_000
 
@@ -18,8 +19,8 @@ def expert_pairs(catalog: Catalog, rollout: Rollout) -> Pairs:
     implausible images both kinds of discordant pair are equally likely.
     """
     return in_order(
-        _verdicts(_newest(catalog, rollout, rollout.champion)),
-        _verdicts(_newest(catalog, rollout, rollout.candidate)),
+        _verdicts(_newest(catalog, rollout, rollout.previous_version)),
+        _verdicts(_newest(catalog, rollout, rollout.version)),
     )
 
 

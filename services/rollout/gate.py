@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vouch.errors import FailedPrecondition
-from vouch.types.records import Version
+from vouch.types.version import Version
 
 FORCE = "To start it all the same: --force --reason WHY, which the audit log keeps."
 

@@ -11,7 +11,8 @@ from typing import Any
 from vouch.errors import NotFound
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
-from vouch.types.records import Rollout, RolloutEvent, Serving
+from vouch.types.rollout import Rollout, RolloutEvent
+from vouch.types.serving import Serving
 
 BATCH = 500
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from services.rollout.analysis import Events
 from services.rollout.reading import SIDES, Reading, Readings, slow_edge
-from vouch.types.records import Rollout
+from vouch.types.rollout import Rollout
 
 
 class Meter:
@@ -20,8 +20,8 @@ class Meter:
 
     def __call__(self, rollout: Rollout) -> Mapping[str, tuple[Events, ...]]:
         readings = self._read()
-        if rollout.id != self._rollout:
-            self._rollout, self._stages = rollout.id, []
+        if rollout.rollout_id != self._rollout:
+            self._rollout, self._stages = rollout.rollout_id, []
             self._edge = slow_edge(readings["champion"])
         if not self._stages or self._stages[-1][0] != rollout.percent:
             self._stages.append((rollout.percent, readings, readings))

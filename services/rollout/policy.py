@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from services.rollout.analysis import ALPHA
 from services.rollout.evidence import Evidence, Proof, prove
-from vouch.types.records import ReplicaReport, Rollout, Serving
+from vouch.types.rollout import Rollout
 from vouch.types.rollout_plan import RolloutPlan
+from vouch.types.serving import ReplicaReport, Serving
 
 DEFAULT_STEPS = (5, 25, 100)
 NEEDED = math.log(1 / ALPHA)
@@ -67,7 +68,7 @@ def decide(seen: Observation) -> Decision:
         return Hold()
     for report in seen.reports:
         if not report.ok and report.revision == seen.serving.revision:
-            return RollBack(f"replica {report.replica} could not load it: {report.reason}")
+            return RollBack(f"replica {report.replica_id} could not load it: {report.reason}")
     if seen.plan is None or not seen.plan.automatic:
         return Hold("moves by an operator's word")
     proof = prove(seen.evidence)

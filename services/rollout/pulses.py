@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from vouch.types.records import ReplicaReport, now
+from vouch.types.clock import now
+from vouch.types.serving import ReplicaReport
 
 SILENT_AFTER_S = 35.0  # replicas repeat their report every 10 seconds
 
@@ -31,12 +32,12 @@ class Pulses:
         return tuple(report for report in reports if moment - self._came(report, moment) < SILENT_AFTER_S)
 
     def _came(self, report: ReplicaReport, moment: float) -> float:
-        key = report.slot, report.replica
+        key = report.slot, report.replica_id
         known = self._seen.get(key)
-        if known is None or known[0] != report.updated_at:
-            age = max(0.0, (self._today() - report.updated_at).total_seconds())
+        if known is None or known[0] != report.reported_at:
+            age = max(0.0, (self._today() - report.reported_at).total_seconds())
             if known is not None:
                 age = min(age, moment - self._looked_at[key])
-            self._seen[key] = (report.updated_at, moment - age)
+            self._seen[key] = (report.reported_at, moment - age)
         self._looked_at[key] = moment
         return self._seen[key][1]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from services.generation.orders import Drawn, DrawOrder
-from services.rollout.comparison import order_again
+from services.rollout.comparison import Draw, order_again
 from vouch.errors import FailedPrecondition
 from vouch.formats import images
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
-from vouch.types.records import ImageRecord
+from vouch.types.image import ImageRecord
 
 GREY_LEVELS = 1
 """Other batch mates may move a pixel so far: floating-point sums depend on their order."""
@@ -39,9 +37,7 @@ class Replay:
 class Replays:
     """Replays what the catalog knows of; `draw` carries out an order with the version that it names."""
 
-    def __init__(
-        self, catalog: Catalog, blobs: BlobStore, draw: Callable[[DrawOrder], Sequence[Drawn]]
-    ) -> None:
+    def __init__(self, catalog: Catalog, blobs: BlobStore, draw: Draw) -> None:
         self._catalog, self._blobs, self._draw = catalog, blobs, draw
 
     def replay(self, digest: str) -> Replay:

@@ -59,9 +59,12 @@ def add_health(servicer: Any, server: Any) -> None:
 
 
 def add_tls(servicer: Any, server: Any) -> None:
-    """Open the port that speaks TLS. Serve opens only a plain one, which is then a port that nobody is told of."""
+    """Open the port that speaks TLS, where there is a certificate. Serve opens only a plain one, which is then a port
+    that nobody is told of."""
     import grpc
 
+    if TLS_FILES not in os.environ:  # one Serve config names this function with and without a certificate
+        return
     pair = [Path(name).read_bytes() for name in os.environ[TLS_FILES].split(os.pathsep)]
     server.add_secure_port(os.environ[TLS_ADDRESS], grpc.ssl_server_credentials([(pair[0], pair[1])]))
 

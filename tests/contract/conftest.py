@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
 
-from tests.fake_server import FakeSystem, running_system
+from tests.edged_server import EdgedServer
 
 ROOT = Path(__file__).parents[2]
 PROTOS = sorted((ROOT / "protos" / "vouch" / "v1").glob("*.proto"))
@@ -30,6 +30,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[FakeSystem]:
-    with running_system(tmp_path / "state") as running:
+def system(tmp_path: Path) -> Iterator[EdgedServer]:
+    with EdgedServer(tmp_path / "state") as running:
         yield running

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 import vouch
-from tests.fake_server import TOKENS, FakeSystem, paint
+from tests.edged_server import EdgedServer
 from vouch import errors
 from vouch.client import (
     Client,
@@ -25,7 +25,8 @@ from vouch.client import (
 )
 from vouch.client.endpoint import find
 from vouch.pb.v1 import training_pb2, training_pb2_grpc
-from vouch.types.records import NewRating
+from vouch.testing import TOKENS, flat_png
+from vouch.types.rating import NewRating
 
 
 def rating_of(digest: str, request_id: str, **more: Any) -> NewRating:
@@ -34,7 +35,7 @@ def rating_of(digest: str, request_id: str, **more: Any) -> NewRating:
 
 
 @pytest.fixture
-def client(system: FakeSystem) -> Iterator[Client]:
+def client(system: EdgedServer) -> Iterator[Client]:
     with vouch.connect(state=system.state) as connected:
         yield connected
 
@@ -43,7 +44,7 @@ def test_a_good_call_returns_values(client: Client) -> None:
     reply = client.generate_images("neutrophil", count=2, seed=7)
     assert [image.seed for image in reply.images] == [7, 8]
     first = reply.images[0]
-    assert first.data == paint(7)
+    assert first.data == flat_png(7)
     assert first.criterion_scores == {"cell_type": first.score}
     assert reply.request_id
 
@@ -58,13 +59,13 @@ def test_a_stream_brings_previews_to_who_asks_for_them(client: Client) -> None:
     events = list(client.stream_images("platelet", count=2, seed=1, preview_every=1))
     previews = [event for event in events if isinstance(event, ImagePreview)]
     assert [(preview.index, preview.step, preview.data) for preview in previews] == [
-        (0, 1, paint(1)),
-        (1, 1, paint(2)),
+        (0, 1, flat_png(1)),
+        (1, 1, flat_png(2)),
     ]
 
 
 def test_who_is_refused_for_lack_of_room_learns_when_to_come_again(
-    system: FakeSystem, client: Client
+    system: EdgedServer, client: Client
 ) -> None:
     system.full_for_s = 2.5
     with pytest.raises(errors.Exhausted) as caught:
@@ -125,7 +126,7 @@ def test_an_unknown_word_is_refused_with_the_words_that_there_are(client: Client
         client.start_training("dream")
 
 
-def test_a_wrong_token_and_a_missing_role_are_told_apart(system: FakeSystem) -> None:
+def test_a_wrong_token_and_a_missing_role_are_told_apart(system: EdgedServer) -> None:
     with (
         vouch.connect(state=system.state, token="wrong") as stranger,
         pytest.raises(errors.Unauthenticated),
@@ -139,7 +140,7 @@ def test_a_wrong_token_and_a_missing_role_are_told_apart(system: FakeSystem) -> 
 
 
 def test_scores_come_back_for_every_item_and_a_bad_one_fails_alone(client: Client) -> None:
-    items = [ScoreItem(item_id=str(i), data=paint(i), prompt="neutrophil") for i in range(40)]
+    items = [ScoreItem(item_id=str(i), data=flat_png(i), prompt="neutrophil") for i in range(40)]
     items[13] = ScoreItem(item_id="13", data=b"not an image", prompt="neutrophil")
     results = {result.item_id: result for result in client.score_stream(iter(items), batch=7)}
     assert len(results) == 40
@@ -151,7 +152,7 @@ def test_scores_come_back_for_every_item_and_a_bad_one_fails_alone(client: Clien
 
 def test_what_the_items_raise_is_raised_by_the_stream(client: Client) -> None:
     def items() -> Iterator[ScoreItem]:
-        yield ScoreItem(item_id="1", data=paint(1), prompt="neutrophil")
+        yield ScoreItem(item_id="1", data=flat_png(1), prompt="neutrophil")
         raise FileNotFoundError("the tar ends here")
 
     with pytest.raises(FileNotFoundError, match="the tar ends here"):
@@ -171,10 +172,13 @@ def test_large_images_are_sent_though_their_message_could_hold_more(client: Clie
         answered.set()
 
 
-def test_a_broken_stream_raises_what_the_server_said(system: FakeSystem, client: Client) -> None:
+def test_a_stream_that_stays_broken_raises_what_the_server_said(system: EdgedServer) -> None:
     system.break_after = 2
-    items = (ScoreItem(item_id=str(i), data=paint(i), prompt="neutrophil") for i in range(100))
-    with pytest.raises(errors.Unavailable, match="went away"):
+    items = (ScoreItem(item_id=str(i), data=flat_png(i), prompt="neutrophil") for i in range(100))
+    with (
+        Client(find(state=system.state), patience_s=0.5) as client,
+        pytest.raises(errors.Unavailable, match="went away"),
+    ):
         list(client.score_stream(items, batch=1))
 
 
@@ -202,25 +206,25 @@ def test_an_import_counts_what_it_stored_knew_and_refused(client: Client) -> Non
 
 
 def test_real_images_are_kept_once_and_refused_one_by_one(client: Client) -> None:
-    images = [RealImage(data=paint(i % 3), prompt="neutrophil") for i in range(6)]
-    images += [RealImage(data=b"no image", prompt="platelet"), RealImage(data=paint(9), prompt="unicorn")]
+    images = [RealImage(data=flat_png(i % 3), prompt="neutrophil") for i in range(6)]
+    images += [RealImage(data=b"no image", prompt="platelet"), RealImage(data=flat_png(9), prompt="unicorn")]
     report = client.import_real_images(iter(images), batch=4)
     assert (report.stored, report.already_stored, report.failed) == (3, 3, 2)
     assert [(one.index, one.reason) for one in report.failures] == [(6, "NOT_AN_IMAGE"), (7, "UNKNOWN_LABEL")]
     assert {image.source for image in client.list_images()} == {"real"}
 
 
-def test_who_may_only_rate_does_not_choose_what_is_hidden(system: FakeSystem) -> None:
+def test_who_may_only_rate_does_not_choose_what_is_hidden(system: EdgedServer) -> None:
     with (
         vouch.connect(state=system.state, token=TOKENS["rater"]) as rater,
         pytest.raises(errors.PermissionDenied, match="operator"),
     ):
-        rater.import_real_images([RealImage(data=paint(1), prompt="neutrophil")])
+        rater.import_real_images([RealImage(data=flat_png(1), prompt="neutrophil")])
 
 
 def test_what_reading_the_images_raises_is_raised_by_the_import(client: Client) -> None:
     def images() -> Iterator[RealImage]:
-        yield RealImage(data=paint(1), prompt="neutrophil")
+        yield RealImage(data=flat_png(1), prompt="neutrophil")
         raise FileNotFoundError("the tar ends here")
 
     with pytest.raises(FileNotFoundError, match="the tar ends here"):
@@ -229,7 +233,7 @@ def test_what_reading_the_images_raises_is_raised_by_the_import(client: Client) 
         client.import_real_images([RealImage(data="text", prompt="neutrophil")])  # type: ignore[arg-type]
 
 
-def test_lists_fetch_their_pages_and_stop_at_the_limit(system: FakeSystem) -> None:
+def test_lists_fetch_their_pages_and_stop_at_the_limit(system: EdgedServer) -> None:
     with Client(find(state=system.state), page_size=2) as client:
         list(client.stream_images("neutrophil", count=5))
         assert len({image.digest for image in client.list_images()}) == 5
@@ -265,13 +269,13 @@ def test_nobody_answering_is_said_with_the_address_and_what_to_do() -> None:
         client.get_serving()
 
 
-def test_an_image_beyond_grpcs_own_limit_of_4_mib_passes(system: FakeSystem, client: Client) -> None:
+def test_an_image_beyond_grpcs_own_limit_of_4_mib_passes(system: EdgedServer, client: Client) -> None:
     image = client.generate_images("neutrophil", seed=9).images[0]
     system.images[image.digest].data = bytes(12 * 2**20)
     assert len(client.get_image(image.digest).data) == 12 * 2**20
 
 
-def test_a_plain_grpc_client_sees_code_sentence_and_error_info(system: FakeSystem) -> None:
+def test_a_plain_grpc_client_sees_code_sentence_and_error_info(system: EdgedServer) -> None:
     with grpc.insecure_channel(vouch.connect(state=system.state).address) as channel:
         stub = training_pb2_grpc.TrainingServiceStub(channel)
         metadata = (("authorization", f"Bearer {TOKENS['operator']}"),)
@@ -282,7 +286,7 @@ def test_a_plain_grpc_client_sees_code_sentence_and_error_info(system: FakeSyste
     assert dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
 
 
-def test_the_asyncio_client_does_the_same(system: FakeSystem) -> None:
+def test_the_asyncio_client_does_the_same(system: EdgedServer) -> None:
     async def use() -> None:
         async with vouch.connect_async(state=system.state) as client:
             reply = await client.generate_images("neutrophil", count=2, seed=1)
@@ -294,7 +298,7 @@ def test_the_asyncio_client_does_the_same(system: FakeSystem) -> None:
             await client.record_rating(rating_of(reply.images[0].digest, "r"))
             report = await client.import_ratings([rating_of(reply.images[1].digest, "s")])
             assert report.recorded == 1
-            hidden = await client.import_real_images([RealImage(data=paint(200), prompt="neutrophil")])
+            hidden = await client.import_real_images([RealImage(data=flat_png(200), prompt="neutrophil")])
             assert (hidden.stored, hidden.failed) == (1, 0)
             assert len([rating async for rating in client.list_ratings()]) == 2
             with pytest.raises(errors.NotFound):
@@ -305,9 +309,9 @@ def test_the_asyncio_client_does_the_same(system: FakeSystem) -> None:
     asyncio.run(use())
 
 
-def test_what_asynchronous_items_raise_is_raised_by_the_stream(system: FakeSystem) -> None:
+def test_what_asynchronous_items_raise_is_raised_by_the_stream(system: EdgedServer) -> None:
     async def items() -> Any:
-        yield ScoreItem(item_id="1", data=paint(1), prompt="neutrophil")
+        yield ScoreItem(item_id="1", data=flat_png(1), prompt="neutrophil")
         raise FileNotFoundError("the tar ends here")
 
     async def use() -> None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from typing import Any
 
 import pytest
 from google.protobuf.descriptor import Descriptor
 
-from services import edge
-from vouch.client import AsyncClient, Client, rpcs, values
-from vouch.client.convert import RATING, from_rating, to_rating, to_value
-from vouch.types.records import ROLES, Rating
+from services.rpcs import RPCS, Rpc
+from vouch import wire
+from vouch.client import AsyncClient, Client, rpcs
+from vouch.pb.v1 import feedback_pb2
+from vouch.types.rating import Rating
+from vouch.types.token import ROLES
 
 # Answers that the client opens: it returns what is inside.
 OPENED = {
     "ScoreImagesResponse", "ScoreStreamResponse", "StreamImagesResponse", "NextForReviewResponse", "GetLineageResponse",
     *(f"{name}Response" for name in rpcs.METHODS if name.startswith("List")),
 }  # fmt: skip
+
+NOT_IN_VALUES = {"prompt"}
+"""Of a rating: its image's record has it."""
 
 
 def snake(name: str) -> str:
@@ -60,8 +64,28 @@ def test_the_gateway_serves_every_rpc_as_ray_serve_calls_it(rpc: str) -> None:
 
 
 def test_every_rpc_needs_a_role_that_there_is() -> None:
-    assert set(edge.ROLE_NEEDED) == set(rpcs.METHODS)
-    assert set(edge.ROLE_NEEDED.values()) == set(ROLES)
+    assert set(RPCS) == set(rpcs.METHODS)
+    assert {rpc.role for rpc in RPCS.values()} == set(ROLES)
+
+
+@pytest.mark.parametrize(
+    "rpc", [rpc for rpc in RPCS.values() if rpc.deployment != "gateway"], ids=lambda rpc: rpc.name
+)
+def test_the_deployment_of_the_table_has_a_method_of_the_rpcs_name(rpc: Rpc) -> None:
+    from services.feedback.app import Feedback
+    from services.jobs.app import TrainingService
+    from services.operations.app import Operations
+    from services.rollout.app import RolloutService
+    from services.versions.app import ModelsService
+
+    deployment = {"feedback": Feedback, "operations": Operations}[rpc.deployment]
+    streams = rpcs.METHODS[rpc.name].server_streaming
+    assert inspect.isasyncgenfunction(getattr(deployment, rpc.name)) is streams
+    handlers = [Feedback] if deployment is Feedback else [ModelsService, RolloutService, TrainingService]
+    (handler,) = [getattr(kind, rpc.name) for kind in handlers if hasattr(kind, rpc.name)]
+    hints = inspect.signature(handler).parameters
+    assert list(hints) == ["self", "request", "caller"]
+    assert hints["request"].annotation == f"pb.{rpcs.request_class(rpc.name).DESCRIPTOR.name}"
 
 
 def answered() -> list[Descriptor]:
@@ -72,8 +96,6 @@ def answered() -> list[Descriptor]:
         message = waiting.pop()
         if message.full_name in found or not message.full_name.startswith("vouch.v1."):
             continue
-        if message.full_name == RATING:
-            continue
         found[message.full_name] = message
         waiting += [one.message_type for one in message.fields if one.message_type is not None]
     return [m for m in found.values() if m.name not in OPENED and not m.GetOptions().map_entry]
@@ -81,31 +103,33 @@ def answered() -> list[Descriptor]:
 
 @pytest.mark.parametrize("message", answered(), ids=lambda message: message.name)
 def test_a_value_class_has_the_fields_of_its_message(message: Descriptor) -> None:
-    kind: Any = getattr(values, message.name)
-    assert [one.name for one in dataclasses.fields(kind)] == [one.name for one in message.fields]
+    renamed = wire.OTHER_NAMES.get(message.name, {})
+    fields = {one.name for one in dataclasses.fields(wire.VALUES[message.name])}
+    assert {renamed.get(one.name, one.name) for one in message.fields} - fields <= NOT_IN_VALUES
 
 
 @pytest.mark.parametrize("message", answered(), ids=lambda message: message.name)
 def test_an_empty_message_becomes_a_value(message: Descriptor) -> None:
     from google.protobuf import message_factory
 
-    value = to_value(message_factory.GetMessageClass(message)())
-    assert type(value).__name__ == message.name
+    value = wire.to_value(message_factory.GetMessageClass(message)())
+    assert type(value) is wire.VALUES[message.name]
 
 
 def test_a_rating_is_the_same_after_the_way_there_and_back(rating: Rating) -> None:
-    assert to_rating(from_rating(rating)) == rating
+    assert wire.to_value(wire.to_message(rating, feedback_pb2.Rating)) == rating
 
 
 def test_a_rating_message_has_a_field_for_everything_in_the_record() -> None:
-    renamed = {"id": "rating_id", "image": "image_digest"}
-    fields = set(rpcs.answer_class("RecordRating").DESCRIPTOR.fields_by_name)
-    assert {renamed.get(one.name, one.name) for one in dataclasses.fields(Rating)} == fields - {"prompt"}
+    renamed = {name: field for field, name in wire.OTHER_NAMES["Rating"].items()}
+    fields = set(feedback_pb2.Rating.DESCRIPTOR.fields_by_name)
+    assert {renamed.get(one.name, one.name) for one in dataclasses.fields(Rating)} == fields - NOT_IN_VALUES
 
 
 @pytest.fixture
 def rating() -> Rating:
-    from vouch.types.records import Preference, now
+    from vouch.types.clock import now
+    from vouch.types.rating import Preference
 
     return Rating(
         request_id="r-1", image="a" * 64, rater="rater-7", kind="simulated", verdict="implausible",

@@ -16,11 +16,12 @@ from google.rpc import error_details_pb2, status_pb2
 
 from services import edge, logs
 from services.environment import LOGS_FOLDER
+from services.rpcs import RPCS
 from tests.keys import FixedKeys
 from vouch import errors
 from vouch.client import failures
 from vouch.pb.v1 import training_pb2
-from vouch.types.records import ROLES
+from vouch.types.token import ROLES
 
 ASKED = training_pb2.GetRunRequest()
 TOKENS = {"client": "c-token", "rater": "r-token", "operator": "o-token"}
@@ -76,7 +77,7 @@ class Failing:
     """Raises what it was given, after one message where it streams."""
 
     def __init__(self, error: BaseException) -> None:
-        self.access = edge.Access(KEYS)
+        self.access = edge.AccessControl(KEYS)
         self.error = error
 
     @edge.unary
@@ -223,25 +224,25 @@ def test_a_long_message_is_shortened_to_what_trailers_hold() -> None:
     ("token", "role"), [("c-token", "client"), ("r-token", "rater"), ("o-token", "operator")]
 )
 def test_a_token_stands_for_its_role(token: str, role: str) -> None:
-    assert edge.Access(KEYS).identify(Call(token)).role == role
+    assert edge.AccessControl(KEYS).identify(Call(token)).role == role
 
 
 def test_a_client_is_known_by_the_name_that_it_gives_itself() -> None:
     named, nameless = Call("c-token"), Call("c-token")
     named.metadata = [*named.metadata, ("x-vouch-client", "x" * 1000)]
-    assert edge.Access(KEYS).identify(named).client == "x" * edge.LONGEST_CLIENT
-    assert edge.Access(KEYS).identify(nameless).client == ""
+    assert edge.AccessControl(KEYS).identify(named).client == "x" * edge.LONGEST_CLIENT
+    assert edge.AccessControl(KEYS).identify(nameless).client == ""
 
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("rpc", ["GenerateImages", "RecordRating", "StartRollout"])
 def test_a_role_may_do_its_own_and_what_those_below_may(role: str, rpc: str) -> None:
     call = Call(TOKENS[role])
-    if ROLES.index(role) >= ROLES.index(edge.ROLE_NEEDED[rpc]):
-        assert edge.Access(KEYS).admit(call, rpc).role == role
+    if ROLES.index(role) >= ROLES.index(RPCS[rpc].role):
+        assert edge.AccessControl(KEYS).admit(call, rpc).role == role
     else:
-        with pytest.raises(errors.PermissionDenied, match=edge.ROLE_NEEDED[rpc]):
-            edge.Access(KEYS).admit(call, rpc)
+        with pytest.raises(errors.PermissionDenied, match=RPCS[rpc].role):
+            edge.AccessControl(KEYS).admit(call, rpc)
 
 
 @pytest.mark.parametrize(
@@ -260,8 +261,8 @@ def test_what_is_not_a_known_token_is_refused(metadata: list[tuple[str, str]]) -
     call = Call()
     call.metadata = metadata
     with pytest.raises(errors.Unauthenticated, match=r"access\.json"):
-        edge.Access(KEYS).identify(call)
+        edge.AccessControl(KEYS).identify(call)
 
 
 def test_without_authentication_everybody_is_an_operator() -> None:
-    assert edge.Access(None).identify(Call()).role == "operator"
+    assert edge.AccessControl(None).identify(Call()).role == "operator"

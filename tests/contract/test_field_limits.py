@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from services import edge, ingress
 from services import field_limits as limits
 from services.field_limits import Bytes, Count, Moment, Number, Text, Tree, Words
+from services.rpcs import RPCS
 from tests.keys import FixedKeys
 from vouch.client import groups, rpcs
 from vouch.errors import InvalidInput
@@ -54,7 +55,7 @@ def _answering(rpc: str) -> Any:
 Willing = type(
     "Willing",
     (),
-    {"access": edge.Access(FixedKeys(TOKENS)), **{rpc: _answering(rpc) for rpc in rpcs.METHODS}},
+    {"access": edge.AccessControl(FixedKeys(TOKENS)), **{rpc: _answering(rpc) for rpc in rpcs.METHODS}},
 )
 
 
@@ -73,7 +74,7 @@ def channel() -> Iterator[grpc.Channel]:
         await server.stop(None)
 
     ended = asyncio.Event()
-    ingress.guard_with(edge.Access(FixedKeys(TOKENS)))
+    ingress.guard_with(edge.AccessControl(FixedKeys(TOKENS)))
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     assert ready.wait(20)
@@ -297,7 +298,7 @@ def test_a_message_larger_than_its_rpc_may_have_is_refused_with_the_limit(
 def test_the_token_is_looked_at_before_the_message(
     channel: grpc.Channel, rpc: str, metadata: list[tuple[str, str]], code: grpc.StatusCode
 ) -> None:
-    if code is grpc.StatusCode.PERMISSION_DENIED and edge.ROLE_NEEDED[rpc] == "client":
+    if code is grpc.StatusCode.PERMISSION_DENIED and RPCS[rpc].role == "client":
         return
     assert status(channel, rpc, b"\xff\xff\xff", metadata)[0] is code
 
@@ -306,7 +307,7 @@ def test_the_token_is_looked_at_before_the_message(
 def test_a_message_without_a_token_is_not_read(rpc: str) -> None:
     """gRPC reads the message of a unary request before its handler runs, and that of a stream when it is asked for."""
     asked = type("Details", (), {"method": rpcs.path(rpc), "invocation_metadata": ()})
-    taken = ingress.Guard(lambda: edge.Access(FixedKeys(TOKENS))).service(asked)
+    taken = ingress.Guard(lambda: edge.AccessControl(FixedKeys(TOKENS))).service(asked)
     assert taken is not None
     assert taken.request_streaming
     assert taken.request_deserializer is None
@@ -316,7 +317,9 @@ def test_the_guard_answers_a_call_that_its_token_does_not_allow(
     channel: grpc.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    monkeypatch.setattr(Willing, "access", edge.Access(None))  # the edge itself would let everybody pass
+    monkeypatch.setattr(
+        Willing, "access", edge.AccessControl(None)
+    )  # the edge itself would let everybody pass
     monkeypatch.setattr(edge, "checked", lambda request: read.append("a message"))
     assert status(channel, "GetRun", b"", [])[0] is grpc.StatusCode.UNAUTHENTICATED
     assert read == []
@@ -330,7 +333,7 @@ def test_a_message_larger_than_any_may_be_is_refused_by_its_length(channel: grpc
 
 def test_a_call_of_no_known_method_is_not_the_guards() -> None:
     asked = type("Details", (), {"method": "/grpc.health.v1.Health/Check", "invocation_metadata": ()})
-    assert ingress.Guard(lambda: edge.Access(FixedKeys(TOKENS))).service(asked) is None
+    assert ingress.Guard(lambda: edge.AccessControl(FixedKeys(TOKENS))).service(asked) is None
 
 
 def test_the_guard_stands_before_the_handlers_of_ray_serves_own_server_too() -> None:
@@ -359,10 +362,10 @@ def test_the_guard_stands_before_the_handlers_of_ray_serves_own_server_too() -> 
         await server.stop(None)
         return [*answers, caught.value.code(), healthy]
 
-    ingress.guard_with(edge.Access(FixedKeys(TOKENS)))
+    ingress.guard_with(edge.AccessControl(FixedKeys(TOKENS)))
     assert asyncio.run(calls()) == [
         b"GetRunRequest",
-        b"Unreadable",
+        b"MalformedRequest",
         grpc.StatusCode.UNAUTHENTICATED,
         b"\x08\x01",
     ]

@@ -1,9 +1,10 @@
-"""vouch/pb is what `make protos` makes of protos/, with an old generator."""
+"""What is generated is what its source says: vouch/pb of protos/, with an old generator, and the sync client."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from google.protobuf import descriptor_pb2
 
 from vouch.client import rpcs
 
+ROOT = Path(__file__).parents[2]
 PB = Path(rpcs.__file__).parents[1] / "pb" / "v1"
 NAMES = ["feedback", "generation", "models", "reward", "rollout", "training"]
 STALE = "protos/ and vouch/pb differ: run `make protos`"
@@ -95,3 +97,14 @@ def test_the_generator_is_old_enough_for_the_lower_bounds_of_the_package() -> No
 
 def _series(version: str) -> list[int]:
     return [int(part) for part in version.split(".")][:2]
+
+
+def test_the_client_for_ordinary_code_is_the_one_for_asyncio_without_asyncio() -> None:
+    spec = importlib.util.spec_from_file_location("generate_client", ROOT / "scripts" / "generate_client.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    for source, target in script.GENERATED.items():
+        assert script.generated(script.FOLDER / source) == (script.FOLDER / target).read_text(), (
+            "run `make client`"
+        )

@@ -8,20 +8,22 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
 import vouch
-from tests.fake_server import FakeSystem, paint, running_system
-from vouch.client import AsyncClient, Client, GeneratedImage, GenerationSummary
+from tests.edged_server import EdgedServer
+from vouch.client import AsyncClient, Client, GeneratedImage, GenerationSummary, RealImage, ScoreItem
 from vouch.client.endpoint import Endpoint, find
-from vouch.client.repeats import Repeats, is_transient
+from vouch.client.retries import Retries, is_transient
 from vouch.errors import InvalidInput, Unavailable
 from vouch.pb.v1 import generation_pb2
 from vouch.storage.state import StateFolder
+from vouch.testing import REWARD, flat_png
+from vouch.types.rating import NewRating
 
 MORE_THAN_GRPC_REPEATS = 5
 PREFACE_BYTES = 24
@@ -31,19 +33,19 @@ STATUS_500 = b"\0\0\x01\x01\x05\0\0\0\x01\x8e"
 
 
 @pytest.fixture
-def client(system: FakeSystem) -> Iterator[Client]:
+def client(system: EdgedServer) -> Iterator[Client]:
     with vouch.connect(state=system.state) as connected:
         connected.describe_generator()  # the system has answered: it may come back
         yield connected
 
 
-def test_a_call_that_the_system_loses_again_and_again_succeeds(client: Client, system: FakeSystem) -> None:
+def test_a_call_that_the_system_loses_again_and_again_succeeds(client: Client, system: EdgedServer) -> None:
     system.losses = MORE_THAN_GRPC_REPEATS
-    assert client.generate_images("neutrophil", seed=7).images[0].data == paint(7)
+    assert client.generate_images("neutrophil", seed=7).images[0].data == flat_png(7)
     assert system.losses == 0
 
 
-def test_a_stream_that_breaks_off_goes_on_with_what_is_missing(client: Client, system: FakeSystem) -> None:
+def test_a_stream_that_breaks_off_goes_on_with_what_is_missing(client: Client, system: EdgedServer) -> None:
     system.losses = MORE_THAN_GRPC_REPEATS
     events = list(client.stream_images("platelet", count=4, seed=1))
     images = [event for event in events if isinstance(event, GeneratedImage)]
@@ -52,7 +54,138 @@ def test_a_stream_that_breaks_off_goes_on_with_what_is_missing(client: Client, s
     assert system.losses == 0
 
 
-def test_the_client_for_asyncio_repeats_both(system: FakeSystem) -> None:
+def items_of(count: int) -> Iterator[ScoreItem]:
+    return (ScoreItem(item_id=str(row), data=flat_png(row), prompt="neutrophil") for row in range(count))
+
+
+def test_a_score_stream_that_breaks_off_goes_on_with_what_has_no_answer(
+    client: Client, system: EdgedServer
+) -> None:
+    system.losses = MORE_THAN_GRPC_REPEATS
+    results = list(client.score_stream(items_of(40), batch=3))
+    assert sorted(int(result.item_id) for result in results) == list(range(40))
+    assert all(result.score is not None for result in results)
+    assert system.losses == 0
+
+
+def test_a_score_stream_stays_with_the_version_that_it_began_with(
+    client: Client, system: EdgedServer
+) -> None:
+    system.losses = 2
+    assert len(list(client.score_stream(items_of(20), batch=3))) == 20
+    assert system.stream_versions == ["", REWARD, REWARD]
+
+
+def test_items_that_are_read_late_are_not_lost_with_the_try_that_asked_for_them(
+    client: Client, system: EdgedServer
+) -> None:
+    lost = threading.Event()
+
+    def items() -> Iterator[ScoreItem]:
+        yield from items_of(1)
+        assert lost.wait(60)  # the first try has failed while it waits here
+        yield from (
+            ScoreItem(item_id=f"late-{row}", data=flat_png(row), prompt="neutrophil") for row in range(5)
+        )
+
+    system.losses = 1
+    results = []
+    for result in client.score_stream(items(), batch=1):
+        results.append(result.item_id)
+        threading.Timer(0.5, lost.set).start()
+    assert sorted(results) == ["0", *(f"late-{row}" for row in range(5))]
+
+
+def test_two_items_of_one_name_have_two_results(client: Client, system: EdgedServer) -> None:
+    system.losses = 2
+    twice = [ScoreItem(item_id="same", data=flat_png(row), prompt="neutrophil") for row in range(4)]
+    assert len(list(client.score_stream(twice, batch=1))) == 4
+
+
+def rating_of(digest: str, request_id: str) -> NewRating:
+    return NewRating(request_id=request_id, image=digest, rater="dr-a", kind="human", verdict="plausible")
+
+
+def test_an_import_of_ratings_that_the_system_loses_stores_each_once(
+    client: Client, system: EdgedServer
+) -> None:
+    image = client.generate_images("neutrophil", seed=3).images[0]
+    ratings = [rating_of(image.digest, f"r-{row}") for row in range(20)] + [rating_of("0" * 64, "bad")]
+    system.losses = MORE_THAN_GRPC_REPEATS
+    report = client.import_ratings(ratings, batch=2)
+    assert report.recorded + report.already_recorded == 20
+    assert [failure.index for failure in report.failures] == [20]
+    assert sorted(rating.request_id for rating in system.ratings) == sorted(f"r-{row}" for row in range(20))
+    assert system.losses == 0
+
+
+def test_an_import_of_real_images_that_the_system_loses_stores_each_once(
+    client: Client, system: EdgedServer
+) -> None:
+    system.losses = MORE_THAN_GRPC_REPEATS
+    report = client.import_real_images(
+        (RealImage(data=flat_png(row), prompt="platelet") for row in range(9)), batch=2
+    )
+    assert (report.stored + report.already_stored, report.failed) == (9, 0)
+    assert len(system.images) == 9
+    assert system.losses == 0
+
+
+def test_an_import_that_stays_lost_says_so(system: EdgedServer) -> None:
+    with Client(find(state=system.state), patience_s=0.5) as client:
+        client.describe_generator()
+        system.losses = 10_000
+        with pytest.raises(Unavailable, match="is restarting"):
+            client.import_real_images([RealImage(data=flat_png(1), prompt="platelet")])
+
+
+def test_the_client_for_asyncio_repeats_score_streams_and_imports(system: EdgedServer) -> None:
+    async def items() -> AsyncIterator[ScoreItem]:
+        for item in items_of(30):
+            await asyncio.sleep(0)
+            yield item
+
+    async def use() -> None:
+        async with AsyncClient(find(state=system.state)) as client:
+            drawn = await client.generate_images("neutrophil")
+            system.losses = MORE_THAN_GRPC_REPEATS
+            results = [result async for result in client.score_stream(items(), batch=3)]
+            assert sorted(int(result.item_id) for result in results) == list(range(30))
+            system.losses = 2
+            report = await client.import_ratings([rating_of(drawn.images[0].digest, "r")])
+            assert report.recorded + report.already_recorded == 1
+            system.losses = 2
+            hidden = await client.import_real_images([RealImage(data=flat_png(9), prompt="platelet")])
+            assert hidden.stored + hidden.already_stored == 1
+            assert system.losses == 0
+
+    asyncio.run(use())
+
+
+def test_asynchronous_items_that_are_read_late_outlive_the_try_that_asked_for_them(
+    system: EdgedServer,
+) -> None:
+    async def use() -> list[str]:
+        lost = asyncio.Event()
+
+        async def items() -> AsyncIterator[ScoreItem]:
+            yield ScoreItem(item_id="first", data=flat_png(1), prompt="neutrophil")
+            await lost.wait()
+            yield ScoreItem(item_id="late", data=flat_png(2), prompt="neutrophil")
+
+        async with AsyncClient(find(state=system.state)) as client:
+            await client.describe_generator()
+            system.losses = 1
+            results = []
+            async for result in client.score_stream(items(), batch=1):
+                results.append(result.item_id)
+                asyncio.get_running_loop().call_later(0.5, lost.set)
+            return results
+
+    assert sorted(asyncio.run(use())) == ["first", "late"]
+
+
+def test_the_client_for_asyncio_repeats_both(system: EdgedServer) -> None:
     async def use() -> list[int]:
         async with AsyncClient(find(state=system.state)) as client:
             await client.describe_generator()
@@ -65,7 +198,7 @@ def test_the_client_for_asyncio_repeats_both(system: FakeSystem) -> None:
     assert asyncio.run(use()) == [0, 1, 2]
 
 
-def test_patience_ends(system: FakeSystem) -> None:
+def test_patience_ends(system: EdgedServer) -> None:
     with Client(find(state=system.state), patience_s=0.5) as client:
         client.describe_generator()
         system.losses = 10_000
@@ -73,7 +206,7 @@ def test_patience_ends(system: FakeSystem) -> None:
             client.generate_images("neutrophil")
 
 
-def test_the_time_for_a_call_holds_for_all_its_repeats(client: Client, system: FakeSystem) -> None:
+def test_the_time_for_a_call_holds_for_all_its_repeats(client: Client, system: EdgedServer) -> None:
     system.losses = 10_000
     started = time.monotonic()
     with pytest.raises(Unavailable):
@@ -81,7 +214,7 @@ def test_the_time_for_a_call_holds_for_all_its_repeats(client: Client, system: F
     assert time.monotonic() - started < 10
 
 
-def test_a_wrong_request_is_made_once(client: Client, system: FakeSystem) -> None:
+def test_a_wrong_request_is_made_once(client: Client, system: EdgedServer) -> None:
     with pytest.raises(InvalidInput):
         client.generate_images("dog")
 
@@ -95,7 +228,7 @@ def test_a_system_that_never_answered_is_not_waited_for() -> None:
 
 
 def test_a_system_whose_process_has_ended_is_not_waited_for(tmp_path: Path) -> None:
-    with running_system(tmp_path / "state") as system:
+    with EdgedServer(tmp_path / "state") as system:
         client = vouch.connect(state=system.state)
         client.describe_generator()
         (system.state / "lock").write_text("4194305\n")  # more than any process of this kernel
@@ -157,7 +290,7 @@ class Door:
                 end.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_stream_outlives_a_door_that_is_closed_again_and_again(system: FakeSystem) -> None:
+def test_a_stream_outlives_a_door_that_is_closed_again_and_again(system: EdgedServer) -> None:
     behind = find(state=system.state)
     door = Door(behind.address)
     indices = []
@@ -172,7 +305,7 @@ def test_a_stream_outlives_a_door_that_is_closed_again_and_again(system: FakeSys
     assert indices == list(range(60))
 
 
-def test_calls_outlive_a_door_that_is_closed_for_a_while(system: FakeSystem) -> None:
+def test_calls_outlive_a_door_that_is_closed_for_a_while(system: EdgedServer) -> None:
     behind = find(state=system.state)
     door = Door(behind.address)
     with Client(Endpoint(door.address, behind.token)) as client:
@@ -180,7 +313,7 @@ def test_calls_outlive_a_door_that_is_closed_for_a_while(system: FakeSystem) -> 
         door.close()
         opened = threading.Timer(1.0, door.open)
         opened.start()
-        assert client.generate_images("neutrophil", seed=7).images[0].data == paint(7)
+        assert client.generate_images("neutrophil", seed=7).images[0].data == flat_png(7)
         opened.join()
     door.close()
 
@@ -251,6 +384,7 @@ class Lost(grpc.RpcError):
         ("UNKNOWN", "Stream removed", True),
         ("UNKNOWN", "Exception calling application", False),
         ("INTERNAL", "Received RST_STREAM with error code 2", True),
+        ("INTERNAL", "Internal error from Core", True),
         ("CANCELLED", "Locally cancelled by application!", False),
         ("DEADLINE_EXCEEDED", "Socket closed", False),
     ],
@@ -266,7 +400,7 @@ def image(index: int) -> generation_pb2.StreamImagesResponse:
 
 
 def test_the_waits_grow_and_a_new_image_begins_them_anew() -> None:
-    repeats = Repeats(None, 30.0, lambda: None, known=True)
+    repeats = Retries(None, 30.0, lambda: None, known=True)
     assert [repeats.wait_s(Lost()) for _ in range(5)] == [0.1, 0.2, 0.4, 0.8, 1.0]
     assert repeats.is_new(image(3))
     assert repeats.wait_s(Lost()) == 0.1
@@ -275,7 +409,7 @@ def test_the_waits_grow_and_a_new_image_begins_them_anew() -> None:
     assert repeats.wait_s(Lost()) == 0.2
 
 
-def test_a_stream_that_breaks_off_after_every_first_answer_ends_one_day(system: FakeSystem) -> None:
+def test_a_stream_that_breaks_off_after_every_first_answer_ends_one_day(system: EdgedServer) -> None:
     with Client(find(state=system.state), patience_s=0.5) as client:
         system.losses = 10_000
         stream = client.stream_images("platelet", count=2)
@@ -290,7 +424,7 @@ PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 
 @pytest.mark.parametrize("no_proxy", [None, "localhost,127.0.0.1", "example.org"])
 def test_calls_to_this_machine_never_take_a_proxy(
-    system: FakeSystem, monkeypatch: pytest.MonkeyPatch, no_proxy: str | None
+    system: EdgedServer, monkeypatch: pytest.MonkeyPatch, no_proxy: str | None
 ) -> None:
     for name in (*PROXIES, *map(str.upper, PROXIES)):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody answers there

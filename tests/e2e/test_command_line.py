@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import select
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests import tiny
+from tests.e2e.conftest import free_port, started
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-START_S = 400.0
 QUESTIONS = 7  # of the blood-cell checklist; one more key is the verdict
 
 
@@ -57,45 +51,8 @@ class Shell:
 
 @pytest.fixture(scope="module")
 def vouch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    folder = tmp_path_factory.mktemp("e2e")
-    tiny.save_generator(folder / "tiny-generator", seed=1)
-    tiny.save_reward(folder / "tiny-reward", seed=1)
-    command = [
-        *(sys.executable, "-m", "vouch", "up", "--json", "--state", folder / "state"),
-        *("--grpc-port", _free_port(), "--http-port", _free_port()),
-        *("--generator", folder / "tiny-generator", "--reward", folder / "tiny-reward"),
-    ]
-    with (folder / "log").open("w") as log:
-        quiet = {**os.environ, "VOUCH_GENERATION__COMPILE": "false"}
-        system = subprocess.Popen(list(map(str, command)), env=quiet, stdout=subprocess.PIPE, stderr=log)
-        try:
-            told = json.loads(_first_line(system, folder / "log"))
-            assert Path(told["state"]) == folder / "state"
-            yield Shell(folder / "state")
-            system.send_signal(signal.SIGINT)
-            assert system.wait(120) == 0, (folder / "log").read_text()
-        finally:
-            if system.poll() is None:
-                system.kill()
-                system.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _first_line(system: subprocess.Popen[bytes], log: Path) -> bytes:
-    assert system.stdout is not None
-    deadline = time.monotonic() + START_S
-    line = b""
-    while not line.endswith(b"\n"):
-        ready, _, _ = select.select([system.stdout], [], [], max(0.0, deadline - time.monotonic()))
-        chunk = os.read(system.stdout.fileno(), 4096) if ready else b""
-        assert chunk, f"vouch up did not come up:\n{log.read_text()}"
-        line += chunk
-    return line
+    with started(tmp_path_factory.mktemp("e2e")) as state:
+        yield Shell(state)
 
 
 def test_an_image_is_drawn_scored_rated_exported_and_filtered(vouch: Shell, tmp_path: Path) -> None:
@@ -174,5 +131,5 @@ def test_wrong_requests_end_with_their_code_and_a_sentence(
 
 
 def test_a_second_system_on_the_same_folder_is_refused(vouch: Shell) -> None:
-    refused = vouch("up", "--grpc-port", _free_port(), "--http-port", _free_port(), code=5)
+    refused = vouch("up", "--grpc-port", free_port(), "--http-port", free_port(), code=5)
     assert "already in use by pid" in refused.stderr

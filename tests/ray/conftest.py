@@ -27,7 +27,7 @@ from vouch.formats import images
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
 from vouch.storage.state import StateFolder
-from vouch.types.records import Version
+from vouch.types.version import Version
 
 ROOT = Path(__file__).parents[2]
 START_S = 500.0

@@ -22,7 +22,7 @@ from vouch.pb.v1 import generation_pb2 as pb
 from vouch.pb.v1 import generation_pb2_grpc
 from vouch.storage.catalog import Catalog
 from vouch.storage.state import StateFolder
-from vouch.types.records import NewRating
+from vouch.types.rating import NewRating
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 

@@ -10,7 +10,7 @@ from vouch.client import Client, RealImage
 from vouch.errors import AlreadyExists, InvalidInput, NotFound
 from vouch.formats import images as codec
 from vouch.storage.catalog import Catalog
-from vouch.types.records import NewRating
+from vouch.types.rating import NewRating
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 

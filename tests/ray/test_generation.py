@@ -171,5 +171,5 @@ def test_a_scheduler_that_shares_no_steps_draws_whole_images_and_says_so(client,
     other = registry.publish(folder, kind="generator", format="diffusers", name="generator-ancestral")
     reply = client.generate_images("monocyte", count=2, seed=5, steps=2, version=other.digest)
     assert [image.generator_version for image in reply.images] == [other.digest] * 2
-    assert "EulerAncestralDiscreteScheduler" in reply.summary.whole_because
-    assert client.generate_images("monocyte", seed=5, steps=2).summary.whole_because == ""
+    assert "EulerAncestralDiscreteScheduler" in reply.summary.fallback_reason
+    assert client.generate_images("monocyte", seed=5, steps=2).summary.fallback_reason == ""

@@ -10,11 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from services.loopback import is_loopback
 from tests.unit.test_reward_training import SMALL, rated_folder
-from training.jobs import raise_reported, run_on_ray
-from training.reward.loop import RewardConfig, fit
-from training.session import Session
-from training.worker import Work
+from training.jobs.ray_train import raise_reported, run_on_ray
+from training.jobs.worker import Work
+from training.loop.session import TrainingSession
+from training.reward.config import RewardConfig
+from training.reward.fit import fit
 from vouch.errors import FailedPrecondition
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -40,6 +42,36 @@ def kill_the_worker_after(checkpoints: Path, killed: list[int]) -> None:
         threading.Event().wait(0.05)
 
 
+class Listeners(threading.Thread):
+    """Notes on which addresses the training workers below this process listen, until the block ends."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.addresses: set[str] = set()
+        self.most_ports = 0
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Listeners:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._ended.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._ended.wait(0.05):
+            for child in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):  # it ended while it was looked at
+                    if "RayTrainWorker" in " ".join(child.cmdline()):
+                        self._note(child)
+
+    def _note(self, worker: psutil.Process) -> None:
+        ports = [one for one in worker.net_connections(kind="inet") if one.status == psutil.CONN_LISTEN]
+        self.addresses |= {port.laddr.ip for port in ports}
+        self.most_ports = max(self.most_ports, len(ports))
+
+
 def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     folder, killed = rated_folder(tmp_path / "run"), []
     killer = threading.Thread(target=kill_the_worker_after, args=(folder / "reward", killed))
@@ -49,14 +81,17 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened
     assert killed, "the run ended before its worker could be killed"
     assert figures["auroc"] > 0.9
     whole = rated_folder(tmp_path / "whole")
-    fit(RewardConfig.model_validate(job(whole, tmp_path / "unbroken").config), Session(whole))
+    fit(RewardConfig.model_validate(job(whole, tmp_path / "unbroken").config), TrainingSession(whole))
     weights = [(tmp_path / name / "reward.safetensors").read_bytes() for name in ("broken", "unbroken")]
     assert weights[0] == weights[1]
 
 
 def test_two_workers_share_a_run_and_end_alike_though_one_was_killed(tmp_path: Path) -> None:
     whole, broken, killed = rated_folder(tmp_path / "whole"), rated_folder(tmp_path / "broken"), []
-    run_on_ray(job(whole, tmp_path / "unbroken"), workers=2)
+    with Listeners() as listeners:
+        run_on_ray(job(whole, tmp_path / "unbroken"), workers=2)
+    assert listeners.most_ports >= 3  # Ray's, the store's and gloo's: the group was seen
+    assert [address for address in listeners.addresses if not is_loopback(address)] == []
     killer = threading.Thread(target=kill_the_worker_after, args=(broken / "reward", killed))
     killer.start()
     figures = raise_reported(run_on_ray(job(broken, tmp_path / "mended"), workers=2))

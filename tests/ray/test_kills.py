@@ -13,6 +13,7 @@ from services.leftovers import FILE_NAME
 from services.processes import marked
 from tests.ray.conftest import Running, started, until
 from vouch.client import Client, ScoreItem
+from vouch.types.rating import NewRating
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -70,6 +71,39 @@ def test_callers_see_nothing_of_a_reward_replica_that_is_killed(frail: Running, 
     rest = list(results)
     assert len(rest) == len(items) - 1
     assert all(result.score is not None for result in rest)
+
+
+def test_callers_see_nothing_of_a_gateway_that_is_killed_in_a_score_stream(
+    frail: Running, client: Client
+) -> None:
+    image = client.generate_images(**DRAWN).images[0]
+    items = [ScoreItem(item_id=str(row), data=image.data, prompt="monocyte") for row in range(64)]
+    results = client.score_stream(items, batch=4)
+    first = next(results)
+    find(frail, "ServeReplica:vouch:gateway").kill()
+    answered = [first, *results]
+    assert sorted(int(result.item_id) for result in answered) == list(range(64))
+    assert all(result.score is not None for result in answered)
+
+
+def test_callers_see_nothing_of_a_gateway_that_is_killed_in_an_import(frail: Running, client: Client) -> None:
+    image = client.generate_images(**DRAWN).images[0]
+
+    def ratings() -> Iterator[NewRating]:
+        for row in range(40):
+            if row == 20:
+                find(frail, "ServeReplica:vouch:gateway").kill()
+            yield NewRating(
+                request_id=f"import-{row}",
+                image=image.digest,
+                rater="ada",
+                kind="simulated",
+                verdict="unsure",
+            )
+
+    report = client.import_ratings(ratings(), batch=5)
+    assert (report.recorded + report.already_recorded, report.failed) == (40, 0)
+    assert len(list(client.list_ratings(image_digest=image.digest))) == 40
 
 
 def test_a_system_whose_raylet_ends_says_so_and_leaves_nothing(frail: Running) -> None:

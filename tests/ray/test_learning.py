@@ -6,7 +6,7 @@ import pytest
 
 from services import loopback
 from tests.ray.conftest import listening
-from vouch.types.records import NewRating
+from vouch.types.rating import NewRating
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 

@@ -12,7 +12,7 @@ from tests.ray.conftest import Running, apart, until
 from tests.tiny import save_generator
 from vouch.client import Client
 from vouch.errors import CorruptVersion, DataLoss, FailedPrecondition, InvalidInput, NotFound, VouchError
-from vouch.types.records import Version
+from vouch.types.version import Version
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vouch.client.values import ScoreItem
 from vouch.errors import InvalidInput, NotFound
 from vouch.formats import images
+from vouch.types.score import ScoreItem
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 

@@ -23,7 +23,8 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler
 
 from services.generation.engine import Engine
-from services.generation.slots import Broken, Event, Finished, ImageRequest, Ticket
+from services.generation.slots import Event, Failed, Finished, Ticket
+from tests.requests import image_request
 from tests.tiny import save_generator
 from vouch.errors import Exhausted
 from vouch.models.pipelines import Generator, load_generator
@@ -70,7 +71,7 @@ class Callers:
         impossible = model.stepwise and self.chance.random() < 0.05
         fails = impossible or (spoilt and model.stepwise)
         asked = Asked(self.chance.randint(1, 4), fails, weakref.ref(model))
-        request = ImageRequest(
+        request = image_request(
             model=model,
             prompt=self.chance.choice(PROMPTS),
             seeds=tuple(self.chance.randrange(2**31) for _ in range(asked.images)),
@@ -82,7 +83,7 @@ class Callers:
         with self.changed:
             self.open.add(asked)
         try:
-            asked.ticket = self.engine.submit(request, self.listener(asked))
+            asked.ticket = self.engine.submit(*request, self.listener(asked))
         except Exhausted:
             self.end(asked, "refused")
 
@@ -92,7 +93,7 @@ class Callers:
                 asked.finished += 1
                 self.counts["images"] += 1
                 self.counts["misshapen"] += event.image.shape != (32, 32, 3)
-            asked.broken += isinstance(event, Broken)
+            asked.broken += isinstance(event, Failed)
             if asked.ended:
                 self.end(asked, "failed" if asked.broken else "finished")
 

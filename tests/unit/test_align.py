@@ -16,34 +16,40 @@ import torch
 
 from tests.tiny import VOCABULARY, save_generator
 from tests.unit.test_reward_training import SMALL, rated_folder
-from training.alignment.loop import METHODS, AlignConfig, fit
+from training.alignment.config import AlignConfig
+from training.alignment.fit import METHODS, fit
 from training.alignment.methods.ddpo import Ddpo
 from training.alignment.pool import Pool, rated_pool
 from training.alignment.student import Student
-from training.inputs import FILE_NAME, PAIRS_NAME, Rated
-from training.reward.loop import RewardConfig
-from training.reward.loop import fit as fit_reward
-from training.session import Progress, Session
+from training.inputs.pairs import PAIRS_FILE
+from training.inputs.rated import RATINGS_FILE, Rated
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
+from training.reward.config import RewardConfig
+from training.reward.fit import fit as fit_reward
 from vouch.errors import Cancelled, FailedPrecondition
 from vouch.formats import images as codec
 from vouch.models.networks.reward import RewardEnsemble
 from vouch.models.pipelines import Generator, load_generator
-from vouch.recipes import Alignment
+from vouch.recipes import Alignment, nested
 
 WITHOUT_REAL = [
     method for method in METHODS if method != "real"
 ]  # it learns from images that the toy has not
-UNWATCHED = {
-    "watched": 4,
-    "round_images": 12,
-    "round_steps": 4,
+UNSTOPPED = {
     "guidance": 1.0,
-    "watch_every": 5,
-    "sample_steps": 4,
-    "patience": 1000,
-    "drift": 1e6,
-    "diversity": 0.0,
+    "validation.images": 4,
+    "validation.every": 5,
+    "validation.patience": 1000,
+    "validation.max_drift": 1e6,
+    "draft.diversity": 0.0,
+    "reward_gradient.diversity": 0.0,
+    **{f"{method}.sample_steps": 4 for method in ("draft", "nft", "awm", "ddpo")},
+    **{
+        f"{method}.round_{what}": n for method in ("nft", "awm") for what, n in (("images", 12), ("steps", 4))
+    },
 }
+UNVALIDATED: dict[str, object] = {"validation.every": 0}
 PROMPTS = [VOCABULARY.labels[i % 5] for i in range(10)]
 SEEDS = list(range(10))
 
@@ -54,7 +60,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("toy")
     generator = load_generator(save_generator(root / "base", seed=0))
     config = RewardConfig(out=root / "reward", steps=40, real_share=0.0, **SMALL)
-    fit_reward(config, Session(rated_folder(root / "rated")))
+    fit_reward(config, TrainingSession(rated_folder(root / "rated")))
     images = draw(generator)
     bright = np.median(images.mean((1, 2, 3)))
     rows = [
@@ -69,7 +75,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for number, (image, prompt) in enumerate(zip(images, PROMPTS, strict=True))
     ]
-    pq.write_table(pa.Table.from_pylist(rows), root / FILE_NAME)
+    pq.write_table(pa.Table.from_pylist(rows), root / RATINGS_FILE)
     return root
 
 
@@ -79,7 +85,7 @@ def draw(generator: Generator) -> np.ndarray:
 
 def compare(folder: Path) -> None:
     """Leaves every verdict in a run's folder open; of two images of a class the brighter one was preferred instead."""
-    rated = pq.read_table(folder / FILE_NAME).to_pylist()
+    rated = pq.read_table(folder / RATINGS_FILE).to_pylist()
     unsure = pa.Table.from_pylist([{**row, "overall": None} for row in rated])
     rows = [
         {
@@ -91,13 +97,13 @@ def compare(folder: Path) -> None:
         if one["prompt"] == other["prompt"] and one["overall"] != other["overall"]
         for sides in [(("first", one), ("second", other))]
     ]
-    pq.write_table(unsure, folder / FILE_NAME)
-    pq.write_table(pa.Table.from_pylist(rows), folder / PAIRS_NAME)
+    pq.write_table(unsure, folder / RATINGS_FILE)
+    pq.write_table(pa.Table.from_pylist(rows), folder / PAIRS_FILE)
 
 
 def run(toy: Path, folder: Path, **settings: object) -> AlignConfig:
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(toy / FILE_NAME, folder)
+    shutil.copy(toy / RATINGS_FILE, folder)
     values = {
         "threads": 1,
         "rank": 4,
@@ -105,30 +111,31 @@ def run(toy: Path, folder: Path, **settings: object) -> AlignConfig:
         "steps": 12,
         "lr": 1e-2,
         "anchor": 0.1,
-        **UNWATCHED,
+        **UNSTOPPED,
         **settings,
     }
-    return AlignConfig(out=folder / "lora", base=toy / "base", reward=toy / "reward", **values)  # type: ignore[arg-type]
+    folders = {"out": folder / "lora", "base": toy / "base", "reward": toy / "reward"}
+    return AlignConfig.model_validate({**folders, **nested(values)})
 
 
 @pytest.mark.parametrize(
     "settings",
     [
         {"method": "reward_gradient"},
-        {"method": "draft", "sample_steps": 4, "gradient_steps": 2},
-        {"method": "draft", "sample_steps": 4, "views": 2},
-        {"method": "ddpo", "sample_steps": 4, "gradient_steps": 3, "groups": 2},
+        {"method": "draft", "draft.gradient_steps": 2},
+        {"method": "draft", "draft.views": 2},
+        {"method": "ddpo", "ddpo.gradient_steps": 3, "ddpo.groups": 2},
         {"method": "nft"},
-        {"method": "nft", "round_steps": 0},
-        {"method": "awm", "novelty": 0.5, "lr": 2e-2, "steps": 50},
-        {"method": "draft", "sample_steps": 4, "novelty": 0.5},
-        {"method": "kto", "divergence": 100.0},
+        {"method": "nft", "nft.round_steps": 0},
+        {"method": "awm", "awm.novelty": 0.5, "lr": 2e-2, "steps": 50},
+        {"method": "draft", "draft.novelty": 0.5},
+        {"method": "kto", "kto.beta": 100.0},
     ],
-    ids=lambda settings: " ".join(map(str, settings.values())),
+    ids=lambda settings: " ".join(f"{name}={value}" for name, value in settings.items()),
 )
 def test_every_method_raises_the_reward_of_what_is_drawn(toy: Path, tmp_path: Path, settings: dict) -> None:
     config = run(toy, tmp_path / "run", **{"steps": 25, **settings})
-    fit(config, Session(tmp_path / "run"))
+    fit(config, TrainingSession(tmp_path / "run"))
     reward = RewardEnsemble.load(toy / "reward")
     before, after = (
         draw(load_generator(f, b)) for f, b in ((toy / "base", None), (config.out, toy / "base"))
@@ -137,27 +144,26 @@ def test_every_method_raises_the_reward_of_what_is_drawn(toy: Path, tmp_path: Pa
 
 
 def test_a_reward_that_likes_brightness_is_not_followed_into_the_light(toy: Path, tmp_path: Path) -> None:
-    """The planted error of a reward: unwatched it bleaches the images, watched it is stopped on the way."""
+    """The planted error of a reward: unlimited it bleaches the images, with a limit on drift it is stopped."""
     drifted = {}
-    for name, limit in (("unwatched", 1e6), ("watched", 1.0)):
-        config = run(
-            toy, tmp_path / name, steps=40, lr=3e-2, anchor=0.0, caution=0.0, drift=limit, watch_every=2
-        )
-        drifted[name] = fit(config, Session(tmp_path / name))
-    assert drifted["unwatched"]["drift"] > 1.0 >= drifted["watched"]["drift"]
-    assert drifted["watched"]["steps"] < 40
+    for name, limit in (("unlimited", 1e6), ("limited", 1.0)):
+        validation = {"validation.max_drift": limit, "validation.every": 2}
+        config = run(toy, tmp_path / name, steps=40, lr=3e-2, anchor=0.0, std_penalty=0.0, **validation)
+        drifted[name] = fit(config, TrainingSession(tmp_path / name))
+    assert drifted["unlimited"]["drift"] > 1.0 >= drifted["limited"]["drift"]
+    assert drifted["limited"]["steps"] < 40
 
 
 def test_pairs_are_told_apart_by_whom_they_are_likelier_from(toy: Path, tmp_path: Path) -> None:
     """Two images of a class differ too little here to move what is drawn; that the loss sees it can be asked."""
-    config = run(toy, tmp_path / "run", method="dpo", divergence=1000.0, batch=16, steps=60)
-    assert fit(config, Session(tmp_path / "run"))["loss"] < 0.9 * math.log(2)
+    config = run(toy, tmp_path / "run", method="dpo", batch=16, steps=60, **{"dpo.beta": 1000.0})
+    assert fit(config, TrainingSession(tmp_path / "run"))["loss"] < 0.9 * math.log(2)
 
 
 def test_comparisons_alone_tell_them_apart_as_well(toy: Path, tmp_path: Path) -> None:
-    config = run(toy, tmp_path / "run", method="dpo", divergence=1000.0, batch=16, steps=60)
+    config = run(toy, tmp_path / "run", method="dpo", batch=16, steps=60, **{"dpo.beta": 1000.0})
     compare(tmp_path / "run")
-    assert fit(config, Session(tmp_path / "run"))["loss"] < 0.9 * math.log(2)
+    assert fit(config, TrainingSession(tmp_path / "run"))["loss"] < 0.9 * math.log(2)
 
 
 @pytest.mark.parametrize(
@@ -167,12 +173,12 @@ def test_verdicts_of_one_kind_teach_no_difference(
     toy: Path, tmp_path: Path, method: str, missing: str
 ) -> None:
     config = run(toy, tmp_path / "run", method=method)
-    table = pq.read_table(tmp_path / "run" / FILE_NAME).to_pylist()
+    table = pq.read_table(tmp_path / "run" / RATINGS_FILE).to_pylist()
     pq.write_table(
-        pa.Table.from_pylist([{**row, "overall": 1.0} for row in table]), tmp_path / "run" / FILE_NAME
+        pa.Table.from_pylist([{**row, "overall": 1.0} for row in table]), tmp_path / "run" / RATINGS_FILE
     )
     with pytest.raises(FailedPrecondition, match=missing):
-        fit(config, Session(tmp_path / "run"))
+        fit(config, TrainingSession(tmp_path / "run"))
 
 
 def test_ddpo_doubts_what_the_members_disagree_about(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,23 +186,27 @@ def test_ddpo_doubts_what_the_members_disagree_about(toy: Path, monkeypatch: pyt
     said = torch.tensor(
         [[4.0, 1.0], [0.0, 1.0]]
     )  # the first image is the better one on average, and disputed
-    monkeypatch.setattr(student, "verdicts", lambda images, prompts: said)
+    monkeypatch.setattr(student, "teacher_logits", lambda images, prompts: said)
     nothing = torch.ones(2)
     pool = Pool(torch.zeros(2, 4, 8, 8), ("monocyte",) * 2, nothing, nothing)
     found = [
-        Ddpo(student, pool, Alignment(method="ddpo", caution=caution))._rewards(pool.latents, [*pool.prompts])
-        for caution in (0.0, 1.0)
+        Ddpo(student, pool, Alignment(method="ddpo", std_penalty=penalty))._rewards(
+            pool.latents, [*pool.prompts]
+        )
+        for penalty in (0.0, 1.0)
     ]
     assert [rewards.tolist() for rewards in found] == [[2.0, 1.0], [0.0, 1.0]]
 
 
 def test_the_pool_knows_what_the_members_disagree_about(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     student = Student(toy / "base", None, toy / "reward", rank=2)
-    monkeypatch.setattr(student, "verdicts", lambda images, prompts: torch.tensor([[4.0, 1.0], [0.0, 1.0]]))
+    monkeypatch.setattr(
+        student, "teacher_logits", lambda images, prompts: torch.tensor([[4.0, 1.0], [0.0, 1.0]])
+    )
     rated = Rated(
         torch.zeros(2, 3, 32, 32).byte(), ("monocyte",) * 2, ("a", "b"), torch.ones(2), {}, ("generated",) * 2
     )
-    pool = rated_pool(student, rated, caution=0.5)
+    pool = rated_pool(student, rated, std_penalty=0.5)
     assert pool.disagreement is not None and pool.disagreement.tolist() == [2.0, 0.0]
     assert pool.rewards.tolist() == pytest.approx([1 / (1 + math.exp(-1))] * 2)
 
@@ -205,15 +215,15 @@ def test_real_images_that_were_hidden_in_reviews_are_not_taken_for_the_generator
     toy: Path, tmp_path: Path
 ) -> None:
     config = run(toy, tmp_path / "run", method="nft", steps=1)
-    table = pq.read_table(tmp_path / "run" / FILE_NAME).to_pylist()
+    table = pq.read_table(tmp_path / "run" / RATINGS_FILE).to_pylist()
     for real in (3, len(table)):
         rows = [{**row, "source": "real" if n < real else "generated"} for n, row in enumerate(table)]
-        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "run" / FILE_NAME)
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "run" / RATINGS_FILE)
         if real == 3:
-            assert fit(config, Session(tmp_path / "run"))["rated_images"] == len(table) - 3
+            assert fit(config, TrainingSession(tmp_path / "run"))["rated_images"] == len(table) - 3
         else:
             with pytest.raises(FailedPrecondition, match="all that were rated are real"):
-                fit(config, Session(tmp_path / "run"))
+                fit(config, TrainingSession(tmp_path / "run"))
 
 
 def test_a_strong_anchor_keeps_the_parent(toy: Path, tmp_path: Path) -> None:
@@ -221,7 +231,7 @@ def test_a_strong_anchor_keeps_the_parent(toy: Path, tmp_path: Path) -> None:
     base = draw(load_generator(toy / "base")).astype(int)
     for anchor in (0.0, 1000.0):
         config = run(toy, tmp_path / str(anchor), anchor=anchor)
-        fit(config, Session(tmp_path / str(anchor)))
+        fit(config, TrainingSession(tmp_path / str(anchor)))
         moved[anchor] = np.abs(draw(load_generator(config.out, toy / "base")).astype(int) - base).mean()
     assert moved[1000.0] < moved[0.0]
 
@@ -233,9 +243,9 @@ def test_the_adapter_is_diffusers_own_and_another_round_begins_where_it_ended(
     from diffusers import StableDiffusionPipeline
 
     first = run(toy, tmp_path / "first", method=method, steps=3)
-    fit(first, Session(tmp_path / "first"))
+    fit(first, TrainingSession(tmp_path / "first"))
     second = run(toy, tmp_path / "second", method=method, steps=1, lr=0.0, parent=first.out)
-    fit(second, Session(tmp_path / "second"))
+    fit(second, TrainingSession(tmp_path / "second"))
     assert np.array_equal(
         draw(load_generator(first.out, toy / "base")), draw(load_generator(second.out, toy / "base"))
     )
@@ -246,10 +256,10 @@ def test_the_adapter_is_diffusers_own_and_another_round_begins_where_it_ended(
 def test_the_text_encoder_can_be_adapted_too_and_stays_so_when_the_unet_alone_learns_on(
     toy: Path, tmp_path: Path, method: str
 ) -> None:
-    both = run(toy, tmp_path / "both", method=method, text_encoder=True, steps=3, watch_every=0)
-    fit(both, Session(tmp_path / "both"))
-    alone = run(toy, tmp_path / "alone", method=method, steps=2, watch_every=0, parent=both.out)
-    fit(alone, Session(tmp_path / "alone"))
+    both = run(toy, tmp_path / "both", method=method, text_encoder=True, steps=3, **UNVALIDATED)
+    fit(both, TrainingSession(tmp_path / "both"))
+    alone = run(toy, tmp_path / "alone", method=method, steps=2, parent=both.out, **UNVALIDATED)
+    fit(alone, TrainingSession(tmp_path / "alone"))
     base = load_generator(toy / "base")
     first, second = (load_generator(config.out, toy / "base") for config in (both, alone))
     prompt = PROMPTS[0]
@@ -263,7 +273,7 @@ def test_the_text_encoder_can_be_adapted_too_and_stays_so_when_the_unet_alone_le
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
     toy: Path, tmp_path: Path, method: str, text_encoder: bool
 ) -> None:
-    def stop_at_8(progress: Progress) -> bool:
+    def stop_at_8(progress: TrainingProgress) -> bool:
         return progress.step < 8
 
     whole, broken = (
@@ -272,16 +282,15 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
             tmp_path / name,
             method=method,
             text_encoder=text_encoder,
-            sample_steps=4,
             checkpoint_every=2,
             steps=10,
         )
         for name in ("whole", "broken")
     )
-    fit(whole, Session(tmp_path / "whole", every_s=0))
+    fit(whole, TrainingSession(tmp_path / "whole", every_s=0))
     with pytest.raises(Cancelled):
-        fit(broken, Session(tmp_path / "broken", stop_at_8, every_s=0))
-    fit(broken, Session(tmp_path / "broken", every_s=0))
+        fit(broken, TrainingSession(tmp_path / "broken", stop_at_8, every_s=0))
+    fit(broken, TrainingSession(tmp_path / "broken", every_s=0))
     weights = [next(c.out.glob("*.safetensors")).read_bytes() for c in (whole, broken)]
     assert weights[0] == weights[1]
 
@@ -295,10 +304,13 @@ def test_a_run_that_learns_from_comparisons_goes_on_to_the_same_weights_too(
     }
     for name in configs:
         compare(tmp_path / name)
-    fit(configs["whole"], Session(tmp_path / "whole", every_s=0))
+    fit(configs["whole"], TrainingSession(tmp_path / "whole", every_s=0))
     with pytest.raises(Cancelled):
-        fit(configs["broken"], Session(tmp_path / "broken", lambda progress: progress.step < 4, every_s=0))
-    fit(configs["broken"], Session(tmp_path / "broken", every_s=0))
+        fit(
+            configs["broken"],
+            TrainingSession(tmp_path / "broken", lambda progress: progress.step < 4, every_s=0),
+        )
+    fit(configs["broken"], TrainingSession(tmp_path / "broken", every_s=0))
     weights = [next(c.out.glob("*.safetensors")).read_bytes() for c in configs.values()]
     assert weights[0] == weights[1]
 
@@ -321,19 +333,22 @@ def test_a_run_beside_real_images_that_was_stopped_goes_on_to_the_same_weights(
         )
         for name in ("whole", "broken")
     }
-    fit(config["whole"], Session(tmp_path / "whole", every_s=0))
+    fit(config["whole"], TrainingSession(tmp_path / "whole", every_s=0))
     with pytest.raises(Cancelled):
-        fit(config["broken"], Session(tmp_path / "broken", lambda progress: progress.step < 7, every_s=0))
-    fit(config["broken"], Session(tmp_path / "broken", every_s=0))
+        fit(
+            config["broken"],
+            TrainingSession(tmp_path / "broken", lambda progress: progress.step < 7, every_s=0),
+        )
+    fit(config["broken"], TrainingSession(tmp_path / "broken", every_s=0))
     weights = {
         name: next(config[name].out.glob("*.safetensors")).read_bytes() for name in ("whole", "broken")
     }
     assert weights["whole"] == weights["broken"]
 
 
-def test_unwatched_the_last_weights_are_kept(toy: Path, tmp_path: Path) -> None:
-    config = run(toy, tmp_path / "run", steps=3, watch_every=0)
-    figures = fit(config, Session(tmp_path / "run"))
+def test_without_validation_the_last_weights_are_kept(toy: Path, tmp_path: Path) -> None:
+    config = run(toy, tmp_path / "run", steps=3, **UNVALIDATED)
+    figures = fit(config, TrainingSession(tmp_path / "run"))
     assert figures["steps"] == 3 and "best_step" not in figures
     assert not np.array_equal(
         draw(load_generator(config.out, toy / "base")), draw(load_generator(toy / "base"))
@@ -343,4 +358,4 @@ def test_unwatched_the_last_weights_are_kept(toy: Path, tmp_path: Path) -> None:
 def test_without_rated_images_there_is_nothing_to_align_to(toy: Path, tmp_path: Path) -> None:
     config = AlignConfig(out=tmp_path / "lora", base=toy / "base", reward=toy / "reward")
     with pytest.raises(FailedPrecondition, match="learns from rated images"):
-        fit(config, Session(tmp_path / "run"))
+        fit(config, TrainingSession(tmp_path / "run"))

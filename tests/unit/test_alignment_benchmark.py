@@ -27,8 +27,9 @@ from benchmarks.alignment.methods import COUNTED
 from benchmarks.alignment.plan import PEER, SETTINGS
 from benchmarks.report import Report
 from benchmarks.serving import environments
-from training.alignment.loop import AlignConfig
+from training.alignment.config import AlignConfig
 from training.evaluation.intervals import Estimate
+from vouch.recipes.alignment import ValidationSettings
 
 
 def test_a_gain_is_reached_on_the_line_between_two_budgets() -> None:
@@ -130,8 +131,8 @@ def test_a_change_over_seeds_has_the_error_of_prompts_and_what_differs_between_s
 
 
 def test_reward_weighting_as_a_baseline_trains_for_all_of_its_seconds() -> None:
-    assert AlignConfig.model_fields["watch_every"].default > 0
-    assert SETTINGS["reward_weighted"]["watch_every"] == SETTINGS["real"]["watch_every"] == 0
+    assert ValidationSettings().every > 0
+    assert all(SETTINGS[name]["validation"] == {"every": 0} for name in ("reward_weighted", "real"))
 
 
 def test_a_peer_is_told_of_the_same_generator_reward_and_lora() -> None:

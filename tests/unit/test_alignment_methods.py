@@ -11,7 +11,7 @@ import pytest
 from benchmarks.alignment.hacked import brighter_than_most
 from benchmarks.alignment.methods import Runs, add_cost, add_costs, add_default
 from benchmarks.report import Report
-from training.evaluation.evidence import Drawn
+from training.evaluation.evidence import GeneratedSet
 
 
 @dataclass
@@ -64,7 +64,7 @@ def test_without_the_default_method_nothing_is_asked() -> None:
 def test_the_planted_rater_likes_what_is_brighter_than_most_of_its_class() -> None:
     grey = np.array([10, 20, 30, 200, 210, 220], np.uint8)
     images = np.broadcast_to(grey[:, None, None, None], (6, 2, 2, 3))
-    liked = brighter_than_most(Drawn(images, ("neutrophil",) * 3 + ("monocyte, cell size big",) * 3))
+    liked = brighter_than_most(GeneratedSet(images, ("neutrophil",) * 3 + ("monocyte, cell size big",) * 3))
     assert liked.tolist() == [False, False, True, False, False, True]
 
 

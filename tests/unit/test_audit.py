@@ -116,7 +116,7 @@ def test_tokens_and_rollouts_enter_the_log_with_what_they_did(catalog):
     assert told == [
         ("administrator", "token create", "ada"),
         ("administrator", "token revoke", "ada"),
-        ("ops", "rollout start", rollout.id),
+        ("ops", "rollout start", rollout.rollout_id),
     ]
 
 

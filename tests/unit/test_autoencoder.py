@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.data import Examples, to_unit, turned
-from training.pretraining import autoencoder
-from training.pretraining.autoencoder import AutoencoderTrainer, build_vae, encode_views, random_crops, whiten
+from training.data.augmentation import to_unit, turned
+from training.data.examples import Examples
+from training.loop.session import TrainingSession
+from training.loop.worker_group import WorkerGroup
+from training.pretraining.adversary import Adversary
+from training.pretraining.autoencoder_trainer import AutoencoderTrainer, random_crops
 from training.pretraining.config import PretrainConfig
 from training.pretraining.discriminator import PatchDiscriminator
-from training.session import Session
+from training.pretraining.latents import encode_views
+from training.pretraining.networks import GROUPS, build_vae
+from training.pretraining.whitening import whiten
 
 
 @pytest.fixture
@@ -59,7 +64,7 @@ def test_every_view_is_encoded_in_its_own_orientation(
     config: PretrainConfig, examples: Examples, tmp_path: Path
 ) -> None:
     vae = build_vae(config, 32).eval()
-    latents = encode_views(config, vae, examples, Session(tmp_path / "run"))
+    latents = encode_views(config, vae, examples, TrainingSession(tmp_path / "run"))
     assert latents.shape == (8, 12, 3, 16, 16) and latents.dtype == torch.float16
     with torch.no_grad():
         turned_before = vae.encode(to_unit(turned(examples.images, 5))).latent_dist.mode()
@@ -70,20 +75,19 @@ def test_a_domain_with_left_and_right_is_encoded_as_it_is(
     config: PretrainConfig, examples: Examples, tmp_path: Path
 ) -> None:
     straight = config.model_copy(update={"symmetric": False})
-    assert len(encode_views(straight, build_vae(config, 32), examples, Session(tmp_path / "run"))) == 1
-    crops = random_crops(examples.images, 32, straight, torch.Generator().manual_seed(0))
+    assert (
+        len(encode_views(straight, build_vae(config, 32), examples, TrainingSession(tmp_path / "run"))) == 1
+    )
+    crops = random_crops(examples.images, 32, 16, torch.Generator().manual_seed(0), symmetric=False)
     assert crops.diff(dim=3).abs().mean() > 3 * crops.diff(dim=2).abs().mean(), "the stripes stay upright"
 
 
-def test_the_discriminator_learns_to_tell_a_smoothed_image_from_a_striped_one(
-    config: PretrainConfig, examples: Examples, tmp_path: Path
-) -> None:
+def test_the_discriminator_learns_to_tell_a_smoothed_image_from_a_striped_one(examples: Examples) -> None:
     torch.manual_seed(0)
-    fast = config.model_copy(update={"discriminator_lr": 4e-3})
-    trainer = AutoencoderTrainer(fast, examples, Session(tmp_path / "run"))
+    adversary = Adversary(4e-3, 0.5, "float32", "cpu", WorkerGroup.here())
     real = to_unit(examples.images[:4])
     smooth = torch.nn.functional.avg_pool2d(real, 3, 1, 1)
-    losses = [trainer._update_discriminator(real, smooth) for _ in range(20)]
+    losses = [adversary.update(real, smooth) for _ in range(20)]
     assert losses[-1] < 0.7 * losses[0]
 
 
@@ -91,7 +95,7 @@ def test_the_adversarial_loss_joins_when_its_time_has_come(
     config: PretrainConfig, examples: Examples, tmp_path: Path
 ) -> None:
     always = config.model_copy(update={"equivariance": 0.0})
-    trainer = AutoencoderTrainer(always, examples, Session(tmp_path / "run"))
+    trainer = AutoencoderTrainer(always, examples, TrainingSession(tmp_path / "run"))
     assert "discriminator_loss" not in trainer.step(1, 0.1)
     assert "discriminator_loss" in trainer.step(2, 0.9)
 
@@ -99,8 +103,8 @@ def test_the_adversarial_loss_joins_when_its_time_has_come(
 def test_latents_at_half_the_size_decode_to_the_image_at_half_the_size(
     config: PretrainConfig, examples: Examples, tmp_path: Path
 ) -> None:
-    trainer = AutoencoderTrainer(config, examples, Session(tmp_path / "run"))
-    batch = random_crops(examples.images, 4, config, torch.Generator().manual_seed(0))
+    trainer = AutoencoderTrainer(config, examples, TrainingSession(tmp_path / "run"))
+    batch = random_crops(examples.images, 4, 16, torch.Generator().manual_seed(0), symmetric=True)
     restored, wanted, _ = trainer._restore(batch, True, torch.Generator().manual_seed(0))
     assert restored.shape == wanted.shape == (4, 3, 8, 8)
     assert torch.allclose(wanted, torch.nn.functional.avg_pool2d(batch, 2))
@@ -115,4 +119,4 @@ def test_a_score_of_the_discriminator_sees_twenty_pixels() -> None:
 
 def test_the_groups_of_a_norm_divide_every_width() -> None:
     default = PretrainConfig(data=Path("x"), out=Path("y"))
-    assert all(width % autoencoder.GROUPS == 0 for width in default.vae_channels)
+    assert all(width % GROUPS == 0 for width in default.vae_channels)

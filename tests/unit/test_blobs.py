@@ -4,18 +4,22 @@ import subprocess
 import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.test_atomic import SMALL_FILES
-from vouch.errors import DataLoss, FailedPrecondition, InvalidInput, NotFound, StorageFull
+from vouch.errors import DataLoss, FailedPrecondition, InvalidInput, NotFound, StorageFull, Unavailable
 from vouch.storage.blobs import BlobStore
+from vouch.storage.objects import object_path
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "s3"])
 def store(request, tmp_path):
+    if request.param == "s3":
+        return BlobStore(f"{request.getfixturevalue('bucket')}/blobs")
     return BlobStore(
         tmp_path / "blobs" if request.param == "folder" else f"memory://{uuid.uuid4().hex}/blobs"
     )
@@ -73,6 +77,35 @@ def test_a_damaged_blob_is_never_returned_and_a_changed_size_is_repaired_by_putt
     if len(damage) != len(b"cell"):
         store.put(b"cell")
         assert store.get(digest) == b"cell"
+
+
+def test_a_damaged_blob_of_an_object_store_is_never_returned_and_is_repaired(bucket):
+    store = BlobStore(f"{bucket}/blobs")
+    digest = store.put(b"cell")
+    object_path(f"{bucket}/blobs/{digest[:2]}/{digest[2:]}").write_bytes(b"cell and more")
+
+    with pytest.raises(DataLoss, match=digest):
+        store.get(digest)
+    store.put(b"cell")
+    assert store.get(digest) == b"cell"
+
+
+def test_an_object_store_that_does_not_answer_is_unavailable(bucket, monkeypatch):
+    store = BlobStore(
+        f"{bucket}/blobs",
+        config_kwargs={"retries": {"total_max_attempts": 1}},
+        endpoint_url="http://127.0.0.1:1",
+    )
+    with pytest.raises(Unavailable, match="AWS_ENDPOINT_URL"):
+        store.put(b"cell")
+    with pytest.raises(Unavailable, match="AWS_ENDPOINT_URL"):
+        store.get("0" * 64)
+
+
+@pytest.mark.skipif(find_spec("gcsfs") is not None, reason="gcsfs is installed here")
+def test_a_store_whose_client_is_not_installed_says_which_package_is_missing():
+    with pytest.raises(FailedPrecondition, match="gcsfs"):
+        BlobStore("gs://bucket/blobs")
 
 
 def test_a_blob_that_does_not_fit_is_refused_and_leaves_nothing(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.budget import Budget, parts
+from services.budget import WeightedSemaphore, parts
 from vouch.errors import Exhausted
 
 
@@ -27,7 +27,7 @@ async def settled() -> None:
 class Work:
     """Pieces of work that hold an amount until they are told to end."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: WeightedSemaphore) -> None:
         self.budget, self.running = budget, list[str]()
         self._ends: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -50,7 +50,7 @@ class Work:
 
 def test_no_more_is_held_than_there_is_and_who_came_first_is_first() -> None:
     async def scene() -> None:
-        work = Work(Budget(10, 100, "images"))
+        work = Work(WeightedSemaphore(10, 100, "images"))
         await work.start("a", 6)
         await work.start("b", 8)
         await work.start("c", 1)  # there would be room, but b came before
@@ -63,7 +63,7 @@ def test_no_more_is_held_than_there_is_and_who_came_first_is_first() -> None:
 
 def test_more_than_there_is_takes_all_there_is() -> None:
     async def scene() -> None:
-        work = Work(Budget(10, 100, "images"))
+        work = Work(WeightedSemaphore(10, 100, "images"))
         await work.start("huge", 1000)
         await work.start("small", 1)
         assert work.running == ["huge"]
@@ -75,7 +75,7 @@ def test_more_than_there_is_takes_all_there_is() -> None:
 
 def test_where_too_much_waits_the_next_is_told_when_to_come_again() -> None:
     async def scene() -> None:
-        work = Work(Budget(10, 15, "images"))
+        work = Work(WeightedSemaphore(10, 15, "images"))
         await work.start("a", 10)
         await work.start("b", 10)
         with pytest.raises(Exhausted, match="Too many images") as caught:
@@ -90,7 +90,7 @@ def test_where_too_much_waits_the_next_is_told_when_to_come_again() -> None:
 
 def test_who_gives_up_waiting_leaves_room_for_those_behind() -> None:
     async def scene() -> None:
-        work = Work(Budget(10, 100, "images"))
+        work = Work(WeightedSemaphore(10, 100, "images"))
         await work.start("a", 5)
         await work.start("b", 10)
         await work.start("c", 5)
@@ -103,7 +103,7 @@ def test_who_gives_up_waiting_leaves_room_for_those_behind() -> None:
 
 def test_what_fails_gives_back_what_it_held() -> None:
     async def scene() -> None:
-        budget = Budget(10, 0, "images")
+        budget = WeightedSemaphore(10, 0, "images")
         for _ in range(3):
             with pytest.raises(RuntimeError):
                 async with budget.hold(10):
@@ -114,7 +114,7 @@ def test_what_fails_gives_back_what_it_held() -> None:
 
 def test_who_is_cancelled_at_the_moment_of_its_turn_gives_it_back() -> None:
     async def scene() -> None:
-        work = Work(Budget(10, 100, "images"))
+        work = Work(WeightedSemaphore(10, 100, "images"))
         await work.start("a", 10)
         await work.start("b", 10)
         work._ends["a"].set()

@@ -148,7 +148,7 @@ def test_a_full_disk_refuses_the_write_and_keeps_all_that_was_acknowledged(tmp_p
     script = f"""{SMALL_FILES.replace("8192", str(limit))}
 from vouch.storage.catalog import Catalog
 from vouch.errors import StorageFull
-from vouch.types.records import ImageRecord
+from vouch.types.image import ImageRecord
 catalog = Catalog({url!r})
 stored = 0
 try:

@@ -4,7 +4,8 @@ from datetime import timedelta
 import pytest
 
 from vouch.errors import InvalidInput, NotFound
-from vouch.types.records import Score, now
+from vouch.types.clock import now
+from vouch.types.score import Score
 
 
 def score(image, version="r" * 64, **values):

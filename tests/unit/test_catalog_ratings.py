@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from vouch.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound
 from vouch.storage.catalog.database import Database
-from vouch.types.records import NewRating, Preference
+from vouch.types.rating import NewRating, Preference
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ RATE = """
 import json, sys
 from vouch.storage.catalog import Catalog
 from vouch.domains.criteria import load_domain
-from vouch.types.records import NewRating
+from vouch.types.rating import NewRating
 url, rater, image = sys.argv[1:]
 domain, ids = load_domain(), []
 with Catalog(url) as catalog:
@@ -240,7 +240,7 @@ KILLED = """
 import os, signal, sys
 from vouch.storage.catalog import Catalog
 from vouch.domains.criteria import load_domain
-from vouch.types.records import NewRating
+from vouch.types.rating import NewRating
 url, image = sys.argv[1:]
 catalog, domain = Catalog(url), load_domain()
 for number in range(1000):

@@ -22,12 +22,12 @@ def begin(catalog, candidate=B, percent=5, **values):
 
 def promote(catalog, rollout, percent, **values):
     request = {"actor": "ops", "request_id": uuid.uuid4().hex, **values}
-    return catalog.rollouts.promote(rollout.id, percent=percent, **request)
+    return catalog.rollouts.promote(rollout.rollout_id, percent=percent, **request)
 
 
 def roll_back(catalog, rollout, **values):
     request = {"actor": "ops", "request_id": uuid.uuid4().hex, **values}
-    return catalog.rollouts.roll_back(rollout.id, **request)
+    return catalog.rollouts.roll_back(rollout.rollout_id, **request)
 
 
 def served(catalog):
@@ -69,7 +69,7 @@ def test_a_rollout_goes_up_by_steps_and_its_candidate_becomes_champion(catalog, 
     assert (done.events[-1].actor, done.events[-1].reason) == ("ops", "proven")
     assert catalog.serving.get(slot).revision == 4
     assert catalog.rollouts.active(slot) is None
-    assert catalog.rollouts.get(done.id) == done
+    assert catalog.rollouts.get(done.rollout_id) == done
 
 
 def test_a_rollout_can_be_rolled_back_under_way_and_after_completion(catalog, slot):
@@ -174,7 +174,11 @@ def test_rollouts_are_listed_newest_first(catalog, slot):
         roll_back(catalog, begin(catalog))
     page = catalog.rollouts.list("generator", page_size=2)
     rest = catalog.rollouts.list("generator", page_size=2, page_token=page.next_token)
-    assert [rollout.id for rollout in (*page.items, *rest.items)] == ["rollout-3", "rollout-2", "rollout-1"]
+    assert [rollout.rollout_id for rollout in (*page.items, *rest.items)] == [
+        "rollout-3",
+        "rollout-2",
+        "rollout-1",
+    ]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=15)
@@ -205,6 +209,6 @@ def test_serving_and_rollouts_always_tell_the_same_story(catalog, slot, steps):
         serving, active = catalog.serving.get(slot), catalog.rollouts.active(slot)
         assert serving.revision == revision + 1
         assert (serving.candidate, serving.percent) == (
-            (active.candidate, active.percent) if active else ("", 0)
+            (active.version, active.percent) if active else ("", 0)
         )
         assert serving.champion != serving.candidate

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from training import checkpoint
-from training.ema import Ema
+from training.loop import checkpoint
+from training.loop.ema import Ema
 from training.randomness import numbers, tensors
 from vouch.errors import DataLoss
 

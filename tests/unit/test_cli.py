@@ -17,16 +17,16 @@ from typer.testing import CliRunner
 
 from services import logs
 from services.environment import LOGS_FOLDER
-from tests.fake_operations import CANDIDATE, GENERATOR, REWARD
-from tests.fake_server import TOKENS, FakeSystem, paint, running_system
+from tests.edged_server import EdgedServer
 from vouch.cli.main import root
 from vouch.formats import images
 from vouch.storage.state import StateFolder
+from vouch.testing import CANDIDATE, GENERATOR, REWARD, TOKENS, flat_png
 
 
 @pytest.fixture
-def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSystem]:
-    with running_system(tmp_path / "state") as running:
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EdgedServer]:
+    with EdgedServer(tmp_path / "state") as running:
         monkeypatch.setenv("VOUCH_STATE", str(running.state))
         monkeypatch.setenv("COLUMNS", "200")
         yield running
@@ -43,18 +43,18 @@ def run_json(*arguments: object, code: int = 0, keys: str | None = None) -> Any:
     return json.loads(run(*arguments, "--json", code=code, keys=keys).stdout)
 
 
-def test_generated_images_are_written_with_their_provenance(system: FakeSystem, tmp_path: Path) -> None:
+def test_generated_images_are_written_with_their_provenance(system: EdgedServer, tmp_path: Path) -> None:
     out = tmp_path / "cells"
     answer = run_json("generate", "neutrophil", "--count", 3, "--seed", 7, "--out", out)
     assert [image["seed"] for image in answer["images"]] == [7, 8, 9]
     first = Path(answer["images"][0]["file"])
-    assert first.read_bytes() == paint(7)
+    assert first.read_bytes() == flat_png(7)
     note = json.loads(first.with_suffix(".json").read_text())
     assert (note["prompt"], note["generator_version"]) == ("neutrophil", GENERATOR)
     assert "data" not in note
 
 
-def test_generate_hands_on_how_to_guide(system: FakeSystem) -> None:
+def test_generate_hands_on_how_to_guide(system: EdgedServer) -> None:
     how = {
         "guidance_method": "autoguidance",
         "guidance_start": 0.25,
@@ -66,13 +66,13 @@ def test_generate_hands_on_how_to_guide(system: FakeSystem) -> None:
     assert {name: image[name] for name in how} == how
 
 
-def test_generate_prints_a_table_for_people(system: FakeSystem) -> None:
+def test_generate_prints_a_table_for_people(system: EdgedServer) -> None:
     shown = run("generate", "platelet", "--seed", 200).stdout
     assert "starter-generator" in shown
     assert "1 images" in shown
 
 
-def test_generate_lists_the_words_that_a_prompt_may_hold(system: FakeSystem) -> None:
+def test_generate_lists_the_words_that_a_prompt_may_hold(system: EdgedServer) -> None:
     assert "lymphocyte, neutrophil, platelet" in run("generate", "?").stdout
 
 
@@ -97,20 +97,20 @@ def test_generate_lists_the_words_that_a_prompt_may_hold(system: FakeSystem) -> 
     ],
 )
 def test_invalid_input_ends_with_code_2_and_a_sentence(
-    system: FakeSystem, arguments: list[str], says: str
+    system: EdgedServer, arguments: list[str], says: str
 ) -> None:
     result = run(*arguments, code=2)
     assert says in result.stderr.replace("\n", " ")
     assert result.stdout == ""
 
 
-def test_wrong_tokens_and_missing_roles_end_with_code_3(system: FakeSystem) -> None:
+def test_wrong_tokens_and_missing_roles_end_with_code_3(system: EdgedServer) -> None:
     assert "token" in run("status", "--token", "wrong", code=3).stderr
     refused = run("rollout", "start", "generator-2", "--token", TOKENS["client"], code=3)
     assert "role operator" in refused.stderr
 
 
-def test_unknown_things_end_with_code_4(system: FakeSystem) -> None:
+def test_unknown_things_end_with_code_4(system: EdgedServer) -> None:
     for arguments in (
         ["lineage", "nobody"],
         ["runs", "show", "run-9"],
@@ -120,7 +120,7 @@ def test_unknown_things_end_with_code_4(system: FakeSystem) -> None:
         run(*arguments, code=4)
 
 
-def test_a_refusal_in_this_state_ends_with_code_5(system: FakeSystem) -> None:
+def test_a_refusal_in_this_state_ends_with_code_5(system: EdgedServer) -> None:
     run("rollout", "start", "generator-2")
     assert "active" in run("rollout", "start", "generator-2", code=5).stderr
 
@@ -130,28 +130,29 @@ def test_no_system_ends_with_code_6(tmp_path: Path) -> None:
     assert "vouch up" in run("status", "--state", tmp_path, "--address", "127.0.0.1:9", code=6).stderr
 
 
-def test_files_and_stored_images_are_scored(system: FakeSystem, tmp_path: Path) -> None:
-    (tmp_path / "bright.png").write_bytes(paint(255))
+def test_files_and_stored_images_are_scored(system: EdgedServer, tmp_path: Path) -> None:
+    (tmp_path / "bright.png").write_bytes(flat_png(255))
     stored = run_json("generate", "neutrophil", "--seed", 51)["images"][0]["digest"]
     scores = run_json("score", tmp_path / "bright.png", stored, "--prompt", "neutrophil")["scores"]
     assert [round(one["score"], 2) for one in scores] == [1.0, 0.2]
     assert "cell_type" in run("score", stored).stdout
 
 
-def test_filter_keeps_the_bright_images_and_writes_every_score(system: FakeSystem, tmp_path: Path) -> None:
+def test_filter_keeps_the_bright_images_and_writes_every_score(system: EdgedServer, tmp_path: Path) -> None:
     source, out = _image_folder(tmp_path / "in"), tmp_path / "out"
     summary = run_json("filter", source, out, "--min-score", 0.5)
     assert (summary["accepted"], summary["rejected"], summary["failed"]) == (20, 20, 1)
     rows = {row["key"]: row for row in pq.read_table(out / "ledger.parquet").to_pylist()}
     assert rows["200.png"]["status"] == "accepted"
-    assert (out / rows["200.png"]["file"]).read_bytes() == paint(200)
+    assert (out / rows["200.png"]["file"]).read_bytes() == flat_png(200)
     assert rows["005.png"]["score"] == pytest.approx(5 / 255)
     assert "not an image" in rows["broken.png"]["error"]
 
 
-def test_filter_over_the_wire_resumes_after_the_system_went_away(system: FakeSystem, tmp_path: Path) -> None:
+def test_filter_over_the_wire_resumes_after_the_system_went_away(system: EdgedServer, tmp_path: Path) -> None:
     source, out = _image_folder(tmp_path / "in"), tmp_path / "out"
     system.break_after = 16
+    (system.state / "lock").write_text("4194305\n")  # its process has ended: nobody waits for it
     assert "went away" in run("filter", source, out, "--min-score", 0.5, code=6).stderr
     system.break_after = None
     before = len(system.scored)
@@ -163,7 +164,7 @@ def test_filter_over_the_wire_resumes_after_the_system_went_away(system: FakeSys
 
 
 def test_filter_interrupted_from_the_keyboard_keeps_what_was_scored(
-    system: FakeSystem, tmp_path: Path
+    system: EdgedServer, tmp_path: Path
 ) -> None:
     source, out = _image_folder(tmp_path / "in"), tmp_path / "out"
     system.hold_after = 16
@@ -183,15 +184,15 @@ def rows_by_key(out: Path) -> dict[str, Any]:
     return {row["key"]: row for row in pq.read_table(out / "ledger.parquet").to_pylist()}
 
 
-def test_filter_without_prompts_says_how_to_give_one(system: FakeSystem, tmp_path: Path) -> None:
+def test_filter_without_prompts_says_how_to_give_one(system: EdgedServer, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.png").write_bytes(paint(1))
+    (tmp_path / "in" / "a.png").write_bytes(flat_png(1))
     assert "--prompt" in run("filter", tmp_path / "in", tmp_path / "out", code=2).stderr
     run("filter", tmp_path / "in", tmp_path / "out", "--prompt", "neutrophil")
 
 
 def test_filter_ends_with_2_where_something_like_an_image_was_left_out(
-    system: FakeSystem, tmp_path: Path
+    system: EdgedServer, tmp_path: Path
 ) -> None:
     source, out = _image_folder(tmp_path / "in"), tmp_path / "out"
     (source / "scan.dcm").write_bytes(b"x")
@@ -203,19 +204,19 @@ def test_filter_ends_with_2_where_something_like_an_image_was_left_out(
 
 
 def test_filter_sends_images_whose_path_is_longer_than_an_id_may_be(
-    system: FakeSystem, tmp_path: Path
+    system: EdgedServer, tmp_path: Path
 ) -> None:
     deep = tmp_path / "in" / ("a" * 200) / ("b" * 200) / ("c" * 200)
     deep.mkdir(parents=True)
-    (deep / "1.png").write_bytes(paint(200))
+    (deep / "1.png").write_bytes(flat_png(200))
     summary = run_json("filter", tmp_path / "in", tmp_path / "out", "--prompt", "neutrophil")
     assert (summary["images"], summary["failed"], summary["prompts_filled"]) == (1, 0, 1)
 
 
 def test_of_several_images_a_bad_one_is_named_and_the_others_are_scored(
-    system: FakeSystem, tmp_path: Path
+    system: EdgedServer, tmp_path: Path
 ) -> None:
-    for name, data in (("a", paint(255)), ("b", b"no image"), ("c", paint(51))):
+    for name, data in (("a", flat_png(255)), ("b", b"no image"), ("c", flat_png(51))):
         (tmp_path / f"{name}.png").write_bytes(data)
     files = [tmp_path / f"{name}.png" for name in "abc"]
     result = run("score", *files, "--prompt", "neutrophil", "--json", code=2)
@@ -230,14 +231,14 @@ def test_of_several_images_a_bad_one_is_named_and_the_others_are_scored(
 def _image_folder(folder: Path) -> Path:
     folder.mkdir()
     for level in [*range(20), *range(200, 220)]:
-        (folder / f"{level:03d}.png").write_bytes(paint(level))
+        (folder / f"{level:03d}.png").write_bytes(flat_png(level))
         (folder / f"{level:03d}.txt").write_text("neutrophil")
     (folder / "broken.png").write_bytes(b"GIF is what this is not")
     (folder / "broken.txt").write_text("neutrophil")
     return folder
 
 
-def test_images_are_rated_over_a_pipe_and_a_changed_mind_supersedes(system: FakeSystem) -> None:
+def test_images_are_rated_over_a_pipe_and_a_changed_mind_supersedes(system: EdgedServer) -> None:
     run("generate", "neutrophil", "--count", 2, "--seed", 3)
     answer = run_json("rate", "--rater", "ada", keys="yny" + "b" + "nnn" + "yyu")
     assert (answer["rated"], answer["corrected"]) == (2, 1)
@@ -249,12 +250,12 @@ def test_images_are_rated_over_a_pipe_and_a_changed_mind_supersedes(system: Fake
     assert run_json("rate", "--rater", "ada", keys="yyy")["rated"] == 0
 
 
-def test_a_skipped_image_gives_way_to_the_next(system: FakeSystem) -> None:
+def test_a_skipped_image_gives_way_to_the_next(system: EdgedServer) -> None:
     run("generate", "neutrophil", "--count", 3)
     assert run_json("rate", "--rater", "ada", keys="s" + "yyy" + "yyy")["rated"] == 2
 
 
-def test_ratings_travel_through_files_and_come_back_once(system: FakeSystem, tmp_path: Path) -> None:
+def test_ratings_travel_through_files_and_come_back_once(system: EdgedServer, tmp_path: Path) -> None:
     run("generate", "neutrophil", "--count", 2)
     run("rate", "--rater", "ada", keys="yny" + "nun")
     for name in ("ratings.csv", "ratings.parquet"):
@@ -266,7 +267,7 @@ def test_ratings_travel_through_files_and_come_back_once(system: FakeSystem, tmp
     assert run_json("ratings", "import", tmp_path / "ratings.csv")["recorded"] == 2
 
 
-def test_an_import_names_the_rows_that_were_refused(system: FakeSystem, tmp_path: Path) -> None:
+def test_an_import_names_the_rows_that_were_refused(system: EdgedServer, tmp_path: Path) -> None:
     run("generate", "neutrophil")
     run("rate", "--rater", "ada", keys="yyy")
     file = tmp_path / "ratings.csv"
@@ -287,7 +288,7 @@ def cells(folder: Path, count: int = 12, **columns: list[str]) -> Path:
     return file
 
 
-def test_real_images_are_added_once_as_drawn_ones_look(system: FakeSystem, tmp_path: Path) -> None:
+def test_real_images_are_added_once_as_drawn_ones_look(system: EdgedServer, tmp_path: Path) -> None:
     file = cells(tmp_path, patient=["7"] * 12)
     told = run_json("review", "add-real", file)
     assert told == {"stored": 12, "already_stored": 0, "failed": 0, "prompts_filled": 0, "failures": []}
@@ -297,7 +298,7 @@ def test_real_images_are_added_once_as_drawn_ones_look(system: FakeSystem, tmp_p
     assert "0 real images added, 12 already there" in run("review", "add-real", file).stdout
 
 
-def test_some_real_images_are_drawn_at_random(system: FakeSystem, tmp_path: Path) -> None:
+def test_some_real_images_are_drawn_at_random(system: EdgedServer, tmp_path: Path) -> None:
     file = cells(tmp_path)
     assert run_json("review", "add-real", file, "--count", 5)["stored"] == 5
     assert run_json("review", "add-real", file, "--count", 5)["already_stored"] == 5
@@ -305,7 +306,7 @@ def test_some_real_images_are_drawn_at_random(system: FakeSystem, tmp_path: Path
 
 
 def test_real_images_that_cannot_be_hidden_are_named_with_what_to_do(
-    system: FakeSystem, tmp_path: Path
+    system: EdgedServer, tmp_path: Path
 ) -> None:
     file = cells(tmp_path, label=["neutrophil"] * 10 + ["blast", "neutrophil"])
     result = run("review", "add-real", file, "--json", code=2)
@@ -318,7 +319,7 @@ def test_real_images_that_cannot_be_hidden_are_named_with_what_to_do(
 
 
 def test_an_unreadable_file_of_real_images_is_named_and_the_rest_is_kept(
-    system: FakeSystem, tmp_path: Path
+    system: EdgedServer, tmp_path: Path
 ) -> None:
     folder = _image_folder(tmp_path / "in")
     (folder / "empty.png").write_bytes(b"")
@@ -331,19 +332,21 @@ def test_an_unreadable_file_of_real_images_is_named_and_the_rest_is_kept(
     assert "empty.png: The image is empty." in result.stderr
 
 
-def test_real_images_without_labels_take_the_prompt_that_is_given(system: FakeSystem, tmp_path: Path) -> None:
+def test_real_images_without_labels_take_the_prompt_that_is_given(
+    system: EdgedServer, tmp_path: Path
+) -> None:
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.png").write_bytes(paint(1))
+    (tmp_path / "in" / "a.png").write_bytes(flat_png(1))
     run("review", "add-real", tmp_path / "in", code=2)
     assert run_json("review", "add-real", tmp_path / "in", "--prompt", "platelet")["stored"] == 1
 
 
-def test_only_an_operator_adds_real_images(system: FakeSystem, tmp_path: Path) -> None:
+def test_only_an_operator_adds_real_images(system: EdgedServer, tmp_path: Path) -> None:
     refused = run("review", "add-real", cells(tmp_path), "--token", TOKENS["rater"], code=3)
     assert "role operator" in refused.stderr
 
 
-def test_simulated_ratings_are_labelled_in_the_list(system: FakeSystem) -> None:
+def test_simulated_ratings_are_labelled_in_the_list(system: EdgedServer) -> None:
     from vouch.pb.v1 import feedback_pb2
 
     rating = feedback_pb2.Rating(
@@ -358,7 +361,7 @@ def test_simulated_ratings_are_labelled_in_the_list(system: FakeSystem) -> None:
     assert "simulated" in run("ratings", "list").stdout
 
 
-def test_versions_and_lineage_are_shown(system: FakeSystem) -> None:
+def test_versions_and_lineage_are_shown(system: EdgedServer) -> None:
     assert [v["name"] for v in run_json("versions", "--kind", "reward")["versions"]] == ["starter-reward"]
     assert "generator-2" in run("versions").stdout
     assert run_json("versions", "generator-2")["digest"] == CANDIDATE
@@ -386,7 +389,7 @@ def test_versions_and_lineage_are_shown(system: FakeSystem) -> None:
     assert chain[0]["lineage"]["rating_ids"] == ["rating-1", "rating-2"]
 
 
-def test_a_rollout_goes_up_by_steps_and_back(system: FakeSystem) -> None:
+def test_a_rollout_goes_up_by_steps_and_back(system: EdgedServer) -> None:
     assert run_json("rollout", "start", "generator-2", "--reason", "better")["percent"] == 5
     assert run_json("rollout", "promote")["percent"] == 25
     assert run_json("rollout", "promote", "--wait")["state"] == "COMPLETED"
@@ -400,14 +403,23 @@ def test_a_rollout_goes_up_by_steps_and_back(system: FakeSystem) -> None:
     assert [json.loads(line)["rollout_id"] for line in lines] == ["rollout-1"] * 2
 
 
-def test_training_is_followed_to_its_end(system: FakeSystem) -> None:
+def test_training_is_followed_to_its_end(system: EdgedServer) -> None:
     run_ = run_json("train", "reward", "--steps", 500, "--lr=1e-4", "--members", 5, "--simulated")
     assert (run_["state"], run_["version_name"]) == ("SUCCEEDED", "reward-2")
     assert run_["config"] == {"steps": 500, "lr": 1e-4, "members": 5, "kinds": ["human", "simulated"]}
-    assert "vouch rollout start reward-2" in run("runs", "show", "run-1").stdout
+    folder = StateFolder(system.state).run("run-1")
+    folder.mkdir(parents=True)
+    (folder / "images.png").touch()
+    shown = run("runs", "show", "run-1").stdout
+    assert "vouch rollout start reward-2" in shown
+    assert re.search(r"figures +figure +value +unit\s+loss +0\.", shown)
+    assert re.search(rf"images +{re.escape(str(folder / 'images.png'))}", shown)
+    access = json.loads((Path(system.state) / "access.json").read_text())
+    address = ("--address", access["address"], "--token", TOKENS["operator"])
+    assert "images.png" not in run("runs", "show", "run-1", *address).stdout, "it may be another system"
 
 
-def test_a_concept_is_sub_labelled_and_taught(system: FakeSystem, tmp_path: Path) -> None:
+def test_a_concept_is_sub_labelled_and_taught(system: EdgedServer, tmp_path: Path) -> None:
     run("generate", "neutrophil", "--count", 3)
     name = ("band neutrophil", "--parent", "neutrophil")
     answer = run_json("concept", "label", *name, "--rater", "ada", "--limit", 2, keys="y" + "b" + "n" + "u")
@@ -442,7 +454,7 @@ def test_a_concept_is_sub_labelled_and_taught(system: FakeSystem, tmp_path: Path
     ],
 )
 def test_a_concept_that_cannot_be_taught_is_refused_before_it_is_queued(
-    system: FakeSystem, arguments: tuple[str, ...], code: int, says: str
+    system: EdgedServer, arguments: tuple[str, ...], code: int, says: str
 ) -> None:
     assert re.search(says, run("concept", "add", *arguments, code=code).stderr)
     assert not system.runs
@@ -451,16 +463,28 @@ def test_a_concept_that_cannot_be_taught_is_refused_before_it_is_queued(
 def test_help_names_the_settings_of_a_run() -> None:
     shown = " ".join(run("train", "align", "--help").stdout.split())  # wherever the lines break
     for expected in (
-        "--method draft (the default), reward_gradient, reward_weighted, kto",
-        "--anchor",
-        "--reward",
+        "--method draft draft, reward_gradient, reward_weighted, kto",
+        "--anchor 5.0 weight of",
+        "--reward - reward version",
+        "dpo: Diffusion-DPO (2311.12908): E[-log σ(-β·",
+        "--dpo.beta 2000.0 β, weight of the divergence from the parent",
+        "--validation.every 25 steps between validation points",
     ):
         assert expected in shown
 
 
+def test_a_setting_of_one_method_is_given_by_its_dotted_name(system: EdgedServer) -> None:
+    run_ = run_json(
+        "train", "align", "--method", "nft", "--nft.beta", "0.1", "--set", "nft.groups=4", "--set=lr=1e-4"
+    )
+    assert run_["config"] == {"method": "nft", "nft.beta": 0.1, "nft.groups": 4, "lr": 1e-4}
+    result = run("train", "align", "--caution", "2", code=2)
+    assert "There is no setting caution. Setting caution is now std_penalty." in result.stderr
+
+
 def test_pretraining_without_a_system_hands_over_to_the_training_command(tmp_path: Path) -> None:
     data = tmp_path / "cells.parquet"
-    pq.write_table(pa.table({"image": [paint(1)]}), data)  # no labels: training refuses it by name
+    pq.write_table(pa.table({"image": [flat_png(1)]}), data)  # no labels: training refuses it by name
     command = [sys.executable, "-m", "vouch", "train", "pretrain", "--data", str(data)]
     done = subprocess.run(
         [*command, "--state", str(tmp_path / "nothing"), "--out", str(tmp_path / "model"), "--steeps", "3"],
@@ -472,12 +496,12 @@ def test_pretraining_without_a_system_hands_over_to_the_training_command(tmp_pat
     assert "Traceback" not in done.stderr
 
 
-def test_a_failed_run_ends_with_code_1_and_its_reason(system: FakeSystem) -> None:
+def test_a_failed_run_ends_with_code_1_and_its_reason(system: EdgedServer) -> None:
     result = run("train", "align", "--name", "diverges", code=1)
     assert "loss is not finite" in result.stderr
 
 
-def test_a_detached_run_is_queued_listed_watched_and_cancelled(system: FakeSystem) -> None:
+def test_a_detached_run_is_queued_listed_watched_and_cancelled(system: EdgedServer) -> None:
     assert run_json("train", "align", "--detach")["state"] == "QUEUED"
     assert [one["run_id"] for one in run_json("runs", "list", "--kind", "align")["runs"]] == ["run-1"]
     lines = run("runs", "watch", "run-1", "--json").stdout.splitlines()
@@ -485,18 +509,18 @@ def test_a_detached_run_is_queued_listed_watched_and_cancelled(system: FakeSyste
     assert run_json("runs", "cancel", "run-1")["state"] == "CANCELLED"
 
 
-def test_status_shows_what_serves_and_what_could_not_be_loaded(system: FakeSystem) -> None:
+def test_status_shows_what_serves_and_what_could_not_be_loaded(system: EdgedServer) -> None:
     shown = run("status").stdout
     for expected in ("starter-generator", "1 of 2", "converging", "converged", "unet is truncated"):
         assert expected in shown
     assert run_json("status")["slots"][0]["champion_name"] == "starter-generator"
 
 
-def test_status_says_when_images_are_drawn_whole(system: FakeSystem) -> None:
+def test_status_says_when_images_are_drawn_whole(system: EdgedServer) -> None:
     assert "drawn whole" not in run("status").stdout
-    system.whole_because = "HeunDiscreteScheduler is not among those that share steps."
+    system.fallback_reason = "HeunDiscreteScheduler is not among those that share steps."
     assert "drawn whole" in run("status").stdout
-    assert "HeunDiscreteScheduler" in run_json("status")["whole_because"]
+    assert "HeunDiscreteScheduler" in run_json("status")["fallback_reason"]
 
 
 def test_every_command_has_help_with_an_example() -> None:
@@ -525,17 +549,17 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_real_process_writes_json_alone_to_stdout(system: FakeSystem) -> None:
+def test_a_real_process_writes_json_alone_to_stdout(system: EdgedServer) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vouch", "generate", "neutrophil", "--json", "--state", str(system.state)],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["images"][0]["digest"] == images.digest(paint(0))
+    assert json.loads(done.stdout)["images"][0]["digest"] == images.digest(flat_png(0))
 
 
 def test_a_defect_is_one_sentence_and_a_traceback_only_on_request(
-    system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+    system: EdgedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (system.state / "access.json").unlink()
     (system.state / "access.json").mkdir()

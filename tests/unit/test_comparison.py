@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from services.generation.orders import Drawn, DrawOrder
 from services.rollout.analysis import Events, Pairs
 from services.rollout.comparison import AT_ONCE, Comparison, order_again
 from services.rollout.experts import expert_pairs, in_order
@@ -17,8 +16,8 @@ from services.rollout.replay import Replays
 from vouch.errors import DataLoss, FailedPrecondition, NotFound
 from vouch.formats import images
 from vouch.storage.blobs import BlobStore
-from vouch.types.guidance import PLAIN
-from vouch.types.records import ImageRecord
+from vouch.types.generation import GeneratedImage, GenerationRequest
+from vouch.types.image import ImageRecord
 from vouch.types.rollout_plan import RolloutPlan
 
 CHAMPION, CANDIDATE = "a" * 64, "b" * 64
@@ -32,15 +31,16 @@ class Painter:
     """Draws a flat grey: the seed, and 100 more with the candidate."""
 
     def __init__(self) -> None:
-        self.orders: list[DrawOrder] = []
+        self.orders: list[GenerationRequest] = []
 
-    def __call__(self, order: DrawOrder) -> Sequence[Drawn]:
+    def __call__(self, order: GenerationRequest) -> Sequence[GeneratedImage]:
         self.orders.append(order)
         return [
-            Drawn(
-                index=0, data=painted(level(order.version, order.seeds[0])), width=4, height=4,
-                seed=order.seeds[0], sampler=order.sampler, steps=order.steps or 4, guidance=2.0, options=PLAIN,
-                version=order.version, version_name="", label="", engine_s=0.0, waited_s=0.0, whole_because="",
+            GeneratedImage(
+                index=0, data=painted(level(order.version, order.seeds[0])), media_type="image/png", width=4,
+                height=4, prompt=order.prompt, seed=order.seeds[0], sampler=order.sampler, steps=order.steps or 4,
+                guidance=2.0, guidance_method="cfg", guidance_start=0.0, guidance_stop=1.0, adapter_start=0.0,
+                generator_version=order.version, generator_name="",
             )
         ]  # fmt: skip
 
@@ -105,7 +105,7 @@ def test_what_either_side_served_is_drawn_again_by_the_other_from_the_same_recor
     assert world.judge.shown == [(3, 103), (4, 104)], "champion first, whoever served"
     order = world.painter.orders[0]
     assert (order.version, order.seeds, order.steps, order.guidance) == (CANDIDATE, (3,), 7, 3.0)
-    assert (order.sampler, order.eta, order.choice.method) == ("ddim", 0.5, "cfg_pp")
+    assert (order.sampler, order.eta, order.guidance_method) == ("ddim", 0.5, "cfg_pp")
     assert world.painter.orders[1].version == CHAMPION
     assert world.counted == Pairs(worse=2)
 
@@ -129,8 +129,10 @@ def test_a_successor_goes_on_with_what_was_counted_and_counts_nothing_twice(worl
     world.serve(CHAMPION, 1)
     world.comparison.compare_some()
     kept = {**world.comparison.evidence(world.rollout).as_json(), **world.comparison.notes()}
-    world.catalog.rollouts.progress(world.rollout.id, fence=fence, held_percent=5, held_s=1.0, evidence=kept)
-    world.rollout = world.catalog.rollouts.get(world.rollout.id)
+    world.catalog.rollouts.progress(
+        world.rollout.rollout_id, fence=fence, held_percent=5, held_s=1.0, evidence=kept
+    )
+    world.rollout = world.catalog.rollouts.get(world.rollout.rollout_id)
     world.comparison = world.another()
     assert world.counted == Pairs(worse=1)
     assert world.comparison.compare_some() == 0
@@ -199,7 +201,7 @@ class _Known:
         return ref
 
 
-def _with_seed(order: DrawOrder, seed: int) -> DrawOrder:
+def _with_seed(order: GenerationRequest, seed: int) -> GenerationRequest:
     from dataclasses import replace
 
     return replace(order, seeds=(seed,))

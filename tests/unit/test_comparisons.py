@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from training.alignment.compared import Compared
+from training.alignment.compared import ComparedLatents
 from training.alignment.methods.dpo import Dpo
-from training.alignment.methods.method import Chance
 from training.alignment.pool import Pool
-from training.inputs import Pairs
+from training.alignment.step_rng import StepRng
+from training.inputs.pairs import Pairs
 from vouch.errors import FailedPrecondition
-from vouch.recipes import Alignment
+from vouch.recipes.alignment import Alignment, DpoSettings
 
 ERRORS = {"good": (1.0, 1.5), "bad": (2.0, 1.9), "worse": (4.0, 4.0)}
 """Denoising errors of student and parent, by prompt."""
@@ -40,7 +40,7 @@ class FakeStudent:
 
 
 STUDENT: Any = FakeStudent()
-CONFIG = Alignment(method="dpo", divergence=2.0, batch=8)
+CONFIG = Alignment(method="dpo", dpo=DpoSettings(beta=2.0), batch=8)
 
 
 def pairs(*told: tuple[str, str, float]) -> Pairs:
@@ -62,7 +62,9 @@ def pool(*verdicts: float, compared: Pairs | None = None) -> Pool:
 
 
 def test_the_side_that_is_likelier_the_better_one_is_it_and_a_tie_says_nothing() -> None:
-    found = Compared.of(STUDENT, pairs(("bad", "good", 0.2), ("good", "worse", 0.7), ("bad", "worse", 0.5)))
+    found = ComparedLatents.of(
+        STUDENT, pairs(("bad", "good", 0.2), ("good", "worse", 0.7), ("bad", "worse", 0.5))
+    )
     named = [(found.prompts[worse], found.prompts[better]) for worse, better in found.pairs]
     assert named == [("bad", "good"), ("worse", "good")]
     assert sorted(found.prompts) == ["bad", "good", "worse"]  # each once, however often it was compared
@@ -73,7 +75,7 @@ def test_each_side_of_a_comparison_is_denoised_as_it_was_asked_for() -> None:
     method = Dpo(STUDENT, pool(float("nan"), compared=pairs(("bad", "good", 0.2))), CONFIG)
     moved = (1.0 - 1.5) - (2.0 - 1.9)
     sure = 0.6  # 0.8 that the second is better, less 0.2 that it is not
-    assert method.loss(Chance.of(0, 1)).item() == pytest.approx(sure * math.log(1 + math.exp(2.0 * moved)))
+    assert method.loss(StepRng.of(0, 1)).item() == pytest.approx(sure * math.log(1 + math.exp(2.0 * moved)))
 
 
 def test_a_pair_counts_by_how_sure_the_raters_are_of_its_order() -> None:
@@ -86,8 +88,8 @@ def test_a_pair_counts_by_how_sure_the_raters_are_of_its_order() -> None:
 
 def test_comparisons_stand_beside_pairs_of_verdicts() -> None:
     method = Dpo(STUDENT, pool(0.0, 1.0, compared=pairs(("bad", "good", 0.2))), CONFIG)
-    chance = Chance.of(0, 1)
-    drawn = [method._pair(chance) for _ in range(400)]
+    rng = StepRng.of(0, 1)
+    drawn = [method._pair(rng) for _ in range(400)]
     assert set(drawn) == {(0, 1), (2, 3)}
     assert drawn.count((0, 1)) == pytest.approx(200, abs=40)
 
@@ -98,8 +100,8 @@ def test_without_comparisons_the_same_pairs_are_drawn_as_before_there_were_any()
     for _ in range(20):
         worse, better = rng.choice([([0, 2], [1, 3])])
         expected.append((rng.choice(worse), rng.choice(better)))
-    chance = Chance(random.Random(3), torch.Generator())
-    assert [method._pair(chance) for _ in range(20)] == expected
+    rng = StepRng(random.Random(3), torch.Generator())
+    assert [method._pair(rng) for _ in range(20)] == expected
 
 
 def test_without_either_there_is_nothing_to_learn() -> None:

@@ -12,22 +12,25 @@ import pytest
 import torch
 
 from tests.tiny import SIZE, VOCABULARY, save_generator, save_reward
-from training.alignment.methods.method import Chance
+from training.alignment.path_sampler import PathSampler
 from training.alignment.pool import Pool
+from training.alignment.step_rng import StepRng
 from training.alignment.student import Student
-from training.alignment.walk import Walker
 from training.concepts.batches import Kept
-from training.concepts.loop import ConceptConfig, fit
+from training.concepts.fit import ConceptConfig, fit
 from training.concepts.practice import Practice, Practising, settings
 from training.concepts.student import ConceptStudent
 from training.concepts.sublabels import read_sub_labels
 from training.concepts.subtype import best_head, features_of, learn_head, sight_of_reward
-from training.concepts.tutors import Tutor, Tutors, eyes, learn_tutors
+from training.concepts.tutor import Tutor
+from training.concepts.tutors import Tutors, learn_tutors, tutor_backbones
 from training.concepts.words import NewWord
-from training.data import load_examples, to_unit
+from training.data.augmentation import to_unit
+from training.data.examples import load_examples
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
 from training.objectives.concept import both, concept_loss
 from training.randomness import tensors
-from training.session import Progress, Session
 from vouch.errors import AlreadyExists, Cancelled, FailedPrecondition, InvalidInput
 from vouch.formats import images as codec
 from vouch.models.captions import Vocabulary
@@ -73,7 +76,7 @@ def ask(world: Path, folder: Path, **settings: object) -> ConceptConfig:
 def test_the_concept_can_be_asked_for_and_what_was_known_encodes_the_same(
     world: Path, tmp_path: Path
 ) -> None:
-    figures = fit(ask(world, tmp_path, most=24), Session(tmp_path / "run"))
+    figures = fit(ask(world, tmp_path, most=24), TrainingSession(tmp_path / "run"))
     before, after = load_generator(world / "base"), load_generator(tmp_path / "version")
     assert after.vocabulary is not None
     assert after.vocabulary.concepts == {"bright neutrophil": "neutrophil"}
@@ -99,10 +102,10 @@ def test_a_head_learns_from_few_sub_labels_and_says_how_good_it_is(world: Path) 
     reward = RewardEnsemble.load(world / "reward")
     features = features_of(sight_of_reward(reward), found.images)
     noise = np.random.default_rng(0).normal(size=features.shape)
-    concept = (found.said[found.told] > 0.5).numpy()
-    name, head = best_head({"noise": noise, "reward": features}, found.told, concept, seed=0)
+    concept = (found.probability[found.labelled] > 0.5).numpy()
+    name, head = best_head({"noise": noise, "reward": features}, found.labelled, concept, seed=0)
     assert name == "reward"
-    truth = read_sub_labels(examples, "neutrophil", "subtype", "bright").said.numpy()
+    truth = read_sub_labels(examples, "neutrophil", "subtype", "bright").probability.numpy()
     assert (head.accuracy, head.auroc) == (1.0, 1.0)
     assert ((head.probability(features) > 0.5) == truth).all()
     guess = learn_head(np.random.default_rng(0).normal(size=(40, 8)), np.arange(40) % 2 == 0, seed=0)
@@ -119,7 +122,7 @@ def test_an_aligned_generator_learns_on_from_where_it_was(
             parameter.add_(0.1)
     aligned.save(tmp_path / "lora")
     config = ask(world, tmp_path, parent=tmp_path / "lora", lr=0.0, word_lr=0.0, steps=1)
-    fit(config, Session(tmp_path / "run"))
+    fit(config, TrainingSession(tmp_path / "run"))
     base, lora, concept = (
         load_generator(*folders).generate(["neutrophil"], [0], 2, 2.0).astype(int)
         for folders in ((world / "base",), (tmp_path / "lora", world / "base"), (config.out,))
@@ -145,11 +148,11 @@ def test_keeping_costs_nothing_at_first_and_something_once_it_has_moved(world: P
     )
     images = torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)
     prompts = ["monocyte", ""]
-    assert float(student.keeping(images, prompts, Chance.of(0, 1)).detach().max()) == 0.0
+    assert float(student.keeping(images, prompts, StepRng.of(0, 1)).detach().max()) == 0.0
     with torch.no_grad():
         for parameter in student.trained:
             parameter.add_(0.1)
-    held = student.keeping(images, prompts, Chance.of(0, 1))
+    held = student.keeping(images, prompts, StepRng.of(0, 1))
     assert float(held.detach().min()) > 0.0
     held.sum().backward()
     assert student.word.row.grad is None
@@ -157,7 +160,7 @@ def test_keeping_costs_nothing_at_first_and_something_once_it_has_moved(world: P
 
 def test_every_label_that_was_known_is_kept_also_without_a_caption() -> None:
     kept = Kept(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), ("a", "a", "b"), ({}, {"size": "big"}, {}))
-    captions = kept.draw(400, True, Chance.of(0, 1))[1]
+    captions = kept.draw(400, True, StepRng.of(0, 1))[1]
     shares = {name: captions.count(name) / 400 for name in ("a", "a, size big", "b", "")}
     assert sum(shares.values()) == 1.0
     assert shares["b"] > 0.4 > shares["a"] > shares["a, size big"] > 0.04 < shares[""] < 0.2
@@ -177,20 +180,20 @@ def test_without_data_it_keeps_what_the_generator_itself_draws(
     pq.write_table(pa.Table.from_pylist(frozen), tmp_path / "run" / "sublabels.parquet")
     monkeypatch.setattr("training.concepts.batches.DRAWN_OF_EACH", 2)
     config = ask(world, tmp_path, data=None, column=None, value=None, steps=1)
-    figures = fit(config, Session(tmp_path / "run"))
+    figures = fit(config, TrainingSession(tmp_path / "run"))
     assert figures["kept_images"] == 2 * len(VOCABULARY.labels)
     assert figures["sub_labels_yes"] == 20
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_generator(world: Path, tmp_path: Path) -> None:
-    def stop_at_4(progress: Progress) -> bool:
+    def stop_at_4(progress: TrainingProgress) -> bool:
         return progress.step < 4
 
     whole, broken = (ask(world, tmp_path / name, steps=6, checkpoint_every=2) for name in ("whole", "broken"))
-    fit(whole, Session(tmp_path / "whole" / "run", every_s=0))
+    fit(whole, TrainingSession(tmp_path / "whole" / "run", every_s=0))
     with pytest.raises(Cancelled):
-        fit(broken, Session(tmp_path / "broken" / "run", stop_at_4, every_s=0))
-    fit(broken, Session(tmp_path / "broken" / "run", every_s=0))
+        fit(broken, TrainingSession(tmp_path / "broken" / "run", stop_at_4, every_s=0))
+    fit(broken, TrainingSession(tmp_path / "broken" / "run", every_s=0))
     for part in ("unet/diffusion_pytorch_model", "text_encoder/model"):
         weights = [(config.out / f"{part}.safetensors").read_bytes() for config in (whole, broken)]
         assert weights[0] == weights[1]
@@ -199,8 +202,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_generator(world: Path, tmp_p
 def test_practice_is_left_as_it_was_best(world: Path, tmp_path: Path) -> None:
     config = ask(world, tmp_path, practice_steps=3, practice_gradient_steps=1)
     unpractised = ask(world, tmp_path / "before")
-    figures = fit(config, Session(tmp_path / "run"))
-    fit(unpractised, Session(tmp_path / "before" / "run"))
+    figures = fit(config, TrainingSession(tmp_path / "run"))
+    fit(unpractised, TrainingSession(tmp_path / "before" / "run"))
     assert (figures["practice_steps"], figures["tutor_auroc"]) == (3, 1.0)
     after, before = (
         load_generator(one.out).generate(["bright neutrophil"], [0], 2, 2.0) for one in (config, unpractised)
@@ -212,17 +215,20 @@ def test_a_step_of_practice_makes_the_same_drawing_more_of_what_the_tutors_teach
     world: Path, tmp_path: Path
 ) -> None:
     config = ask(world, tmp_path, practice_steps=1, practice_gradient_steps=2, tutor_steps=40)
-    fit(ask(world, tmp_path), Session(tmp_path / "run"))
+    fit(ask(world, tmp_path), TrainingSession(tmp_path / "run"))
     found = read_sub_labels(load_examples(world / "cells.parquet"), "neutrophil", "subtype", "bright")
     tutors, _ = learn_tutors(
-        eyes(RewardEnsemble.load(world / "reward"), None), found, config, Session(tmp_path / "run")
+        tutor_backbones(RewardEnsemble.load(world / "reward"), None),
+        found,
+        config,
+        TrainingSession(tmp_path / "run"),
     )
     student = Practising(config.out, config.reward, tutors, config)
-    walker, asked = Walker(student, 3), [config.concept] * 4
+    sampler, asked = PathSampler(student, 3), [config.concept] * 4
 
     def taught() -> torch.Tensor:
-        images = student.decode(walker.walk(asked, tensors("practice"), last=2).clean)
-        return student.verdicts(images, asked).mean()
+        images = student.decode(sampler.sample(asked, tensors("practice"), last=2).clean)
+        return student.teacher_logits(images, asked).mean()
 
     before = taught()
     before.backward()
@@ -234,9 +240,11 @@ def test_a_step_of_practice_makes_the_same_drawing_more_of_what_the_tutors_teach
 
 
 def test_other_classes_are_held_at_the_price_asked(world: Path, tmp_path: Path) -> None:
-    fit(ask(world, tmp_path), Session(tmp_path / "run"))
+    fit(ask(world, tmp_path), TrainingSession(tmp_path / "run"))
     config = ask(world, tmp_path, practice_steps=1)
-    tutors = Tutors([Tutor(eye).eval() for eye in eyes(RewardEnsemble.load(world / "reward"), None)])
+    tutors = Tutors(
+        [Tutor(backbone).eval() for backbone in tutor_backbones(RewardEnsemble.load(world / "reward"), None)]
+    )
     student = Practising(config.out, config.reward, tutors, config)
     with torch.no_grad():
         for weight in student.trained:
@@ -247,7 +255,7 @@ def test_other_classes_are_held_at_the_price_asked(world: Path, tmp_path: Path) 
     nothing = torch.zeros(4)
     pool = Pool(nothing, (config.concept,) * 4, nothing, nothing)
     losses = [
-        float(Practice(student, pool, kept, align, *held).loss(Chance.of(0, 1)).detach())
+        float(Practice(student, pool, kept, align, *held).loss(StepRng.of(0, 1)).detach())
         for held in ((0, 1.0), (2, 0.0), (2, 1.0), (2, 2.0))
     ]
     assert losses[1] < losses[2] < losses[3]
@@ -257,8 +265,8 @@ def test_other_classes_are_held_at_the_price_asked(world: Path, tmp_path: Path) 
 def test_tutors_that_tell_no_better_than_chance_are_not_followed(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.concepts.loop.LEAST_AUROC", 1.01)
-    figures = fit(ask(world, tmp_path, practice_steps=3), Session(tmp_path / "run"))
+    monkeypatch.setattr("training.concepts.fit.LEAST_AUROC", 1.01)
+    figures = fit(ask(world, tmp_path, practice_steps=3), TrainingSession(tmp_path / "run"))
     assert figures["practice_steps"] == 0
     assert load_generator(tmp_path / "version").vocabulary is not None
 
@@ -266,7 +274,7 @@ def test_tutors_that_tell_no_better_than_chance_are_not_followed(
 def test_a_concept_may_be_a_kind_of_another(world: Path, tmp_path: Path) -> None:
     """The reward knows neither word: practice asks it about the class that both belong to."""
     first = ask(world, tmp_path / "first")
-    fit(first, Session(tmp_path / "first" / "run"))
+    fit(first, TrainingSession(tmp_path / "first" / "run"))
     rows = pq.read_table(world / "cells.parquet").to_pylist()
     again = [{**row, "label": row["label"].replace("neutrophil", first.concept)} for row in rows]
     pq.write_table(pa.Table.from_pylist(again), tmp_path / "again.parquet")
@@ -274,7 +282,7 @@ def test_a_concept_may_be_a_kind_of_another(world: Path, tmp_path: Path) -> None
         world, tmp_path / "second", base=first.out, concept="giant bright neutrophil", kind_of=first.concept,
         data=tmp_path / "again.parquet", practice_steps=1, practice_gradient_steps=1,
     )  # fmt: skip
-    figures = fit(second, Session(tmp_path / "second" / "run"))
+    figures = fit(second, TrainingSession(tmp_path / "second" / "run"))
     assert figures["practice_steps"] == 1
     grown = Vocabulary.load(second.out)
     assert grown is not None
@@ -291,20 +299,20 @@ def test_practice_is_refused_before_anything_is_learned_where_the_reward_knows_n
     RewardEnsemble(vocabulary, (), members=1, size=SIZE, widths=(8, 8)).save(tmp_path / "reward")
     config = ask(world, tmp_path, reward=tmp_path / "reward", practice_steps=1)
     with pytest.raises(FailedPrecondition, match="how plausible a neutrophil is, and it knows only monocyte"):
-        fit(config, Session(tmp_path / "run"))
+        fit(config, TrainingSession(tmp_path / "run"))
     assert not (tmp_path / "run" / "concept").exists()
 
 
 def test_a_practice_that_was_stopped_goes_on_to_the_same_generator(world: Path, tmp_path: Path) -> None:
-    def stop_in_practice(progress: Progress) -> bool:
+    def stop_in_practice(progress: TrainingProgress) -> bool:
         return not (progress.message.startswith("practising") and progress.step == 3)
 
     asked = {"practice_steps": 4, "practice_gradient_steps": 1, "checkpoint_every": 2, "steps": 3}
     whole, broken = (ask(world, tmp_path / name, **asked) for name in ("whole", "broken"))
-    fit(whole, Session(tmp_path / "whole" / "run", every_s=0))
+    fit(whole, TrainingSession(tmp_path / "whole" / "run", every_s=0))
     with pytest.raises(Cancelled):
-        fit(broken, Session(tmp_path / "broken" / "run", stop_in_practice, every_s=0))
-    fit(broken, Session(tmp_path / "broken" / "run", every_s=0))
+        fit(broken, TrainingSession(tmp_path / "broken" / "run", stop_in_practice, every_s=0))
+    fit(broken, TrainingSession(tmp_path / "broken" / "run", every_s=0))
     weights = [
         (config.out / "unet/diffusion_pytorch_model.safetensors").read_bytes() for config in (whole, broken)
     ]
@@ -313,25 +321,28 @@ def test_a_practice_that_was_stopped_goes_on_to_the_same_generator(world: Path, 
 
 def test_tutors_learn_the_concept_and_the_last_of_three_teaches_nothing(world: Path, tmp_path: Path) -> None:
     found = read_sub_labels(load_examples(world / "cells.parquet"), "neutrophil", "subtype", "bright")
-    seeing = eyes(RewardEnsemble.load(world / "reward"), None)
-    assert len(seeing) == 3
+    backbones = tutor_backbones(RewardEnsemble.load(world / "reward"), None)
+    assert len(backbones) == 3
     config, images = ask(world, tmp_path, tutor_steps=60), to_unit(found.images)
-    tutors, auroc = learn_tutors(seeing, found, config, Session(tmp_path / "run"))
-    assert tutors.verdicts(images).shape == (2, len(found))
-    assert ((tutors.examined(images) > 0.5) == (found.said > 0.5)).float().mean() > 0.9
+    tutors, auroc = learn_tutors(backbones, found, config, TrainingSession(tmp_path / "run"))
+    assert tutors.teacher_logits(images).shape == (2, len(found))
+    assert ((tutors.validation_reward(images) > 0.5) == (found.probability > 0.5)).float().mean() > 0.9
     assert auroc == 1.0
 
 
 def test_tutors_that_were_learned_once_are_not_learned_again(world: Path, tmp_path: Path) -> None:
     found = read_sub_labels(load_examples(world / "cells.parquet"), "neutrophil", "subtype", "bright")
-    seeing, images = eyes(RewardEnsemble.load(world / "reward"), None)[:2], to_unit(found.images)
+    backbones, images = (
+        tutor_backbones(RewardEnsemble.load(world / "reward"), None)[:2],
+        to_unit(found.images),
+    )
     config = ask(world, tmp_path)
-    first, *_ = learn_tutors(seeing, found, config, Session(tmp_path / "run"))
-    unlike = replace(found, said=1 - found.said)
-    again, *_ = learn_tutors(seeing, unlike, config, Session(tmp_path / "run"))
-    other, *_ = learn_tutors(seeing, unlike, config, Session(tmp_path / "elsewhere"))
-    assert torch.equal(again.verdicts(images), first.verdicts(images))
-    assert not torch.equal(other.verdicts(images), first.verdicts(images))
+    first, *_ = learn_tutors(backbones, found, config, TrainingSession(tmp_path / "run"))
+    unlike = replace(found, probability=1 - found.probability)
+    again, *_ = learn_tutors(backbones, unlike, config, TrainingSession(tmp_path / "run"))
+    other, *_ = learn_tutors(backbones, unlike, config, TrainingSession(tmp_path / "elsewhere"))
+    assert torch.equal(again.teacher_logits(images), first.teacher_logits(images))
+    assert not torch.equal(other.teacher_logits(images), first.teacher_logits(images))
 
 
 def test_what_is_held_out_is_of_both_sides_and_told_apart_from_the_rest(world: Path) -> None:
@@ -378,7 +389,7 @@ def test_what_cannot_be_learned_is_said(
     world: Path, tmp_path: Path, settings: dict, error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=says):
-        fit(ask(world, tmp_path, **settings), Session(tmp_path / "run"))
+        fit(ask(world, tmp_path, **settings), TrainingSession(tmp_path / "run"))
 
 
 def test_only_the_values_named_count_as_not_the_concept(world: Path) -> None:

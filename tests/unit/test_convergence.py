@@ -8,7 +8,7 @@ import pytest
 
 from services.convergence import Convergence, Routes, bucket
 from vouch.errors import CorruptVersion, FailedPrecondition, NotFound, Unavailable
-from vouch.types.records import ReplicaReport, Serving
+from vouch.types.serving import ReplicaReport, Serving
 
 
 class FakeModel:
@@ -61,7 +61,7 @@ def test_a_replica_serves_what_the_catalog_wants_and_says_so(store):
     convergence = store.convergence()
     assert convergence.converge()
     assert convergence.routes.champion.model.digest == "a"
-    assert [(r.ok, r.champion, r.revision) for r in store.reports] == [(True, "a", 1)]
+    assert [(r.ok, r.champion_version, r.revision) for r in store.reports] == [(True, "a", 1)]
 
 
 def test_an_unchanged_desired_state_loads_nothing(store):
@@ -97,7 +97,7 @@ def test_a_version_that_does_not_load_is_reported_and_the_old_one_serves_on(stor
     assert convergence.routes.champion.digest == "a"
     assert convergence.routes.candidate is None
     last = store.reports[-1]
-    assert (last.ok, last.reason, last.revision, last.champion) == (False, sentence, 2, "a")
+    assert (last.ok, last.reason, last.revision, last.champion_version) == (False, sentence, 2, "a")
 
 
 def test_a_refused_state_is_not_tried_again_at_every_poll_but_when_hurried(store):
@@ -106,7 +106,7 @@ def test_a_refused_state_is_not_tried_again_at_every_poll_but_when_hurried(store
     convergence.converge(), convergence.converge()
     assert store.loads == ["a"]
     store.corrupt.clear()
-    convergence.hurry()
+    convergence.notify()
     assert convergence.converge()
 
 
@@ -175,7 +175,7 @@ def test_the_background_thread_converges_when_hurried(store):
     assert swapped.wait(20)
     swapped.clear()
     store.want("b")
-    convergence.hurry()
+    convergence.notify()
     assert swapped.wait(20)
     convergence.stop()
     assert [routes.champion.digest for routes in seen] == ["a", "b"]

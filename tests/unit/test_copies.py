@@ -10,7 +10,7 @@ import pytest
 
 import vouch
 from tests.real import PBC64, needs_pbc64
-from training.data import load_examples
+from training.data.examples import load_examples
 from training.evaluation.codec import load_autoencoder, through
 from training.evaluation.copies import FALSE_ALARMS, KINDS, CopyAlarm, planted
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.fakes import FakeClock
-from vouch.cli.desk import HELP, Desk, Exhibit, Question, Tally, Verdict
+from vouch.cli.desk import HELP, Desk, Exhibit, Judgement, Question, RatingTally
 
 QUESTIONS = (
     Question(id="nucleus", text="Is the nucleus right?", help="Segments joined by strands."),
@@ -51,12 +51,12 @@ class PaperScreen:
 class Session:
     def __init__(self, keys: str, images: int = 3) -> None:
         clock = FakeClock()
-        self.recorded: list[Verdict] = []
+        self.recorded: list[Judgement] = []
         self.screen = PaperScreen()
         desk = Desk(QUESTIONS, TypedKeys(keys, clock), self.screen, self._record, clock)
-        self.tally: Tally = desk.rate(self._exhibits(images))
+        self.tally: RatingTally = desk.rate(self._exhibits(images))
 
-    def _record(self, verdict: Verdict) -> str:
+    def _record(self, verdict: Judgement) -> str:
         self.recorded.append(verdict)
         return f"rating-{len(self.recorded)}"
 

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.alignment.downstream import add_gain, asked
 from benchmarks.report import Report
-from training.data import Examples
+from training.data.examples import Examples
 from training.evaluation.downstream import Labelled, Learning, _batch, accuracy, downstream, figures, share_of
 from training.evaluation.intervals import Estimate
 

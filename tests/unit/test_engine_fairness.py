@@ -7,8 +7,9 @@ import random
 import pytest
 
 from services.generation.engine import Engine
-from services.generation.slots import ImageRequest, Ticket
+from services.generation.slots import Ticket
 from tests.inbox import Inbox
+from tests.requests import image_request
 from tests.sharing import Job, ends_side_by_side
 from tests.stage import Stage, TracedModel
 
@@ -30,7 +31,7 @@ class Queue:
         number = self.clients.index(client)
         first = 1 + 1000 * number + self.asked[number]
         self.asked[number] += images
-        request = ImageRequest(
+        request = image_request(
             model=self.model,
             prompt="neutrophil",
             seeds=tuple(range(first, first + images)),
@@ -38,7 +39,7 @@ class Queue:
             guidance=1.0,
             client=client,
         )
-        ticket = self.engine.submit(request, Inbox())
+        ticket = self.engine.submit(*request, Inbox())
         self.stage.rest(self.engine)
         return ticket
 

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from services.generation.engine import Engine
-from services.generation.slots import Broken, Event, Finished, ImageRequest, Progress, Ticket
+from services.generation.slots import Event, Failed, Finished, StepProgress, Ticket
+from tests.requests import image_request
 from tests.stage import BAD_PROMPTS, PATIENCE_S, Stage, TracedModel, TracedWhole, story
 from vouch.errors import Exhausted, Internal, Unavailable
 
@@ -97,12 +98,12 @@ class Asked:
         return [told for told in self.events if isinstance(told, Finished)]
 
     @property
-    def broken(self) -> list[Broken]:
-        return [told for told in self.events if isinstance(told, Broken)]
+    def failed(self) -> list[Failed]:
+        return [told for told in self.events if isinstance(told, Failed)]
 
     @property
     def ended(self) -> bool:
-        return self.heard is not None or bool(self.broken) or len(self.finished) == self.ask.images
+        return self.heard is not None or bool(self.failed) or len(self.finished) == self.ask.images
 
 
 class World:
@@ -138,7 +139,7 @@ class World:
         model = self.models[ask.place]
         seeds = tuple(range(self.seeds + 1, self.seeds + 1 + ask.images))
         asked = Asked(ask, model.mark, seeds)
-        request = ImageRequest(
+        request = image_request(
             model=model,
             prompt=ask.prompt,
             seeds=seeds,
@@ -148,7 +149,7 @@ class World:
             progress=ask.progress,
         )
         try:
-            asked.ticket = self.engine.submit(request, asked.events.append)
+            asked.ticket = self.engine.submit(*request, asked.events.append)
         except Exhausted:
             event("refused")
             assert self.engine.load()[1] + ask.images > self.max_waiting
@@ -214,7 +215,7 @@ def check_images(asked: Asked, max_batch: int) -> None:
 
 def check_progress(asked: Asked) -> None:
     """Step by step, to those who asked. Images drawn whole may begin again after another broke their batch."""
-    told = [progress for progress in asked.events if isinstance(progress, Progress)]
+    told = [progress for progress in asked.events if isinstance(progress, StepProgress)]
     assert asked.ask.progress or not told
     for index in range(asked.ask.images) if KINDS[asked.ask.place].stepwise else ():
         steps = [progress.step for progress in told if progress.index == index]
@@ -228,16 +229,16 @@ def check_end(asked: Asked, stopped: bool) -> None:
     if asked.heard is not None:
         after = asked.events[asked.heard :]
         assert {told.index for told in after if isinstance(told, Finished)} <= asked.late
-        assert not any(isinstance(told, Progress) for told in after)
-        assert len(asked.broken) <= (1 if asked.fails else 0)
+        assert not any(isinstance(told, StepProgress) for told in after)
+        assert len(asked.failed) <= (1 if asked.fails else 0)
         return
     if asked.fails:
         assert not asked.finished
-        assert stopped or [type(told.error) for told in asked.broken] == [Internal]
+        assert stopped or [type(told.error) for told in asked.failed] == [Internal]
         return
-    assert bool(asked.broken) == (len(asked.finished) < asked.ask.images)
-    assert len(asked.broken) <= 1
-    assert not asked.broken or (stopped and isinstance(asked.broken[0].error, Unavailable))
+    assert bool(asked.failed) == (len(asked.finished) < asked.ask.images)
+    assert len(asked.failed) <= 1
+    assert not asked.failed or (stopped and isinstance(asked.failed[0].error, Unavailable))
 
 
 def check_calls(world: World) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from vouch.cli import render
 from vouch.datasets.ratings import read_ratings, write_ratings
 from vouch.formats.escapes import from_cell, json_text, to_cell, visible
-from vouch.types.records import Rating
+from vouch.types.rating import Rating
 
 ORDERS = [
     "\x1b[2J\x1b]0;owned\x07", "\x9b31m", "\x1b]8;;http://evil\x1b\\click\x1b]8;;\x1b\\", "a\rb", "\x7f\x08",

@@ -18,25 +18,29 @@ import torch
 from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
 
 from tests.tiny import VOCABULARY, save_generator
-from training.attributes import AttributesConfig
-from training.attributes import fit as fit_attributes
-from training.data import Examples, halves, load_examples
-from training.evaluate import FIRST_SEED, EvaluateConfig, _repeated, _request, first_champion, fit
+from training.attributes.config import AttributesConfig
+from training.attributes.fit import fit as fit_attributes
+from training.data.examples import Examples, load_examples
+from training.data.splits import halves
+from training.evaluation.config import EvaluateConfig
 from training.evaluation.copies import KINDS
 from training.evaluation.features import Extractor, local_model, remembered
 from training.evaluation.gate import FIRST, RULES
 from training.evaluation.judge import Judge
 from training.evaluation.report import SHOWN
-from training.plans import Store
-from training.plausibility import learn_plausibility
+from training.evaluation.run import FIRST_SEED, _repeated, _request, first_champion, fit
+from training.jobs.plans import Store
+from training.jobs.worker import Work, work
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
+from training.raters.plausibility import learn_plausibility
 from training.run import execute
-from training.session import Progress, Session
-from training.worker import Work, work
 from vouch.errors import Cancelled, InvalidInput, VouchError
 from vouch.formats import images as codec
 from vouch.models.networks.attributes import AttributeNet
+from vouch.settings import Settings
 from vouch.storage.state import StateFolder
-from vouch.types.records import Version
+from vouch.types.version import Version
 
 
 def picture(label: int, number: int) -> np.ndarray:
@@ -62,9 +66,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_generator(root / f"generator-{seed}", seed)
     train, test = parquet(root / "train.parquet", 0), parquet(root / "test.parquet", 1000)
     config = AttributesConfig(
-        data=train, out=root / "net", half="all", threads=1, size=32, widths=(8, 16), steps=30, batch=16
+        data=train, out=root / "net", split="all", threads=1, size=32, widths=(8, 16), steps=30, batch=16
     )
-    fit_attributes(config, Session(root / "net-run"))
+    fit_attributes(config, TrainingSession(root / "net-run"))
     learned, calibration = halves(load_examples(train))
     plausibility = learn_plausibility(AttributeNet.load(root / "net"), learned, calibration, 0.9)
     judge = Judge(plausibility, np.zeros((0, 16), np.float32), 0.0)
@@ -104,7 +108,7 @@ def save_dinov2(folder: Path) -> Path:
 
 def test_everything_is_measured_with_its_interval_and_written_down(place, tmp_path):
     more = {"features": [save_dinov2(tmp_path / "dinov2")], "cache": tmp_path / "cache"}
-    fit(config(place, tmp_path / "out", **more), Session(tmp_path / "run"))
+    fit(config(place, tmp_path / "out", **more), TrainingSession(tmp_path / "run"))
     told = json.loads((tmp_path / "out" / "evidence.json").read_text())
     assert set(told["versions"]) == {"new", "old"}
     new = told["versions"]["new"]
@@ -147,7 +151,7 @@ def test_everything_is_measured_with_its_interval_and_written_down(place, tmp_pa
 def test_what_was_lost_since_the_first_champion_is_measured_on_the_same_prompts_and_seeds(place, tmp_path):
     """The candidate is the first champion again: nothing is lost since it, whatever it is beside what serves."""
     first = {"name": "first", "folder": place / "generator-1"}
-    fit(config(place, tmp_path / "out", first=first, train=None), Session(tmp_path / "run"))
+    fit(config(place, tmp_path / "out", first=first, train=None), TrainingSession(tmp_path / "run"))
     told = json.loads((tmp_path / "out" / "evidence.json").read_text())
     assert set(told["versions"]) == {"new", "old", "first"}
     assert {figure["value"] for figure in told["since_first"].values()} == {0.0}
@@ -157,7 +161,7 @@ def test_what_was_lost_since_the_first_champion_is_measured_on_the_same_prompts_
 
 
 def test_the_first_champion_is_the_root_of_the_lineage_of_what_serves(place, tmp_path):
-    store = Store.open(StateFolder(tmp_path / "state").create().root)
+    store = Store.open(Settings(state=StateFolder(tmp_path / "state").create().root))
     parent = ""
     for name, seed in (("one", 0), ("two", 1)):
         version = store.registry.publish(
@@ -169,7 +173,7 @@ def test_the_first_champion_is_the_root_of_the_lineage_of_what_serves(place, tmp
 
 
 def test_the_page_is_whole_and_needs_nothing_else(place, tmp_path):
-    fit(config(place, tmp_path / "out"), Session(tmp_path / "run"))
+    fit(config(place, tmp_path / "out"), TrainingSession(tmp_path / "run"))
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2 * (len(VOCABULARY.labels) + SHOWN)
     assert "http" not in page.replace("http-equiv", "")
@@ -180,7 +184,7 @@ def test_the_page_is_whole_and_needs_nothing_else(place, tmp_path):
 
 
 def test_the_command_measures_published_versions_and_keeps_what_it_found_with_them(place, tmp_path):
-    store = Store.open(StateFolder(tmp_path / "state").create().root)
+    store = Store.open(Settings(state=StateFolder(tmp_path / "state").create().root))
     for seed, name in ((0, "old"), (1, "new")):
         store.registry.publish(place / f"generator-{seed}", kind="generator", format="diffusers", name=name)
     command = [
@@ -215,22 +219,22 @@ def test_the_command_measures_published_versions_and_keeps_what_it_found_with_th
 def test_one_version_alone_is_measured_too_and_without_training_images_nothing_is_said_of_copies(
     place, tmp_path
 ):
-    fit(config(place, tmp_path / "out", against=None, train=None), Session(tmp_path / "run"))
+    fit(config(place, tmp_path / "out", against=None, train=None), TrainingSession(tmp_path / "run"))
     told = json.loads((tmp_path / "out" / "evidence.json").read_text())
     assert told["gain"] == {}
     assert "authentic" not in told["versions"]["new"]
 
 
 def test_an_evaluation_that_was_stopped_draws_only_what_is_missing(place, tmp_path):
-    def stop_late(progress: Progress) -> bool:
+    def stop_late(progress: TrainingProgress) -> bool:
         return "old" not in progress.message
 
     settings = config(place, tmp_path / "out", batch=4)
     with pytest.raises(Cancelled):
-        fit(settings, Session(tmp_path / "run", stop_late, every_s=0))
+        fit(settings, TrainingSession(tmp_path / "run", stop_late, every_s=0))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.npy")}
     assert before
-    fit(settings, Session(tmp_path / "run"))
+    fit(settings, TrainingSession(tmp_path / "run"))
     assert all(path.stat().st_mtime_ns == at for path, at in before.items())
 
 
@@ -239,7 +243,7 @@ def test_images_of_other_settings_are_never_taken_for_these(place, tmp_path):
     told = []
     for out, steps in (("two", 2), ("four", 4), ("fresh", 4)):
         run = tmp_path / ("fresh-run" if out == "fresh" else "run")
-        fit(config(place, tmp_path / out, steps=steps, train=None), Session(run))
+        fit(config(place, tmp_path / out, steps=steps, train=None), TrainingSession(run))
         told.append(json.loads((tmp_path / out / "evidence.json").read_text())["versions"])
     assert told[1] == told[2] != told[0]
 
@@ -249,7 +253,10 @@ def test_a_label_that_the_judge_does_not_know_is_refused_before_anything_is_draw
     foreign = [{**row, "label": "unicorn"} for row in table]
     pq.write_table(pa.Table.from_pylist(foreign), tmp_path / "foreign.parquet")
     with pytest.raises(InvalidInput, match="unicorn"):
-        fit(config(place, tmp_path / "out", data=tmp_path / "foreign.parquet"), Session(tmp_path / "run"))
+        fit(
+            config(place, tmp_path / "out", data=tmp_path / "foreign.parquet"),
+            TrainingSession(tmp_path / "run"),
+        )
     assert not list((tmp_path / "run").rglob("*.npy"))
 
 
@@ -267,7 +274,7 @@ def test_repeated_prompts_differ_in_seeds_alone_and_share_none_with_the_others(p
 
 
 def test_without_repeated_prompts_nothing_is_said_of_them(place, tmp_path):
-    fit(config(place, tmp_path / "out", repeated_per_class=0, train=None), Session(tmp_path / "run"))
+    fit(config(place, tmp_path / "out", repeated_per_class=0, train=None), TrainingSession(tmp_path / "run"))
     told = json.loads((tmp_path / "out" / "evidence.json").read_text())
     assert len(told["notes"]) == 1
     assert not [name for name in (*told["versions"]["new"], *told["gain"]) if "within a prompt" in name]
@@ -275,7 +282,7 @@ def test_without_repeated_prompts_nothing_is_said_of_them(place, tmp_path):
 
 def test_classifiers_learn_from_what_was_drawn_where_that_is_asked_for(place, tmp_path):
     short = {"downstream": True, "downstream_steps": 10, "downstream_seeds": 1, "downstream_share": 0.5}
-    fit(config(place, tmp_path / "out", against=None, **short), Session(tmp_path / "run"))
+    fit(config(place, tmp_path / "out", against=None, **short), TrainingSession(tmp_path / "run"))
     new = json.loads((tmp_path / "out" / "evidence.json").read_text())["versions"]["new"]
     arms = [
         new[f"downstream accuracy, {arm}"]["value"] for arm in ("real", "real and synthetic", "synthetic")
@@ -312,11 +319,11 @@ def test_features_of_real_images_are_computed_once_for_each_data_set_and_network
 
 def in_this_process(job: Work) -> dict[str, object]:
     """A worker without Ray."""
-    return dict(work(replace(job, state="")))
+    return dict(work(replace(job, catalog_url="")))
 
 
 def test_an_evaluation_is_a_run_and_its_verdict_is_kept_with_the_version(place, tmp_path):
-    store = Store.open(StateFolder(tmp_path / "state").create().root)
+    store = Store.open(Settings(state=StateFolder(tmp_path / "state").create().root))
     old, new = (published(store, copied(place / f"generator-{n}", tmp_path), f"g-{n}") for n in (0, 1))
     store.catalog.serving.ensure("generator", old.digest)
     settings = {
@@ -329,9 +336,9 @@ def test_an_evaluation_is_a_run_and_its_verdict_is_kept_with_the_version(place, 
     run = store.catalog.runs.create("evaluate", {"version": "g-1", **settings}, request_id="asked")
     before = len(store.registry.list())
 
-    version = execute(tmp_path / "state", run.id, in_this_process)
+    version = execute(Settings(state=tmp_path / "state"), run.run_id, in_this_process)
 
-    ended = store.catalog.runs.get(run.id)
+    ended = store.catalog.runs.get(run.run_id)
     assert (ended.state, ended.version, version.digest) == ("SUCCEEDED", new.digest, new.digest)
     assert len(store.registry.list()) == before, "nothing is published"
     assert (ended.inputs["version"], ended.inputs["against"]) == (new.digest, old.digest)
@@ -339,7 +346,7 @@ def test_an_evaluation_is_a_run_and_its_verdict_is_kept_with_the_version(place, 
     assert evidence["against"] == old.digest
     assert evidence["gate"]["verdict"] in ("pass", "refuse")
     assert Path(evidence["report"]).is_file()
-    assert Path(evidence["report"]).is_relative_to(store.folder.run(run.id))
+    assert Path(evidence["report"]).is_relative_to(store.folder.run(run.run_id))
 
 
 @pytest.mark.parametrize(
@@ -352,7 +359,7 @@ def test_an_evaluation_is_a_run_and_its_verdict_is_kept_with_the_version(place, 
     ],
 )
 def test_an_evaluation_that_makes_no_sense_fails_with_a_reason(place, tmp_path, settings, says):
-    store = Store.open(StateFolder(tmp_path / "state").create().root)
+    store = Store.open(Settings(state=StateFolder(tmp_path / "state").create().root))
     for name, kind in (("g-0", "generator"), ("g-1", "generator"), ("r-0", "reward")):
         source = tmp_path / name
         source.mkdir()
@@ -362,8 +369,8 @@ def test_an_evaluation_that_makes_no_sense_fails_with_a_reason(place, tmp_path, 
     given = {"data": str(place / "test.parquet"), "judge": str(place / "judge"), **settings}
     run = store.catalog.runs.create("evaluate", given, request_id="asked")
     with pytest.raises(VouchError, match=says):
-        execute(tmp_path / "state", run.id, in_this_process)
-    ended = store.catalog.runs.get(run.id)
+        execute(Settings(state=tmp_path / "state"), run.run_id, in_this_process)
+    ended = store.catalog.runs.get(run.run_id)
     assert ended.state == "FAILED"
     assert says in ended.error
 

@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
-from benchmarks.cases import cases_in, run_cases
+from benchmarks import cases as field_cases
+from benchmarks.cases import cases_in, run_cases, starts_systems
 from benchmarks.field import measure_cases, measure_fuzz, sum_failures
 from benchmarks.mutants import fuzz, mutants, sound_images
 from benchmarks.report import Report
@@ -70,10 +72,48 @@ def test_cases_are_judged_by_their_last_line(cases: Path) -> None:
     assert [case.name for case in cases_in(cases, ["02"])] == ["02-bad"]
 
 
+def test_what_libraries_write_beside_a_verdict_does_not_hide_it(tmp_path: Path) -> None:
+    write_files(tmp_path, {
+        "01-noisy/case.py": "import sys; print('PASS all'); sys.stderr.write('warning\\n' * 9)",
+    })  # fmt: skip
+    (result,) = run_cases(cases_in(tmp_path))
+    assert (result.passed, result.told) == (True, "PASS all")
+
+
+def test_cases_that_start_systems_are_told_from_those_that_use_one(tmp_path: Path) -> None:
+    write_files(tmp_path, {
+        "60-proxies/case.py": "from _lib import *; from _up import Up",
+        "43-lora/case.py": 'r = run("up", "--state", d)',
+        "28-large/case.py": "from _lib import *; vfilter(d, d)",
+    })  # fmt: skip
+    assert [case.name for case in cases_in(tmp_path) if starts_systems(case)] == ["43-lora", "60-proxies"]
+
+
+def test_what_a_case_starts_ends_with_it_though_it_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(field_cases, "TIMEOUT_S", 20.0)
+    pid = tmp_path / "pid"
+    write_files(tmp_path, {
+        "01-hangs/case.py": "import subprocess, sys\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'import sys; sys.stdin.read()'], stdin=subprocess.PIPE,"
+        " start_new_session=True)\n"
+        f"open({str(pid)!r}, 'w').write(str(p.pid))\n"
+        "p.wait()",
+    })  # fmt: skip
+    (result,) = run_cases(cases_in(tmp_path))
+    assert (result.passed, result.told) == (False, "no end within 20 s")
+    assert not psutil.pid_exists(int(pid.read_text())) or is_zombie(int(pid.read_text()))
+
+
+def is_zombie(pid: int) -> bool:
+    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
 def test_the_report_holds_the_figures(cases: Path) -> None:
     report = Report("field")
     measure_fuzz(report, 20)
-    measure_cases(report, cases, [], None)
+    measure_cases(report, cases, [], offline=True)
     sum_failures(report)
     values = {name: figure.value for name, figure in report.figures.items()}
     assert values["fuzz_image_failures"] == values["fuzz_failures"]

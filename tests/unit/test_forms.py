@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.tiny import VOCABULARY
-from training.data import Examples
+from training.data.examples import Examples
 from training.evaluation.forms import prompts_of_form
 from vouch.errors import InvalidInput
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from services.generation.engine import Engine
-from services.generation.slots import ImageRequest
-from services.generation.workshop import Workshop
+from services.generation.kernel_cache import KernelCache
 from tests.inbox import Inbox
+from tests.requests import image_request
 from tests.tiny import save_generator
 from vouch.models.graphs import SIZES, size_for
 from vouch.models.kernels import Eager
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def generator(folder: Path) -> Generator:
     generator = load_generator(folder, device="cuda")
-    Workshop(None, device="cuda").equip(generator)
+    KernelCache(None, device="cuda").attach(generator)
     return generator
 
 
@@ -46,8 +46,8 @@ def test_graphs_say_what_the_eager_network_says(generator, rows):
     prompts = torch.cat([generator.encode("monocyte")] * rows)
     inputs = x, torch.linspace(1, 900, rows), prompts
     for _ in range(2):  # the second replays what the first has captured
-        said = generator.predict(*inputs)
-        assert torch.allclose(said, Eager(generator.pipe.unet)(*inputs), atol=1e-4)
+        output = generator.predict(*inputs)
+        assert torch.allclose(output, Eager(generator.pipe.unet)(*inputs), atol=1e-4)
         inputs = x.flip(0), *inputs[1:]
 
 
@@ -55,7 +55,7 @@ def test_graphs_say_what_the_eager_network_says(generator, rows):
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 def test_an_image_of_the_gpu_is_the_one_of_the_cpu(generator, folder, guidance):
     engine, inbox = Engine(), Inbox()
-    engine.submit(ImageRequest(generator, "monocyte", (7, 8, 9), 8, guidance), inbox)
+    engine.submit(*image_request(generator, "monocyte", (7, 8, 9), 8, guidance), inbox)
     ours = {done.index: done.image.astype(int) for done in inbox.finished(3)}
     engine.stop()
     theirs = load_generator(folder).generate(["monocyte"] * 3, (7, 8, 9), 8, guidance).astype(int)

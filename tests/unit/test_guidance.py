@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 from services.generation.engine import Engine
-from services.generation.line import Line
-from services.generation.slots import ImageRequest, Slot, Ticket
+from services.generation.scheduler import StepScheduler
+from services.generation.slots import Slot, Ticket
 from tests.fakes import FakeStepper
 from tests.inbox import Inbox
+from tests.requests import image_request
 from tests.unit.test_engine import Listening
 from vouch.errors import InvalidInput
 from vouch.models.defaults import DEFAULTS_FILE, Defaults, load_defaults
 from vouch.types.guidance import PLAIN, GuidanceChoice, GuidanceOptions
-from vouch.types.records import ImageRecord
+from vouch.types.image import ImageRecord
 
 MIDDLE = GuidanceOptions(start=0.25, stop=0.75)
 
@@ -76,7 +77,7 @@ def watched():
 
 def ask(engine: Engine, model: FakeStepper, options: GuidanceOptions, scale: float = 2.0) -> None:
     inbox = Inbox()
-    engine.submit(ImageRequest(model, "neutrophil", (5,), 4, scale, options=options), inbox)
+    engine.submit(*image_request(model, "neutrophil", (5,), 4, scale, options=options), inbox)
     inbox.finished(1)
 
 
@@ -108,7 +109,7 @@ def test_early_steps_are_the_bases_and_late_ones_the_adapters(watched):
 
 def test_an_images_share_of_the_machine_is_counted_in_the_rows_that_it_takes():
     slot = Slot(
-        Ticket(ImageRequest(FakeStepper(), "a", (1,), 8, 2.0, options=MIDDLE), lambda event: None), 0, 0.0
+        Ticket(*image_request(FakeStepper(), "a", (1,), 8, 2.0, options=MIDDLE), lambda event: None), 0, 0.0
     )
     left, rows = [], []
     while not slot.done:
@@ -121,14 +122,14 @@ def test_an_images_share_of_the_machine_is_counted_in_the_rows_that_it_takes():
 
 
 def test_images_whose_next_step_is_not_guided_take_one_place_of_a_step():
-    line = Line(8, 4)
-    line.join(
-        Ticket(ImageRequest(FakeStepper(), "a", tuple(range(6)), 8, 2.0, options=MIDDLE), print), 0.0, 0
+    scheduler = StepScheduler(8, 4)
+    scheduler.add(
+        Ticket(*image_request(FakeStepper(), "a", tuple(range(6)), 8, 2.0, options=MIDDLE), print), 0.0, 0
     )
-    assert len(line.next_step()) == 4
-    for slot in line:
+    assert len(scheduler.next_batch()) == 4
+    for slot in scheduler:
         slot.step = 2
-    assert len(line.next_step()) == 3  # of twelve rows half are taken: those that wait are many
+    assert len(scheduler.next_batch()) == 3  # of twelve rows half are taken: those that wait are many
 
 
 def test_a_broken_guide_fails_its_own_request_alone(watched):
@@ -136,12 +137,12 @@ def test_a_broken_guide_fails_its_own_request_alone(watched):
     gate = threading.Semaphore(0)
     model, fine, broken = FakeStepper(gate=gate), Inbox(), Inbox()
     model.guide = FakeStepper(broken_prompt="neutrophil")
-    engine.submit(ImageRequest(model, "neutrophil", (1,), 2, 1.0), fine)
+    engine.submit(*image_request(model, "neutrophil", (1,), 2, 1.0), fine)
     assert model.began.wait(20)
     options = GuidanceOptions(method="autoguidance")
-    engine.submit(ImageRequest(model, "neutrophil", (2,), 2, 2.0, options=options), broken)
+    engine.submit(*image_request(model, "neutrophil", (2,), 2, 2.0, options=options), broken)
     gate.release(100)
-    assert "a shape that does not fit" in broken.broken().error.message
+    assert "a shape that does not fit" in broken.failed().error.message
     assert (fine.finished(1)[0].image == model.paint(1)).all()
 
 

@@ -21,8 +21,8 @@ from diffusers import (
 )
 
 from services.generation.engine import Engine
-from services.generation.slots import ImageRequest
 from tests.inbox import Inbox
+from tests.requests import image_request
 from tests.tiny import save_generator, save_guided_generator
 from tests.unit.test_pipelines import lora
 from vouch.errors import InvalidInput
@@ -72,8 +72,8 @@ def drawn(
     engine: Engine, model: Generator, scale: float, options: GuidanceOptions, sampler: str = ""
 ) -> np.ndarray:
     inbox = Inbox()
-    request = ImageRequest(model, PROMPT, (SEED,), STEPS, scale, sampler=sampler, options=options)
-    engine.submit(request, inbox)
+    request = image_request(model, PROMPT, (SEED,), STEPS, scale, sampler=sampler, options=options)
+    engine.submit(*request, inbox)
     return inbox.finished(1)[0].image.astype(int)
 
 
@@ -287,7 +287,7 @@ def test_images_of_all_methods_share_a_batch_and_do_not_mind(engine, folder, gen
     alone = [drawn(engine, adapted, scale, options) for scale, options in asked]
     inboxes = [Inbox() for _ in asked]
     for (scale, options), inbox in zip(asked, inboxes, strict=True):
-        engine.submit(ImageRequest(adapted, PROMPT, (SEED,), STEPS, scale, options=options), inbox)
+        engine.submit(*image_request(adapted, PROMPT, (SEED,), STEPS, scale, options=options), inbox)
     together = [inbox.finished(1)[0] for inbox in inboxes]
     assert max(image.batch for image in together) > 2
     for image, one in zip(together, alone, strict=True):

@@ -10,10 +10,9 @@ import pytest
 
 from services.gateway import handles
 from services.gateway.handles import GenerationHandle, RewardHandle
-from services.generation.orders import Drawn, DrawOrder, DrawProgress
-from services.reward.orders import ScoreOrder, ScoreReply
+from services.reward.messages import ScoreReply, ScoreRequest
 from vouch.errors import InvalidInput
-from vouch.types.guidance import PLAIN
+from vouch.types.generation import GeneratedImage, GenerationProgress, GenerationRequest
 
 
 class Ended(Exception):
@@ -58,26 +57,30 @@ class Replicas:
 
     def __init__(self, ends: int, images_each: int = 2) -> None:
         self._ends, self._images_each = ends, images_each
-        self.orders: list[DrawOrder] = []
-        self.draw, self.draw_all, self.score = Method(self._draw), Method(self._draw_all), Method(self._score)
+        self.requests: list[GenerationRequest] = []
+        self.stream, self.generate, self.score = (
+            Method(self._stream),
+            Method(self._generate),
+            Method(self._score),
+        )
 
     def options(self, **_: Any) -> Replicas:
         return self
 
-    async def _draw(self, order: DrawOrder) -> AsyncIterator[DrawProgress | Drawn]:
-        self.orders.append(order)
-        yield DrawProgress(step=1, total=2)
-        for number, (index, seed) in enumerate(zip(order.indices, order.seeds, strict=True)):
+    async def _stream(self, request: GenerationRequest) -> AsyncIterator[GenerationProgress | GeneratedImage]:
+        self.requests.append(request)
+        yield GenerationProgress(step=1, total_steps=2)
+        for number, (index, seed) in enumerate(zip(request.indices, request.seeds, strict=True)):
             if number == self._images_each:
                 self._end()
             yield drawn(index, seed)
 
-    async def _draw_all(self, order: DrawOrder) -> list[Drawn]:
-        self.orders.append(order)
+    async def _generate(self, request: GenerationRequest) -> list[GeneratedImage]:
+        self.requests.append(request)
         self._end()
-        return [drawn(index, seed) for index, seed in zip(order.indices, order.seeds, strict=True)]
+        return [drawn(index, seed) for index, seed in zip(request.indices, request.seeds, strict=True)]
 
-    async def _score(self, order: ScoreOrder) -> ScoreReply:
+    async def _score(self, request: ScoreRequest) -> ScoreReply:
         self._end()
         return ScoreReply(version="v", outcomes=(), score_s=0.0)
 
@@ -87,14 +90,17 @@ class Replicas:
             raise Ended
 
 
-def drawn(index: int, seed: int) -> Drawn:
-    return Drawn(
-        index=index, data=b"", width=8, height=8, seed=seed, sampler="ddim", steps=2, guidance=1.0, version="v",
-        version_name="generator-1", label="", engine_s=0.0, waited_s=0.0, whole_because="", options=PLAIN,
+def drawn(index: int, seed: int) -> GeneratedImage:
+    return GeneratedImage(
+        index=index, data=b"", media_type="image/png", width=8, height=8, prompt="monocyte", seed=seed, sampler="ddim",
+        steps=2, guidance=1.0, guidance_method="cfg", guidance_start=0.0, guidance_stop=1.0, adapter_start=0.0,
+        generator_version="v", generator_name="generator-1",
     )  # fmt: skip
 
 
-ORDER = DrawOrder(request_id="r", prompt="monocyte", seeds=(10, 11, 12, 13, 14), indices=(0, 1, 2, 3, 4))
+REQUEST = GenerationRequest(
+    request_id="r", prompt="monocyte", seeds=(10, 11, 12, 13, 14), indices=(0, 1, 2, 3, 4)
+)
 
 
 def run(work: Awaitable[Any]) -> Any:
@@ -104,8 +110,8 @@ def run(work: Awaitable[Any]) -> Any:
     return asyncio.run(main())
 
 
-async def collected(handle: GenerationHandle) -> list[Drawn]:
-    return [event async for event in handle.draw(ORDER) if isinstance(event, Drawn)]
+async def collected(handle: GenerationHandle) -> list[GeneratedImage]:
+    return [event async for event in handle.stream(REQUEST) if isinstance(event, GeneratedImage)]
 
 
 def test_a_stream_goes_on_with_the_images_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,15 +119,15 @@ def test_a_stream_goes_on_with_the_images_that_are_missing(monkeypatch: pytest.M
     replicas = Replicas(ends=2)
     images = run(collected(GenerationHandle(replicas, lost)))
     assert [(image.index, image.seed) for image in images] == [(0, 10), (1, 11), (2, 12), (3, 13), (4, 14)]
-    assert [order.indices for order in replicas.orders] == [(0, 1, 2, 3, 4), (2, 3, 4), (4,)]
+    assert [request.indices for request in replicas.requests] == [(0, 1, 2, 3, 4), (2, 3, 4), (4,)]
 
 
 def test_a_call_is_made_again_until_a_replica_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handles, "PAUSE_S", 0.0)
-    assert len(run(GenerationHandle(Replicas(ends=3), lost).draw_all(ORDER))) == 5
+    assert len(run(GenerationHandle(Replicas(ends=3), lost).generate(REQUEST))) == 5
     assert (
         run(
-            RewardHandle(Replicas(ends=3), lost).score(ScoreOrder(request_id="r", items=(), version=""))
+            RewardHandle(Replicas(ends=3), lost).score(ScoreRequest(request_id="r", items=(), version=""))
         ).version
         == "v"
     )
@@ -130,7 +136,7 @@ def test_a_call_is_made_again_until_a_replica_answers(monkeypatch: pytest.Monkey
 def test_patience_ends_with_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handles, "PATIENCE_S", 0.0)
     with pytest.raises(Ended):
-        run(GenerationHandle(Replicas(ends=100), lost).draw_all(ORDER))
+        run(GenerationHandle(Replicas(ends=100), lost).generate(REQUEST))
 
 
 def test_another_error_is_handed_on_at_once() -> None:
@@ -140,5 +146,5 @@ def test_another_error_is_handed_on_at_once() -> None:
 
     replicas = Refusing(ends=0)
     with pytest.raises(InvalidInput):
-        run(GenerationHandle(replicas, lost).draw_all(ORDER))
-    assert len(replicas.orders) == 1
+        run(GenerationHandle(replicas, lost).generate(REQUEST))
+    assert len(replicas.requests) == 1

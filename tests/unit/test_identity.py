@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from services.feedback.app import Feedback
-from services.gateway.scoring import Item, Scoring
+from services.gateway.scoring import Scoring, _Call
 from services.identity import Identity
 from services.keyring import USE_KEPT_EVERY, Keyring
 from services.tokens import default_tokens
@@ -21,6 +21,7 @@ from vouch.settings import Access, Settings
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
+from vouch.types.score import Score, ScoreItem
 
 ALICE = Identity("rater", name="alice", scopes=("human",))
 BOB = Identity("rater", name="bob", scopes=("human",))
@@ -28,6 +29,7 @@ SIMULATED = Identity("rater", name="sim-1", scopes=("simulated",))
 IMPORTER = Identity("operator", name="import", scopes=("human", "simulated", "any-rater"))
 CLIENT = Identity("client", name="client")
 OTHER_CLIENT = Identity("client", name="other")
+VERSION = "a" * 64
 
 
 @pytest.fixture
@@ -102,10 +104,10 @@ def test_an_import_is_held_to_the_same_rules_rating_by_rating(feedback: Feedback
         for name in ("alice", "bob", "carol")
     ]
     request = pb.ImportRatingsRequest(ratings=ratings)
-    answer = asyncio.run(feedback.import_ratings(request, 0, ALICE))
+    answer = asyncio.run(feedback.ImportRatings(request, 0, ALICE))
     assert (answer.recorded, answer.failed) == (1, 2)
     assert {failure.reason for failure in answer.failures} == {"NOT_THIS_RATER"}
-    assert asyncio.run(feedback.import_ratings(request, 0, IMPORTER)).recorded == 3
+    assert asyncio.run(feedback.ImportRatings(request, 0, IMPORTER)).recorded == 3
 
 
 def test_the_queue_of_another_rater_is_not_read(feedback: Feedback, image: str) -> None:
@@ -139,6 +141,72 @@ def test_an_image_is_handed_to_its_owner_and_to_raters(feedback: Feedback, image
         asyncio.run(feedback.GetImage(request, OTHER_CLIENT))
 
 
+TOLD_TO_RATERS = {"digest", "media_type", "size_bytes", "width", "height", "prompt", "label"}
+
+
+def fields_of(message: Any) -> set[str]:
+    return {one.name for one, _ in message.ListFields()}
+
+
+@pytest.fixture
+def scored(settings: Settings, make_image: Any) -> str:
+    """The digest of a drawn image with all that is known of one."""
+    import numpy as np
+
+    data = codec.encode_png(np.full((8, 8, 3), 7, dtype=np.uint8))
+    digest: str = BlobStore(settings.resolved_blobs_url).put(data)
+    drawn = make_image(
+        7, digest=digest, request_id="2", generator_version=VERSION, sampler="ddim", steps=4, guidance=2.0,
+        guidance_method="cfg", guidance_start=0.0, guidance_stop=1.0, adapter_start=0.1,
+    )  # fmt: skip
+    with Catalog(settings.resolved_catalog_url) as catalog:
+        catalog.images.add([drawn], owner="client")
+        catalog.images.add_scores([Score(image=digest, version="b" * 64, overall=0.5, std=0.1, criteria={})])
+    return digest
+
+
+def test_a_rater_learns_nothing_of_an_image_that_it_is_still_to_rate(feedback: Feedback, scored: str) -> None:
+    request = pb.GetImageRequest(digest=scored)
+    rate(feedback, BOB, scored)
+    assert fields_of(asyncio.run(feedback.GetImage(request, ALICE))) == {*TOLD_TO_RATERS, "data"}
+    listed = asyncio.run(feedback.ListImages(pb.ListImagesRequest(), ALICE)).images
+    assert [fields_of(one) for one in listed] == [TOLD_TO_RATERS]
+    told = asyncio.run(feedback.ListRatings(pb.ListRatingsRequest(), ALICE)).ratings
+    assert [(one.rater, one.generator_version) for one in told] == [("bob", "")]
+
+
+def test_an_image_that_a_rater_has_rated_is_shown_in_full(feedback: Feedback, scored: str) -> None:
+    rate(feedback, ALICE, scored)
+    shown = asyncio.run(feedback.GetImage(pb.GetImageRequest(digest=scored), ALICE))
+    assert {"source", "seed", "generator_version", "score", "reward_version"} <= fields_of(shown)
+    told = asyncio.run(feedback.ListRatings(pb.ListRatingsRequest(), ALICE)).ratings
+    assert told[0].generator_version == shown.generator_version
+
+
+def test_who_rates_for_others_stays_blinded(feedback: Feedback, scored: str) -> None:
+    desk = Identity("rater", name="rater", scopes=("human", "any-rater"))
+    rate(feedback, desk, scored, rater="rater")
+    shown = asyncio.run(feedback.GetImage(pb.GetImageRequest(digest=scored), desk))
+    assert fields_of(shown) == {*TOLD_TO_RATERS, "data"}
+
+
+def test_clients_and_operators_are_told_the_scores(feedback: Feedback, scored: str) -> None:
+    for caller in (CLIENT, IMPORTER):
+        assert asyncio.run(feedback.GetImage(pb.GetImageRequest(digest=scored), caller)).HasField("score")
+
+
+@pytest.mark.parametrize("name", ["generator_version", "request_id"])
+def test_a_rater_does_not_ask_which_images_a_version_drew(feedback: Feedback, image: str, name: str) -> None:
+    request = pb.ListImagesRequest(**{name: "1"})
+    with pytest.raises(PermissionDenied, match=f"{name} would tell a rater"):
+        asyncio.run(feedback.ListImages(request, ALICE))
+
+
+def test_a_rater_does_not_ask_for_the_ratings_of_a_version(feedback: Feedback, image: str) -> None:
+    with pytest.raises(PermissionDenied, match="generator_version would tell a rater"):
+        asyncio.run(feedback.ListRatings(pb.ListRatingsRequest(generator_version="1"), ALICE))
+
+
 def test_a_request_id_of_another_client_finds_nothing(feedback: Feedback, image: str) -> None:
     request = pb.ListImagesRequest(request_id="1")
     assert len(asyncio.run(feedback.ListImages(request, CLIENT)).images) == 1
@@ -151,7 +219,7 @@ def test_a_client_cannot_have_the_image_of_another_scored(settings: Settings, im
         scoring = Scoring(None, catalog, blobs, Registry(catalog, settings.folder.models))  # type: ignore[arg-type]
 
         def reason(owner: str | None) -> str:
-            found = scoring._find(Item(item_id="1", digest=image, owner=owner), True)
+            found = scoring._find(ScoreItem(item_id="1", digest=image), _Call("r", "", owner, needs_id=True))
             return getattr(found, "reason", "")
 
         assert reason("client") == reason(None) == ""

@@ -9,14 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from training.concepts.sublabels import freeze_sub_labels, load_sub_labels
-from training.inputs import FILE_NAME, freeze, load_pairs, load_rated
+from training.inputs.pairs import load_pairs
+from training.inputs.rated import RATINGS_FILE, load_rated
+from training.inputs.snapshot import freeze
 from vouch.domains.criteria import Domain
 from vouch.errors import FailedPrecondition
 from vouch.formats import images as codec
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
-from vouch.types.records import NewRating, Preference
+from vouch.types.rating import NewRating, Preference
 
 
 @pytest.fixture
@@ -158,7 +160,7 @@ def test_sub_labels_are_frozen_with_the_images_of_the_class_that_nobody_told_of(
     assert sorted(frozen.ratings) == sorted(ids)
     found = load_sub_labels(tmp_path / "run")
     assert found is not None
-    said = dict(zip(found.images[:, 0, 0, 0].tolist(), found.said.tolist(), strict=True))
+    said = dict(zip(found.images[:, 0, 0, 0].tolist(), found.probability.tolist(), strict=True))
     assert (said[40], said[41], len(said)) == (1.0, 0.0, 3)
     assert said[42] != said[42]
     assert found.counts() == (1, 1)
@@ -211,8 +213,8 @@ def test_ratings_that_were_frozen_before_real_images_could_be_given_are_of_drawn
 ) -> None:
     say(catalog, domain, drawn, "a", "plausible")
     freeze(catalog, blobs, tmp_path, kinds=("human",), domain=None)
-    table = pq.read_table(tmp_path / FILE_NAME)
-    pq.write_table(table.drop_columns(["source"]), tmp_path / FILE_NAME)
+    table = pq.read_table(tmp_path / RATINGS_FILE)
+    pq.write_table(table.drop_columns(["source"]), tmp_path / RATINGS_FILE)
     rated = load_rated(tmp_path)
     assert rated is not None
     assert rated.drawn().digests == rated.digests == (drawn,)

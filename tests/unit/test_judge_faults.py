@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 import vouch
 from tests.real import PBC64, needs_pbc64
-from training.data import Examples, load_examples
+from training.data.examples import Examples, load_examples
 from training.evaluation.codec import load_autoencoder, through
-from training.plausibility import FORMS, Plausibility, prompts_of
+from training.raters.plausibility import FORMS, Plausibility, prompts_of
 
 pytestmark = needs_pbc64
 STARTER = Path(vouch.__file__).parent / "starter"

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from services.generation.engine import Engine
-from services.generation.slots import ImageRequest
-from services.generation.workshop import Workshop
+from services.generation.kernel_cache import KernelCache
 from tests.inbox import Inbox
+from tests.requests import image_request
 from tests.tiny import save_generator
 from vouch.models import compiling
 from vouch.models.kernels import BUCKETS, MOST, Architecture, Compiled, Eager
@@ -35,11 +35,11 @@ def generators(tmp_path_factory: pytest.TempPathFactory) -> list[Generator]:
 def packages(tmp_path_factory: pytest.TempPathFactory, generators: list[Generator]) -> Path:
     """A folder of packages with the one of the tiny architecture, made as a replica makes it."""
     folder = tmp_path_factory.mktemp("packages")
-    workshop = Workshop(folder)
-    workshop.equip(generators[0])
+    cache = KernelCache(folder)
+    cache.attach(generators[0])
     assert "being made" in generators[0].kernel
-    workshop.wait(560)
-    workshop.stop()
+    cache.wait(560)
+    cache.stop()
     assert "being made" not in generators[0].kernel
     return folder
 
@@ -65,7 +65,7 @@ def test_an_image_of_compiled_code_is_the_one_of_diffusers(generators, packages,
     generator = Generator(generators[0].pipe, None, 4, 2.0)
     generator.network = Compiled(generator.pipe.unet, packages / Architecture.of(generator.pipe).key)
     engine, inbox, seeds = Engine(threads=1), Inbox(), tuple(range(count))
-    engine.submit(ImageRequest(generator, "monocyte", seeds, 8, guidance), inbox)
+    engine.submit(*image_request(generator, "monocyte", seeds, 8, guidance), inbox)
     ours = {done.index: done.image.astype(int) for done in inbox.finished(count)}
     engine.stop()
     theirs = generator.generate(["monocyte"] * count, seeds, 8, guidance)
@@ -75,9 +75,9 @@ def test_an_image_of_compiled_code_is_the_one_of_diffusers(generators, packages,
 @needs_compiler
 @pytest.mark.timeout(600)
 def test_code_that_is_there_is_used_at_once_and_says_what_it_is_worth(generators, packages):
-    workshop = Workshop(packages)
-    workshop.equip(generators[1])
-    workshop.stop()
+    cache = KernelCache(packages)
+    cache.attach(generators[1])
+    cache.stop()
     assert "times as fast" in generators[1].kernel
     drawn = generators[1].generate(["monocyte"], [3], 4, 2.0)
     assert drawn.dtype == np.uint8
@@ -90,9 +90,9 @@ def test_code_that_cannot_be_used_leaves_the_eager_way(generators, packages, tmp
     broken.mkdir()
     for file in (packages / broken.name).iterdir():
         (broken / file.name).write_bytes(file.read_bytes() if file.suffix == ".json" else b"no package")
-    workshop = Workshop(tmp_path)
-    workshop.equip(generators[0])
-    workshop.stop()
+    cache = KernelCache(tmp_path)
+    cache.attach(generators[0])
+    cache.stop()
     assert "cannot be used" in generators[0].kernel
     assert isinstance(generators[0].network, Eager)
 
@@ -100,9 +100,9 @@ def test_code_that_cannot_be_used_leaves_the_eager_way(generators, packages, tmp
 def test_without_a_compiler_everything_stays_eager(generators, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     generator = Generator(generators[0].pipe, None, 4, 2.0)
-    workshop = Workshop(tmp_path / "packages")
-    workshop.equip(generator)
-    workshop.stop()
+    cache = KernelCache(tmp_path / "packages")
+    cache.attach(generator)
+    cache.stop()
     assert generator.kernel == "eager in float32: there is no C++ compiler to do better"
     assert isinstance(generator.network, Eager)
 
@@ -112,7 +112,7 @@ def test_bfloat16_is_a_few_grey_levels_away(generators):
     engine, drawn = Engine(threads=1), []
     for precision in ("float32", "bfloat16"):
         generator.network, inbox = Eager(generator.pipe.unet, precision), Inbox()
-        engine.submit(ImageRequest(generator, "monocyte", (3,), 8, 2.0), inbox)
+        engine.submit(*image_request(generator, "monocyte", (3,), 8, 2.0), inbox)
         drawn.append(inbox.finished(1)[0].image.astype(int))
     engine.stop()
     far = np.abs(drawn[0] - drawn[1])
@@ -120,21 +120,21 @@ def test_bfloat16_is_a_few_grey_levels_away(generators):
     assert far.mean() < 4
 
 
-@pytest.mark.parametrize(("units", "told"), [(True, "eager in bfloat16"), (False, "no units for bfloat16")])
-def test_bfloat16_is_used_where_the_processor_has_units_for_it(generators, monkeypatch, units, told):
-    monkeypatch.setattr("services.generation.workshop.has_bfloat16_units", lambda device: units)
+@pytest.mark.parametrize(("units", "words"), [(True, "eager in bfloat16"), (False, "no units for bfloat16")])
+def test_bfloat16_is_used_where_the_processor_has_units_for_it(generators, monkeypatch, units, words):
+    monkeypatch.setattr("services.generation.kernel_cache.has_bfloat16_units", lambda device: units)
     generator = Generator(generators[0].pipe, None, 4, 2.0)
-    Workshop(None, "bfloat16").equip(generator)
-    assert told in generator.kernel
+    KernelCache(None, "bfloat16").attach(generator)
+    assert words in generator.kernel
 
 
 def test_a_place_where_nothing_can_be_written_leaves_the_eager_way(generators, tmp_path):
     (tmp_path / "file").write_text("in the way")
     generator = Generator(generators[0].pipe, None, 4, 2.0)
-    workshop = Workshop(tmp_path / "file" / "packages")
-    workshop.equip(generator)
-    workshop.wait(60)
-    workshop.stop()
+    cache = KernelCache(tmp_path / "file" / "packages")
+    cache.attach(generator)
+    cache.wait(60)
+    cache.stop()
     assert "compiling failed" in generator.kernel
     assert isinstance(generator.network, Eager)
 
@@ -144,9 +144,9 @@ def test_code_that_others_may_have_written_is_not_loaded(generators, tmp_path):
     shared.mkdir()
     shared.chmod(0o777)
     generator = Generator(generators[0].pipe, None, 4, 2.0)
-    workshop = Workshop(shared)
-    workshop.equip(generator)
-    workshop.stop()
+    cache = KernelCache(shared)
+    cache.attach(generator)
+    cache.stop()
     assert "others may write there" in generator.kernel
     assert list(shared.iterdir()) == []
 
@@ -159,10 +159,10 @@ def test_a_compilation_ends_with_whoever_started_it(generators, tmp_path):
     assert not (tmp_path / "packages" / "one").exists()
 
 
-def test_a_stopped_workshop_leaves_no_process_behind(generators, tmp_path):
-    workshop = Workshop(tmp_path)
-    workshop.equip(Generator(generators[0].pipe, None, 4, 2.0))
-    workshop.stop()
+def test_a_stopped_cache_leaves_no_process_behind(generators, tmp_path):
+    cache = KernelCache(tmp_path)
+    cache.attach(Generator(generators[0].pipe, None, 4, 2.0))
+    cache.stop()
     left = subprocess.run(
         ["pgrep", "-f", f"vouch.models.compiling {tmp_path}"], capture_output=True, check=False
     )

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from training.alignment.methods.method import Chance
 from training.alignment.methods.nft import Nft
 from training.alignment.pool import Pool
-from vouch.recipes import Alignment
+from training.alignment.step_rng import StepRng
+from vouch.recipes.alignment import Alignment, NftSettings
 
 
 @dataclass
@@ -29,10 +29,10 @@ class FakeStudent:
     def noised(self, clean: torch.Tensor, prompts: Sequence[str], *random: torch.Tensor) -> Noised:
         return Noised(torch.ones_like(clean))
 
-    def says(self, noised: Noised) -> torch.Tensor:
+    def predict(self, noised: Noised) -> torch.Tensor:
         return 2 * torch.ones_like(noised.wanted)
 
-    def parent_says(self, noised: Noised) -> torch.Tensor:
+    def predict_parent(self, noised: Noised) -> torch.Tensor:
         return torch.zeros_like(noised.wanted)
 
 
@@ -56,5 +56,7 @@ def test_the_anchor_is_dearer_where_the_members_disagree(
     doubts = None if disagreement is None else torch.tensor([disagreement])
     half = torch.tensor([0.5])
     pool = Pool(torch.zeros(1, 1, 2, 2), ("monocyte",), half, half, disagreement=doubts)
-    config = Alignment(method="nft", round_steps=0, strength=0.5, anchor=anchor, doubt=0.5)
-    assert Nft(STUDENT, pool, config).loss(Chance.of(0, 1)).item() == pytest.approx(expected)
+    config = Alignment(
+        method="nft", nft=NftSettings(round_steps=0, beta=0.5), anchor=anchor, anchor_uncertainty_scale=0.5
+    )
+    assert Nft(STUDENT, pool, config).loss(StepRng.of(0, 1)).item() == pytest.approx(expected)

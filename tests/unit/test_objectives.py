@@ -83,17 +83,17 @@ def test_a_cautious_reward_is_lower_where_the_members_disagree() -> None:
 
 def test_the_reward_gradient_loss_of_hand_worked_numbers() -> None:
     logits = torch.tensor([[3.0], [1.0]])  # mean 2, deviation 1
-    assert reward_loss(logits, caution=2.0).item() == pytest.approx(math.log(2))
+    assert reward_loss(logits, std_penalty=2.0).item() == pytest.approx(math.log(2))
 
 
 def test_the_reward_gradient_agrees_with_finite_differences() -> None:
     torch.manual_seed(0)
     logits = torch.randn(3, 4, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda values: reward_loss(values, caution=0.5), (logits,))
+    assert torch.autograd.gradcheck(lambda values: reward_loss(values, std_penalty=0.5), (logits,))
 
 
 def test_the_anchor_is_dearer_where_the_ensemble_disagrees() -> None:
-    loss = anchor_loss(column(1.0, 1.0), column(0.5, 0.5), torch.tensor([0.0, 2.0]), doubt=0.5)
+    loss = anchor_loss(column(1.0, 1.0), column(0.5, 0.5), torch.tensor([0.0, 2.0]), uncertainty_scale=0.5)
     assert loss.item() == pytest.approx(0.25 * (1 + 2) / 2)
 
 
@@ -101,7 +101,7 @@ def test_disagreement_is_no_way_to_make_the_anchor_cheap() -> None:
     """Its gradient ends at what the student says: the ensemble is not to be talked into agreement."""
     doubted = torch.ones(1, requires_grad=True)
     output = column(1.0).requires_grad_()
-    anchor_loss(output, column(0.5), doubted, doubt=1.0).backward()
+    anchor_loss(output, column(0.5), doubted, uncertainty_scale=1.0).backward()
     assert doubted.grad is None and output.grad is not None
 
 
@@ -127,7 +127,7 @@ def test_the_guards_agree_with_finite_differences() -> None:
     ours = (0.4 * ours).requires_grad_()
     groups, doubted = torch.tensor([0, 0, 0, 1, 1, 1]), torch.rand(6, dtype=torch.double)
     assert torch.autograd.gradcheck(lambda x: narrowing(x, theirs, groups), (ours,))
-    assert torch.autograd.gradcheck(lambda x: anchor_loss(x, theirs, doubted, doubt=0.7), (ours,))
+    assert torch.autograd.gradcheck(lambda x: anchor_loss(x, theirs, doubted, uncertainty_scale=0.7), (ours,))
 
 
 def test_a_question_left_open_is_not_guessed() -> None:
@@ -244,16 +244,16 @@ def test_dpo_of_hand_worked_numbers() -> None:
 
 @pytest.mark.parametrize(("reward", "expected"), [(1.0, 0.25), (0.0, 2.25), (0.5, 1.25)])
 def test_nft_pulls_by_what_is_good_and_pushes_by_what_is_not(reward: float, expected: float) -> None:
-    loss = nft_loss(column(1.0), column(0.0), column(1.0), torch.tensor([reward]), strength=0.5)
+    loss = nft_loss(column(1.0), column(0.0), column(1.0), torch.tensor([reward]), beta=0.5)
     assert loss.item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("strength", [0.2, 1.0])
-def test_the_optimum_of_nft_is_the_derived_one(strength: float) -> None:
+@pytest.mark.parametrize("beta", [0.2, 1.0])
+def test_the_optimum_of_nft_is_the_derived_one(beta: float) -> None:
     """Two clean images, at +1 and -1, the first of which is good: d = (2/β)·E[r·δ] for one noised image."""
     wanted, chance = column(1.0, -1.0), torch.tensor([0.3, 0.7])
     mean = (chance.view(-1, 1, 1, 1) * wanted).sum()
-    best = mean + 2 / strength * 0.3 * (1.0 - mean)
+    best = mean + 2 / beta * 0.3 * (1.0 - mean)
     output = best.clone().requires_grad_(True)
     losses = [
         nft_loss(
@@ -261,7 +261,7 @@ def test_the_optimum_of_nft_is_the_derived_one(strength: float) -> None:
             mean.view(1, 1, 1, 1),
             wanted[i : i + 1],
             torch.tensor([r]),
-            strength=strength,
+            beta=beta,
         )
         for i, r in enumerate((1.0, 0.0))
     ]
@@ -340,9 +340,7 @@ def test_gradients_agree_with_finite_differences() -> None:
     picture = torch.randn(5, 1, 2, 2, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(lambda e: dpo_loss(e, fixed, fixed, e.flip(0), beta=2.0), (row,))
     assert torch.autograd.gradcheck(lambda s: bradley_terry(s, fixed, rewards), (row,))
-    assert torch.autograd.gradcheck(
-        lambda x: nft_loss(x, images, images + 1, rewards, strength=0.5), (picture,)
-    )
+    assert torch.autograd.gradcheck(lambda x: nft_loss(x, images, images + 1, rewards, beta=0.5), (picture,))
 
 
 def test_ktos_gradient_agrees_with_finite_differences_where_its_point_stays() -> None:

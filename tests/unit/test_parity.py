@@ -17,12 +17,14 @@ from diffusers import (
 )
 
 from services.generation.engine import Engine
-from services.generation.slots import ImageRequest, Preview
+from services.generation.slots import Preview
 from tests.inbox import Inbox
+from tests.requests import image_request
 from tests.tiny import save_generator
 from vouch.errors import InvalidInput
 from vouch.models.loading import load_pipeline
 from vouch.models.pipelines import Generator
+from vouch.types.generation import GenerationRequest
 
 SCHEDULERS = {
     "ddim": DDIMScheduler,
@@ -54,9 +56,9 @@ def engine(request):
     engine.stop()
 
 
-def drawn(engine: Engine, request: ImageRequest) -> np.ndarray:
+def drawn(engine: Engine, request: tuple[Any, GenerationRequest]) -> np.ndarray:
     inbox = Inbox()
-    engine.submit(request, inbox)
+    engine.submit(*request, inbox)
     return inbox.finished(1)[0].image.astype(int)
 
 
@@ -66,7 +68,7 @@ def drawn(engine: Engine, request: ImageRequest) -> np.ndarray:
 def test_an_image_is_the_one_of_diffusers(engine, folder, sampler, prediction, guidance):
     model = generator(folder, sampler, prediction)
     assert model.stepwise
-    ours = drawn(engine, ImageRequest(model, "monocyte", (7,), 8, guidance))
+    ours = drawn(engine, image_request(model, "monocyte", (7,), 8, guidance))
     theirs = model.generate(["monocyte"], [7], 8, guidance)[0].astype(int)
     assert theirs.std() > 1  # a flat image would agree with anything
     assert np.abs(ours - theirs).max() <= 1
@@ -75,7 +77,7 @@ def test_an_image_is_the_one_of_diffusers(engine, folder, sampler, prediction, g
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_request_may_choose_another_sampler_than_the_models_own(engine, folder, sampler):
     model = generator(folder, "ddim" if sampler == "euler" else "euler", "v_prediction")
-    ours = drawn(engine, ImageRequest(model, "monocyte", (7,), 8, 2.5, sampler=sampler))
+    ours = drawn(engine, image_request(model, "monocyte", (7,), 8, 2.5, sampler=sampler))
     model.pipe.scheduler = SCHEDULERS[sampler].from_config(model.pipe.scheduler.config, clip_sample=False)
     theirs = model.generate(["monocyte"], [7], 8, 2.5)[0].astype(int)
     assert np.abs(ours - theirs).max() <= 1
@@ -84,8 +86,8 @@ def test_a_request_may_choose_another_sampler_than_the_models_own(engine, folder
 @pytest.mark.parametrize("eta", [0.5, 1.0])
 def test_ddim_adds_the_noise_that_diffusers_adds(engine, folder, eta):
     model = generator(folder, "ddim", "v_prediction")
-    ours = drawn(engine, ImageRequest(model, "monocyte", (7,), 8, 2.5, eta=eta))
-    plain = drawn(engine, ImageRequest(model, "monocyte", (7,), 8, 2.5))
+    ours = drawn(engine, image_request(model, "monocyte", (7,), 8, 2.5, eta=eta))
+    plain = drawn(engine, image_request(model, "monocyte", (7,), 8, 2.5))
     theirs = model.pipe(
         "monocyte", num_inference_steps=8, guidance_scale=2.5, eta=eta,
         generator=torch.Generator().manual_seed(7), output_type="np",
@@ -109,7 +111,7 @@ def test_samplers_that_a_model_cannot_walk_are_refused(folder):
 
 def test_a_preview_is_the_clean_image_that_the_network_predicts(engine, folder):
     model, inbox = generator(folder, "ddim", "v_prediction"), Inbox()
-    engine.submit(ImageRequest(model, "monocyte", (7,), 8, 2.5, preview_every=3), inbox)
+    engine.submit(*image_request(model, "monocyte", (7,), 8, 2.5, preview_every=3), inbox)
     final = inbox.finished(1)[0].image.astype(int)
     previews = [event for event in inbox.events if isinstance(event, Preview)]
     assert [(one.index, one.total) for one in previews] == [(0, 8)] * 2
@@ -122,12 +124,12 @@ def test_a_preview_is_the_clean_image_that_the_network_predicts(engine, folder):
 @pytest.mark.parametrize("engine", [64, 3], indirect=True, ids=["all at once", "in turns"])
 def test_an_image_does_not_mind_mates_that_join_and_leave_nor_a_swap(engine, folder):
     models = [generator(folder, "ddim", "v_prediction"), generator(folder, "dpm++2m", "epsilon")]
-    alone = drawn(engine, ImageRequest(models[0], "monocyte", (7,), 12, 2.5))
+    alone = drawn(engine, image_request(models[0], "monocyte", (7,), 12, 2.5))
     chance, crowd, watched = random.Random(0), Inbox(), Inbox()
     for number in range(31):
         if number == 15:
-            engine.submit(ImageRequest(models[0], "monocyte", (7,), 12, 2.5), watched)
-        mate = ImageRequest(
+            engine.submit(*image_request(models[0], "monocyte", (7,), 12, 2.5), watched)
+        mate = image_request(
             models[number > 20],  # from here on another version serves
             chance.choice(["neutrophil", "basophil"]),
             (number,),
@@ -135,7 +137,7 @@ def test_an_image_does_not_mind_mates_that_join_and_leave_nor_a_swap(engine, fol
             chance.choice([1.0, 3.0]),
             client=str(number % 4),
         )
-        engine.submit(mate, crowd)
+        engine.submit(*mate, crowd)
     among = watched.finished(1)[0]
     assert among.batch > 2
     assert np.abs(among.image.astype(int) - alone).max() <= 1
@@ -147,8 +149,8 @@ def test_a_scheduler_without_a_table_is_drawn_whole_and_says_why(engine, folder)
     pipe.scheduler = EulerAncestralDiscreteScheduler()
     model = Generator(pipe, None, 10, 2.0)
     assert not model.stepwise
-    assert "EulerAncestralDiscreteScheduler" in model.whole_because
+    assert "EulerAncestralDiscreteScheduler" in model.fallback_reason
     assert model.samplers == ()
     with pytest.raises(InvalidInput, match="Leave sampler and eta out"):
         model.check_sampler("ddim", 0.0)
-    assert drawn(engine, ImageRequest(model, "monocyte", (7,), 3, 2.0)).shape == (32, 32, 3)
+    assert drawn(engine, image_request(model, "monocyte", (7,), 3, 2.0)).shape == (32, 32, 3)

@@ -15,13 +15,16 @@ import pytest
 import torch
 
 from tests.tiny import VOCABULARY
-from training.attributes import half_of
 from training.concepts.sublabels import SubLabelled
 from training.concepts.subtype import learn_head
-from training.data import Examples, halves, load_examples
+from training.data.examples import Examples, load_examples
+from training.data.splits import halves, split_of
 from training.evaluation.downstream import accuracy, share_of
+from training.evaluation.evidence import apart
 from training.evaluation.intervals import bootstrap
-from training.plausibility import FORMS, Plausibility
+from training.evaluation.reach import changes_of_reach
+from training.evaluation.sharpness import Spectra, sharpness
+from training.raters.plausibility import FORMS, Plausibility
 from vouch import recipes
 from vouch.domains.criteria import Domain, load_domain
 from vouch.formats import images as codec
@@ -49,7 +52,7 @@ def test_no_patient_is_in_both_halves() -> None:
     assert not set(one.patients) & set(other.patients) - {""}
     assert len(one) + len(other) == len(whole) and abs(len(one) - len(other)) <= 24
     assert sorted([*one.images[:, 0, 0, 0].tolist(), *other.images[:, 0, 0, 0].tolist()]) == list(range(120))
-    assert half_of(whole, "teach").patients == one.patients
+    assert split_of(whole, "teach").patients == one.patients
 
 
 def test_without_patients_the_halves_are_those_that_shipped_networks_learned_from() -> None:
@@ -78,7 +81,7 @@ def test_sub_labels_of_a_patient_are_held_out_together() -> None:
     said = torch.tensor([float(row % 2) for row in range(80)])
     found = SubLabelled(torch.zeros(80, 3, 2, 2).byte(), ({},) * 80, said, whose)
     known, held = found.apart(0.2, seed=0)
-    learned = {known.patients[row] for row in known.told.tolist()}
+    learned = {known.patients[row] for row in known.labelled.tolist()}
     assert held.patients and not learned & set(held.patients)
 
 
@@ -166,3 +169,26 @@ def test_what_answers_a_criterion_is_kept_with_the_judge(tmp_path: Path) -> None
     del told["annotated"]
     (tmp_path / "plausibility.json").write_text(json.dumps(told))
     assert set(Plausibility.load(tmp_path).annotated) == set(load_domain().annotated)
+
+
+def test_real_images_are_held_against_those_of_other_patients() -> None:
+    whole = of_patients()
+    rest, some = apart(whole.groups, 40)
+    assert not {whole.groups[row] for row in rest} & {whole.groups[row] for row in some}
+    assert sorted([*rest, *some]) == list(range(120)) and 28 <= len(some) <= 40
+
+
+def test_intervals_against_real_images_widen_where_few_patients_gave_them() -> None:
+    """Twelve images of each of ten patients, who differ, say less than 120 images of 120 patients."""
+    random_ = np.random.default_rng(0)
+    patients = np.repeat(np.arange(10), 12)
+    real = random_.normal(0, 1, (10, 4))[patients] + random_.normal(0, 0.2, (120, 4))
+    ours, theirs = random_.normal(0, 1, (2, 60, 4))
+    few, many = (changes_of_reach(real, ours, theirs, whose)["coverage"] for whose in (list(patients), None))
+    assert few.value == many.value and few.high - few.low > 1.3 * (many.high - many.low)
+
+    power = np.exp(random_.normal(0, 1, 10)[patients] + random_.normal(0, 0.1, 120))
+    spectra = Spectra(power[:, None].repeat(6, 1), power)
+    drawn = Spectra(spectra.bands[:60], power[:60])
+    few, many = (sharpness(spectra, drawn, whose)["high-band power"] for whose in (list(patients), None))
+    assert few.value == many.value and few.high - few.low > 1.3 * (many.high - many.low)

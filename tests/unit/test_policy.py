@@ -9,29 +9,35 @@ from services.rollout.policy import Hold, Observation, RollBack, converged, deci
 from vouch.errors import CorruptVersion, FailedPrecondition, InvalidInput, NotFound
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
-from vouch.types.records import ReplicaReport, Rollout, Serving, Version, now
+from vouch.types.clock import now
+from vouch.types.rollout import Rollout
+from vouch.types.serving import ReplicaReport, Serving
+from vouch.types.version import Version
 
 SERVING = Serving(slot="generator", champion="a", candidate="b", percent=5, revision=7)
 
 
+BY_HAND = Hold("moves by an operator's word")
+
+
 def rollout(state: str = "ACTIVE") -> Rollout:
     return Rollout(
-        id="rollout-1", slot="generator", candidate="b", champion="a", state=state, percent=5, events=(),
+        rollout_id="rollout-1", slot="generator", version="b", previous_version="a", state=state, percent=5, events=(),
         created_at=now(), updated_at=now(),
     )  # fmt: skip
 
 
 def report(replica: str = "r1", *, revision: int = 7, ok: bool = True, reason: str = "") -> ReplicaReport:
-    return ReplicaReport(slot="generator", replica=replica, revision=revision, ok=ok, reason=reason)
+    return ReplicaReport(slot="generator", replica_id=replica, revision=revision, ok=ok, reason=reason)
 
 
 @pytest.mark.parametrize(
     ("reports", "decision"),
     [
-        ((), Hold()),
-        ((report(),), Hold()),
-        ((report(), report("r2", revision=6)), Hold()),
-        ((report(), report("r2", ok=False, revision=6, reason="old news")), Hold()),
+        ((), BY_HAND),
+        ((report(),), BY_HAND),
+        ((report(), report("r2", revision=6)), BY_HAND),
+        ((report(), report("r2", ok=False, revision=6, reason="old news")), BY_HAND),
         (
             (report(), report("r2", ok=False, reason="too big")),
             RollBack("replica r2 could not load it: too big"),
@@ -98,7 +104,7 @@ def test_a_rollout_starts_small_hurries_the_replicas_and_moves_on_by_steps(syste
     rollout = system.start("two", "r1", "better cells")
     assert (rollout.percent, system.catalog.serving.get("generator").candidate) == (5, system.second.digest)
     for request_id, percent in (("r2", 25), ("r3", 100)):
-        rollout = system.controller.promote(rollout.id, None, "operator", request_id, "")
+        rollout = system.controller.promote(rollout.rollout_id, None, "operator", request_id, "")
         assert rollout.percent == percent
     assert (rollout.state, system.catalog.serving.get("generator").champion) == (
         "COMPLETED",
@@ -109,8 +115,8 @@ def test_a_rollout_starts_small_hurries_the_replicas_and_moves_on_by_steps(syste
 
 def test_a_repeated_promotion_moves_on_once(system):
     rollout = system.start("two", "r1", "")
-    once = system.controller.promote(rollout.id, None, "operator", "r2", "")
-    assert system.controller.promote(rollout.id, None, "operator", "r2", "") == once
+    once = system.controller.promote(rollout.rollout_id, None, "operator", "r2", "")
+    assert system.controller.promote(rollout.rollout_id, None, "operator", "r2", "") == once
 
 
 def test_a_damaged_version_never_reaches_a_replica(system):
@@ -135,10 +141,10 @@ def test_what_does_not_serve_cannot_be_rolled_out(system, tmp_path):
 def test_the_controller_takes_out_what_a_replica_cannot_load(system):
     rollout = system.start("two", "r1", "")
     system.controller.step()
-    assert system.catalog.rollouts.get(rollout.id).state == "ACTIVE"
+    assert system.catalog.rollouts.get(rollout.rollout_id).state == "ACTIVE"
     system.refuse("no memory left")
     system.controller.step()
-    ended = system.catalog.rollouts.get(rollout.id)
+    ended = system.catalog.rollouts.get(rollout.rollout_id)
     assert (ended.state, ended.events[-1].actor) == ("ROLLED_BACK", "system")
     assert "no memory left" in ended.events[-1].reason
     assert system.catalog.serving.get("generator").champion == system.first.digest

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from services.rollout.pulses import SILENT_AFTER_S, Pulses
-from vouch.types.records import ReplicaReport
+from vouch.types.serving import ReplicaReport
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
@@ -36,7 +36,7 @@ def pulses(clocks: Clocks) -> Pulses:
 
 def report(at: datetime) -> ReplicaReport:
     return ReplicaReport(
-        slot="reward", replica="r1", revision=1, ok=True, reason="", champion="a", candidate="", updated_at=at
+        slot="reward", replica_id="r1", revision=1, ok=True, reason="", champion_version="a", reported_at=at
     )
 
 
@@ -47,7 +47,7 @@ def test_a_replica_that_falls_silent_is_gone_after_half_a_minute(clocks: Clocks,
     assert pulses.living([last]) == (last,)
     clocks.passes(2)
     assert pulses.living([last]) == ()
-    back = replace(last, updated_at=clocks.day)
+    back = replace(last, reported_at=clocks.day)
     assert pulses.living([back]) == (back,)
 
 
@@ -60,7 +60,7 @@ def test_a_clock_that_is_set_makes_no_replica_vanish_and_none_immortal(
     clocks.day += jump
     clocks.passes(10)
     assert pulses.living([last]) == (last,)
-    later = replace(last, updated_at=clocks.day)
+    later = replace(last, reported_at=clocks.day)
     assert pulses.living([later]) == (later,)
     clocks.passes(SILENT_AFTER_S + 1)
     assert pulses.living([later]) == ()

@@ -9,24 +9,26 @@ import pandas as pd
 import pytest
 from crowdkit.aggregation import DawidSkene
 
-from training.raters import Answer, Prior, Votes, consensus, dawid_skene
+from training.inputs.consensus import BinaryAnswer, Prior, Votes, consensus, dawid_skene
 
 
-def asked(wrong: dict[str, float], images: int = 200, seed: int = 0) -> tuple[dict[str, bool], list[Answer]]:
+def asked(
+    wrong: dict[str, float], images: int = 200, seed: int = 0
+) -> tuple[dict[str, bool], list[BinaryAnswer]]:
     """The truth about so many images, and answers of raters who are wrong so often."""
     chance = random.Random(seed)
     truth = {f"image-{number}": chance.random() < 0.5 for number in range(images)}
     answers = [
-        Answer(image, rater, right != (chance.random() < often))
+        BinaryAnswer(image, rater, right != (chance.random() < often))
         for image, right in truth.items()
         for rater, often in wrong.items()
     ]
     return truth, answers
 
 
-def disputed(answers: list[Answer]) -> Answer:
+def disputed(answers: list[BinaryAnswer]) -> BinaryAnswer:
     """The yes of an image about which two raters differ."""
-    by_image: dict[str, list[Answer]] = {}
+    by_image: dict[str, list[BinaryAnswer]] = {}
     for answer in answers:
         by_image.setdefault(answer.image, []).append(answer)
     return next(a for both in by_image.values() if len({b.yes for b in both}) == 2 for a in both if a.yes)
@@ -44,7 +46,7 @@ def test_a_rater_who_repeats_an_answer_still_has_one_vote():
 def test_a_rater_who_takes_an_answer_back_says_nothing_of_that_image():
     _, answers = asked({"one": 0.12, "two": 0.12, "three": 0.12})
     image = answers[0].image
-    changed = [*answers, Answer(image, "one", not answers[0].yes)]
+    changed = [*answers, BinaryAnswer(image, "one", not answers[0].yes)]
     without = [answer for answer in answers if (answer.image, answer.rater) != (image, "one")]
     assert consensus(changed)[image] == pytest.approx(consensus(without)[image], abs=0.1)
 
@@ -52,7 +54,7 @@ def test_a_rater_who_takes_an_answer_back_says_nothing_of_that_image():
 def test_one_refusal_of_a_rater_who_shares_no_image_is_a_refusal():
     """Fitted without a prior, its rate of errors explains the only answer away, and the prevalence is left."""
     _, answers = asked({"one": 0.12, "two": 0.12})
-    alone = [*answers, Answer("alone", "three", False)]
+    alone = [*answers, BinaryAnswer("alone", "three", False)]
     flat = Votes.of(alone)
     found = dawid_skene(flat, np.full(len(flat.images), np.nan), Prior(0, 0, 0))
     assert 0.4 < found[flat.images.index("alone")] < 0.6
@@ -89,11 +91,18 @@ def test_one_careful_rater_outweighs_two_careless_ones():
 
 
 def test_one_rater_alone_is_taken_at_its_word():
-    assert consensus([Answer("a", "one", True), Answer("b", "one", False)]) == {"a": 1.0, "b": 0.0}
+    assert consensus([BinaryAnswer("a", "one", True), BinaryAnswer("b", "one", False)]) == {
+        "a": 1.0,
+        "b": 0.0,
+    }
 
 
 def test_raters_who_share_too_few_images_are_averaged():
-    answers = [Answer("a", "one", True), Answer("a", "two", False), Answer("b", "two", True)]
+    answers = [
+        BinaryAnswer("a", "one", True),
+        BinaryAnswer("a", "two", False),
+        BinaryAnswer("b", "two", True),
+    ]
     assert consensus(answers) == {"a": 0.5, "b": 1.0}
 
 
@@ -105,7 +114,7 @@ def test_images_of_known_truth_show_who_is_careless():
 
 
 def test_truth_about_images_that_nobody_answered_changes_nothing():
-    answers = [Answer("a", "one", True)]
+    answers = [BinaryAnswer("a", "one", True)]
     assert consensus(answers, {"elsewhere": False}) == {"a": 1.0}
 
 
@@ -115,7 +124,7 @@ def test_no_answers_say_nothing():
 
 def rated(
     errors: dict[str, tuple[float, float]], shared: bool = True
-) -> tuple[dict[str, bool], list[Answer]]:
+) -> tuple[dict[str, bool], list[BinaryAnswer]]:
     """As `asked`, of raters who are wrong so often about (plausible, implausible) images; 20 real ones are first."""
     chance = random.Random(1)
     truth: dict[str, bool] = {}
@@ -124,7 +133,7 @@ def rated(
         for number in range(300):
             image = f"{'' if shared else rater}{'real' if number < 20 else 'image'}-{number}"
             right = truth.setdefault(image, number < 20 or chance.random() < 0.6)
-            answers.append(Answer(image, rater, right != (chance.random() < wrong[not right])))
+            answers.append(BinaryAnswer(image, rater, right != (chance.random() < wrong[not right])))
     return truth, answers
 
 

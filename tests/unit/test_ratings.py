@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vouch.datasets.ratings import ImportReport, export_ratings, import_ratings
 from vouch.errors import InvalidInput, NotFound
 from vouch.storage.catalog import Catalog
-from vouch.types.records import Preference
+from vouch.types.rating import Preference
 
 SUFFIXES = pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 

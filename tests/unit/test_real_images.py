@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from services.feedback.app import Feedback
-from services.feedback.real_images import RealImages
+from services.feedback.real_images import RealImageStore
 from services.feedback.review import Review
-from services.generation.orders import Description
 from services.identity import Identity
-from training.inputs import freeze, load_rated
+from training.inputs.rated import load_rated
+from training.inputs.snapshot import freeze
 from vouch.domains.criteria import Domain
 from vouch.errors import InvalidInput, StorageFull
 from vouch.formats import images as codec
@@ -25,14 +25,16 @@ from vouch.pb.v1 import feedback_pb2 as pb
 from vouch.settings import ReviewSettings, Settings
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
-from vouch.storage.registry import Registry
-from vouch.types.records import ImageRecord, NewRating
+from vouch.types.generator import GeneratorDescription, PromptAttribute
+from vouch.types.image import ImageRecord
+from vouch.types.rating import NewRating
 
 SIZE = 16
 LABELS = ("monocyte", "neutrophil")
-DRAWN = Description(
-    version="g" * 64, version_name="starter", width=SIZE, height=SIZE, sampler="ddim", default_steps=4,
-    default_guidance=1.0, labels=LABELS, attributes=(("cell size", ("big", "small")),),
+DRAWN = GeneratorDescription(
+    generator_version="g" * 64, generator_name="starter", width=SIZE, height=SIZE, sampler="ddim", default_steps=4,
+    default_guidance=1.0, labels=LABELS,
+    attributes=(PromptAttribute(name="cell size", values=("big", "small")),),
 )  # fmt: skip
 
 
@@ -50,8 +52,8 @@ def blobs(tmp_path: Path) -> BlobStore:
 
 
 @pytest.fixture
-def real(catalog: Catalog, blobs: BlobStore) -> RealImages:
-    return RealImages(catalog, blobs)
+def real(catalog: Catalog, blobs: BlobStore) -> RealImageStore:
+    return RealImageStore(catalog, blobs)
 
 
 def stored(catalog: Catalog) -> tuple[ImageRecord, ...]:
@@ -63,7 +65,7 @@ def stored(catalog: Catalog) -> tuple[ImageRecord, ...]:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
 def test_whatever_comes_is_kept_as_a_drawn_image_would_be(
-    catalog: Catalog, blobs: BlobStore, real: RealImages, kind: str
+    catalog: Catalog, blobs: BlobStore, real: RealImageStore, kind: str
 ) -> None:
     exif = Image.Exif()
     exif[0x010E] = "patient 7"
@@ -80,19 +82,21 @@ def test_whatever_comes_is_kept_as_a_drawn_image_would_be(
 
 
 def test_an_image_of_the_right_size_keeps_its_pixels(
-    catalog: Catalog, blobs: BlobStore, real: RealImages
+    catalog: Catalog, blobs: BlobStore, real: RealImageStore
 ) -> None:
     real.add(picture(1), "neutrophil", DRAWN)
     assert (codec.decode(blobs.get(stored(catalog)[0].digest)) == codec.decode(picture(1))).all()
 
 
-def test_the_same_image_is_stored_once_and_keeps_its_first_words(catalog: Catalog, real: RealImages) -> None:
+def test_the_same_image_is_stored_once_and_keeps_its_first_words(
+    catalog: Catalog, real: RealImageStore
+) -> None:
     assert real.add(picture(1), "neutrophil", DRAWN)
     assert not real.add(picture(1), "monocyte", DRAWN)
     assert [record.prompt for record in stored(catalog)] == ["neutrophil"]
 
 
-def test_words_are_kept_as_the_generator_writes_them(catalog: Catalog, real: RealImages) -> None:
+def test_words_are_kept_as_the_generator_writes_them(catalog: Catalog, real: RealImageStore) -> None:
     real.add(picture(1), "  Neutrophil ,cell size BIG", DRAWN)
     assert stored(catalog)[0].prompt == "neutrophil, cell size big"
 
@@ -113,16 +117,16 @@ def test_words_are_kept_as_the_generator_writes_them(catalog: Catalog, real: Rea
     ],
 )
 def test_what_cannot_be_hidden_is_refused_and_leaves_nothing(
-    catalog: Catalog, real: RealImages, data: bytes, prompt: str, says: str
+    catalog: Catalog, real: RealImageStore, data: bytes, prompt: str, says: str
 ) -> None:
     with pytest.raises(InvalidInput, match=says):
         real.add(data, prompt, DRAWN)
     assert stored(catalog) == ()
 
 
-def test_a_generator_that_takes_any_words_takes_any_label(catalog: Catalog, real: RealImages) -> None:
-    foreign = Description(
-        version="f" * 64, version_name="sd", width=SIZE, height=SIZE, sampler="ddim", default_steps=4,
+def test_a_generator_that_takes_any_words_takes_any_label(catalog: Catalog, real: RealImageStore) -> None:
+    foreign = GeneratorDescription(
+        generator_version="f" * 64, generator_name="sd", width=SIZE, height=SIZE, sampler="ddim", default_steps=4,
         default_guidance=1.0,
     )  # fmt: skip
     real.add(picture(1), "a photo of a Neutrophil, stained", foreign)
@@ -145,7 +149,7 @@ def feedback(settings: Settings) -> Feedback:
 
 def handed(feedback: Feedback, *images: tuple[bytes, str], offset: int = 0) -> Any:
     message = pb.ImportRealImagesRequest(images=[pb.RealImage(data=d, prompt=prompt) for d, prompt in images])
-    return asyncio.run(feedback.import_real_images(message, offset, DRAWN))
+    return asyncio.run(feedback.ImportRealImages(message, offset, DRAWN))
 
 
 def test_a_call_counts_what_it_stored_knew_and_refused(feedback: Feedback) -> None:
@@ -176,7 +180,7 @@ def test_a_full_disk_ends_the_call(feedback: Feedback, monkeypatch: pytest.Monke
 
 
 @pytest.fixture
-def reviewed(catalog: Catalog, blobs: BlobStore, real: RealImages, tmp_path: Path, make_image) -> Review:
+def reviewed(catalog: Catalog, blobs: BlobStore, real: RealImageStore, tmp_path: Path, make_image) -> Review:
     """60 drawn images, and 60 real ones that were given as JPEG and larger; a third may be hidden."""
     for number in range(60):
         data = picture(number)
@@ -192,7 +196,7 @@ def reviewed(catalog: Catalog, blobs: BlobStore, real: RealImages, tmp_path: Pat
         words = "neutrophil" if number % 2 else "neutrophil, cell size big"
         assert real.add(picture(1000 + number, (24, 24), "JPEG"), words, DRAWN)
     settings = ReviewSettings(real_share=0.33, repeat_share=0.0)
-    return Review(catalog, blobs, Registry(catalog, tmp_path / "models"), settings, random.Random(0))
+    return Review(catalog, blobs, settings, random.Random(0))
 
 
 def rate(catalog: Catalog, domain: Domain, review: Review, rater: str, wrong: float) -> list[ImageRecord]:

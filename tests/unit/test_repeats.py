@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.tiny import VOCABULARY
-from training.data import Examples
+from training.data.examples import Examples
 from training.evaluation.diversity import within_class
-from training.evaluation.repeats import DISTANCE, ENOUGH, Beside, Repeated, Repeats, changes, rows_of
+from training.evaluation.repeats import DISTANCE, ENOUGH, Beside, Repeated, SeedRepeats, changes, rows_of
 
 PROMPTS = ("neutrophil", "neutrophil, cell size big", "monocyte")
 REPEATED = tuple(prompt for prompt in PROMPTS for _ in range(4))
@@ -39,7 +39,7 @@ def cells(big: int = 6, size: int = 16) -> Examples:
 
 
 def repeated(images: np.ndarray, real: Examples | None = None) -> Repeated:
-    drawn = Repeats(images, REPEATED)
+    drawn = SeedRepeats(images, REPEATED)
     return Repeated(drawn, Beside.of(drawn, real or cells(), VOCABULARY))
 
 
@@ -71,14 +71,16 @@ def test_images_as_different_as_real_ones_stand_beside_them_with_the_same_figure
 @pytest.mark.parametrize(("size", "name"), [(64, "SSIM"), (175, "SSIM"), (176, "MS-SSIM")])
 def test_five_scales_are_measured_where_images_are_large_enough(size: int, name: str) -> None:
     same = np.repeat(noise(1, 0, size), 2, axis=0)
-    found = Repeats(np.concatenate([same, noise(2, 1, size)]), ("neutrophil",) * 2 + ("monocyte",) * 2)
+    found = SeedRepeats(np.concatenate([same, noise(2, 1, size)]), ("neutrophil",) * 2 + ("monocyte",) * 2)
     assert found.similarity_name == f"pairwise {name} within a prompt"
     assert found.similarity["neutrophil"] == pytest.approx(1.0, abs=1e-5)
     assert found.similarity["monocyte"] < 0.3
 
 
 def test_a_prompt_of_one_image_has_no_pairs() -> None:
-    assert set(Repeats(noise(3, 0), ("neutrophil", "neutrophil", "monocyte")).similarity) == {"neutrophil"}
+    assert set(SeedRepeats(noise(3, 0), ("neutrophil", "neutrophil", "monocyte")).similarity) == {
+        "neutrophil"
+    }
 
 
 @pytest.mark.parametrize("big", [ENOUGH, ENOUGH - 1])

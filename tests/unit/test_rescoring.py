@@ -11,20 +11,21 @@ from tests import tiny
 from vouch.datasets.rescoring import both, compare, rescore, same_share
 from vouch.errors import FailedPrecondition, InvalidInput
 from vouch.formats import images as codec
-from vouch.models.networks.reward import Scores
+from vouch.models.networks.reward import EnsembleScores
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
-from vouch.types.records import ImageRecord, Score
+from vouch.types.image import ImageRecord
+from vouch.types.score import Score
 
 OLD, NEW = "a" * 64, "b" * 64
 
 
-def brightness(images: np.ndarray, prompts: list[str]) -> Scores:
+def brightness(images: np.ndarray, prompts: list[str]) -> EnsembleScores:
     """A reward that likes bright images and knows no platelets."""
     if "platelet" in prompts:
         raise InvalidInput("no platelets")
     score = images.mean((1, 2, 3)).astype(np.float32) / 255
-    return Scores(score, np.zeros_like(score), {})
+    return EnsembleScores(score, np.zeros_like(score), {})
 
 
 def stored(catalog: Catalog, blobs: BlobStore, grey: int, prompt: str = "monocyte", size: int = 8) -> str:
@@ -47,7 +48,7 @@ def test_only_what_lacks_the_new_score_is_scored(place: tuple[Catalog, BlobStore
     catalog, blobs = place
     seen: list[int] = []
 
-    def counted(images: np.ndarray, prompts: list[str]) -> Scores:
+    def counted(images: np.ndarray, prompts: list[str]) -> EnsembleScores:
         seen.append(len(images))
         return brightness(images, prompts)
 

@@ -15,14 +15,14 @@ import torch
 from diffusers import AutoencoderKL
 
 from tests.tiny import SIZE, VOCABULARY, save_generator
-from training import attributes
-from training.attributes import AttributesConfig
+from training.attributes import fit as attributes
+from training.attributes.config import AttributesConfig
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
 from training.pretraining import decoder
-from training.pretraining.config import PretrainConfig
-from training.pretraining.decoder import DecoderConfig
-from training.pretraining.loop import fit as pretrain
+from training.pretraining.config import DecoderConfig, PretrainConfig
+from training.pretraining.fit import fit as pretrain
 from training.pretraining.tokens import train_tokenizer
-from training.session import Progress, Session
 from vouch.errors import Cancelled
 from vouch.formats import images as codec
 
@@ -51,16 +51,16 @@ class Killer:
     def __init__(self, message: str, step: int) -> None:
         self.message, self.step = message, step
 
-    def __call__(self, progress: Progress) -> bool:
+    def __call__(self, progress: TrainingProgress) -> bool:
         return not (progress.message.startswith(self.message) and progress.step >= self.step)
 
 
-def killed_and_resumed(fit: Callable[[Session], Figures], folder: Path, *killers: Killer) -> Figures:
+def killed_and_resumed(fit: Callable[[TrainingSession], Figures], folder: Path, *killers: Killer) -> Figures:
     """The figures of a run that is killed by each of `killers` in turn, then left alone."""
     for killer in killers:
         with pytest.raises(Cancelled):
-            fit(Session(folder, killer, every_s=0))
-    return timeless(fit(Session(folder, every_s=0)))
+            fit(TrainingSession(folder, killer, every_s=0))
+    return timeless(fit(TrainingSession(folder, every_s=0)))
 
 
 def timeless(figures: Figures) -> Figures:
@@ -105,7 +105,7 @@ def pretraining(cells: Path, out: Path) -> PretrainConfig:
 def pretrained(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Figures]:
     """What a run that was left alone comes to."""
     root = tmp_path_factory.mktemp("whole")
-    figures = pretrain(pretraining(cells, root / "out"), Session(root / "run"))
+    figures = pretrain(pretraining(cells, root / "out"), TrainingSession(root / "run"))
     return files(root / "out"), timeless(figures)
 
 
@@ -135,7 +135,7 @@ def test_a_generator_can_be_built_upon_an_autoencoder_that_is_given(cells: Path,
     config = pretraining(cells, tmp_path / "out").model_copy(
         update={"vae": tmp_path / "given" / "vae", "latent_channels": 8, "steps": 1}
     )
-    figures = pretrain(config, Session(tmp_path / "run"))
+    figures = pretrain(config, TrainingSession(tmp_path / "run"))
     made = AutoencoderKL.from_pretrained(str(tmp_path / "out" / "vae"), torch_dtype=torch.float32)
     images = torch.rand(1, 3, 32, 32) * 2 - 1
     with torch.no_grad():
@@ -149,8 +149,8 @@ def test_pretraining_that_was_killed_after_its_last_step_has_the_same_figures(
 ) -> None:
     """As where the process ends between the files and the news of them."""
     config = pretraining(cells, tmp_path / "out")
-    pretrain(config, Session(tmp_path / "run"))
-    figures = timeless(pretrain(config, Session(tmp_path / "run")))
+    pretrain(config, TrainingSession(tmp_path / "run"))
+    figures = timeless(pretrain(config, TrainingSession(tmp_path / "run")))
     assert (files(tmp_path / "out"), figures) == pretrained
 
 
@@ -163,11 +163,11 @@ def test_an_attribute_network_that_was_killed_goes_on_to_the_same_weights(
 ) -> None:
     def config(name: str) -> AttributesConfig:
         return AttributesConfig(
-            data=cells, out=tmp_path / name, half="teach", threads=1, size=SIZE, widths=(8, 16), steps=9,
+            data=cells, out=tmp_path / name, split="teach", threads=1, size=SIZE, widths=(8, 16), steps=9,
             batch=8, checkpoint_every=2,
         )  # fmt: skip
 
-    whole = timeless(attributes.fit(config("whole"), Session(tmp_path / "whole-run")))
+    whole = timeless(attributes.fit(config("whole"), TrainingSession(tmp_path / "whole-run")))
     broken = killed_and_resumed(
         lambda session: attributes.fit(config("broken"), session),
         tmp_path / "broken-run",
@@ -184,15 +184,24 @@ def test_an_attribute_network_that_was_killed_goes_on_to_the_same_weights(
 def critic(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("critic")
     config = AttributesConfig(
-        data=cells, out=root / "net", half="all", threads=1, size=SIZE, widths=(8, 16), steps=1, batch=4
+        data=cells, out=root / "net", split="all", threads=1, size=SIZE, widths=(8, 16), steps=1, batch=4
     )
-    attributes.fit(config, Session(root / "run"))
+    attributes.fit(config, TrainingSession(root / "run"))
     return root / "net"
 
 
 def sharpening(folder: Path, cells: Path, critic: Path) -> DecoderConfig:
     return DecoderConfig(
-        generator=folder, features=critic, data=cells, threads=1, steps=7, batch=4, checkpoint_every=2
+        generator=folder,
+        features=critic,
+        data=cells,
+        threads=1,
+        steps=7,
+        batch=4,
+        crop=16,
+        adversarial_after=2,
+        checkpoint_every=2,
+        precision="float32",
     )
 
 
@@ -202,7 +211,7 @@ def sharpened(
 ) -> tuple[dict[str, Any], Figures]:
     root = tmp_path_factory.mktemp("sharpened")
     config = sharpening(save_generator(root / "generator", seed=0), cells, critic)
-    figures = decoder.fit(config, Session(root / "run"))
+    figures = decoder.fit(config, TrainingSession(root / "run"))
     return files(root / "generator"), timeless(figures)
 
 
@@ -222,6 +231,6 @@ def test_a_decoder_that_was_replaced_already_is_not_sharpened_again(
 ) -> None:
     """The process may end between the files and the news of them: they stand where training began."""
     config = sharpening(save_generator(tmp_path / "generator", seed=0), cells, critic)
-    decoder.fit(config, Session(tmp_path / "run"))
-    figures = timeless(decoder.fit(config, Session(tmp_path / "run")))
+    decoder.fit(config, TrainingSession(tmp_path / "run"))
+    figures = timeless(decoder.fit(config, TrainingSession(tmp_path / "run")))
     assert (files(tmp_path / "generator"), figures) == sharpened

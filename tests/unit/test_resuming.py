@@ -11,15 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.inputs import load_rated
-from training.plans import Store
+from training.inputs.rated import load_rated
+from training.jobs.plans import Store
+from training.jobs.worker import Work
 from training.run import Fit, execute
-from training.worker import Work
 from vouch.domains.criteria import Domain
 from vouch.errors import FailedPrecondition
 from vouch.formats import images as codec
+from vouch.settings import Settings
 from vouch.storage.state import StateFolder
-from vouch.types.records import NewRating, Preference, Run, Version
+from vouch.types.rating import NewRating, Preference
+from vouch.types.run import Run
+from vouch.types.version import Version
 
 
 class Killed(BaseException):
@@ -69,7 +72,7 @@ class System:
     def __init__(self, root: Path, domain: Domain) -> None:
         self.root, self._domain, self._numbers = root, domain, itertools.count()
         StateFolder(root / "state").create()
-        self.store = Store.open(root / "state")
+        self.store = Store.open(Settings(state=root / "state"))
 
     def version(self, slot: str, **values: str) -> Version:
         """A new version, which serves from now on."""
@@ -105,7 +108,7 @@ class System:
         return self.store.catalog.runs.create(kind, config, request_id="asked")  # type: ignore[arg-type]
 
     def attempt(self, run: Run, fit: Fit) -> Version:
-        return execute(self.root / "state", run.id, fit)
+        return execute(Settings(state=self.root / "state"), run.run_id, fit)
 
 
 @pytest.fixture
@@ -124,7 +127,7 @@ def test_an_alignment_that_is_resumed_keeps_its_parent_reward_and_ratings(
     run, first, second = system.ask("align"), Loop(killed), Loop()
     with pytest.raises(Killed):
         system.attempt(run, first)
-    assert system.store.catalog.runs.get(run.id).state == "RUNNING"
+    assert system.store.catalog.runs.get(run.run_id).state == "RUNNING"
     system.version("generator")
     system.version("reward")
     system.rate(make_image, "implausible")
@@ -133,7 +136,7 @@ def test_an_alignment_that_is_resumed_keeps_its_parent_reward_and_ratings(
     assert str(second.config["parent"]).endswith(parent.digest)
     assert (published.parent, published.lineage["reward"]) == (parent.digest, reward.digest)
     assert (published.lineage["base"], sorted(published.lineage["ratings"])) == (base.digest, sorted(told))
-    ended = system.store.catalog.runs.get(run.id)
+    ended = system.store.catalog.runs.get(run.run_id)
     assert (ended.state, ended.attempt, ended.version) == ("SUCCEEDED", 2, published.digest)
     assert ended.inputs["parent"] == published.parent
     bound = {name: value for name, value in ended.inputs.items() if name != "parent"}
@@ -161,7 +164,7 @@ def test_ratings_that_come_while_a_run_learns_do_not_change_what_it_learns(
     published = system.attempt(run, loop)
     assert loop.began == loop.ended == [1.0, 1.0]
     assert sorted(published.lineage["ratings"]) == sorted(told)
-    assert sorted(system.store.catalog.runs.get(run.id).inputs["ratings"]) == sorted(told)
+    assert sorted(system.store.catalog.runs.get(run.run_id).inputs["ratings"]) == sorted(told)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +185,7 @@ def test_a_run_whose_data_have_changed_since_is_refused(
     with pytest.raises(FailedPrecondition, match=f"{says}.*Start a new run"):
         system.attempt(run, untouched)
     assert not untouched.config
-    assert system.store.catalog.runs.get(run.id).state == "FAILED"
+    assert system.store.catalog.runs.get(run.run_id).state == "FAILED"
 
 
 @pytest.mark.parametrize(("name", "lost"), [("ratings", "ratings"), ("pairs", "comparisons")])
@@ -196,6 +199,6 @@ def test_frozen_ratings_that_are_lost_are_not_replaced_by_newer_ones(
     with pytest.raises(Killed):
         system.attempt(run, Loop(killed))
     system.rate(make_image, "implausible")
-    (system.store.folder.run(run.id) / f"{name}.parquet").unlink()
+    (system.store.folder.run(run.run_id) / f"{name}.parquet").unlink()
     with pytest.raises(FailedPrecondition, match=f"the frozen {lost} in its folder changed"):
         system.attempt(run, Loop())

@@ -12,13 +12,13 @@ import pytest
 
 from services.feedback.review import Review
 from services.feedback.selection import is_reserved
-from training.inputs import FILE_NAME, freeze
+from training.inputs.rated import RATINGS_FILE
+from training.inputs.snapshot import freeze
 from vouch.errors import NotFound
 from vouch.settings import ReviewSettings
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
-from vouch.storage.registry import Registry
-from vouch.types.records import HandedOut
+from vouch.types.review import HandedOut
 
 
 @pytest.fixture
@@ -40,8 +40,7 @@ def place(catalog: Catalog, tmp_path: Path, make_image, make_rating, domain):
 def sources(place, tmp_path: Path, **shares) -> list[str]:
     """Of 60 calls for one image each: "new", "real" or "seen"."""
     catalog, blobs, seen = place
-    registry = Registry(catalog, tmp_path / "models")
-    review = Review(catalog, blobs, registry, ReviewSettings(**shares), random.Random(0))
+    review = Review(catalog, blobs, ReviewSettings(**shares), random.Random(0))
     asked = [review.next("me", 1, kind="human", label=None, generator=None) for _ in range(60)]
     records = [record for found in asked for record, _ in found]
     return ["real" if r.source == "real" else "seen" if r.digest in seen else "new" for r in records]
@@ -66,7 +65,6 @@ def test_a_real_image_takes_the_place_of_one_that_is_worded_as_it_is(place, tmp_
     review = Review(
         catalog,
         blobs,
-        Registry(catalog, tmp_path / "models"),
         ReviewSettings(real_share=0.5),
         random.Random(0),
     )
@@ -78,7 +76,7 @@ def test_a_real_image_takes_the_place_of_one_that_is_worded_as_it_is(place, tmp_
 def test_how_each_image_was_chosen_is_logged_with_its_chance(place, tmp_path):
     catalog, blobs, _ = place
     settings = ReviewSettings(real_share=0.2, repeat_share=0.2, uniform_share=0.3)
-    review = Review(catalog, blobs, Registry(catalog, tmp_path / "models"), settings, random.Random(0))
+    review = Review(catalog, blobs, settings, random.Random(0))
     for _ in range(40):
         for record, _data in review.next("me", 2, kind="human", label=None, generator=None):
             logged = catalog.reviews.of(record.digest)[-1]
@@ -101,11 +99,11 @@ def test_how_each_image_was_chosen_is_logged_with_its_chance(place, tmp_path):
 def test_ratings_of_what_was_drawn_uniformly_are_frozen_as_such(place, tmp_path, make_rating, domain):
     catalog, blobs, _ = place
     settings = ReviewSettings(real_share=0.0, repeat_share=0.0, uniform_share=0.3)
-    review = Review(catalog, blobs, Registry(catalog, tmp_path / "models"), settings, random.Random(0))
+    review = Review(catalog, blobs, settings, random.Random(0))
     for record, _ in review.next("me", 30, kind="human", label=None, generator=None):
         catalog.ratings.record(make_rating(record.digest, rater="me"), domain)
     freeze(catalog, blobs, tmp_path / "run", kinds=("human",), domain=None)
-    rows = pq.read_table(tmp_path / "run" / FILE_NAME).to_pylist()
+    rows = pq.read_table(tmp_path / "run" / RATINGS_FILE).to_pylist()
     uniform = {row["digest"] for row in rows if row["uniform"]}
     assert uniform == catalog.reviews.uniform() == {d for d in uniform if is_reserved(d, 0.3)}
     assert 0 < len(uniform) < 30
@@ -143,7 +141,7 @@ def test_repeats_come_from_the_generator_that_was_asked_for(place, tmp_path, mak
         if number % 8 < 4:
             catalog.ratings.record(make_rating(drawn.digest, rater="me"), domain)
     settings = ReviewSettings(real_share=0.0, repeat_share=0.5)
-    review = Review(catalog, blobs, Registry(catalog, tmp_path / "models"), settings, random.Random(0))
+    review = Review(catalog, blobs, settings, random.Random(0))
     asked = [review.next("me", 4, kind="human", label=None, generator="a" * 64) for _ in range(10)]
     records = [record for found in asked for record, _ in found]
     assert {record.generator_version for record in records} == {"a" * 64}
@@ -167,5 +165,5 @@ def test_a_repeat_is_rated_again_and_both_ratings_count(place, tmp_path, make_ra
 
 
 def _row(folder: Path, digest: str) -> dict[str, Any]:
-    rows = pq.read_table(folder / FILE_NAME).to_pylist()
+    rows = pq.read_table(folder / RATINGS_FILE).to_pylist()
     return next(row for row in rows if row["digest"] == digest)

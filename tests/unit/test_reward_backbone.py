@@ -13,8 +13,10 @@ import torch
 from tests.tiny import VOCABULARY
 from tests.unit.test_reward_training import cell, rated_folder
 from training.concepts.subtype import features_of, sight_of_reward
-from training.reward.loop import RewardConfig, fit
-from training.session import Progress, Session
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
+from training.reward.config import RewardConfig
+from training.reward.fit import fit
 from vouch.errors import Cancelled, InvalidInput
 from vouch.models.networks.backbone import to_input
 from vouch.models.networks.reward import RewardEnsemble
@@ -61,7 +63,7 @@ def test_heads_learn_upon_a_frozen_backbone_and_the_version_needs_no_other_folde
     copied = tmp_path / "dinov2"
     shutil.copytree(dinov2, copied)
     config = RewardConfig(out=tmp_path / "reward", steps=40, backbone=copied, **SMALL)
-    figures = fit(config, Session(rated_folder(tmp_path / "run")))
+    figures = fit(config, TrainingSession(rated_folder(tmp_path / "run")))
     assert figures["auroc"] > 0.95
     weights = VisionBackbone.open(copied).state_dict()
     shutil.rmtree(copied)
@@ -89,7 +91,7 @@ def test_a_concepts_head_reads_the_features_that_the_members_share(dinov2: Path)
 
 def test_a_backbone_that_may_learn_changes(dinov2: Path, tmp_path: Path) -> None:
     config = RewardConfig(out=tmp_path / "reward", steps=3, backbone=dinov2, fine_tune=True, **SMALL)
-    fit(config, Session(rated_folder(tmp_path / "run", 24)))
+    fit(config, TrainingSession(rated_folder(tmp_path / "run", 24)))
     before = VisionBackbone.open(dinov2).state_dict()
     after = RewardEnsemble.load(tmp_path / "reward").backbone.state_dict()
     assert any(not torch.equal(after[name], value) for name, value in before.items())
@@ -98,16 +100,16 @@ def test_a_backbone_that_may_learn_changes(dinov2: Path, tmp_path: Path) -> None
 def test_a_stopped_run_upon_a_frozen_backbone_goes_on_to_the_same_weights(
     dinov2: Path, tmp_path: Path
 ) -> None:
-    def stop_at_8(progress: Progress) -> bool:
+    def stop_at_8(progress: TrainingProgress) -> bool:
         return progress.step < 8
 
     config = RewardConfig(out=tmp_path / "a", steps=12, checkpoint_every=5, backbone=dinov2, **SMALL)
-    fit(config, Session(rated_folder(tmp_path / "whole", 24), every_s=0))
+    fit(config, TrainingSession(rated_folder(tmp_path / "whole", 24), every_s=0))
     broken = rated_folder(tmp_path / "broken", 24)
     other = config.model_copy(update={"out": tmp_path / "b"})
     with pytest.raises(Cancelled):
-        fit(other, Session(broken, stop_at_8, every_s=0))
-    fit(other, Session(broken, every_s=0))
+        fit(other, TrainingSession(broken, stop_at_8, every_s=0))
+    fit(other, TrainingSession(broken, every_s=0))
     assert (tmp_path / "a" / "reward.safetensors").read_bytes() == (
         tmp_path / "b" / "reward.safetensors"
     ).read_bytes()

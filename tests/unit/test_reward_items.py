@@ -4,9 +4,9 @@ import numpy as np
 from PIL import Image
 
 from services.reward.app import _decode_all, _outcome
-from services.reward.orders import ItemRefusal, ItemScore
 from tests.image_files import encoded, png
 from vouch.errors import InvalidInput
+from vouch.types.score import ImageScore, ItemError
 
 
 def test_what_one_image_does_to_the_decoder_is_its_own_outcome() -> None:
@@ -15,13 +15,13 @@ def test_what_one_image_does_to_the_decoder_is_its_own_outcome() -> None:
     first, *others, last = _decode_all([sound, missing, b"", b"\xff\xd8\xff", sound])
     assert isinstance(first, np.ndarray)
     assert np.array_equal(first, last)
-    assert all(isinstance(other, ItemRefusal) for other in others)
+    assert all(isinstance(other, ItemError) for other in others)
 
 
 def test_whatever_scoring_raises_for_one_image_is_a_refusal_of_that_image() -> None:
-    score = ItemScore(overall=0.5, std=0.1, criteria={})
+    score = ImageScore(score=0.5, score_std=0.1)
     assert _outcome(score) is score
-    assert _outcome(InvalidInput("No.", "NOT_AN_IMAGE")) == ItemRefusal(reason="NOT_AN_IMAGE", message="No.")
+    assert _outcome(InvalidInput("No.", "NOT_AN_IMAGE")) == ItemError(reason="NOT_AN_IMAGE", message="No.")
     odd = _outcome(TypeError("bad operand"))
-    assert isinstance(odd, ItemRefusal)
+    assert isinstance(odd, ItemError)
     assert (odd.reason, "TypeError: bad operand" in odd.message) == ("INTERNAL", True)

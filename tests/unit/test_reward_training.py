@@ -13,11 +13,14 @@ import pytest
 import torch
 
 from tests.tiny import VOCABULARY
-from training.inputs import FILE_NAME, PAIRS_NAME, load_rated
+from training.inputs.pairs import PAIRS_FILE
+from training.inputs.rated import RATINGS_FILE, load_rated
+from training.loop.progress import TrainingProgress
+from training.loop.session import TrainingSession
+from training.reward.config import RewardConfig
 from training.reward.evidence import CHOSEN, MIXED, UNIFORM
-from training.reward.loop import RewardConfig, fit, measured_on, split
+from training.reward.fit import fit, measured_on, split
 from training.reward.recognition import UNKNOWN, Recognisers, indices
-from training.session import Progress, Session
 from vouch.errors import Cancelled, FailedPrecondition
 from vouch.formats import images as codec
 from vouch.models.networks.reward import RewardEnsemble
@@ -45,13 +48,13 @@ def rated_folder(folder: Path, count: int = 80) -> Path:
         }
         for i in range(count)
     ]
-    pq.write_table(pa.Table.from_pylist(rows), folder / FILE_NAME)
+    pq.write_table(pa.Table.from_pylist(rows), folder / RATINGS_FILE)
     return folder
 
 
 def test_it_learns_the_raters_taste_and_measures_on_images_it_never_saw(tmp_path: Path) -> None:
     config = RewardConfig(out=tmp_path / "reward", steps=40, real_share=0.2, **SMALL)
-    figures = fit(config, Session(rated_folder(tmp_path / "run")))
+    figures = fit(config, TrainingSession(rated_folder(tmp_path / "run")))
     assert figures["auroc"] > 0.95
     assert figures["ratings_learned"] + figures["held_out"] == 80
     reward = RewardEnsemble.load(tmp_path / "reward")
@@ -63,15 +66,15 @@ def test_it_learns_the_raters_taste_and_measures_on_images_it_never_saw(tmp_path
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    def stop_at_30(progress: Progress) -> bool:
+    def stop_at_30(progress: TrainingProgress) -> bool:
         return progress.step < 30
 
     config = RewardConfig(out=tmp_path / "a", steps=40, checkpoint_every=10, **SMALL)
-    fit(config, Session(rated_folder(tmp_path / "whole"), every_s=0))
+    fit(config, TrainingSession(rated_folder(tmp_path / "whole"), every_s=0))
     broken = rated_folder(tmp_path / "broken")
     with pytest.raises(Cancelled):
-        fit(config.model_copy(update={"out": tmp_path / "b"}), Session(broken, stop_at_30, every_s=0))
-    fit(config.model_copy(update={"out": tmp_path / "b"}), Session(broken, every_s=0))
+        fit(config.model_copy(update={"out": tmp_path / "b"}), TrainingSession(broken, stop_at_30, every_s=0))
+    fit(config.model_copy(update={"out": tmp_path / "b"}), TrainingSession(broken, every_s=0))
     assert (tmp_path / "a" / "reward.safetensors").read_bytes() == (
         tmp_path / "b" / "reward.safetensors"
     ).read_bytes()
@@ -79,11 +82,14 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> N
 
 def test_without_ratings_and_without_real_images_there_is_nothing_to_learn(tmp_path: Path) -> None:
     with pytest.raises(FailedPrecondition, match="needs ratings or labelled real images"):
-        fit(RewardConfig(out=tmp_path / "reward", **SMALL), Session(tmp_path / "run"))
+        fit(RewardConfig(out=tmp_path / "reward", **SMALL), TrainingSession(tmp_path / "run"))
 
 
 def test_a_score_does_not_depend_on_the_batch(tmp_path: Path) -> None:
-    fit(RewardConfig(out=tmp_path / "reward", steps=3, **SMALL), Session(rated_folder(tmp_path / "run")))
+    fit(
+        RewardConfig(out=tmp_path / "reward", steps=3, **SMALL),
+        TrainingSession(rated_folder(tmp_path / "run")),
+    )
     reward = RewardEnsemble.load(tmp_path / "reward")
     images = np.stack([cell(i % 3 == 0, i) for i in range(9)])
     prompts = [VOCABULARY.labels[i % 5] for i in range(9)]
@@ -95,10 +101,10 @@ def test_a_score_does_not_depend_on_the_batch(tmp_path: Path) -> None:
 def test_comparisons_teach_where_verdicts_say_nothing(tmp_path: Path) -> None:
     """Every verdict is open; which of two images was preferred is all that is known."""
     folder = rated_folder(tmp_path / "run")
-    table = pq.read_table(folder / FILE_NAME).to_pylist()
+    table = pq.read_table(folder / RATINGS_FILE).to_pylist()
     nothing = [{**row, "overall": None, "criteria": "{}"} for row in table]
-    schema = pq.read_schema(folder / FILE_NAME)
-    pq.write_table(pa.Table.from_pylist(nothing, schema=schema), folder / FILE_NAME)
+    schema = pq.read_schema(folder / RATINGS_FILE)
+    pq.write_table(pa.Table.from_pylist(nothing, schema=schema), folder / RATINGS_FILE)
     pairs = [
         {
             "first": codec.encode_png(cell(i % 2 == 0, i)),
@@ -111,8 +117,8 @@ def test_comparisons_teach_where_verdicts_say_nothing(tmp_path: Path) -> None:
         }
         for i in range(40)
     ]
-    pq.write_table(pa.Table.from_pylist(pairs), folder / PAIRS_NAME)
-    fit(RewardConfig(out=tmp_path / "reward", steps=40, real_share=0.0, **SMALL), Session(folder))
+    pq.write_table(pa.Table.from_pylist(pairs), folder / PAIRS_FILE)
+    fit(RewardConfig(out=tmp_path / "reward", steps=40, real_share=0.0, **SMALL), TrainingSession(folder))
     reward = RewardEnsemble.load(tmp_path / "reward")
     images = np.stack([cell(True, 1000), cell(False, 1001)])
     found = reward.score(images, ["monocyte", "monocyte"])
@@ -130,16 +136,16 @@ def test_a_comparison_with_an_image_that_figures_are_measured_on_is_not_learned(
         {**common, "first_digest": rated.digests[held], "second_digest": "elsewhere", "preferred": 1.0}
         for held in held_out
     ]
-    pq.write_table(pa.Table.from_pylist(rows), folders[1] / PAIRS_NAME)
+    pq.write_table(pa.Table.from_pylist(rows), folders[1] / PAIRS_FILE)
     for folder in folders:
-        fit(RewardConfig(out=folder / "out", **config), Session(folder))
+        fit(RewardConfig(out=folder / "out", **config), TrainingSession(folder))
     weights = [(folder / "out" / "reward.safetensors").read_bytes() for folder in folders]
     assert weights[0] == weights[1]
 
 
 def test_the_version_says_whose_ratings_taught_it_and_what_was_found(tmp_path: Path) -> None:
     config = RewardConfig(out=tmp_path / "reward", steps=5, real_share=0.0, **SMALL)
-    figures = fit(config, Session(rated_folder(tmp_path / "run")))
+    figures = fit(config, TrainingSession(rated_folder(tmp_path / "run")))
     scale = RewardEnsemble.load(tmp_path / "reward").scale
     assert (scale.calibrated_on, scale.raters) == (figures["held_out"], {"human": 80})
     evidence = json.loads((tmp_path / "reward" / "evidence.json").read_text())
@@ -190,9 +196,9 @@ def test_images_that_the_queue_drew_uniformly_measure_and_never_teach(tmp_path: 
 
 def test_the_evidence_says_that_a_uniform_stratum_was_measured(tmp_path: Path) -> None:
     folder = rated_folder(tmp_path / "run")
-    rows = pq.read_table(folder / FILE_NAME).to_pylist()
+    rows = pq.read_table(folder / RATINGS_FILE).to_pylist()
     marked = [{**row, "uniform": number < 24} for number, row in enumerate(rows)]
-    pq.write_table(pa.Table.from_pylist(marked), folder / FILE_NAME)
-    figures = fit(RewardConfig(out=tmp_path / "reward", steps=5, **SMALL), Session(folder))
+    pq.write_table(pa.Table.from_pylist(marked), folder / RATINGS_FILE)
+    figures = fit(RewardConfig(out=tmp_path / "reward", steps=5, **SMALL), TrainingSession(folder))
     assert (figures["held_out"], figures["uniform"]) == (24, 1.0)
     assert json.loads((tmp_path / "reward" / "evidence.json").read_text())["stratum"] == UNIFORM

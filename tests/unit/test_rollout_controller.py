@@ -17,7 +17,9 @@ from tests.fakes import FakeClock
 from vouch.errors import FailedPrecondition, InvalidInput
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
-from vouch.types.records import ReplicaReport, Rollout, Version
+from vouch.types.rollout import Rollout
+from vouch.types.serving import ReplicaReport
+from vouch.types.version import Version
 
 NOT_WORSE = Evidence(
     pairs={name: Pairs(150, 150, 2700) if name == "plausible" else Pairs(ties=3000) for name in REQUIRED}
@@ -86,7 +88,7 @@ class System:
         """The replica serves what is desired."""
         serving = self.catalog.serving.get("generator")
         self.catalog.reports.put(
-            ReplicaReport(slot="generator", replica="r1", revision=serving.revision, ok=True)
+            ReplicaReport(slot="generator", replica_id="r1", revision=serving.revision, ok=True)
         )
 
     def pass_s(self, seconds: float, controller: RolloutController | None = None) -> None:
@@ -119,7 +121,7 @@ def test_a_proven_candidate_goes_through_its_steps_by_itself(system):
     system.pass_s(10)
     assert system.serving[2] == 25
     system.pass_s(70)
-    ended = system.catalog.rollouts.get(rollout.id)
+    ended = system.catalog.rollouts.get(rollout.rollout_id)
     assert (ended.state, system.serving) == ("COMPLETED", (system.second.digest, "", 0))
     assert [(event.actor, event.percent) for event in ended.events] == [
         ("ops", 5),
@@ -134,7 +136,7 @@ def test_a_worse_candidate_is_taken_out_at_the_next_look(system):
     rollout = system.start()
     system.observed.now = WORSE
     system.controller.step()
-    ended = system.catalog.rollouts.get(rollout.id)
+    ended = system.catalog.rollouts.get(rollout.rollout_id)
     assert (ended.state, ended.events[-1].actor) == ("ROLLED_BACK", "system")
     assert "worse by plausible" in ended.events[-1].reason
     assert system.serving == (system.first.digest, "", 0)
@@ -145,13 +147,13 @@ def test_a_worse_candidate_is_taken_out_at_the_next_look(system):
 def test_a_paused_rollout_stays_until_it_is_resumed(system):
     rollout = system.start()
     system.observed.now = NOT_WORSE
-    system.controller.set_paused(rollout.id, True, "ops", "p1", "waiting for experts")
+    system.controller.set_paused(rollout.rollout_id, True, "ops", "p1", "waiting for experts")
     system.pass_s(300)
     assert system.serving[2] == 5
-    system.controller.set_paused(rollout.id, False, "ops", "p2", "")
+    system.controller.set_paused(rollout.rollout_id, False, "ops", "p2", "")
     system.pass_s(70)
     assert system.serving[2] == 25
-    actions = [event.action for event in system.catalog.rollouts.get(rollout.id).events]
+    actions = [event.action for event in system.catalog.rollouts.get(rollout.rollout_id).events]
     assert actions == ["start", "pause", "resume", "promote"]
 
 
@@ -175,7 +177,7 @@ def test_a_shadow_draws_before_anybody_gets_its_images(system):
     system.controller.step()
     system.pass_s(65)
     assert system.serving[2] == 5
-    assert system.catalog.rollouts.get(rollout.id).plan.shadow
+    assert system.catalog.rollouts.get(rollout.rollout_id).plan.shadow
 
 
 def test_a_sticky_rollout_says_so_to_the_replicas(system):
@@ -185,7 +187,7 @@ def test_a_sticky_rollout_says_so_to_the_replicas(system):
 
 def test_a_dry_run_checks_everything_and_changes_nothing(system):
     preview = system.start(dry_run=True)
-    assert (preview.id, preview.percent, preview.candidate) == ("", 5, system.second.digest)
+    assert (preview.rollout_id, preview.percent, preview.version) == ("", 5, system.second.digest)
     assert preview.plan.gate["verdict"] == "pass"
     assert system.serving == (system.first.digest, "", 0)
     system.evaluate("refuse")
@@ -211,7 +213,7 @@ def test_force_needs_a_reason_and_both_are_kept(system):
     with pytest.raises(InvalidInput, match="needs a reason"):
         system.start(force=True)
     rollout = system.start(force=True, reason="the judge does not know this stain")
-    plan = system.catalog.rollouts.get(rollout.id).plan
+    plan = system.catalog.rollouts.get(rollout.rollout_id).plan
     assert plan.forced == "the judge does not know this stain"
     assert "coverage fell" in plan.gate["refusal"]
     assert system.catalog.audit.head().details["forced"] == plan.forced
@@ -233,18 +235,18 @@ def test_a_controller_that_wakes_after_another_has_taken_over_writes_nothing(sys
     seen = stopped.observe("generator")
     successor = system.new_controller()
     system.clock.advance(60)
-    before = system.catalog.rollouts.get(rollout.id)
+    before = system.catalog.rollouts.get(rollout.rollout_id)
     stopped._timers["generator"].held_s = 1e6  # it would be proven and held long enough
     stopped.step()
     assert stopped.deposed
     with pytest.raises(FailedPrecondition, match="taken over"):
         stopped._keep(seen)
-    assert system.catalog.rollouts.get(rollout.id) == before
+    assert system.catalog.rollouts.get(rollout.rollout_id) == before
     system.observed.now = WORSE
     successor.step()
-    assert system.catalog.rollouts.get(rollout.id).state == "ROLLED_BACK"
+    assert system.catalog.rollouts.get(rollout.rollout_id).state == "ROLLED_BACK"
     stopped.step()
-    assert system.catalog.rollouts.get(rollout.id).state == "ROLLED_BACK"
+    assert system.catalog.rollouts.get(rollout.rollout_id).state == "ROLLED_BACK"
 
 
 def test_two_controllers_at_the_same_moment_move_a_rollout_once(system):
@@ -269,13 +271,13 @@ def test_a_decision_from_an_older_state_of_the_slot_is_not_carried_out(system):
     rollout = system.start()
     system.observed.now = WORSE
     seen = system.controller.observe("generator")
-    system.controller.promote(rollout.id, 25, "ops", "p", "")
+    system.controller.promote(rollout.rollout_id, 25, "ops", "p", "")
     with pytest.raises(FailedPrecondition, match="has changed since"):
         system.catalog.rollouts.roll_back(
-            rollout.id, actor="system", request_id="x", revision=seen.serving.revision
+            rollout.rollout_id, actor="system", request_id="x", revision=seen.serving.revision
         )
     system.controller.step()
-    assert system.catalog.rollouts.get(rollout.id).state == "ROLLED_BACK"
+    assert system.catalog.rollouts.get(rollout.rollout_id).state == "ROLLED_BACK"
 
 
 def test_a_reboot_in_the_middle_ends_on_the_old_version(system):
@@ -283,7 +285,7 @@ def test_a_reboot_in_the_middle_ends_on_the_old_version(system):
     system.observed.now = NOT_WORSE
     rebooted = system.new_controller(system="another")
     rebooted.step()
-    ended = system.catalog.rollouts.get(rollout.id)
+    ended = system.catalog.rollouts.get(rollout.rollout_id)
     assert (ended.state, system.serving) == ("ROLLED_BACK", (system.first.digest, "", 0))
     assert "started anew" in ended.events[-1].reason
 
@@ -332,10 +334,10 @@ def test_a_controller_that_dies_at_any_write_is_succeeded_by_one_that_ends_the_s
         restore()
         system.controller = system.new_controller()
         system.pass_s(80)
-        ended = system.catalog.rollouts.get(rollout.id)
+        ended = system.catalog.rollouts.get(rollout.rollout_id)
         ends.add((ended.state, tuple((event.action, event.percent) for event in ended.events)))
         if ended.state == "COMPLETED":
-            system.controller.roll_back(rollout.id, "ops", "", "next round")
+            system.controller.roll_back(rollout.rollout_id, "ops", "", "next round")
         system.observed.now = Evidence()
     assert len(ends) == 1, ends
     assert system.catalog.audit.verify().broken_at is None
@@ -347,7 +349,7 @@ def test_a_successor_goes_on_with_the_seconds_that_were_held(system):
     system.follow()
     system.controller.step()
     system.pass_s(50)
-    assert system.catalog.rollouts.get(rollout.id).plan.held_s == pytest.approx(50)
+    assert system.catalog.rollouts.get(rollout.rollout_id).plan.held_s == pytest.approx(50)
     successor = system.new_controller()
     system.pass_s(5, successor)
     assert system.serving[2] == 5
@@ -357,9 +359,9 @@ def test_a_successor_goes_on_with_the_seconds_that_were_held(system):
 
 def test_an_operators_roll_back_waits_for_nothing(system):
     rollout = system.start()
-    system.controller.set_paused(rollout.id, True, "ops", "", "")
+    system.controller.set_paused(rollout.rollout_id, True, "ops", "", "")
     system.hurried.clear()
-    system.controller.roll_back(rollout.id, "ops", "", "odd granules")
+    system.controller.roll_back(rollout.rollout_id, "ops", "", "odd granules")
     assert (system.serving, system.hurried) == ((system.first.digest, "", 0), ["generator"])
 
 
@@ -378,8 +380,8 @@ def test_a_rollout_that_is_moved_by_hand_stays_where_it_is_until_it_is_resumed(s
     system.follow()
     system.pass_s(900)
     assert system.serving[2] == 5
-    assert system.catalog.rollouts.get(rollout.id).plan.automatic is False
-    system.controller.set_paused(rollout.id, False, "ops", "", "")
+    assert system.catalog.rollouts.get(rollout.rollout_id).plan.automatic is False
+    system.controller.set_paused(rollout.rollout_id, False, "ops", "", "")
     system.pass_s(10)
     assert system.serving[2] == 25, "it was held long enough by hand"
 

@@ -9,8 +9,10 @@ import pytest
 from services.rollout.analysis import Events, Pairs
 from services.rollout.evidence import GUARDS, REQUIRED, STATISTICS, Evidence, prove
 from services.rollout.policy import Hold, Observation, Promote, RollBack, decide, e_value
-from vouch.types.records import ReplicaReport, Rollout, Serving, now
+from vouch.types.clock import now
+from vouch.types.rollout import Rollout
 from vouch.types.rollout_plan import RolloutPlan
+from vouch.types.serving import ReplicaReport, Serving
 
 EQUAL = Pairs(worse=150, better=150, ties=2700)
 PROVEN = Evidence(pairs={name: EQUAL if name == "plausible" else Pairs(ties=3000) for name in REQUIRED})
@@ -22,11 +24,12 @@ def seen(
     moment = now()
     return Observation(
         rollout=Rollout(
-            id="rollout-1", slot="generator", candidate="b", champion="a", state="ACTIVE", percent=percent,
+            rollout_id="rollout-1", slot="generator", version="b", previous_version="a",
+            state="ACTIVE", percent=percent,
             events=(), created_at=moment, updated_at=moment,
         ),
         serving=Serving(slot="generator", champion="a", candidate="b", percent=percent, revision=7),
-        reports=(ReplicaReport(slot="generator", replica="r1", revision=7, ok=True),),
+        reports=(ReplicaReport(slot="generator", replica_id="r1", revision=7, ok=True),),
         plan=replace(RolloutPlan(steps=(5, 25, 100), hold_s=600), **plan),
         evidence=evidence,
         held_s=held_s,
@@ -56,7 +59,7 @@ def test_what_is_proven_not_worse_moves_on_by_its_steps(percent, following):
         (seen(with_pairs(diversity=Pairs())), "not measured: diversity"),
         (replace(seen(), reports=()), "not every replica"),
         (
-            replace(seen(), reports=(ReplicaReport(slot="generator", replica="r1", revision=6, ok=True),)),
+            replace(seen(), reports=(ReplicaReport(slot="generator", replica_id="r1", revision=6, ok=True),)),
             "not every replica",
         ),
     ],

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from services.generation.routing import SETTLED_S, TRAVEL_S, Ledger, Report, Reporter, rank
+from services.generation.routing import SETTLED_S, TRAVEL_S, FreeSlotsReport, Reporter, SentImages, rank
 from tests.fakes import FakeClock
 
 SLOTS = 16
@@ -34,33 +34,37 @@ def test_no_replica_is_no_choice():
 
 
 def test_a_burst_between_two_reports_is_shared_out_by_images():
-    ledger, reports = Ledger(FakeClock(10.0)), {"a": Report(SLOTS, 9.0), "b": Report(SLOTS, 9.0)}
+    log, reports = (
+        SentImages(FakeClock(10.0)),
+        {"a": FreeSlotsReport(SLOTS, 9.0), "b": FreeSlotsReport(SLOTS, 9.0)},
+    )
     images: Counter[str] = Counter()
     for number, count in enumerate([8, 1, 1, 1, 1, 4, 8, 8]):
-        best = ledger.rank(reports)[0]
-        ledger.note(best, str(number), count)
+        best = log.rank(reports)[0]
+        log.note(best, str(number), count)
         images[best] += count
     assert images == {"a": 16, "b": 16}
 
 
 def test_a_burst_fills_the_emptier_replica_up_before_the_other_gets_any():
-    ledger, reports = Ledger(FakeClock(10.0)), {"a": Report(SLOTS, 9.0), "b": Report(SLOTS - 6, 9.0)}
+    log = SentImages(FakeClock(10.0))
+    reports = {"a": FreeSlotsReport(SLOTS, 9.0), "b": FreeSlotsReport(SLOTS - 6, 9.0)}
     chosen = []
     for number in range(8):
-        chosen.append(ledger.rank(reports)[0])
-        ledger.note(chosen[-1], str(number), 1)
+        chosen.append(log.rank(reports)[0])
+        log.note(chosen[-1], str(number), 1)
     assert chosen[:6] == ["a"] * 6
     assert set(chosen[6:]) == {"a", "b"}
 
 
 def test_what_was_sent_before_a_report_is_in_it():
     clock = FakeClock(10.0)
-    ledger = Ledger(clock)
-    ledger.note("a", "1", 10)
+    log = SentImages(clock)
+    log.note("a", "1", 10)
     clock.advance(0.3)
-    other = Report(8, 9.0)
-    assert ledger.rank({"a": Report(SLOTS, 9.9), "b": other}) == ["b", "a"]  # 6 against 8
-    assert ledger.rank({"a": Report(SLOTS - 4, 10.2), "b": other}) == [
+    other = FreeSlotsReport(8, 9.0)
+    assert log.rank({"a": FreeSlotsReport(SLOTS, 9.9), "b": other}) == ["b", "a"]  # 6 against 8
+    assert log.rank({"a": FreeSlotsReport(SLOTS - 4, 10.2), "b": other}) == [
         "a",
         "b",
     ]  # 12 against 8: six have ended
@@ -68,32 +72,39 @@ def test_what_was_sent_before_a_report_is_in_it():
 
 def test_what_was_on_its_way_when_the_replica_reported_is_not():
     clock = FakeClock(10.0)
-    ledger = Ledger(clock)
-    ledger.note("a", "1", 10)
-    assert ledger.rank({"a": Report(SLOTS, 10.0 + TRAVEL_S / 2), "b": Report(8, 9.0)}) == ["b", "a"]
+    log = SentImages(clock)
+    log.note("a", "1", 10)
+    assert log.rank({"a": FreeSlotsReport(SLOTS, 10.0 + TRAVEL_S / 2), "b": FreeSlotsReport(8, 9.0)}) == [
+        "b",
+        "a",
+    ]
 
 
 def test_what_has_ended_or_is_long_past_takes_no_slots():
     clock = FakeClock(10.0)
-    ledger, reports = Ledger(clock), {"a": Report(SLOTS, 9.0), "b": Report(SLOTS - 1, 9.0)}
-    ledger.note("a", "1", 10)
-    assert ledger.rank(reports) == ["b", "a"]
-    ledger.done("a", "1")
-    assert ledger.rank(reports) == ["a", "b"]
-    ledger.note("a", "2", 10)  # given up before it was sent: nobody will say that it is done
+    log, reports = (
+        SentImages(clock),
+        {"a": FreeSlotsReport(SLOTS, 9.0), "b": FreeSlotsReport(SLOTS - 1, 9.0)},
+    )
+    log.note("a", "1", 10)
+    assert log.rank(reports) == ["b", "a"]
+    log.done("a", "1")
+    assert log.rank(reports) == ["a", "b"]
+    log.note("a", "2", 10)  # given up before it was sent: nobody will say that it is done
     clock.advance(SETTLED_S + 0.1)
-    assert ledger.rank(reports) == ["a", "b"]
+    assert log.rank(reports) == ["a", "b"]
 
 
 def test_of_the_calls_of_one_request_one_ends_at_a_time():
-    ledger, reports = Ledger(FakeClock(10.0)), {"a": Report(SLOTS, 9.0), "b": Report(SLOTS - 4, 9.0)}
-    ledger.note("a", "stream", 8)
-    ledger.note("a", "stream", 8)
-    ledger.done("a", "stream")
-    assert ledger.rank(reports) == ["b", "a"]
-    ledger.done("a", "stream")
-    ledger.done("a", "stream")  # and one that was never noted
-    assert ledger.rank(reports) == ["a", "b"]
+    log = SentImages(FakeClock(10.0))
+    reports = {"a": FreeSlotsReport(SLOTS, 9.0), "b": FreeSlotsReport(SLOTS - 4, 9.0)}
+    log.note("a", "stream", 8)
+    log.note("a", "stream", 8)
+    log.done("a", "stream")
+    assert log.rank(reports) == ["b", "a"]
+    log.done("a", "stream")
+    log.done("a", "stream")  # and one that was never noted
+    assert log.rank(reports) == ["a", "b"]
 
 
 def test_a_report_that_says_nothing_new_is_the_report_before():

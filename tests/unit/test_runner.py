@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from services.jobs.runner import Runner, last_line, training_command
+from services.jobs.runner import Runner, last_line, training_command, training_environment
+from vouch.settings import Settings, TrainingSettings, settings_of_snapshot
 from vouch.storage.catalog import Catalog
 from vouch.storage.state import StateFolder
-from vouch.types.records import Run
+from vouch.types.run import Run
 
 FINISHES = """
     from vouch.storage.catalog import Catalog
@@ -80,7 +81,7 @@ def wait_for(catalog: Catalog, run_id: str, condition: Callable[[Run], bool]) ->
 def test_a_run_is_executed_behind_everything_else(catalog, make_runner):
     run = catalog.runs.create("reward", {}, request_id="1")
     make_runner(FINISHES)
-    ended = wait_for(catalog, run.id, lambda run: run.ended)
+    ended = wait_for(catalog, run.run_id, lambda run: run.ended)
     assert (ended.state, ended.attempt) == ("SUCCEEDED", 1)
     assert ended.metrics["niceness"] == os.nice(0) + 3
 
@@ -88,7 +89,7 @@ def test_a_run_is_executed_behind_everything_else(catalog, make_runner):
 def test_a_process_that_dies_leaves_a_failed_run_with_its_last_words(catalog, make_runner):
     run = catalog.runs.create("reward", {}, request_id="1")
     make_runner(CRASHES)
-    ended = wait_for(catalog, run.id, lambda run: run.ended)
+    ended = wait_for(catalog, run.run_id, lambda run: run.ended)
     assert ended.state == "FAILED"
     assert "ended with exit code 1" in ended.error
     assert "the data set is gone" in ended.error
@@ -98,16 +99,16 @@ def test_a_process_that_dies_leaves_a_failed_run_with_its_last_words(catalog, ma
 def test_a_cancelled_run_is_ended_whether_it_wants_or_not(catalog, make_runner, script):
     run = catalog.runs.create("reward", {}, request_id="1")
     runner = make_runner(script)
-    wait_for(catalog, run.id, lambda run: run.state == "RUNNING")
-    catalog.runs.cancel(run.id, request_id="2")
-    runner.wake()
-    assert wait_for(catalog, run.id, lambda run: run.ended).state == "CANCELLED"
+    wait_for(catalog, run.run_id, lambda run: run.state == "RUNNING")
+    catalog.runs.cancel(run.run_id, request_id="2")
+    runner.notify()
+    assert wait_for(catalog, run.run_id, lambda run: run.ended).state == "CANCELLED"
 
 
 def test_runs_are_executed_one_at_a_time_oldest_first(catalog, make_runner):
     runs = [catalog.runs.create("reward", {"n": n}, request_id=str(n)) for n in range(3)]
     make_runner(FINISHES)
-    ended = [wait_for(catalog, run.id, lambda run: run.ended) for run in runs]
+    ended = [wait_for(catalog, run.run_id, lambda run: run.ended) for run in runs]
     assert [run.state for run in ended] == ["SUCCEEDED"] * 3
     for earlier, later in itertools.pairwise(ended):
         assert earlier.ended_at <= later.started_at
@@ -116,11 +117,11 @@ def test_runs_are_executed_one_at_a_time_oldest_first(catalog, make_runner):
 def test_a_run_that_the_system_left_behind_is_resumed_by_the_next(catalog, make_runner):
     run = catalog.runs.create("reward", {}, request_id="1")
     runner = make_runner(WAITS)
-    wait_for(catalog, run.id, lambda run: run.state == "RUNNING")
+    wait_for(catalog, run.run_id, lambda run: run.state == "RUNNING")
     runner.stop()
-    assert catalog.runs.get(run.id).state == "RUNNING"
+    assert catalog.runs.get(run.run_id).state == "RUNNING"
     make_runner(FINISHES)
-    ended = wait_for(catalog, run.id, lambda run: run.ended)
+    ended = wait_for(catalog, run.run_id, lambda run: run.ended)
     assert (ended.state, ended.attempt) == ("SUCCEEDED", 2)
 
 
@@ -158,8 +159,15 @@ def test_the_last_line_of_a_log_is_the_last_with_text(tmp_path):
     assert last_line(log) == "two"
 
 
-def test_a_run_is_told_how_many_workers_and_gpus_it_may_take_and_of_which_images() -> None:
-    command = training_command(Path("state"), workers=3, gpus=0.5, domain="x-rays.json")("run-1")
-    told = dict(itertools.pairwise(command))
-    assert told["--domain"] == "x-rays.json"
-    assert (told["--workers"], told["--gpus"], told["--run"]) == ("3", "0.5", "run-1")
+def test_a_run_is_told_every_setting_of_its_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(
+        state=tmp_path / "state",
+        catalog_url="postgresql://user:secret@host/vouch",
+        models_url="s3://bucket/models",
+        domain="x-rays.json",
+        training=TrainingSettings(workers=3, gpus=0.5),
+    )
+    monkeypatch.setenv("VOUCH_CATALOG_URL", "sqlite:///elsewhere.db")
+    told = settings_of_snapshot(training_environment(settings)["VOUCH_SNAPSHOT"])
+    assert told == settings
+    assert "secret" not in " ".join(training_command("run-1"))

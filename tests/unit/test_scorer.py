@@ -40,7 +40,7 @@ def scored(*images: np.ndarray) -> tuple[list[float], list[tuple[int, ...]]]:
     assert model.started.wait(20)
     futures = scorer.submit(model, images, ["x"] * len(images))
     model.go_on.set()
-    values = [round(future.result(20).overall, 2) for future in (*first, *futures)][1:]
+    values = [round(future.result(20).score, 2) for future in (*first, *futures)][1:]
     scorer.stop()
     return values, model.shapes[1:]
 

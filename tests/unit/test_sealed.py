@@ -12,7 +12,7 @@ from torch import nn
 
 import vouch
 from tests.real import PBC64, needs_pbc64
-from training.data import Examples, load_examples
+from training.data.examples import Examples, load_examples
 from training.evaluation import efficientnet
 from training.evaluation.codec import load_autoencoder, through
 from training.evaluation.efficientnet import EfficientNetLite0, SameConv, lite0

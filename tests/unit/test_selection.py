@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from services.feedback.selection import choose, is_reserved
-from vouch.types.records import ImageRecord, Score
+from vouch.types.image import ImageRecord
+from vouch.types.score import Score
 
 
 @pytest.fixture

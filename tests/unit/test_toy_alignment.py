@@ -85,8 +85,8 @@ def test_pairs_move_it_to_what_was_preferred(parent, samples):
     assert share(toy.train(net, loss, 300, 1e-3)) > 0.9
 
 
-@pytest.mark.parametrize("strength", [1.0, 2.0, 4.0])
-def test_the_forward_process_moves_it_to_the_optimum_in_closed_form(parent, samples, strength):
+@pytest.mark.parametrize("beta", [1.0, 2.0, 4.0])
+def test_the_forward_process_moves_it_to_the_optimum_in_closed_form(parent, samples, beta):
     net = toy.fresh(parent)
 
     def loss(random: torch.Generator) -> torch.Tensor:
@@ -95,10 +95,10 @@ def test_the_forward_process_moves_it_to_the_optimum_in_closed_form(parent, samp
         with torch.no_grad():
             old = parent(x, timesteps)
         rewards = (clean.flatten() > 0).float()
-        return nft_loss(net(x, timesteps), old, wanted, rewards, strength=strength)
+        return nft_loss(net(x, timesteps), old, wanted, rewards, beta=beta)
 
     found = share(toy.train(net, loss, 600, 1e-3))
-    assert found == pytest.approx(share(toy.exact(strength)), abs=0.06)
+    assert found == pytest.approx(share(toy.exact(beta)), abs=0.06)
     assert found > 0.55
 
 
@@ -111,7 +111,7 @@ def test_the_gradient_through_the_last_steps_moves_it_to_what_is_rewarded(parent
             x = toy.walk(net, noise, stop=last)
         clean = toy.walk(net, x, start=last)
         logits = 2 * clean.flatten().clamp(max=2.0)
-        return reward_loss(logits[None], caution=0.0)
+        return reward_loss(logits[None], std_penalty=0.0)
 
     assert share(toy.train(net, loss, 100, 1e-3)) > 0.9
 
@@ -141,7 +141,7 @@ PEAK = 1.0
 
 def peaked(clean: torch.Tensor) -> torch.Tensor:
     """The loss of a reward that falls off on either side of `PEAK`."""
-    return reward_loss(-((clean.flatten() - PEAK) ** 2)[None], caution=0.0)
+    return reward_loss(-((clean.flatten() - PEAK) ** 2)[None], std_penalty=0.0)
 
 
 def test_the_gradient_through_the_predicted_clean_image_moves_it_to_the_peak_of_the_reward(parent, samples):

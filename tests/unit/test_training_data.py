@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.image_files import png, write_files
-from training.data import load_examples
+from training.data.digest import digest_of
+from training.data.examples import load_examples
 from vouch.errors import InvalidInput
 
 TABLE = (
@@ -37,3 +38,21 @@ def test_data_without_any_label_is_refused_with_the_reasons(tmp_path: Path) -> N
     write_files(tmp_path, {"0.png": png(0), "0.cls": b"\xff\xff", "1.png": b"x"})
     with pytest.raises(InvalidInput, match=r"no labelled image.*0\.cls is there, but not readable"):
         load_examples(tmp_path)
+
+
+def test_a_digest_tells_linked_folders_with_other_images_apart(tmp_path: Path) -> None:
+    write_files(tmp_path / "elsewhere", {"a.png": png(1)})
+    write_files(tmp_path / "set" / "monocyte", {"b.png": png(2)})
+    (tmp_path / "set" / "neutrophil").symlink_to(tmp_path / "elsewhere")
+    before = digest_of(tmp_path / "set")
+    (tmp_path / "elsewhere" / "a.png").write_bytes(png(3))
+    assert digest_of(tmp_path / "set") != before
+
+
+def test_a_digest_is_that_of_the_files_in_place_of_the_links(tmp_path: Path) -> None:
+    write_files(tmp_path / "elsewhere", {"a.png": png(1)})
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "neutrophil").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "linked" / "circle").symlink_to(tmp_path / "linked")
+    write_files(tmp_path / "plain" / "neutrophil", {"a.png": png(1)})
+    assert digest_of(tmp_path / "linked") == digest_of(tmp_path / "plain")

@@ -25,14 +25,14 @@ class Encoder:
 
     def tokens(self, prompts: Sequence[str]) -> torch.Tensor:
         """int64 [N, L]."""
-        found: torch.Tensor = self._tokenizer(
+        tokens: torch.Tensor = self._tokenizer(
             list(prompts),
             padding="max_length",
             max_length=self._tokenizer.model_max_length,
             truncation=True,
             return_tensors="pt",
         ).input_ids
-        return found
+        return tokens
 
     def encode(self, tokens: torch.Tensor) -> torch.Tensor:
         encoded: torch.Tensor = self.network(tokens)[0]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
+from training.alignment.path_sampler import Steer
 from training.alignment.student import Student
-from training.alignment.walk import Steer
 from training.objectives.reward_gradient import reward_loss
 
 
-def guide(student: Student, prompts: Sequence[str], strength: float, caution: float) -> Steer:
-    """Moves the predicted clean latents up the gradient of the cautious reward: x̂₀ + s·(1 - ᾱ)·∇ log σ(r(x̂₀)).
+def guide(student: Student, prompts: Sequence[str], scale: float, std_penalty: float) -> Steer:
+    """Moves the predicted clean latents up the gradient of the penalised reward: x̂₀ + s·(1 - ᾱ)·∇ log σ(r(x̂₀)).
 
     The gradient is taken where the reward looks, at the predicted clean image (universal guidance, arXiv 2302.07121),
     so the network itself needs no backward pass.
@@ -22,8 +22,8 @@ def guide(student: Student, prompts: Sequence[str], strength: float, caution: fl
         with torch.enable_grad():
             place = clean.detach().requires_grad_()
             # Summed, so that an image moves as far alone as among others.
-            wanted = -reward_loss(student.verdicts(student.decode(place), prompts), caution) * len(prompts)
-            (gradient,) = torch.autograd.grad(wanted, place)
-        return clean + strength * noisiness * gradient
+            logits = student.teacher_logits(student.decode(place), prompts)
+            (gradient,) = torch.autograd.grad(-reward_loss(logits, std_penalty) * len(prompts), place)
+        return clean + scale * noisiness * gradient
 
     return steer

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from training.alignment.student import Student
-from training.attributes import half_of
-from training.data import load_examples, random_caption, to_unit
-from training.inputs import Pairs, Rated
+from training.data.augmentation import to_unit
+from training.data.captions import random_caption
+from training.data.examples import load_examples
+from training.data.splits import split_of
+from training.inputs.pairs import Pairs
+from training.inputs.rated import Rated
 from training.objectives.reward_gradient import conservative
 from training.randomness import numbers
 from vouch.recipes import Alignment
@@ -48,18 +51,18 @@ class Pool:
 
 
 @torch.no_grad()
-def rated_pool(student: Student, rated: Rated, caution: float, pairs: Pairs | None = None) -> Pool:
-    """Rewards are what the members of the reward model that teach say now, cautiously."""
+def rated_pool(student: Student, rated: Rated, std_penalty: float, pairs: Pairs | None = None) -> Pool:
+    """Rewards are what the members of the reward model that teach say now, less `std_penalty` standard deviations."""
     images = to_unit(rated.images)
-    said = [
-        student.verdicts(images[first : first + BATCH], rated.prompts[first : first + BATCH])
+    parts = [
+        student.teacher_logits(images[first : first + BATCH], rated.prompts[first : first + BATCH])
         for first in range(0, len(rated), BATCH)
     ]
-    logits = torch.cat(said, 1)
+    logits = torch.cat(parts, 1)
     return Pool(
         student.encode(rated.images),
         rated.prompts,
-        rewards=conservative(logits, caution).sigmoid(),
+        rewards=conservative(logits, std_penalty).sigmoid(),
         verdicts=rated.overall,
         pairs=pairs,
         disagreement=logits.std(0, unbiased=False),
@@ -70,7 +73,7 @@ def real_pool(student: Student, config: Alignment) -> Pool | None:
     """Some of the labelled real images that the settings name, None where they name none. They count 1."""
     if config.data is None:
         return None
-    examples = half_of(load_examples(config.data, domain=config.domain), config.half)
+    examples = split_of(load_examples(config.data, domain=config.domain), config.split)
     rng = numbers(config.seed, "anchor")
     chosen = rng.sample(range(len(examples)), min(REAL_IMAGES, len(examples)))
     part = examples.subset(chosen)

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from training.alignment.chance import Chance
 from training.alignment.pool import Pool
-from training.alignment.served import Served
+from training.alignment.served import ServingDefaults
+from training.alignment.step_rng import StepRng
 from training.alignment.student import Noised, Student
 from training.objectives.guards import dispersion
 from training.objectives.nft import normalised
 from training.objectives.reward_gradient import conservative
-from vouch.recipes import Alignment
+from vouch.recipes.alignment import Alignment, RoundSettings
 
 DRAWN_AT_ONCE = 32
 
@@ -39,61 +39,61 @@ class Rounds:
     the reward's features, each in standard deviations (diversity within a group, after DRIFT, arXiv 2601.12401).
     """
 
-    def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
-        self._student, self._pool, self._config = student, pool, config
-        self.served = Served.of(student, config)
-        self._walker = self.served.walker(student, config.sample_steps)
+    def __init__(self, student: Student, pool: Pool, config: Alignment, settings: RoundSettings) -> None:
+        self._student, self._pool = student, pool
+        self._settings, self._std_penalty = settings, config.std_penalty
+        self.served = ServingDefaults.of(student, config)
+        self._sampler = self.served.sampler(student, settings.sample_steps)
         self._round: Round | None = None
         self._used = 0
 
-    def now(self, chance: Chance) -> Round:
+    def now(self, rng: StepRng) -> Round:
         """The round that this step learns from."""
-        if self._round is None or self._used >= self._config.round_steps:
-            self._round, self._used = self._drawn(chance), 0
+        if self._round is None or self._used >= self._settings.round_steps:
+            self._round, self._used = self._drawn(rng), 0
         self._used += 1
         return self._round
 
     @torch.no_grad()
-    def _drawn(self, chance: Chance) -> Round:
-        config, student = self._config, self._student
-        asked = self._pool.prompts_of(chance.rows(self._pool, config.groups))
-        prompts = [asked[place % config.groups] for place in range(config.round_images)]
+    def _drawn(self, rng: StepRng) -> Round:
+        settings, student = self._settings, self._student
+        chosen = self._pool.prompts_of(rng.rows(self._pool, settings.groups))
+        prompts = [chosen[place % settings.groups] for place in range(settings.round_images)]
         latents, logits, features = [], [], []
         for first in range(0, len(prompts), DRAWN_AT_ONCE):
             some = prompts[first : first + DRAWN_AT_ONCE]
-            latents.append(self._walker.walk(some, chance.random).clean)
+            latents.append(self._sampler.sample(some, rng.torch).clean)
             images = student.decode(latents[-1])
-            logits.append(student.verdicts(images, some))
+            logits.append(student.teacher_logits(images, some))
             features.append(student.features(images))
-        said, groups = torch.cat(logits, 1), torch.arange(len(prompts)) % config.groups
+        rewards, groups = torch.cat(logits, 1), torch.arange(len(prompts)) % settings.groups
         return Round(
             torch.cat(latents),
             tuple(prompts),
-            goodness(conservative(said, config.caution), torch.cat(features), groups, config.novelty),
-            said.std(0, unbiased=False),
+            goodness(conservative(rewards, self._std_penalty), torch.cat(features), groups, settings.novelty),
+            rewards.std(0, unbiased=False),
             tuple(weight.detach().clone() for weight in student.trained),
         )
 
-    def outputs(self, round_: Round, rows: list[int], chance: Chance) -> Outputs:
+    def outputs(self, round_: Round, rows: list[int], rng: StepRng) -> Outputs:
         """What the student and the version that drew the images say of them, guided as they were drawn."""
         student, clean = self._student, round_.latents[rows]
         prompts = [round_.prompts[row] for row in rows]
-        timesteps, noise = student.noise(clean, chance.random)
+        timesteps, noise = student.noise(clean, rng.torch)
         scale = self.served.scales(timesteps, len(student.alphas))
         with torch.no_grad(), student.with_weights(round_.weights):
-            old = student.says(student.noised(clean, prompts, timesteps, noise))
+            old = student.predict(student.noised(clean, prompts, timesteps, noise))
             # Guidance leads away from what the old weights say: no gradient may gain by spoiling that.
-            without = student.says(student.noised(clean, [""] * len(rows), timesteps, noise))
+            without = student.predict(student.noised(clean, [""] * len(rows), timesteps, noise))
         noised = student.noised(clean, prompts, timesteps, noise)
-        output = student.says(noised)
-        guided = [without + scale * (said - without) for said in (output, old)]
+        output = student.predict(noised)
+        guided = [without + scale * (own - without) for own in (output, old)]
         return Outputs(noised, output, *guided)
 
-    def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+    def state_dict(self) -> dict[str, Any]:
         return {"round": None if self._round is None else vars(self._round), "used": self._used}
 
-    def resume(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._round = Round(**state["round"]) if state["round"] else None
         self._used = state["used"]
 

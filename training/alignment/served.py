@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
+from training.alignment.path_sampler import PathSampler
 from training.alignment.student import Student
-from training.alignment.walk import Walker
 from vouch.recipes import Alignment
 from vouch.types.guidance import GuidanceOptions
 
 
 @dataclass(frozen=True)
-class Served:
+class ServingDefaults:
     """Denoising steps, and scale and interval of guidance: the generator's own, but for what the settings name."""
 
     steps: int
@@ -21,15 +21,15 @@ class Served:
     options: GuidanceOptions
 
     @classmethod
-    def of(cls, student: Student, config: Alignment) -> Served:
+    def of(cls, student: Student, config: Alignment) -> ServingDefaults:
         own = student.defaults
         guidance = own.guidance if config.guidance is None else config.guidance
         return cls(own.steps, guidance, own.options)
 
-    def walker(self, student: Student, steps: int | None = None, eta: float = 0.0) -> Walker:
+    def sampler(self, student: Student, steps: int | None = None, eta: float = 0.0) -> PathSampler:
         """Draws so; steps: fewer of them, for training."""
         sampler = "ddim" if eta else student.sampler  # the only one that takes an eta
-        return Walker(student, steps or self.steps, eta, self.guidance, self.options, sampler)
+        return PathSampler(student, steps or self.steps, eta, self.guidance, self.options, sampler)
 
     def scales(self, timesteps: torch.Tensor, levels: int) -> torch.Tensor:
         """The scale of guidance [N, 1, 1, 1] at timesteps [N] of `levels` noise levels: 1 outside of the interval, and

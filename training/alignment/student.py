@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from training.alignment.encoder import Encoder
-from training.alignment.passes import Passes
+from training.alignment.pass_counter import PassCounter
+from training.loop.device_placement import place_on_device
 from training.objectives import denoising
-from training.placing import place
 from vouch.errors import InvalidInput
 from vouch.models.defaults import load_defaults
 from vouch.models.loading import load_pipeline
@@ -96,11 +96,13 @@ class Student:
         if text_encoder:
             self.parent_encoder = Encoder(self.pipe.tokenizer, copy.deepcopy(self.pipe.text_encoder))
             self.trained += _adapted(self.pipe.text_encoder, TEXT_TARGETS, rank)
-        self.passes = Passes(self.unet, self.parent)
+        self.passes = PassCounter(self.unet, self.parent)
         self.reward = RewardEnsemble.load(reward)
         vae, encoders = self.pipe.vae, (self.encoder, self.parent_encoder)
-        place((self.unet, self.parent, *(one.network for one in encoders)), device)
-        place((vae.encoder, vae.decoder, vae.quant_conv, vae.post_quant_conv, *self.reward.parts()), device)
+        place_on_device((self.unet, self.parent, *(one.network for one in encoders)), device)
+        place_on_device(
+            (vae.encoder, vae.decoder, vae.quant_conv, vae.post_quant_conv, *self.reward.parts()), device
+        )
         self._teachers = slice(None, -1) if len(self.reward.members) > 2 else slice(None)
         self.alphas: torch.Tensor = self.pipe.scheduler.alphas_cumprod
 
@@ -146,11 +148,11 @@ class Student:
         if pipe is None:
             raise InvalidInput(f"{self._base.name} has no {GUIDE_FOLDER} folder: it cannot be autoguided.")
         pipe.unet.requires_grad_(False)
-        place((pipe.unet,), self._device)
+        place_on_device((pipe.unet,), self._device)
         own = pipe.text_encoder is not self.pipe.text_encoder
         return pipe.unet, Encoder(pipe.tokenizer, pipe.text_encoder) if own else None
 
-    # ---- what is said of noised latents
+    # ---- outputs for noised latents
 
     def noise(self, clean: torch.Tensor, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Timesteps [N] and standard normal noise for clean latents."""
@@ -164,28 +166,28 @@ class Student:
         wanted = denoising.target(self.prediction, clean, noise, self.alphas, timesteps)
         return Noised(x, timesteps, wanted, self.embed(prompts), self.parent_encoder(prompts))
 
-    def says(self, noised: Noised) -> torch.Tensor:
+    def predict(self, noised: Noised) -> torch.Tensor:
         """[N, C, h, w], with gradients."""
-        said: torch.Tensor = self.unet(noised.x, noised.timesteps, noised.embedded).sample
-        return said
+        output: torch.Tensor = self.unet(noised.x, noised.timesteps, noised.embedded).sample
+        return output
 
     @torch.no_grad()
-    def parent_says(self, noised: Noised) -> torch.Tensor:
-        said: torch.Tensor = self.parent(noised.x, noised.timesteps, noised.embedded_by_parent).sample
-        return said
+    def predict_parent(self, noised: Noised) -> torch.Tensor:
+        output: torch.Tensor = self.parent(noised.x, noised.timesteps, noised.embedded_by_parent).sample
+        return output
 
     def denoising_error(
         self, clean: torch.Tensor, prompts: Sequence[str], random: torch.Generator
     ) -> torch.Tensor:
         """Of clean latents noised at random, [N]."""
         noised = self.noised(clean, prompts, *self.noise(clean, random))
-        return denoising.per_sample_error(self.says(noised), noised.wanted)
+        return denoising.per_sample_error(self.predict(noised), noised.wanted)
 
     def errors(self, noised: Noised) -> tuple[torch.Tensor, torch.Tensor]:
         """Denoising errors of student and parent, [N] each."""
         return (
-            denoising.per_sample_error(self.says(noised), noised.wanted),
-            denoising.per_sample_error(self.parent_says(noised), noised.wanted),
+            denoising.per_sample_error(self.predict(noised), noised.wanted),
+            denoising.per_sample_error(self.predict_parent(noised), noised.wanted),
         )
 
     def clean(self, output: torch.Tensor, x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
@@ -213,8 +215,8 @@ class Student:
         images: torch.Tensor = self.pipe.vae.decode(latents / self.pipe.vae.config.scaling_factor).sample
         return images
 
-    def verdicts(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
-        """What each member that teaches says of images [N, 3, H, W] in [-1, 1]: logits [K, N]; differentiable."""
+    def teacher_logits(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """Differentiable logits [K, N] of plausible by each member that teaches, for images [N, 3, H, W] in [-1, 1]."""
         return self.reward.logits(images, self.reward.encode(prompts))[self._teachers, :, 0]
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
@@ -234,7 +236,7 @@ class Student:
                 weight.data = own
 
     @torch.no_grad()
-    def examined(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+    def validation_reward(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """The validation reward of images in [-1, 1], [N] in [0, 1]: of the member that nothing is trained against."""
         return self.reward.logits(images, self.reward.encode(prompts))[-1, :, 0].sigmoid()
 
@@ -289,7 +291,7 @@ def _adapted(network: Any, targets: list[str], rank: int) -> list[torch.nn.Param
     if not _lora_of(network):
         lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights="gaussian")
         network.add_adapter(lora, adapter_name=ADAPTER)
-    found = _lora_of(network)
-    for parameter in found:
+    weights = _lora_of(network)
+    for parameter in weights:
         parameter.requires_grad_(True)
-    return found
+    return weights

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from training.alignment.methods.method import Chance
-from training.data import Examples, dihedral, random_caption
-from training.session import Session
+from training.alignment.step_rng import StepRng
+from training.data.augmentation import dihedral
+from training.data.captions import random_caption
+from training.data.examples import Examples
+from training.loop.session import TrainingSession
 from vouch.models.captions import Vocabulary
 from vouch.models.pipelines import Generator
 
@@ -20,14 +22,14 @@ DRAWN_BATCH = 32
 FIRST_SEED = 60_000
 DROP_CAPTION = 0.1
 """How often what is kept is kept without a caption: guidance starts from there."""
-TOLD = 0.5
+LABELLED_SHARE = 0.5
 """How often an image that experts told of is drawn rather than one that only the head did, which errs more."""
-BARE = 0.6
+BARE_SHARE = 0.6
 """How often the concept's caption is its word alone, which is what most requests say."""
 
 
 @dataclass(frozen=True)
-class Told:
+class ConceptBatch:
     """Some images uint8 [N, 3, H, W] of the class, each with its caption as the concept and as the class, and whether
     it is the concept, bool [N]."""
 
@@ -38,14 +40,14 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Side:
+class SubTypeRows:
     """Rows of images that experts told of, and of those that the head did."""
 
-    told: tuple[int, ...]
+    labelled: tuple[int, ...]
     pseudo: tuple[int, ...]
 
     def draw(self, rng: random.Random) -> int:
-        return rng.choice(self.told if not self.pseudo or rng.random() < TOLD else self.pseudo)
+        return rng.choice(self.labelled if not self.pseudo or rng.random() < LABELLED_SHARE else self.pseudo)
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,18 @@ class SubTyped:
 
     images: torch.Tensor
     attributes: tuple[dict[str, str], ...]
-    yes: Side
-    no: Side
+    yes: SubTypeRows
+    no: SubTypeRows
 
-    def draw(self, count: int, concept: str, kind_of: str, symmetric: bool, chance: Chance) -> Told:
+    def draw(self, count: int, concept: str, kind_of: str, symmetric: bool, rng: StepRng) -> ConceptBatch:
         """As many of either side."""
         yes = torch.arange(count) % 2 == 0
-        rows = [(self.yes if side else self.no).draw(chance.rng) for side in yes.tolist()]
-        said = [random_caption("", self.attributes[row], chance.rng, BARE) for row in rows]
-        images = _turned(self.images[rows], symmetric, chance)
-        return Told(images, [concept + rest for rest in said], [kind_of + rest for rest in said], yes)
+        rows = [(self.yes if side else self.no).draw(rng.python) for side in yes.tolist()]
+        captions = [random_caption("", self.attributes[row], rng.python, BARE_SHARE) for row in rows]
+        images = _turned(self.images[rows], symmetric, rng)
+        return ConceptBatch(
+            images, [concept + rest for rest in captions], [kind_of + rest for rest in captions], yes
+        )
 
 
 @dataclass(frozen=True)
@@ -78,20 +82,21 @@ class Kept:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def draw(self, count: int, symmetric: bool, chance: Chance) -> tuple[torch.Tensor, list[str]]:
+    def draw(self, count: int, symmetric: bool, rng: StepRng) -> tuple[torch.Tensor, list[str]]:
         """Images of all labels alike, and their captions; some without any."""
-        rng = chance.rng
-        by_label = self._rows
-        rows = [rng.choice(by_label[rng.choice(sorted(by_label))]) for _ in range(count)]
-        captions = ["" if rng.random() < DROP_CAPTION else self._caption(row, rng) for row in rows]
-        return _turned(self.images[rows], symmetric, chance), captions
+        choice, by_label = rng.python.choice, self._rows
+        rows = [choice(by_label[choice(sorted(by_label))]) for _ in range(count)]
+        captions = [
+            "" if rng.python.random() < DROP_CAPTION else self._caption(row, rng.python) for row in rows
+        ]
+        return _turned(self.images[rows], symmetric, rng), captions
 
     @property
     def _rows(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
+        rows: dict[str, list[int]] = {}
         for row, label in enumerate(self.labels):
-            found.setdefault(label, []).append(row)
-        return found
+            rows.setdefault(label, []).append(row)
+        return rows
 
     def _caption(self, row: int, rng: random.Random) -> str:
         return random_caption(self.labels[row], self.attributes[row], rng)
@@ -109,13 +114,13 @@ def real_kept(data: Examples, vocabulary: Vocabulary) -> Kept:
     return Kept(part.images, part.labels, tuple(known(vocabulary, row) for row in part.attributes))
 
 
-def draw_kept(generator: Generator, labels: tuple[str, ...], session: Session) -> Kept:
+def draw_kept(generator: Generator, labels: tuple[str, ...], session: TrainingSession) -> Kept:
     """What the generator draws of every label before it learns anything; kept in the run's folder."""
     prompts = [label for label in labels for _ in range(DRAWN_OF_EACH)]
     path = session.folder / "kept.npy"
-    if not session.team.agree(path.is_file()):
+    if not session.group.broadcast_scalar(path.is_file()):
         drawn = _drawn(generator, prompts, session)
-        if not session.team.leads:
+        if not session.group.is_rank_zero:
             return _kept(drawn, prompts)
         with path.with_suffix(".tmp").open("wb") as file:
             np.save(file, drawn)
@@ -128,7 +133,7 @@ def _kept(drawn: np.ndarray, prompts: list[str]) -> Kept:
     return Kept(images, tuple(prompts), ({},) * len(prompts))
 
 
-def _drawn(generator: Generator, prompts: list[str], session: Session) -> np.ndarray:
+def _drawn(generator: Generator, prompts: list[str], session: TrainingSession) -> np.ndarray:
     parts = []
     for start in range(0, len(prompts), DRAWN_BATCH):
         session.report(start, len(prompts), "drawing what is to be kept")
@@ -138,5 +143,5 @@ def _drawn(generator: Generator, prompts: list[str], session: Session) -> np.nda
     return np.concatenate(parts)
 
 
-def _turned(images: torch.Tensor, symmetric: bool, chance: Chance) -> torch.Tensor:
-    return dihedral(images, chance.random) if symmetric else images
+def _turned(images: torch.Tensor, symmetric: bool, rng: StepRng) -> torch.Tensor:
+    return dihedral(images, rng.torch) if symmetric else images

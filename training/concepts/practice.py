@@ -11,22 +11,24 @@ from pathlib import Path
 
 import torch
 
-from training.alignment.loop import AlignConfig, train
+from training.alignment.config import AlignConfig
 from training.alignment.methods.draft import Draft
-from training.alignment.methods.method import Chance
+from training.alignment.methods.method import Method
 from training.alignment.pool import Pool
+from training.alignment.step_rng import StepRng
 from training.alignment.student import Student
-from training.alignment.watch import Watch
+from training.alignment.trainer import train
+from training.alignment.validation_monitor import ValidationMonitor
 from training.concepts.batches import Kept
 from training.concepts.tutors import Tutors
+from training.loop.session import TrainingSession
 from training.objectives import denoising
 from training.objectives.concept import both
-from training.session import Session
 from vouch.errors import FailedPrecondition
 from vouch.models.captions import Vocabulary, general
 from vouch.models.defaults import load_defaults
 from vouch.models.networks.reward import RewardEnsemble
-from vouch.recipes import ConceptLearning
+from vouch.recipes import ConceptLearning, nested
 
 
 class Practising(Student):
@@ -39,24 +41,26 @@ class Practising(Student):
         self._tutors, self._config = tutors, config
         self._concepts = _vocabulary(folder).concepts
 
-    def verdicts(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+    def teacher_logits(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """Of every teaching member of the reward with every teaching tutor: logits [K·T, N] of both together."""
-        plausible = super().verdicts(images, self._as_class(prompts))
-        concept = self._tutors.verdicts(images)
+        plausible = super().teacher_logits(images, self._as_class(prompts))
+        concept = self._tutors.teacher_logits(images)
         pairs = both(plausible[:, None], concept[None], self._config.emphasis)
         return pairs.flatten(0, 1)
 
     @torch.no_grad()
-    def examined(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+    def validation_reward(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """Of the member and the tutor that nothing is trained against."""
-        return super().examined(images, self._as_class(prompts)) * self._tutors.examined(images)
+        return super().validation_reward(images, self._as_class(prompts)) * self._tutors.validation_reward(
+            images
+        )
 
     def _as_class(self, prompts: Sequence[str]) -> list[str]:
         """The reward does not know the word, nor those of earlier concepts."""
         return [general(prompt, self._concepts) for prompt in prompts]
 
 
-class Practice:
+class Practice(Method):
     """DRaFT upon the concept, while everything else stays what the generator said of it before: of `keeping` images a
     step, each at `price`."""
 
@@ -67,30 +71,32 @@ class Practice:
         self._student, self._kept, self._config = student, kept, config
         self._keeping, self._price = keeping, price
 
-    def loss(self, chance: Chance) -> torch.Tensor:
-        moved = self._moved(chance).mean() if self._keeping else 0.0
-        return self._draft.loss(chance) + self._price * moved
+    def loss(self, rng: StepRng) -> torch.Tensor:
+        moved = self._moved(rng).mean() if self._keeping else 0.0
+        return self._draft.loss(rng) + self._price * moved
 
-    def _moved(self, chance: Chance) -> torch.Tensor:
-        images, prompts = self._kept.draw(self._keeping, self._config.symmetric, chance)
+    def _moved(self, rng: StepRng) -> torch.Tensor:
+        images, prompts = self._kept.draw(self._keeping, self._config.symmetric, rng)
         clean = self._student.encode(images)
-        noised = self._student.noised(clean, prompts, *self._student.noise(clean, chance.random))
-        return denoising.per_sample_error(self._student.says(noised), self._student.parent_says(noised))
+        noised = self._student.noised(clean, prompts, *self._student.noise(clean, rng.torch))
+        return denoising.per_sample_error(self._student.predict(noised), self._student.predict_parent(noised))
 
 
 def practise(
-    student: Practising, kept: Kept, config: ConceptLearning, align: AlignConfig, session: Session
+    student: Practising, kept: Kept, config: ConceptLearning, align: AlignConfig, session: TrainingSession
 ) -> dict[str, float]:
     """Trains the student's LoRA and leaves it as it was when the validation reward was best; what came of it."""
-    own = align.model_copy(update={"batch": session.team.share(align.batch)})
-    pool = _asked(config.concept, align.watched)
+    own = align.model_copy(update={"batch": session.group.batch_share(align.batch)})
+    pool = _asked(config.concept, align.validation.images)
     keeping = max(1, round(own.batch * config.prior_share)) if config.prior_share else 0
     method = Practice(student, pool, kept, own, keeping, price=config.prior * align.anchor)
-    watch = Watch(student, pool, align)
-    steps, seconds, _ = train(student, method, watch, align, session, told=f"practising {config.concept}")
-    watch.restore()
-    return {"practice_steps": float(steps), "practice_seconds": seconds} | {
-        f"practice_{name}": value for name, value in watch.figures().items()
+    monitor = ValidationMonitor(student, pool, align)
+    result = train(student, method, monitor, align, session, message=f"practising {config.concept}")
+    monitor.restore()
+    if session.group.is_rank_zero:
+        monitor.save_sheet(session)
+    return {"practice_steps": float(result.steps), "practice_seconds": result.seconds} | {
+        f"practice_{name}": value for name, value in monitor.figures().items()
     }
 
 
@@ -106,22 +112,23 @@ def check_reward(reward: Path, kind_of: str, grown: Vocabulary) -> None:
 
 
 def _vocabulary(folder: Path) -> Vocabulary:
-    found = Vocabulary.load(folder)
-    assert found is not None, f"{folder} has learned a word, so it has a vocabulary"
-    return found
+    vocabulary = Vocabulary.load(folder)
+    assert vocabulary is not None, f"{folder} has learned a word, so it has a vocabulary"
+    return vocabulary
 
 
 def settings(config: ConceptLearning, base: Path, reward: Path, out: Path) -> AlignConfig:
     """The alignment that a practice is."""
-    told = {
+    own = {
         "base": base, "reward": reward, "out": out, "method": "draft",
         "steps": config.practice_steps, "minutes": config.practice_minutes, "lr": config.practice_lr,
-        "anchor": config.practice_anchor, "sample_steps": config.practice_sample_steps,
-        "gradient_steps": config.practice_gradient_steps, "drift": config.practice_drift,
+        "anchor": config.practice_anchor,
+        "draft.sample_steps": config.practice_sample_steps, "draft.gradient_steps": config.practice_gradient_steps,
+        "validation.max_drift": config.practice_drift,
         "guidance": config.practice_guidance or max(1.0, load_defaults(base).guidance),
     }  # fmt: skip
     same = ("domain", "seed", "threads", "symmetric", "rank", "checkpoint_every")
-    return AlignConfig.model_validate(told | {name: getattr(config, name) for name in same})
+    return AlignConfig.model_validate(nested(own) | {name: getattr(config, name) for name in same})
 
 
 def _asked(concept: str, count: int) -> Pool:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from training.alignment.methods.method import Chance
+from training.alignment.step_rng import StepRng
 from training.alignment.student import Noised, Student
-from training.concepts.batches import Told
+from training.concepts.batches import ConceptBatch
 from training.concepts.words import NewWord
 from training.objectives import denoising
 from training.objectives.concept import concept_loss
@@ -33,21 +33,21 @@ class ConceptStudent(Student):
         super().__init__(base, parent, reward, rank, device=device)
         self.word = NewWord(self.pipe.tokenizer, self.pipe.text_encoder, concept, kind_of)
 
-    def learning(self, told: Told, sharpness: float, cleanest: int, chance: Chance) -> torch.Tensor:
+    def learning(self, batch: ConceptBatch, sharpness: float, cleanest: int, rng: StepRng) -> torch.Tensor:
         """The loss of the concept, with gradients. Nearer to clean than timestep `cleanest` an image shows what it is,
         and nothing is left for a caption to say."""
-        noised = self._noised(told.images, told.as_concept, chance, cleanest)
-        old = self.parent_says(replace(noised, embedded_by_parent=self.embed(told.as_class)))
-        return concept_loss(self.says(noised), old, noised.wanted, told.yes, sharpness=sharpness)
+        noised = self._noised(batch.images, batch.as_concept, rng, cleanest)
+        old = self.predict_parent(replace(noised, embedded_by_parent=self.embed(batch.as_class)))
+        return concept_loss(self.predict(noised), old, noised.wanted, batch.yes, sharpness=sharpness)
 
-    def keeping(self, images: torch.Tensor, prompts: Sequence[str], chance: Chance) -> torch.Tensor:
+    def keeping(self, images: torch.Tensor, prompts: Sequence[str], rng: StepRng) -> torch.Tensor:
         """How far it has moved from what its parent says of images of other concepts, [N], with gradients.
 
         DreamBooth (Ruiz et al. 2022, arXiv 2208.12242, eq. 2) denoises the parent's own draws; what the parent says of
         a noised image is the mean of that target, and has no noise of its own (Li & Hoiem 2016, arXiv 1606.09282).
         """
-        noised = self._noised(images, prompts, chance)
-        return denoising.per_sample_error(self.says(noised), self.parent_says(noised))
+        noised = self._noised(images, prompts, rng)
+        return denoising.per_sample_error(self.predict(noised), self.predict_parent(noised))
 
     def embed(self, prompts: Sequence[str]) -> torch.Tensor:
         """[N, tokens, width]; with gradients to the word where a prompt holds it."""
@@ -60,9 +60,9 @@ class ConceptStudent(Student):
         self.merge(out)
 
     def _noised(
-        self, images: torch.Tensor, prompts: Sequence[str], chance: Chance, cleanest: int = 0
+        self, images: torch.Tensor, prompts: Sequence[str], rng: StepRng, cleanest: int = 0
     ) -> Noised:
         clean = self.encode(images)
-        timesteps = torch.randint(cleanest, len(self.alphas), (len(clean),), generator=chance.random)
-        noise = torch.randn(clean.shape, generator=chance.random)
+        timesteps = torch.randint(cleanest, len(self.alphas), (len(clean),), generator=rng.torch)
+        noise = torch.randn(clean.shape, generator=rng.torch)
         return self.noised(clean, prompts, timesteps, noise)

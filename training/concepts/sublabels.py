@@ -5,7 +5,6 @@ They come from ratings in the catalog, whose answers hold one for the concept, o
 
 from __future__ import annotations
 
-import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -16,19 +15,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from training.data import Examples
-from training.inputs import Frozen, answered, decoded, described
+from training.data.examples import Examples
+from training.inputs.aggregation import criterion_answers
+from training.inputs.consensus import consensus
+from training.inputs.parquet import decode_images, to_parquet
+from training.inputs.snapshot import Snapshot, read_snapshot
 from training.randomness import numbers
-from training.raters import consensus
 from vouch.domains.criteria import sub_label
 from vouch.errors import FailedPrecondition, InvalidInput
 from vouch.storage.atomic import write_whole
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
-from vouch.types.records import ImageRecord, RaterKind, Rating
+from vouch.types.image import ImageRecord
+from vouch.types.rating import RaterKind, Rating
 
 FILE_NAME = "sublabels.parquet"
-MOST_UNTOLD = 2000
+SCHEMA = pa.schema(
+    [("image", pa.binary()), ("said", pa.float64()), ("ratings", pa.string()), ("kinds", pa.string())]
+)
+MOST_UNLABELLED = 2000
 """Images without a sub-label that a run freezes; more would add little but time."""
 
 
@@ -39,16 +44,16 @@ class SubLabelled:
 
     images: torch.Tensor
     attributes: tuple[dict[str, str], ...]
-    said: torch.Tensor
+    probability: torch.Tensor
     patients: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.said)
+        return len(self.probability)
 
     @property
-    def told(self) -> torch.Tensor:
-        """Which of them somebody told of, as indices."""
-        return (~self.said.isnan()).nonzero().flatten()
+    def labelled(self) -> torch.Tensor:
+        """Indices of those that have a sub-label."""
+        return (~self.probability.isnan()).nonzero().flatten()
 
     @property
     def groups(self) -> tuple[str | int, ...]:
@@ -57,13 +62,15 @@ class SubLabelled:
         return tuple(patient or row for row, patient in enumerate(known))
 
     def counts(self) -> tuple[int, int]:
-        """How many are told to be the concept, and how many not to be."""
+        """How many are labelled as the concept, and how many as something else."""
         yes, no = self.sides()
         return len(yes), len(no)
 
     def sides(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Indices of those told to be the concept, and of those told not to be."""
-        return self.told[self.said[self.told] > 0.5], self.told[self.said[self.told] <= 0.5]
+        """Indices of those labelled as the concept, and of those labelled as something else."""
+        rows = self.labelled
+        yes = self.probability[rows] > 0.5
+        return rows[yes], rows[~yes]
 
     def apart(self, share: float, seed: int) -> tuple[SubLabelled, SubLabelled]:
         """All but this share of the sub-labels of either side, at least one, and the images with those. Of the patients
@@ -75,31 +82,33 @@ class SubLabelled:
         ]
         groups = self.groups
         patients, alone = {groups[row] for row in chosen}, set(chosen)
-        held = chosen + [row for row in self.told.tolist() if groups[row] in patients and row not in alone]
-        said = self.said.clone()
-        said[held] = torch.nan
-        return replace(self, said=said), self._rows(torch.tensor(held))
+        held = chosen + [
+            row for row in self.labelled.tolist() if groups[row] in patients and row not in alone
+        ]
+        probability = self.probability.clone()
+        probability[held] = torch.nan
+        return replace(self, probability=probability), self._rows(torch.tensor(held))
 
-    def only_told(self) -> SubLabelled:
-        """Those that somebody told of."""
-        return self._rows(self.told)
+    def only_labelled(self) -> SubLabelled:
+        """Those that have a sub-label."""
+        return self._rows(self.labelled)
 
     def _rows(self, rows: torch.Tensor) -> SubLabelled:
         return SubLabelled(
             self.images[rows],
             tuple(self.attributes[row] for row in rows.tolist()),
-            self.said[rows],
+            self.probability[rows],
             tuple(self.patients[row] for row in rows.tolist()) if self.patients else (),
         )
 
     def limited(self, most: int | None, seed: int) -> SubLabelled:
         """With `most` of the sub-labels, drawn at random; the others' are forgotten, their images stay."""
-        told = self.told.tolist()
-        if most is None or len(told) <= most:
+        labelled = self.labelled.tolist()
+        if most is None or len(labelled) <= most:
             return self
-        said = self.said.clone()
-        said[numbers(seed, "sub-labels").sample(told, len(told) - most)] = torch.nan
-        return replace(self, said=said)
+        probability = self.probability.clone()
+        probability[numbers(seed, "sub-labels").sample(labelled, len(labelled) - most)] = torch.nan
+        return replace(self, probability=probability)
 
 
 # --- from the catalog ----------------------------------------------------------------------------------------
@@ -113,28 +122,28 @@ def freeze_sub_labels(
     concept: str,
     kind_of: str,
     kinds: Iterable[RaterKind],
-) -> Frozen:
+) -> Snapshot:
     """Writes the class's images with their sub-labels into `folder`, unless an earlier attempt has. Without any
     sub-label it holds images alone."""
     path = folder / FILE_NAME
     if not path.is_file():
-        key, asked = sub_label(concept), tuple(kinds)
-        ratings = [one for one in catalog.ratings.freeze(kinds=asked)[0] if key in one.answers]
-        said, by_image = consensus(answered(ratings, key)), _by_image(ratings)
-        records = [catalog.images.get(digest) for digest in sorted(said)]
-        records += [one for one in _images_of(catalog, kind_of) if one.digest not in said]
+        key, wanted = sub_label(concept), tuple(kinds)
+        ratings = [one for one in catalog.ratings.freeze(kinds=wanted)[0] if key in one.answers]
+        probability, by_image = consensus(criterion_answers(ratings, key)), _by_image(ratings)
+        records = [catalog.images.get(digest) for digest in sorted(probability)]
+        records += [one for one in _images_of(catalog, kind_of) if one.digest not in probability]
         rows = [
             {
                 "image": blobs.get(record.digest),
-                "said": said.get(record.digest),
+                "said": probability.get(record.digest),
                 "ratings": json.dumps(sorted(rating.id for rating in by_image[record.digest])),
                 "kinds": json.dumps([rating.kind for rating in by_image[record.digest]]),
             }
             for record in records
         ]
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, _parquet(rows))
-    return described(path)
+        write_whole(path, to_parquet(rows, SCHEMA))
+    return read_snapshot(path)
 
 
 def load_sub_labels(folder: Path) -> SubLabelled | None:
@@ -143,37 +152,28 @@ def load_sub_labels(folder: Path) -> SubLabelled | None:
     table = pq.read_table(path).to_pydict() if path.is_file() else {"image": []}
     if not table["image"]:
         return None
-    said = torch.tensor([float("nan") if value is None else value for value in table["said"]])
-    return SubLabelled(decoded(table["image"]), ({},) * len(said), said)
+    probability = torch.tensor([float("nan") if value is None else value for value in table["said"]])
+    return SubLabelled(decode_images(table["image"]), ({},) * len(probability), probability)
 
 
 def _by_image(ratings: Iterable[Rating]) -> dict[str, list[Rating]]:
-    found: dict[str, list[Rating]] = defaultdict(list)
+    by_image: dict[str, list[Rating]] = defaultdict(list)
     for rating in ratings:
-        found[rating.image].append(rating)
-    return found
+        by_image[rating.image].append(rating)
+    return by_image
 
 
 def _images_of(catalog: Catalog, label: str) -> list[ImageRecord]:
     """Images of the class that nobody has to have rated, the newest first."""
-    found: list[ImageRecord] = []
+    records: list[ImageRecord] = []
     token = ""
-    while len(found) < MOST_UNTOLD:
+    while len(records) < MOST_UNLABELLED:
         page = catalog.images.list(label=label, page_size=1000, page_token=token)
-        found += page.items
+        records += page.items
         token = page.next_token
         if not token:
             break
-    return found[:MOST_UNTOLD]
-
-
-def _parquet(rows: Sequence[dict]) -> bytes:
-    schema = pa.schema(
-        [("image", pa.binary()), ("said", pa.float64()), ("ratings", pa.string()), ("kinds", pa.string())]
-    )
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink)
-    return sink.getvalue()
+    return records[:MOST_UNLABELLED]
 
 
 # --- from a labelled image set -------------------------------------------------------------------------------
@@ -201,9 +201,9 @@ def read_sub_labels(
         for shown, hidden in zip(part.attributes, part.hidden, strict=True)
     ]
     _check_column(cells, kind_of, column, value)
-    said = [1.0 if cell == value else _not(cell, others) for cell in cells]
+    probability = [1.0 if cell == value else _not(cell, others) for cell in cells]
     attributes = tuple({k: v for k, v in row.items() if k != column} for row in part.attributes)
-    return SubLabelled(part.images, attributes, torch.tensor(said), part.patients)
+    return SubLabelled(part.images, attributes, torch.tensor(probability), part.patients)
 
 
 def _not(cell: str, others: Sequence[str]) -> float:
@@ -231,14 +231,14 @@ def joined(parts: Sequence[SubLabelled]) -> SubLabelled:
     return SubLabelled(
         torch.cat([part.images for part in parts]),
         tuple(row for part in parts for row in part.attributes),
-        torch.cat([part.said for part in parts]),
+        torch.cat([part.probability for part in parts]),
         tuple(patient for part in parts for patient in part.patients or ("",) * len(part)),
     )
 
 
-def check_enough(found: SubLabelled, concept: str, least: int) -> None:
+def check_enough(images: SubLabelled, concept: str, least: int) -> None:
     """Raises FailedPrecondition unless there are `least` sub-labels on either side."""
-    yes, no = found.counts()
+    yes, no = images.counts()
     if min(yes, no) < least:
         raise FailedPrecondition(
             f"There are {yes} sub-labels that say {concept!r} and {no} that say it is not; at least {least} of each "

@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from training.placing import device_of
+from training.loop.device_placement import device_of
 from vouch.models.networks.backbone import Backbone, fit_size, to_input
 from vouch.models.networks.reward import RewardEnsemble
 
@@ -72,14 +72,14 @@ def _classifier() -> Any:
 
 def best_head(
     seen: Mapping[str, np.ndarray],
-    told: torch.Tensor,
+    labelled: torch.Tensor,
     concept: np.ndarray,
     seed: int,
     groups: Sequence[Hashable] | None = None,
 ) -> tuple[str, Head]:
     """The head upon the one of several networks' features [N, D] that tells held-out sub-labels apart best, with the
-    network's name; `concept` and `groups` are of the rows `told`."""
-    heads = {name: learn_head(features[told], concept, seed, groups) for name, features in seen.items()}
+    network's name; `concept` and `groups` are of the rows `labelled`."""
+    heads = {name: learn_head(features[labelled], concept, seed, groups) for name, features in seen.items()}
     return max(heads.items(), key=lambda named: named[1].auroc)
 
 
@@ -104,10 +104,10 @@ def features_of(see: Sight, images: torch.Tensor, batch: int = 128) -> np.ndarra
 
 
 def _seen(networks: Sequence[Backbone], inputs: torch.Tensor) -> torch.Tensor:
-    found = []
+    features = []
     for network in networks:
         level = inputs
         for block in (network.stem, *network.blocks):
             level = block(level)
-            found += [level.mean((2, 3)), level.flatten(2).std(2)]
-    return torch.cat(found, 1)
+            features += [level.mean((2, 3)), level.flatten(2).std(2)]
+    return torch.cat(features, 1)

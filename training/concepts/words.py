@@ -27,8 +27,10 @@ class NewWord:
         # A parameter of its own: to train the table would be to keep gradients and moments of every word.
         self._hook = self._table.register_forward_hook(self._put_in)
 
-    def _put_in(self, table: nn.Module, given: tuple[torch.Tensor, ...], found: torch.Tensor) -> torch.Tensor:
-        return torch.where((given[0] == self.id)[..., None], self.row.to(found.device), found)
+    def _put_in(
+        self, table: nn.Module, inputs: tuple[torch.Tensor, ...], embedded: torch.Tensor
+    ) -> torch.Tensor:
+        return torch.where((inputs[0] == self.id)[..., None], self.row.to(embedded.device), embedded)
 
     def keep(self) -> None:
         """Writes what was learned into the table; nothing is learned afterwards."""

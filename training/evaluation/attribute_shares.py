@@ -52,10 +52,10 @@ def attribute_distances(
         ])  # fmt: skip
 
     value, random = measured(rows), np.random.default_rng(0)
-    found = np.stack(
+    resampled = np.stack(
         [measured({label: _resampled(sides, random) for label, sides in rows.items()}) for _ in range(ROUNDS)]
     )
-    bounds = found - found.mean(0)  # resampled images differ more, for being fewer
+    bounds = resampled - resampled.mean(0)  # resampled images differ more, for being fewer
     figures = {
         f"attribute distance, {label}": _around(value[place], bounds[:, place])
         for place, label in enumerate(rows)

@@ -25,6 +25,6 @@ def nearest(train: np.ndarray, images: np.ndarray) -> Neighbour:
 def authentic(train: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Whether each image is further from its nearest training image than that one is from its own nearest neighbour
     among the others (Alaa et al. 2022, arXiv 2102.08921, section 3.3): bool [N]."""
-    found = nearest(train, images)
+    neighbours = nearest(train, images)
     distance, _ = NearestNeighbors(n_neighbors=2).fit(train).kneighbors(train)
-    return np.asarray(found.distance > distance[found.index, 1])
+    return np.asarray(neighbours.distance > distance[neighbours.index, 1])

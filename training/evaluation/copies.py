@@ -87,12 +87,12 @@ class CopyAlarm:
         return {kind: rate(int(alarms.sum()), len(alarms)) for kind, alarms in found.items()}
 
     def _block(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        asked = torch.stack(
+        queries = torch.stack(
             [turned.flatten(1) for turned in _orientations(_thumbnails(images), self.symmetric)]
         )
         around = min(AROUND, len(self.thumbnails))
-        squares = asked.square().sum(-1, keepdim=True) + self.thumbnails.square().sum(1)
-        apart = (squares - 2 * asked @ self.thumbnails.T).amin(0).clamp(min=0)
+        squares = queries.square().sum(-1, keepdim=True) + self.thumbnails.square().sum(1)
+        apart = (squares - 2 * queries @ self.thumbnails.T).amin(0).clamp(min=0)
         nearest = apart.topk(around, largest=False)
         distance = nearest.values.sqrt()
         relative = distance[:, 0] / distance.mean(1).clamp(min=1e-9)

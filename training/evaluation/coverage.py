@@ -22,8 +22,8 @@ def coverage(real: np.ndarray, generated: np.ndarray, nearest: int = NEAREST) ->
     samples of one distribution do not score 1: report the figure of real against real beside it.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # the package prints its sizes
-        found = compute_prdc(real.astype(np.float32), generated.astype(np.float32), nearest_k=nearest)
-    return {name: float(value) for name, value in found.items()}
+        prdc = compute_prdc(real.astype(np.float32), generated.astype(np.float32), nearest_k=nearest)
+    return {name: float(value) for name, value in prdc.items()}
 
 
 def density(real: np.ndarray, generated: np.ndarray, nearest: int = NEAREST) -> Estimate:

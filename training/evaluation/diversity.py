@@ -14,12 +14,12 @@ ROUNDS = 200
 def within_prompt(features: np.ndarray, prompts: Sequence[str]) -> dict[str, float]:
     """Mean distance between two images of a prompt, by features [N, D]; prompts with one image have none."""
     names = np.array(prompts)
-    found = {}
+    distances = {}
     for prompt in sorted(set(prompts)):
         rows = features[names == prompt]
         if len(rows) > 1:
-            found[prompt] = float(_pairwise(rows).sum() / (len(rows) * (len(rows) - 1)))
-    return found
+            distances[prompt] = float(_pairwise(rows).sum() / (len(rows) * (len(rows) - 1)))
+    return distances
 
 
 def relative(generated: dict[str, float], real: dict[str, float]) -> float:
@@ -37,8 +37,8 @@ def within_class(
     value = relative(within_prompt(features, labels), theirs)
     pairs = {label: _pairwise(features[names == label]) for label in sorted(set(labels))}
     random = np.random.default_rng(0)
-    found = [relative(_resampled(pairs, random), theirs) for _ in range(ROUNDS)]
-    return Estimate(value, *percentiles(found))
+    resampled = [relative(_resampled(pairs, random), theirs) for _ in range(ROUNDS)]
+    return Estimate(value, *percentiles(resampled))
 
 
 def change_within_class(
@@ -72,13 +72,13 @@ def _means(pairs: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def _resampled(pairs: dict[str, np.ndarray], random: np.random.Generator) -> dict[str, float]:
-    found = {}
+    pairs_by_label = {}
     for prompt, distances in pairs.items():
         chosen = random.integers(0, len(distances), len(distances))
         others = chosen[:, None] != chosen
         if others.any():
-            found[prompt] = float(distances[np.ix_(chosen, chosen)][others].mean())
-    return found
+            pairs_by_label[prompt] = float(distances[np.ix_(chosen, chosen)][others].mean())
+    return pairs_by_label
 
 
 def _pairwise(rows: np.ndarray) -> np.ndarray:

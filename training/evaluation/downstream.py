@@ -19,10 +19,11 @@ import torch
 from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
-from training.attributes import augment, recognise
-from training.data import Examples
-from training.ema import Ema
+from training.attributes.recognition import recognise
+from training.data.augmentation import augment
+from training.data.examples import Examples
 from training.evaluation.intervals import Estimate, percentiles, resamples
+from training.loop.ema import Ema
 from training.randomness import numbers, tensors
 from vouch.models.captions import Vocabulary
 from vouch.models.networks.attributes import AttributeNet
@@ -140,8 +141,8 @@ def _settle(net: AttributeNet, images: Labelled, learning: Learning, seed: int) 
 
 def correct(net: AttributeNet, test: Labelled) -> np.ndarray:
     """Whether each image is read rightly: bool [N]."""
-    found = recognise(net, test.images).labels.argmax(1).tolist()
-    return np.array([net.vocabulary.labels[row] for row in found]) == np.array(test.labels)
+    predicted = recognise(net, test.images).labels.argmax(1).tolist()
+    return np.array([net.vocabulary.labels[row] for row in predicted]) == np.array(test.labels)
 
 
 def arms(real: Labelled, synthetic: Labelled) -> dict[str, tuple[Labelled | None, Labelled | None]]:
@@ -167,12 +168,12 @@ def downstream(
     What a classifier has read is kept in the folder `kept`: a measurement that was stopped goes on with the next one,
     and the classifier of the real images alone is trained once for all versions.
     """
-    found: dict[str, list[np.ndarray]] = {}
+    correct_by_arm: dict[str, list[np.ndarray]] = {}
     for seed in seeds:
         for arm, given in arms(real, synthetic).items():
             read = kept_reading(*given, test, learning, seed, kept, partial(tell, arm))
-            found.setdefault(arm, []).append(read)
-    return {arm: np.stack(rows) for arm, rows in found.items()}
+            correct_by_arm.setdefault(arm, []).append(read)
+    return {arm: np.stack(rows) for arm, rows in correct_by_arm.items()}
 
 
 def kept_reading(
@@ -186,8 +187,8 @@ def kept_reading(
 ) -> np.ndarray:
     """Which test images one classifier reads rightly, bool [N]; read from the folder `kept` if it stands there."""
     kept.mkdir(parents=True, exist_ok=True)
-    told = [part and part.digest for part in (real, synthetic, test)]
-    key = hashlib.sha256(json.dumps([told, asdict(learning), seed]).encode()).hexdigest()[:24]
+    digests = [part and part.digest for part in (real, synthetic, test)]
+    key = hashlib.sha256(json.dumps([digests, asdict(learning), seed]).encode()).hexdigest()[:24]
     file = kept / f"{key}.npy"
     if not file.is_file():
         read = correct(train(real, synthetic, learning, seed, tell), test)
@@ -199,9 +200,9 @@ def kept_reading(
 
 def figures(found: Mapping[str, np.ndarray], groups: Sequence[Hashable] | None = None) -> dict[str, Estimate]:
     """Accuracy of each arm, and what the generated images add to the real ones. groups: of the test images."""
-    told = {f"downstream accuracy, {arm}": accuracy(rows, groups) for arm, rows in found.items()}
+    estimates = {f"downstream accuracy, {arm}": accuracy(rows, groups) for arm, rows in found.items()}
     gain = found["real and synthetic"].astype(float) - found["real"]
-    return told | {"downstream gain": accuracy(gain, groups)}
+    return estimates | {"downstream gain": accuracy(gain, groups)}
 
 
 def accuracy(rows: np.ndarray, groups: Sequence[Hashable] | None = None) -> Estimate:

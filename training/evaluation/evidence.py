@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.attributes import recognise
-from training.data import Examples
+from training.attributes.recognition import recognise
+from training.data.examples import Examples
 from training.evaluation import pixels, repeats, support
 from training.evaluation.attribute_shares import Read, attribute_distances
 from training.evaluation.authenticity import authentic, nearest
@@ -28,12 +28,12 @@ from training.evaluation.reach import changes_of_reach
 from training.evaluation.repeats import Repeated, resized
 from training.evaluation.sharpness import Spectra, change_of_sharpness, sharpness
 from training.evaluation.tail import tail
-from training.plausibility import Assessment
+from training.raters.plausibility import Assessment
 from vouch.models.networks.attributes import Recognition
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GeneratedSet:
     """Generated images uint8 [N, H, W, 3] with what was asked for."""
 
     images: np.ndarray
@@ -56,7 +56,7 @@ class Space:
 
 
 @dataclass(frozen=True)
-class RealImages:
+class RealReference:
     """Real images as the judge sees them: its verdicts under `prompts` [U], its confidence under their own label [U],
     the attributes that it reads, and every network's features, the judge's first.
 
@@ -84,10 +84,10 @@ class RealImages:
         *,
         asked: Sequence[str] = (),
         symmetric: bool = True,
-    ) -> RealImages:
+    ) -> RealReference:
         """asked: the prompts that are drawn, in whose form real images are judged; none: under their class alone.
         symmetric: whether flips and quarter turns of an image show the same thing."""
-        images, learned = _arrays(unseen), None if train is None else _arrays(train)
+        images, learned = unseen.arrays, None if train is None else train.arrays
         spaces: list[Space] = []
         for extractor in (judge.extractor, *more):
             known = remembered(extractor, images, unseen.digest, cache)
@@ -115,9 +115,9 @@ class RealImages:
 class Seen:
     """One version's images as they were found."""
 
-    drawn: Drawn
+    drawn: GeneratedSet
     judge: Judge
-    real: RealImages
+    real: RealReference
     repeated: Repeated | None = None
     """Few prompts with several seeds each, where they were drawn."""
     through: Codec | None = None
@@ -137,7 +137,7 @@ class Seen:
     @cached_property
     def real_spectra(self) -> Spectra:
         """Of unseen real images in the size of the drawings: frequencies are counted by the pixel."""
-        return Spectra.of(resized(_arrays(self.real.unseen), self.drawn.images.shape[1:3]))
+        return Spectra.of(resized(self.real.unseen.arrays, self.drawn.images.shape[1:3]))
 
     @cached_property
     def assessed(self) -> Assessment:
@@ -183,7 +183,7 @@ class Seen:
         real, drawn = self.real, self.drawn
         told = {
             "plausible": _share(self.assessed.plausible),
-            "real plausible": _share(real.assessed.plausible),
+            "real plausible": _share(real.assessed.plausible, real.unseen.groups),
             "recognised": _share(self.assessed.recognised),
             "attributes asked for": _share(_attributes(self)),
             "below nearly all real": tail(
@@ -193,20 +193,27 @@ class Seen:
                 drawn.labels,
             ),
             **_by_class(self.assessed.plausible, drawn.labels, "plausible"),
-            **_by_class(real.assessed.plausible, real.unseen.labels, "real plausible"),
+            **_by_class(real.assessed.plausible, real.unseen.labels, "real plausible", real.unseen.groups),
         }
+        groups = real.unseen.groups
+        rest, some = apart(real.unseen.groups, len(drawn.labels))
         for space, features in zip(real.spaces, self.features, strict=True):
             found = {
-                **_likeness(space.unseen, features, "against real"),
-                **_likeness(*_apart(space.unseen, len(features)), "real against real"),
+                **_likeness(space.unseen, features, "against real", groups),
+                **_likeness(
+                    space.unseen[rest],
+                    space.unseen[some],
+                    "real against real",
+                    [groups[int(row)] for row in rest],
+                ),
                 "diversity within a class": within_class(
                     features, drawn.labels, space.unseen, real.unseen.labels
                 ),
-                **(_novelty(features, space) if space.train is not None else {}),
+                **(_novelty(features, space, real.unseen.groups) if space.train is not None else {}),
             }
             told |= {name + space.told: estimate for name, estimate in found.items()}
         told |= self._within_prompts() | self._copies() | self._attributes_shown()
-        told |= sharpness(self.real_spectra, self.spectra)
+        told |= sharpness(self.real_spectra, self.spectra, real.unseen.groups)
         away = pixels.distances(real.pixels, self.pixels)
         return told | {f"{name}, distance from real": estimate for name, estimate in away.items()}
 
@@ -217,7 +224,7 @@ class Seen:
             return {}
         told = {"copy alarms": _share(self.alarmed), "real copy alarms": alarm.false_alarms()}
         if self.planted:
-            power = alarm.power(_arrays(train), self.through, self.planted)
+            power = alarm.power(train.arrays, self.through, self.planted)
             told |= {f"copy alarm power, {kind}": estimate for kind, estimate in power.items()}
         return told
 
@@ -226,7 +233,7 @@ class Seen:
         real, labels = self.real, np.array(self.real.unseen.labels)
         theirs, known = real.unseen.labels, real.annotated()
         ours = attribute_distances(real.read, theirs, _read(self.said), self.drawn.labels, known)
-        rest, some = _apart(np.arange(len(labels)), len(self.drawn.labels))
+        rest, some = apart(real.unseen.groups, len(self.drawn.labels))
         sides = [{name: values[rows] for name, values in real.read.items()} for rows in (rest, some)]
         floor = attribute_distances(sides[0], labels[rest].tolist(), sides[1], labels[some].tolist(), known)
         return ours | {f"real {name}": estimate for name, estimate in floor.items()}
@@ -261,7 +268,10 @@ def paired_changes(ours: Seen, theirs: Seen) -> dict[str, Estimate]:
         for name, (one, other) in rows.items()
         if len(one)
     }
-    told |= changes_of_reach(ours.real.spaces[0].unseen, ours.features[0], theirs.features[0])
+    known = ours.real
+    told |= changes_of_reach(
+        known.spaces[0].unseen, ours.features[0], theirs.features[0], known.unseen.groups
+    )
     told["diversity within a class"] = change_within_class(
         ours.features[0],
         theirs.features[0],
@@ -269,7 +279,7 @@ def paired_changes(ours: Seen, theirs: Seen) -> dict[str, Estimate]:
         ours.real.spaces[0].unseen,
         ours.real.unseen.labels,
     )
-    told |= change_of_sharpness(ours.real_spectra, ours.spectra, theirs.spectra)
+    told |= change_of_sharpness(ours.real_spectra, ours.spectra, theirs.spectra, known.unseen.groups)
     if ours.repeated is not None and theirs.repeated is not None:
         features = ours.repeated_features[0], theirs.repeated_features[0]
         told |= repeats.changes(ours.repeated, theirs.repeated, features)
@@ -294,9 +304,14 @@ def _attributes(seen: Seen) -> np.ndarray:
     return np.array(found, dtype=bool)
 
 
-def _by_class(passed: np.ndarray, labels: Sequence[str], name: str) -> dict[str, Estimate]:
-    names = np.array(labels)
-    return {f"{name}, {label}": _share(passed[names == label]) for label in sorted(set(labels))}
+def _by_class(
+    passed: np.ndarray, labels: Sequence[str], name: str, groups: Sequence[Hashable] | None = None
+) -> dict[str, Estimate]:
+    rows = {label: np.flatnonzero(np.array(labels) == label) for label in sorted(set(labels))}
+    return {
+        f"{name}, {label}": _share(passed[its], None if groups is None else [groups[int(row)] for row in its])
+        for label, its in rows.items()
+    }
 
 
 def _proportions(drawn: Sequence[str], real: Sequence[str]) -> str:
@@ -312,7 +327,10 @@ def _proportions(drawn: Sequence[str], real: Sequence[str]) -> str:
     )
 
 
-def _likeness(real: np.ndarray, features: np.ndarray, name: str) -> dict[str, Estimate]:
+def _likeness(
+    real: np.ndarray, features: np.ndarray, name: str, groups: Sequence[Hashable]
+) -> dict[str, Estimate]:
+    """groups: whose each real image is; what counts real images is resampled by them."""
     found = coverage(real, features)
     counted = {"precision": len(features), "recall": len(real), "coverage": len(real)}
     figures = {key: rate(round(found[key] * count), count) for key, count in counted.items()}
@@ -320,36 +338,49 @@ def _likeness(real: np.ndarray, features: np.ndarray, name: str) -> dict[str, Es
     figures |= {
         "density": density(real, features),
         "alpha precision": bootstrapped(levels[0], support.integrated),
-        "beta recall": bootstrapped(levels[1], support.integrated),
+        "beta recall": bootstrapped(levels[1], support.integrated, groups=groups),
         "KID": kid(real, features),
         "FID": frechet(real, features),
     }
     return {f"{key}, {name}": value for key, value in figures.items()}
 
 
-def _novelty(features: np.ndarray, space: Space) -> dict[str, Estimate]:
+def _novelty(features: np.ndarray, space: Space, groups: Sequence[Hashable]) -> dict[str, Estimate]:
     assert space.train is not None
+
+    def median(rows: np.ndarray) -> float:
+        return float(np.median(rows))
+
     return {
         "authentic": _share(authentic(space.train, features)),
-        "real authentic": _share(authentic(space.train, space.unseen)),
+        "real authentic": _share(authentic(space.train, space.unseen), groups),
         "distance to the nearest training image": bootstrapped(
-            nearest(space.train, features).distance, lambda rows: float(np.median(rows))
+            nearest(space.train, features).distance, median
         ),
         "real distance to the nearest training image": bootstrapped(
-            nearest(space.train, space.unseen).distance, lambda rows: float(np.median(rows))
+            nearest(space.train, space.unseen).distance, median, groups=groups
         ),
     }
 
 
-def _share(passed: np.ndarray) -> Estimate:
-    return rate(int(passed.sum()), len(passed))
+def _share(passed: np.ndarray, groups: Sequence[Hashable] | None = None) -> Estimate:
+    """Wilson's interval, or the one of resampled groups where several rows are of one patient."""
+    if groups is None or len(set(groups)) == len(passed):
+        return rate(int(passed.sum()), len(passed))
+    return bootstrapped(passed.astype(float), lambda rows: float(rows.mean()), groups=groups)
 
 
-def _apart(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Real images, and as many others of them as were generated (half of them at most): what figures can reach."""
-    order, count = np.random.default_rng(0).permutation(len(rows)), min(count, len(rows) // 2)
-    return rows[order[count:]], rows[order[:count]]
-
-
-def _arrays(examples: Examples) -> np.ndarray:
-    return examples.images.permute(0, 2, 3, 1).numpy()
+def apart(groups: Sequence[Hashable], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of real images, and of about as many others of them as were generated (half of them at most): what figures
+    can reach. All images of a patient are on one side."""
+    members: dict[Hashable, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    whole: list[list[int]] = list(members.values())
+    some: list[int] = []
+    order = np.random.default_rng(0).permutation(len(whole))
+    for place in order:
+        if len(some) + len(whole[place]) > min(count, len(groups) // 2):
+            break
+        some += whole[place]
+    return np.setdiff1d(np.arange(len(groups)), some), np.array(some, dtype=int)

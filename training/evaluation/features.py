@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.data import digest_of
+from training.data.digest import digest_of
 from vouch.errors import InvalidInput
 
 BATCH = 64
@@ -51,23 +51,23 @@ def local_model(folder: Path) -> Extractor:
 
 def remembered(extractor: Extractor, images: np.ndarray, digest: str, cache: Path) -> np.ndarray:
     """The features of a data set with this digest, computed once for each extractor and kept in `cache`."""
-    told = f"{digest} {extractor.digest} {images.shape}"
-    kept = cache / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.npy"
+    key = f"{digest} {extractor.digest} {images.shape}"
+    kept = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
     if kept.is_file():
         return np.asarray(np.load(kept, allow_pickle=False))
-    found = extractor.features(images)
+    features = extractor.features(images)
     cache.mkdir(parents=True, exist_ok=True)
     with kept.with_suffix(".tmp").open("wb") as file:
-        np.save(file, found)
+        np.save(file, features)
     kept.with_suffix(".tmp").replace(kept)
-    return found
+    return features
 
 
 @torch.inference_mode()
 def _in_batches(model: Any, prepare: Any, images: np.ndarray) -> np.ndarray:
     parts = []
     for start in range(0, len(images), BATCH):
-        said = model(**prepare(images=list(images[start : start + BATCH]), return_tensors="pt"))
-        pooled = getattr(said, "pooler_output", None)
-        parts.append((said.last_hidden_state[:, 0] if pooled is None else pooled).flatten(1).float())
+        output = model(**prepare(images=list(images[start : start + BATCH]), return_tensors="pt"))
+        pooled = getattr(output, "pooler_output", None)
+        parts.append((output.last_hidden_state[:, 0] if pooled is None else pooled).flatten(1).float())
     return torch.cat(parts).numpy()

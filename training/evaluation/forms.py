@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from training.data import Examples
+from training.data.examples import Examples
 from training.randomness import numbers
 from vouch.models.captions import Vocabulary, caption
 

@@ -111,11 +111,11 @@ def _told(rule: Rule, baseline: str, change: Estimate, passed: bool, harm: float
     unit = " points" if rule.points else " real standard deviations"
     value, low, high = (_amount(rule, one, "+") for one in (change.value, change.low, change.high))
     since = "" if baseline == SERVING else f" since {FIRST}"
-    found = f"{rule.name} changed by {value}{unit} ({low} to {high}){since}"
+    sentence = f"{rule.name} changed by {value}{unit} ({low} to {high}){since}"
     if passed:
-        return found
+        return sentence
     few = "; more images may show that it does" if harm <= _allowed(rule, baseline) else ""
-    return f"{found}: {_limit(rule, baseline)}{few}"
+    return f"{sentence}: {_limit(rule, baseline)}{few}"
 
 
 def _amount(rule: Rule, value: float, sign: str = "") -> str:

@@ -74,11 +74,11 @@ def bootstrap_two_way(
     """The percentile interval of `statistic` of a table [S, N], rows and columns resampled: runs of S training seeds,
     all judged on the same N prompts. One row alone is kept as it is."""
     table, random = np.asarray(samples), np.random.default_rng(seed)
-    found = []
+    values = []
     for _ in range(rounds):
         rows, columns = (random.integers(0, size, size) for size in table.shape)
-        found.append(float(statistic(table[np.ix_(rows, columns)])))
-    return percentiles(found)
+        values.append(float(statistic(table[np.ix_(rows, columns)])))
+    return percentiles(values)
 
 
 def bootstrap_ratio(

@@ -11,18 +11,19 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from training.attributes import recognise
-from training.data import Examples, digest_of
+from training.attributes.recognition import recognise
+from training.data.digest import digest_of
+from training.data.examples import Examples
 from training.evaluation.coverage import coverage
 from training.evaluation.features import Extractor
 from training.evaluation.intervals import Estimate, rate
-from training.plausibility import Assessment, Plausibility
+from training.raters.plausibility import Assessment, Plausibility
 
 REFERENCE_FILE = "reference.safetensors"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JudgeSummary:
     """What the judge measured of a set of images."""
 
     images: int
@@ -44,13 +45,13 @@ class Judge:
         """The verdict of each image, uint8 [N, H, W, 3]."""
         return self.plausibility.assess(_tensor(images), prompts)
 
-    def measure(self, images: np.ndarray, prompts: Sequence[str]) -> Verdict:
+    def measure(self, images: np.ndarray, prompts: Sequence[str]) -> JudgeSummary:
         """Plausible and recognised rate (Wilson) and coverage, with their 95 % intervals."""
-        found = self.assess(images, prompts)
-        return Verdict(
+        assessment = self.assess(images, prompts)
+        return JudgeSummary(
             len(images),
-            rate(int(found.plausible.sum()), len(images)),
-            rate(int(found.recognised.sum()), len(images)),
+            rate(int(assessment.plausible.sum()), len(images)),
+            rate(int(assessment.recognised.sum()), len(images)),
             self.coverage(images),
         )
 
@@ -59,8 +60,8 @@ class Judge:
 
         Resampling the generated images instead would halve their variety and miss the value itself.
         """
-        found = coverage(self.reference, self.features(images))["coverage"]
-        return rate(round(found * len(self.reference)), len(self.reference))
+        share = coverage(self.reference, self.features(images))["coverage"]
+        return rate(round(share * len(self.reference)), len(self.reference))
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Features [N, D] of uint8 images [N, H, W, 3]."""
@@ -69,9 +70,9 @@ class Judge:
     def confidence(self, images: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
         """Log-probability of the declared class, [N]."""
         vocabulary = self.plausibility.vocabulary
-        said = recognise(self.plausibility.net, _tensor(images)).labels.log_softmax(1)
+        log_probability = recognise(self.plausibility.net, _tensor(images)).labels.log_softmax(1)
         declared = [vocabulary.labels.index(vocabulary.parse(prompt).label) for prompt in prompts]
-        return said[torch.arange(len(declared)), declared].numpy()
+        return log_probability[torch.arange(len(declared)), declared].numpy()
 
     def save(self, folder: Path) -> None:
         self.plausibility.save(folder)
@@ -88,10 +89,10 @@ class Judge:
 
 def coverage_floor(judge: Judge, real: Examples, per_class: int) -> float:
     """Coverage of other real images, as many of each class as a generated set would hold: the best that one can ask."""
-    taken: list[int] = []
+    rows: list[int] = []
     for label in judge.plausibility.vocabulary.labels:
-        taken += [i for i, other in enumerate(real.labels) if other == label][:per_class]
-    features = judge.features(real.images[taken].permute(0, 2, 3, 1).numpy())
+        rows += [i for i, other in enumerate(real.labels) if other == label][:per_class]
+    features = judge.features(real.images[rows].permute(0, 2, 3, 1).numpy())
     return coverage(judge.reference, features)["coverage"]
 
 

@@ -59,9 +59,9 @@ class Memory:
 
 def digest_of_image(image: np.ndarray) -> str:
     """Of the pixels and the size of one image, uint8 [H, W, 3]."""
-    found = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
-    found.update(np.ascontiguousarray(image).tobytes())
-    return found.hexdigest()
+    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(image).tobytes())
+    return digest.hexdigest()
 
 
 def _packed(digests: np.ndarray, rows: np.ndarray) -> bytes:

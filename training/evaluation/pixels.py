@@ -30,17 +30,17 @@ class Pixels:
     @classmethod
     def of(cls, images: np.ndarray, labels: Sequence[str]) -> Pixels:
         """Of real images uint8 [N, H, W, 3]."""
-        found, names = statistics(images), np.array(labels)
+        values, names = statistics(images), np.array(labels)
         centre = {
             name: {label: _moments(rows[names == label]) for label in sorted(set(labels))}
-            for name, rows in found.items()
+            for name, rows in values.items()
         }
-        return cls(centre, {name: _standard(rows, labels, centre[name]) for name, rows in found.items()})
+        return cls(centre, {name: _standard(rows, labels, centre[name]) for name, rows in values.items()})
 
     def standard(self, images: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
         """Each statistic of images [N, H, W, 3], in standard deviations from the real mean of its class: [N]."""
-        found = statistics(images)
-        return {name: _standard(rows, labels, self.centre[name]) for name, rows in found.items()}
+        values = statistics(images)
+        return {name: _standard(rows, labels, self.centre[name]) for name, rows in values.items()}
 
     def distance(self, name: str, values: np.ndarray) -> float:
         """How far standardised `values` are distributed from the real ones: Wasserstein's distance, in real standard
@@ -60,7 +60,7 @@ def statistics(images: np.ndarray) -> dict[str, np.ndarray]:
 
 def distances(real: Pixels, values: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
     """The distance of each statistic, with the interval of resampled images."""
-    return {name: _estimated(real, name, rows[None], lambda found: found[0]) for name, rows in values.items()}
+    return {name: _estimated(real, name, rows[None], lambda means: means[0]) for name, rows in values.items()}
 
 
 def changes(
@@ -68,7 +68,7 @@ def changes(
 ) -> dict[str, Estimate]:
     """How much further from real images `ours` are than `theirs`, pair by pair of the same prompts and seeds."""
     return {
-        name: _estimated(real, name, np.stack([ours[name], theirs[name]]), lambda found: found[0] - found[1])
+        name: _estimated(real, name, np.stack([ours[name], theirs[name]]), lambda means: means[0] - means[1])
         for name in ours
     }
 
@@ -78,11 +78,11 @@ def _estimated(real: Pixels, name: str, rows: np.ndarray, figure: Callable[[list
     interval is that of the deviations from their mean."""
     random = np.random.default_rng(0)
     value = figure([real.distance(name, row) for row in rows])
-    found = []
+    resampled = []
     for _ in range(ROUNDS):
         chosen = random.integers(0, rows.shape[1], rows.shape[1])
-        found.append(figure([real.distance(name, row[chosen]) for row in rows]))
-    low, high = percentiles(np.array(found) - np.mean(found))
+        resampled.append(figure([real.distance(name, row[chosen]) for row in rows]))
+    low, high = percentiles(np.array(resampled) - np.mean(resampled))
     return Estimate(value, value + low, value + high)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 
 from training.evaluation import support
-from training.evaluation.intervals import Estimate, percentiles
+from training.evaluation.intervals import Estimate, percentiles, resamples
 
 BEYOND = 1.01
 """The level of a real image that no generated one reaches."""
@@ -25,16 +27,17 @@ def reach_levels(real: np.ndarray, generated: np.ndarray, nearest: int = support
     return np.where(within, support.typicality(generated)[None], BEYOND).astype(np.float32)
 
 
-def changes_of_reach(real: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> dict[str, Estimate]:
+def changes_of_reach(
+    real: np.ndarray, ours: np.ndarray, theirs: np.ndarray, groups: Sequence[Hashable] | None = None
+) -> dict[str, Estimate]:
     """What `ours` [M, D] cover more than `theirs` [M, D], which were drawn from the same prompts and seeds.
 
-    Real images and pairs are resampled. Fewer different images cover less, on both sides alike, so the interval is that
-    of the deviations from the rounds' mean.
+    Real images, whole patients where `groups` says whose each is, and pairs are resampled. Fewer different images cover
+    less, on both sides alike, so the interval is that of the deviations from the rounds' mean.
     """
     levels = [reach_levels(real, generated) for generated in (ours, theirs)]
     value, random, found = _change(levels), np.random.default_rng(0), []
-    for _ in range(ROUNDS):
-        rows = random.integers(0, len(real), len(real))
+    for rows in resamples(len(real), groups, ROUNDS, random):
         columns = np.unique(random.integers(0, len(ours), len(ours)))
         found.append(_change([side[:, columns] for side in levels], rows))
     deviations = np.array(found) - np.mean(found, axis=0)

@@ -22,7 +22,7 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from training.data import Examples
+from training.data.examples import Examples
 from training.evaluation.diversity import within_prompt
 from training.evaluation.intervals import Estimate, bootstrapped
 from vouch.models.captions import Declared, Vocabulary
@@ -40,7 +40,7 @@ ROUNDS = 1000
 
 
 @dataclass(frozen=True)
-class Repeats:
+class SeedRepeats:
     """Several images uint8 [N, H, W, 3] of each of few prompts [N]."""
 
     images: np.ndarray
@@ -58,16 +58,16 @@ class Repeats:
     def similarity(self) -> dict[str, float]:
         """The mean over each prompt's pairs, MS-SSIM where images are large enough for its five scales, else SSIM: 1 of
         copies, near 0 of images that have nothing to do with each other."""
-        names, found = np.array(self.prompts), {}
+        names, similarities = np.array(self.prompts), {}
         for prompt in sorted(set(self.prompts)):
             pairs = list(combinations(np.flatnonzero(names == prompt).tolist(), 2))
             if pairs:
-                found[prompt] = float(_similarity(self.images, pairs, self.multiscale).mean())
-        return found
+                similarities[prompt] = float(_similarity(self.images, pairs, self.multiscale).mean())
+        return similarities
 
 
 @dataclass(frozen=True)
-class Beside(Repeats):
+class Beside(SeedRepeats):
     """Real images of what each prompt asks for: the `rows` of them among the unseen ones, and the prompts to which
     `alike` they share the attributes too, not the class alone."""
 
@@ -75,19 +75,19 @@ class Beside(Repeats):
     alike: frozenset[str]
 
     @classmethod
-    def of(cls, drawn: Repeats, unseen: Examples, vocabulary: Vocabulary) -> Beside:
+    def of(cls, drawn: SeedRepeats, unseen: Examples, vocabulary: Vocabulary) -> Beside:
         """In the size of what was drawn, for similarity depends on it."""
         rows: list[int] = []
         prompts: list[str] = []
         alike = set()
         for number, prompt in enumerate(sorted(set(drawn.prompts))):
             declared = vocabulary.parse(prompt)
-            found = rows_of(declared, unseen)
-            if len(found) >= ENOUGH:
+            matching = rows_of(declared, unseen)
+            if len(matching) >= ENOUGH:
                 alike.add(prompt)
             else:
-                found = rows_of(Declared(declared.label, {}), unseen)
-            some = np.random.default_rng(number).permutation(found)[:MOST].tolist()
+                matching = rows_of(Declared(declared.label, {}), unseen)
+            some = np.random.default_rng(number).permutation(matching)[:MOST].tolist()
             rows, prompts = rows + some, prompts + [prompt] * len(some)
         images = resized(unseen.images[rows].permute(0, 2, 3, 1).numpy(), drawn.images.shape[1:3])
         return cls(images, tuple(prompts), tuple(rows), frozenset(alike))
@@ -97,7 +97,7 @@ class Beside(Repeats):
 class Repeated:
     """What one version drew of few prompts with several seeds each, and real images of the same."""
 
-    drawn: Repeats
+    drawn: SeedRepeats
     real: Beside
 
     def figures(self, features: np.ndarray, unseen: np.ndarray) -> dict[str, Estimate]:
@@ -127,7 +127,7 @@ class Repeated:
 
 def changes(ours: Repeated, theirs: Repeated, features: tuple[np.ndarray, np.ndarray]) -> dict[str, Estimate]:
     """What changed from `theirs` to `ours` within the same prompts; features: those of both, [N, D] each."""
-    found = {
+    estimates = {
         DISTANCE: [
             within_prompt(rows, side.drawn.prompts)
             for rows, side in zip(features, (ours, theirs), strict=True)
@@ -136,7 +136,7 @@ def changes(ours: Repeated, theirs: Repeated, features: tuple[np.ndarray, np.nda
     }
     return {
         name: _mean({prompt: one[prompt] - other[prompt] for prompt in one})
-        for name, (one, other) in found.items()
+        for name, (one, other) in estimates.items()
     }
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from jinja2 import Environment, select_autoescape
 from PIL import Image
 
-from training.evaluation.evidence import Drawn, Seen
+from training.contact_sheet import contact_sheet
+from training.evaluation.evidence import GeneratedSet, Seen
 from training.evaluation.gate import Check, Gate
 from training.evaluation.intervals import Estimate
-from training.pretraining.grids import contact_sheet
 from vouch.storage.atomic import write_whole
 
 SHOWN = 12
@@ -126,14 +126,16 @@ def _change(check: Check) -> str:
 
 def _pairs(seen: Seen) -> list[Pair]:
     """The generated images nearest to a training image, the nearest first."""
-    found, train = seen.nearest, seen.real.train
-    assert found is not None and train is not None
+    neighbours, train = seen.nearest, seen.real.train
+    assert neighbours is not None and train is not None
     pairs = []
-    for row in np.argsort(found.relative, kind="stable")[:SHOWN]:
-        next_to = train.images[int(found.index[row])].permute(1, 2, 0).numpy()
+    for row in np.argsort(neighbours.relative, kind="stable")[:SHOWN]:
+        next_to = train.images[int(neighbours.index[row])].permute(1, 2, 0).numpy()
         both = contact_sheet(np.stack([seen.drawn.images[row], _like(next_to, seen.drawn.images[row])]), 2)
         pairs.append(
-            Pair(_url(both), seen.drawn.prompts[row], float(found.relative[row]), bool(seen.alarmed[row]))
+            Pair(
+                _url(both), seen.drawn.prompts[row], float(neighbours.relative[row]), bool(seen.alarmed[row])
+            )
         )
     return pairs
 
@@ -149,7 +151,7 @@ def _labels(columns: Sequence[Column]) -> list[str]:
     return sorted(set(columns[0].seen.drawn.labels))
 
 
-def _sheet(drawn: Drawn, label: str) -> str:
+def _sheet(drawn: GeneratedSet, label: str) -> str:
     """Pictures of a class as a data URL."""
     rows = [row for row, other in enumerate(drawn.labels) if other == label][:SHOWN]
     return _url(contact_sheet(np.stack([drawn.images[row] for row in rows]), columns=6))

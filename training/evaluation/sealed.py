@@ -20,13 +20,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from training.attributes import NO_ANSWER, Answers
-from training.data import Examples, halves, load_examples
+from training.attributes.annotations import NOT_ANNOTATED, Annotations
+from training.data.examples import Examples, load_examples
+from training.data.splits import halves
 from training.evaluation.efficientnet import PACKAGE, lite0
 from training.evaluation.features import Extractor
 from training.evaluation.judge import Judge, coverage_floor
 from training.evaluation.memory import Memory
-from training.plausibility import learn_plausibility
+from training.raters.plausibility import learn_plausibility
 from vouch.models.captions import Vocabulary
 from vouch.models.networks.attributes import Recognition
 
@@ -120,11 +121,11 @@ def learn_probe(seen: Examples, memory: Memory) -> Probe:
     probe.basis.copy_(
         torch.linalg.eigh(standard.T @ standard).eigenvectors.flip(1)[:, : probe.basis.shape[1]]
     )
-    _fit(probe, standard, Answers(seen, seen.vocabulary))
+    _fit(probe, standard, Annotations(seen, seen.vocabulary))
     return probe
 
 
-def _fit(probe: Probe, standard: torch.Tensor, answers: Answers) -> None:
+def _fit(probe: Probe, standard: torch.Tensor, answers: Annotations) -> None:
     heads = probe.heads.requires_grad_(True)
     optimizer = torch.optim.LBFGS(heads.parameters(), max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
@@ -138,12 +139,12 @@ def _fit(probe: Probe, standard: torch.Tensor, answers: Answers) -> None:
     heads.requires_grad_(False)
 
 
-def _error(said: Recognition, answers: Answers) -> torch.Tensor:
-    total = F.cross_entropy(said.labels, answers.labels)
+def _error(recognition: Recognition, answers: Annotations) -> torch.Tensor:
+    total = F.cross_entropy(recognition.labels, answers.labels)
     known = [
-        F.cross_entropy(logits, answers.attributes[name], ignore_index=NO_ANSWER)
-        for name, logits in said.attributes.items()
-        if (answers.attributes[name] != NO_ANSWER).any()
+        F.cross_entropy(logits, answers.attributes[name], ignore_index=NOT_ANNOTATED)
+        for name, logits in recognition.attributes.items()
+        if (answers.attributes[name] != NOT_ANNOTATED).any()
     ]
     return total + torch.stack(known).mean() if known else total
 
@@ -166,5 +167,5 @@ def _remembered_probe(seen: Examples, memory: Memory) -> Probe:
 
 
 def _identity(seen: Examples, memory: Memory) -> str:
-    said = repr((memory.digest, seen.digest, len(seen), COMPONENTS, DECAY, ITERATIONS))
-    return hashlib.sha256(said.encode()).hexdigest()
+    identity = repr((memory.digest, seen.digest, len(seen), COMPONENTS, DECAY, ITERATIONS))
+    return hashlib.sha256(identity.encode()).hexdigest()

@@ -5,14 +5,14 @@ Granules and chromatin are high frequencies. A judge that tolerates blur misses 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from scipy.stats import wasserstein_distance
 
-from training.evaluation.intervals import Estimate, percentiles
+from training.evaluation.intervals import Estimate, percentiles, resamples
 from training.evaluation.pixels import LUMA
 
 BANDS = 6
@@ -46,18 +46,25 @@ class Spectra:
         return cls(np.stack(rings, 1), power[:, (radius > HIGH) & (radius <= 1)].sum(1))
 
 
-def sharpness(real: Spectra, generated: Spectra) -> dict[str, Estimate]:
+def sharpness(
+    real: Spectra, generated: Spectra, groups: Sequence[Hashable] | None = None
+) -> dict[str, Estimate]:
     """Mean power ÷ real images' mean power, by band and in the highest third; and Wasserstein's distance of the images'
-    log-powers there, in real standard deviations. Both sides are resampled."""
+    log-powers there, in real standard deviations. Both sides are resampled, real
+    images by whole patients where `groups` says whose each is."""
     pairs = {
         f"power in band {n + 1} of {BANDS}": (real.bands[:, n], generated.bands[:, n]) for n in range(BANDS)
     }
     pairs[HIGH_BAND] = real.high, generated.high
-    figures = {name: _estimated(*pair, _ratio) for name, pair in pairs.items()}
-    return figures | {HIGH_BAND_DISTANCE: _estimated(_log(real.high), _log(generated.high), _distance)}
+    figures = {name: _estimated(*pair, _ratio, groups) for name, pair in pairs.items()}
+    return figures | {
+        HIGH_BAND_DISTANCE: _estimated(_log(real.high), _log(generated.high), _distance, groups)
+    }
 
 
-def change_of_sharpness(real: Spectra, ours: Spectra, theirs: Spectra) -> dict[str, Estimate]:
+def change_of_sharpness(
+    real: Spectra, ours: Spectra, theirs: Spectra, groups: Sequence[Hashable] | None = None
+) -> dict[str, Estimate]:
     """How much further from real images the high-band power of `ours` is than that of `theirs`, by pairs of one prompt
     and seed."""
     pairs, reals = np.stack([_log(ours.high), _log(theirs.high)], 1), _log(real.high)
@@ -65,7 +72,7 @@ def change_of_sharpness(real: Spectra, ours: Spectra, theirs: Spectra) -> dict[s
     def further(known: np.ndarray, rows: np.ndarray) -> float:
         return _distance(known, rows[:, 0]) - _distance(known, rows[:, 1])
 
-    return {HIGH_BAND_DISTANCE: _estimated(reals, pairs, further)}
+    return {HIGH_BAND_DISTANCE: _estimated(reals, pairs, further, groups)}
 
 
 def _ratio(real: np.ndarray, generated: np.ndarray) -> float:
@@ -81,13 +88,16 @@ def _log(power: np.ndarray) -> np.ndarray:
 
 
 def _estimated(
-    real: np.ndarray, generated: np.ndarray, figure: Callable[[np.ndarray, np.ndarray], float]
+    real: np.ndarray,
+    generated: np.ndarray,
+    figure: Callable[[np.ndarray, np.ndarray], float],
+    groups: Sequence[Hashable] | None,
 ) -> Estimate:
     """Resampled images are a little further off for being fewer, so the interval is that of the deviations."""
     random, value = np.random.default_rng(0), figure(real, generated)
     found = []
-    for _ in range(ROUNDS):
-        rows = [random.integers(0, len(side), len(side)) for side in (real, generated)]
-        found.append(figure(real[rows[0]], generated[rows[1]]))
+    for rows in resamples(len(real), groups, ROUNDS, random):
+        drawn = random.integers(0, len(generated), len(generated))
+        found.append(figure(real[rows], generated[drawn]))
     low, high = percentiles(np.array(found) - np.mean(found))
     return Estimate(value, value + low, value + high)

@@ -28,10 +28,10 @@ def recall_levels(real: np.ndarray, generated: np.ndarray, nearest: int = NEARES
     level = typicality(generated)
     reach = NearestNeighbors(n_neighbors=nearest + 1).fit(real).kneighbors(real)[0][:, -1]
     near = NearestNeighbors().fit(generated)
-    found = (
+    inside = (
         near.radius_neighbors(real[i : i + 1], reach[i], return_distance=False)[0] for i in range(len(real))
     )
-    return np.array([level[rows].min() if len(rows) else 1.01 for rows in found])
+    return np.array([level[rows].min() if len(rows) else 1.01 for rows in inside])
 
 
 def typicality(points: np.ndarray) -> np.ndarray:

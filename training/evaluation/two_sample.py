@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional as F
 
-from training.data import dihedral, to_unit
+from training.data.augmentation import dihedral, to_unit
 from training.evaluation.intervals import Estimate, percentiles
 from training.randomness import tensors
 from vouch.models.networks.backbone import Backbone
@@ -94,8 +94,8 @@ def _tensor(images: np.ndarray) -> torch.Tensor:
 def _estimated(folds: Sequence[Fold]) -> Estimate:
     random = np.random.default_rng(0)
     wins = [_wins(*fold) for fold in folds]
-    found = [float(np.mean([_resampled(one, random) for one in wins])) for _ in range(ROUNDS)]
-    return Estimate(float(np.mean([one.mean() for one in wins])), *percentiles(found))
+    resampled = [float(np.mean([_resampled(one, random) for one in wins])) for _ in range(ROUNDS)]
+    return Estimate(float(np.mean([one.mean() for one in wins])), *percentiles(resampled))
 
 
 def _wins(real: np.ndarray, generated: np.ndarray) -> np.ndarray:

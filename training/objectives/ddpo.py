@@ -9,18 +9,18 @@ import torch
 
 def advantages(rewards: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
     """Rewards [N] less their group's mean, in its standard deviations: what was better than usual for its prompt."""
-    found = torch.zeros_like(rewards)
+    gains = torch.zeros_like(rewards)
     for group in groups.unique():
         rows = groups == group
         deviation = rewards[rows].std(unbiased=False)
-        found[rows] = (rewards[rows] - rewards[rows].mean()) / (deviation + 1e-6)
-    return found
+        gains[rows] = (rewards[rows] - rewards[rows].mean()) / (deviation + 1e-6)
+    return gains
 
 
-def log_probability(taken: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
+def log_probability(after: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
     """log N(taken; mean, deviation²) of each step, the mean over its dimensions: [N, C, h, w] to [N]."""
     scale = deviation.view(-1, 1, 1, 1)
-    each = -((taken - mean) ** 2) / (2 * scale**2) - scale.log() - 0.5 * math.log(2 * math.pi)
+    each = -((after - mean) ** 2) / (2 * scale**2) - scale.log() - 0.5 * math.log(2 * math.pi)
     return each.flatten(1).mean(1)
 
 

@@ -10,17 +10,17 @@ NOTHING = 1e-12
 
 
 def anchor_loss(
-    output: torch.Tensor, reference: torch.Tensor, disagreement: torch.Tensor, doubt: float
+    output: torch.Tensor, reference: torch.Tensor, disagreement: torch.Tensor, uncertainty_scale: float
 ) -> torch.Tensor:
-    """E[ (1 + doubt·s)·‖v − v_parent‖² ]: dearer where the ensemble disagrees, for there its gradient is worth least
+    """E[ (1 + c·s)·‖v − v_parent‖² ]: stronger where the ensemble disagrees, for there its gradient is worth least
     (after GARDO, arXiv 2512.24138, which gates the same penalty).
 
     Args:
-        output, reference: what model and parent say of the same noisy latents, [N, C, h, w].
+        output, reference: outputs of model and parent for the same noisy latents, [N, C, h, w].
         disagreement: standard deviation s of the members' logits, [N].
-        doubt: how much dearer one logit of disagreement makes it.
+        uncertainty_scale: c.
     """
-    return ((1.0 + doubt * disagreement.detach()) * per_sample_error(output, reference)).mean()
+    return ((1.0 + uncertainty_scale * disagreement.detach()) * per_sample_error(output, reference)).mean()
 
 
 def narrowing(clean: torch.Tensor, reference: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
@@ -29,7 +29,7 @@ def narrowing(clean: torch.Tensor, reference: torch.Tensor, groups: torch.Tensor
 
     Args:
         clean, reference: clean latents of model and parent, [N, C, h, w].
-        groups: what was asked for, as numbers [N]. A group of one image says nothing.
+        groups: the prompts as numbers [N]. A group of one image counts as 0.
     """
     ours, theirs = (_spread(latents, groups) for latents in (clean, reference))
     return torch.relu(1.0 - ours / theirs)

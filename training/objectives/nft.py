@@ -14,7 +14,7 @@ def nft_loss(
     wanted: torch.Tensor,
     rewards: torch.Tensor,
     *,
-    strength: float,
+    beta: float,
 ) -> torch.Tensor:
     """E[ r·‖(1-β)·old + β·new - wanted‖² + (1-r)·‖(1+β)·old - β·new - wanted‖² ] (Zheng et al. 2025, arXiv 2509.16117,
     eq. 8).
@@ -25,14 +25,14 @@ def nft_loss(
     do, each in its own unit.
 
     Args:
-        output, old: what the model says, and what the version that drew the images says, of their noised latents
+        output, old: outputs of the model, and of the version that drew the images, for their noised latents
             [N, C, h, w].
         wanted: the denoising target, [N, C, h, w].
         rewards: probabilities of being good in [0, 1], [N].
-        strength: β; smaller goes further.
+        beta: β; a smaller one moves further from the old version.
     """
-    good = (1 - strength) * old + strength * output
-    bad = (1 + strength) * old - strength * output
+    good = (1 - beta) * old + beta * output
+    bad = (1 + beta) * old - beta * output
     return (rewards * per_sample_error(good, wanted) + (1 - rewards) * per_sample_error(bad, wanted)).mean()
 
 

@@ -6,22 +6,22 @@ import torch
 from torch.nn import functional as F
 
 
-def conservative(logits: torch.Tensor, caution: float) -> torch.Tensor:
-    """Mean minus `caution` standard deviations over the members: [K, N] to [N].
+def conservative(logits: torch.Tensor, std_penalty: float) -> torch.Tensor:
+    """Mean minus `std_penalty` standard deviations over the members: [K, N] to [N].
 
     Where the ensemble disagrees it knows little, and a fine-tune that goes there finds errors of the reward, not
     better images (Coste et al. 2023, arXiv 2310.02743).
     """
-    return logits.mean(0) - caution * logits.std(0, unbiased=False)
+    return logits.mean(0) - std_penalty * logits.std(0, unbiased=False)
 
 
-def reward_loss(logits: torch.Tensor, caution: float) -> torch.Tensor:
-    """-log σ(cautious reward) of the members' verdicts [K, N].
+def reward_loss(logits: torch.Tensor, std_penalty: float) -> torch.Tensor:
+    """-log σ(penalised reward) of the members' logits [K, N].
 
     Direct reward fine-tuning (Clark et al. 2023, arXiv 2309.17400; Xu et al. 2023, arXiv 2304.05977). The log-sigmoid
     lets go of images that are good already.
     """
-    return -F.logsigmoid(conservative(logits, caution)).mean()
+    return -F.logsigmoid(conservative(logits, std_penalty)).mean()
 
 
 def ddim_step(

@@ -1,10 +1,14 @@
-"""What one pre-training run is told."""
+"""The settings of pre-training with the folders that it reads and writes."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from vouch.recipes import Pretraining
+from pydantic import Field
+
+from training.pretraining.precision import Precision
+from vouch.recipes import OfDomain, Pretraining
 
 
 class PretrainConfig(Pretraining):
@@ -12,3 +16,35 @@ class PretrainConfig(Pretraining):
 
     out: Path
     """The diffusers folder to write."""
+
+
+class DecoderConfig(OfDomain):
+    """One sharpening."""
+
+    generator: Path
+    """The diffusers folder, or that of an AutoencoderKL alone; its decoder is replaced."""
+    features: Path
+    """A folder of an attribute network."""
+    data: Path
+    split: Literal["teach", "judge", "all"] = "all"
+    size: int | None = None
+    seed: int = 0
+    threads: int = 2
+    steps: int = Field(600, ge=1)
+    minutes: float | None = Field(None, gt=0)
+    batch: int = Field(32, ge=1)
+    crop: int = Field(32, ge=8)
+    """Side of a crop, pixels."""
+    lr: float = 4e-4
+    perceptual: float = 0.3
+    frequency: float = 0.5
+    """Weight of the focal frequency loss (arXiv 2012.12821)."""
+    noise: float = Field(0.1, ge=0)
+    """Most noise on latents, in standard deviations: the decoder then bears the small errors of a U-Net."""
+    adversarial: float = Field(0.5, ge=0)
+    """Weight of the adversarial loss; 0 leaves it out."""
+    adversarial_after: int = Field(150, ge=0)
+    """Steps in which the discriminator learns alone."""
+    discriminator_lr: float = 1.6e-3
+    precision: Precision = "auto"
+    checkpoint_every: int = 50

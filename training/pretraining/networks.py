@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import nn
@@ -9,6 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from training.pretraining.config import PretrainConfig
 from training.pretraining.tokens import train_tokenizer
+from vouch.errors import InvalidInput
 from vouch.models.captions import Vocabulary
 from vouch.models.defaults import Defaults
 from vouch.types.guidance import GuidanceOptions
@@ -32,6 +37,28 @@ class Networks:
             device, memory_format=torch.channels_last
         )
         self.scheduler = build_scheduler()
+        if config.unet is not None:
+            self.load(config.unet)
+
+    def load(self, folder: Path) -> None:
+        """Takes the weights of the U-Net and the text encoder of a diffusers folder.
+
+        Raises:
+            InvalidInput: they are of another architecture, or of other words.
+        """
+        unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=torch.float32)
+        text_encoder = CLIPTextModel.from_pretrained(
+            folder, subfolder="text_encoder", torch_dtype=torch.float32
+        )
+        try:
+            self.unet.load_state_dict(unet.state_dict())
+            self.text_encoder.load_state_dict(text_encoder.state_dict())
+        except RuntimeError as error:
+            raise InvalidInput(
+                f"{folder} has a U-Net or a text encoder of another size than these settings ask for: give the "
+                "settings that it was trained with (channels, latent_channels, text_width, text_layers) and images "
+                f"with the same labels. {str(error).splitlines()[-1].strip()}"
+            ) from None
 
     @property
     def trained(self) -> list[nn.Module]:
@@ -62,6 +89,18 @@ class Networks:
         )
         pipe.set_progress_bar_config(disable=True)
         return pipe
+
+    @torch.no_grad()
+    def save_guide(self, weights: Sequence[torch.Tensor], folder: Path) -> None:
+        """Writes other weights of `trained`, in the order of their parameters, as the weaker version that autoguidance
+        leads away from."""
+        copies = [copy.deepcopy(module) for module in self.trained]
+        parameters = [parameter for module in copies for parameter in module.parameters()]
+        for parameter, weight in zip(parameters, weights, strict=True):
+            parameter.copy_(weight)
+        unet, text_encoder = copies
+        unet.to("cpu", torch.float16).save_pretrained(folder, safe_serialization=True)
+        text_encoder.cpu().save_pretrained(folder / "text_encoder", safe_serialization=True)
 
     def save(self, config: PretrainConfig) -> None:
         """Writes the diffusers folder, VAE and U-Net in half precision, with the vocabulary beside it.
@@ -125,4 +164,24 @@ def build_unet(config: PretrainConfig, latent_channels: int, latent_size: int) -
         attention_head_dim=tuple(max(1, c // 32) for c in config.channels),  # diffusers reads it as heads
         norm_num_groups=16,
         dropout=config.dropout,
+    )
+
+
+GROUPS = 8
+"""Groups of a group norm."""
+
+
+def build_vae(config: PretrainConfig, size: int) -> AutoencoderKL:
+    """An `AutoencoderKL` that reduces each side by 2^(levels-1); without attention, so that it works at any size."""
+    levels = len(config.vae_channels)
+    return AutoencoderKL(
+        sample_size=size,
+        latent_channels=config.latent_channels,
+        block_out_channels=config.vae_channels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        layers_per_block=1,
+        norm_num_groups=GROUPS,
+        mid_block_add_attention=False,
+        scaling_factor=1.0,
     )

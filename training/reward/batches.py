@@ -11,9 +11,11 @@ from typing import Protocol
 
 import torch
 
-from training.attributes import augment
-from training.data import Examples, random_caption
-from training.inputs import Pairs, Rated
+from training.data.augmentation import augment
+from training.data.captions import random_caption
+from training.data.examples import Examples
+from training.inputs.pairs import Pairs
+from training.inputs.rated import Rated
 from training.randomness import numbers, tensors
 from training.reward.recognition import LABEL, Facts, indices
 from vouch.models.networks.backbone import to_input
@@ -35,7 +37,7 @@ class Batch:
     facts: Mapping[str, torch.Tensor]
 
 
-class Rows(Protocol):
+class ImageRows(Protocol):
     """Where rows are drawn from."""
 
     def draw(self, count: int, rng: random.Random) -> list[Row]: ...
@@ -132,7 +134,7 @@ class Batches:
     """Mixes the sources. Each member draws its own, so that members differ where the data say little."""
 
     def __init__(
-        self, model: RewardEnsemble, parts: Sequence[tuple[Rows, int]], *, show: Show, seed: object
+        self, model: RewardEnsemble, parts: Sequence[tuple[ImageRows, int]], *, show: Show, seed: object
     ) -> None:
         self.model, self.parts, self.show, self.seed = model, parts, show, seed
 
@@ -150,7 +152,7 @@ class Batches:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonBatch:
     """What members are given of two batches of images, with encoded prompts [N, P]; how often the first was preferred,
     [N]."""
 
@@ -178,7 +180,7 @@ class PairBatches:
         self.model, self.pairs, self.learn, self.count = model, pairs, learn, count
         self.size, self.show, self.seed = size, show, seed
 
-    def batch(self, member: int, step: int) -> Comparison:
+    def batch(self, member: int, step: int) -> ComparisonBatch:
         name = (self.seed, "pairs", member, step)
         rng, random_ = numbers(*name), tensors(*name)
         rows = rng.choices(self.learn, k=self.count)
@@ -187,7 +189,7 @@ class PairBatches:
             shown = self.show(sized(images[rows], self.size), random_)
             return shown, self.model.encode([prompts[row] for row in rows])
 
-        return Comparison(
+        return ComparisonBatch(
             *side(self.pairs.first, self.pairs.first_prompts),
             *side(self.pairs.second, self.pairs.second_prompts),
             self.pairs.preferred[rows],

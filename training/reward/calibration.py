@@ -30,8 +30,8 @@ class Bin:
 
 def scores(logits: torch.Tensor, calibration: Calibration) -> np.ndarray:
     """The ensemble's probability [N] of logits [K, N]: the mean over the members."""
-    said = (logits / calibration.temperature + calibration.offset).sigmoid().mean(0)
-    return (calibration.lapse + (1 - 2 * calibration.lapse) * said).numpy()
+    probability = (logits / calibration.temperature + calibration.offset).sigmoid().mean(0)
+    return (calibration.lapse + (1 - 2 * calibration.lapse) * probability).numpy()
 
 
 def fit_calibration(logits: torch.Tensor, wanted: torch.Tensor) -> Calibration:
@@ -52,11 +52,11 @@ def fit_calibration(logits: torch.Tensor, wanted: torch.Tensor) -> Calibration:
 
     def cost() -> torch.Tensor:
         solver.zero_grad()
-        said = (logits / log_temperature.exp() + offset).sigmoid().mean(0)
+        probability = (logits / log_temperature.exp() + offset).sigmoid().mean(0)
         lapse = (slip + SLIP).sigmoid() / 2
-        said = (lapse + (1 - 2 * lapse) * said).clamp(1e-4, 1 - 1e-4)
+        probability = (lapse + (1 - 2 * lapse) * probability).clamp(1e-4, 1 - 1e-4)
         prior = PRIOR_RATINGS * log_temperature.pow(2) + offset.pow(2) + slip.pow(2)
-        total = F.binary_cross_entropy(said, wanted, reduction="sum") + prior.sum() / 2
+        total = F.binary_cross_entropy(probability, wanted, reduction="sum") + prior.sum() / 2
         total.backward()
         return total
 

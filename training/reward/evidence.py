@@ -57,7 +57,7 @@ class RewardEvidence:
         score, wanted = _known(logits[:, :, 0], targets[:, 0])
         if not len(score):
             return None
-        found = {
+        by_criterion = {
             name: calibration.auroc(*_known(logits[:, :, 1 + c], targets[:, 1 + c]))
             for c, name in enumerate(criteria)
         }
@@ -67,26 +67,26 @@ class RewardEvidence:
             plain_ece=calibration.expected_calibration_error(score, wanted),
             perfect_ece=calibration.error_of_perfect(score),
             auroc=calibration.auroc(score, wanted),
-            criteria={name: estimate for name, estimate in found.items() if estimate is not None},
+            criteria={name: estimate for name, estimate in by_criterion.items() if estimate is not None},
             bins=tuple(calibration.reliability(score, wanted)),
             stratum=stratum,
         )
 
     def figures(self) -> dict[str, float]:
         """The numbers by name, for the run's record and the version's lineage."""
-        told = {"held_out": float(self.images), "ece_of_perfect": self.perfect_ece}
-        told |= {"ece_plain": self.plain_ece, "uniform": float(self.stratum == UNIFORM)}
+        figures = {"held_out": float(self.images), "ece_of_perfect": self.perfect_ece}
+        figures |= {"ece_plain": self.plain_ece, "uniform": float(self.stratum == UNIFORM)}
         named = {"ece": self.ece, "auroc": self.auroc}
         named |= {f"auroc_{name}": estimate for name, estimate in self.criteria.items()}
         for name, estimate in named.items():
             if estimate is not None:
-                told |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-        return told
+                figures |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        return figures
 
     def write(self, folder: Path, scale: Scale) -> None:
         """`evidence.json` and `reliability.svg`."""
-        told = {"format": FORMAT, "scale": scale.as_json(), **asdict(self)}
-        write_whole(folder / "evidence.json", json.dumps(told, indent=1).encode())
+        document = {"format": FORMAT, "scale": scale.as_json(), **asdict(self)}
+        write_whole(folder / "evidence.json", json.dumps(document, indent=1).encode())
         write_whole(folder / "reliability.svg", diagram(self, scale).encode())
 
 

@@ -1,5 +1,5 @@
-"""Naming what real images show, beside the reward's own task: annotated classes and attributes teach an eye more than
-the yes or no of a verdict can."""
+"""Recognition of classes and attributes of real images, beside the reward's own task: these annotations teach a
+backbone more than a verdict of one bit."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Recognisers(nn.Module):
     def loss(self, member: int, features: torch.Tensor, wanted: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Cross-entropy of the class plus its mean over the attributes that are annotated; 0 where nothing is."""
         heads = self.heads[member]
-        found = {
+        losses = {
             name: F.cross_entropy(heads[name](features), rows, ignore_index=UNKNOWN)
             for name, rows in wanted.items()
             if (rows != UNKNOWN).any()
         }
-        label = found.pop(LABEL, features.new_zeros(()))
-        return label + (torch.stack(list(found.values())).mean() if found else 0.0)
+        label = losses.pop(LABEL, features.new_zeros(()))
+        return label + (torch.stack(list(losses.values())).mean() if losses else 0.0)
 
 
 def _words(vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from vouch.cli.session import Session, command
 from vouch.errors import DataLoss
 
 if TYPE_CHECKING:
-    from vouch.client.values import AuditEntry, VerifyAuditResponse
+    from vouch.types.audit import AuditEntry, VerifyAuditResponse
 
 app = typer.Typer(help="Show what operators did, and verify the log of it.", no_args_is_help=True)
 

@@ -11,8 +11,9 @@ import typer
 from vouch.cli.desk import Desk, Exhibit, Question
 from vouch.cli.keys import open_keys
 from vouch.cli.rate import RaterOption, TerminalScreen, rater_of, recorder, tallied
+from vouch.cli.run_settings import parse_settings, settings_help
 from vouch.cli.session import Session, command
-from vouch.cli.train import DataOption, DetachOption, SimulatedOption, parse_settings, settings_help, start
+from vouch.cli.train import DataOption, DetachOption, SimulatedOption, start
 from vouch.domains.criteria import sub_label
 from vouch.errors import InvalidInput
 from vouch.models.captions import Vocabulary

@@ -37,7 +37,7 @@ class Exhibit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Judgement:
     """What the rater said of one image."""
 
     image: str
@@ -69,7 +69,7 @@ class Skip(Exception):
 
 
 @dataclass
-class Tally:
+class RatingTally:
     """What came of a session."""
 
     rated: int = 0
@@ -91,7 +91,7 @@ class Desk:
         questions: tuple[Question, ...],
         keys: Keys,
         screen: Screen,
-        record: Callable[[Verdict], str],
+        record: Callable[[Judgement], str],
         clock: Callable[[], float] = time.monotonic,
         overall: str | None = "All in all, is the image plausible?",
     ) -> None:
@@ -102,9 +102,9 @@ class Desk:
         self._record = record
         self._clock = clock
         self._done: list[tuple[Exhibit, str]] = []
-        self.tally = Tally()
+        self.tally = RatingTally()
 
-    def rate(self, exhibits: Iterator[Exhibit]) -> Tally:
+    def rate(self, exhibits: Iterator[Exhibit]) -> RatingTally:
         """Rates until there is nothing left or the rater has had enough."""
         try:
             for exhibit in exhibits:
@@ -144,7 +144,7 @@ class Desk:
         else:
             self.tally.rated += 1
 
-    def _judge(self, exhibit: Exhibit, supersedes: str) -> Verdict:
+    def _judge(self, exhibit: Exhibit, supersedes: str) -> Judgement:
         self._screen.show(exhibit, self.tally.rated + self.tally.skipped + 1)
         started = self._clock()
         answers: list[str] = []
@@ -161,7 +161,7 @@ class Desk:
             else:
                 answers.append(key)
         given = answers[: len(self._questions)]
-        return Verdict(
+        return Judgement(
             image=exhibit.digest,
             answers={q.id: ANSWER_KEYS[key] for q, key in zip(self._questions, given, strict=True)},
             verdict="unsure" if self._overall is None else VERDICT_KEYS[answers[-1]],

@@ -14,11 +14,26 @@ from vouch.cli.vocabulary import vocabulary_of
 
 if TYPE_CHECKING:
     from vouch.client import Client
-    from vouch.datasets.filter import Item, Progress, Score, Scored
+    from vouch.datasets.filter import FilterProgress, Item, Scored, ScoreItems
 
 BATCH = 32  # half of what one forward pass takes: while two messages are scored, the next two are decoded
 
 app = typer.Typer()
+
+
+SourceArgument = Annotated[
+    Path, typer.Argument(help="Folder of images, WebDataset .tar, or .parquet.", metavar="IN")
+]
+OutArgument = Annotated[
+    Path, typer.Argument(help="New folder for the result, or one to continue.", metavar="OUT")
+]
+MinScoreOption = Annotated[float, typer.Option(help="Lowest score to accept, 0 to 1.")]
+PromptOption = Annotated[str, typer.Option(help="For images that bring no prompt of their own.")]
+OverridePromptsOption = Annotated[
+    bool,
+    typer.Option("--override-prompts", help="Use --prompt for images with a prompt of their own too."),
+]
+VersionOption = Annotated[str, typer.Option(help="Reward model by name or digest. Default: what serves.")]
 
 
 @command(
@@ -32,20 +47,13 @@ app = typer.Typer()
 )
 def filter_command(
     session: Session,
-    source: Annotated[
-        Path, typer.Argument(help="Folder of images, WebDataset .tar, or .parquet.", metavar="IN")
-    ],
-    out: Annotated[
-        Path, typer.Argument(help="New folder for the result, or one to continue.", metavar="OUT")
-    ],
-    min_score: Annotated[float, typer.Option(help="Lowest score to accept, 0 to 1.")] = 0.8,
-    prompt: Annotated[str, typer.Option(help="For images that bring no prompt of their own.")] = "",
-    override_prompts: Annotated[
-        bool,
-        typer.Option("--override-prompts", help="Use --prompt for images with a prompt of their own too."),
-    ] = False,
+    source: SourceArgument,
+    out: OutArgument,
+    min_score: MinScoreOption = 0.8,
+    prompt: PromptOption = "",
+    override_prompts: OverridePromptsOption = False,
     window: WindowOption = "",
-    version: Annotated[str, typer.Option(help="Reward model by name or digest. Default: what serves.")] = "",
+    version: VersionOption = "",
 ) -> None:
     """Score every image of a set and keep the plausible ones.
 
@@ -72,7 +80,7 @@ def filter_command(
         with render.progress() as bar:
             task = bar.add_task("scoring", total=images.count())
 
-            def advance(progress: Progress) -> None:
+            def advance(progress: FilterProgress) -> None:
                 bar.update(task, completed=progress.done, description=f"{progress.accepted} accepted")
 
             summary = filter_images(images, out, settings, scorer(client), advance)
@@ -82,10 +90,10 @@ def filter_command(
         raise typer.Exit(2)
 
 
-def scorer(client: Client) -> Score:
+def scorer(client: Client) -> ScoreItems:
     """The client's score stream in the words of `vouch.datasets.filter`."""
-    from vouch.client.values import ScoreItem
     from vouch.datasets.filter import Scored
+    from vouch.types.score import ScoreItem
 
     def score(items: Iterable[Item], version: str) -> Iterator[Scored]:
         keys: dict[str, str] = {}  # of items on their way, by number: a key may be longer than an id

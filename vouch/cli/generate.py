@@ -10,14 +10,46 @@ import typer
 
 from vouch.cli import render
 from vouch.cli.session import Session, command
+from vouch.extras import is_installed
 
 if TYPE_CHECKING:
-    from vouch.client.values import GeneratedImage, GenerationSummary
+    from vouch.types.generation import GeneratedImage, GenerationSummary
 
 SHOWN = 4
 """Images drawn in the terminal when there is no --out."""
 
 app = typer.Typer()
+
+
+PromptArgument = Annotated[
+    str, typer.Argument(help="What every image shows. `vouch generate ?` lists the words.")
+]
+CountOption = Annotated[int, typer.Option("--count", "-n", help="Number of images, 1 to 10,000.")]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder for the images; made if missing.")
+]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of the first image. Default: random, reported.")]
+StepsOption = Annotated[int | None, typer.Option(help="Denoising steps, 1 to 200.")]
+GuidanceOption = Annotated[
+    float | None, typer.Option(help="Guidance scale, 0 to 30; 1 is none. For cfg_pp 0 to 1.")
+]
+GuidanceMethodOption = Annotated[
+    str, typer.Option(help="cfg, cfg_pp or autoguidance. Default: the generator's own.")
+]
+GuidanceStartOption = Annotated[
+    float | None, typer.Option(help="Share of the steps at which guidance starts, 0 to 1.")
+]
+GuidanceStopOption = Annotated[
+    float | None, typer.Option(help="Share of the steps at which guidance stops, 0 to 1.")
+]
+AdapterStartOption = Annotated[
+    float | None,
+    typer.Option(help="Share of the steps that an aligned version leaves to its base, 0 to 1."),
+]
+SamplerOption = Annotated[str, typer.Option(help="ddim, euler or dpm++2m. Default: the generator's own.")]
+EtaOption = Annotated[float, typer.Option(help="Noise that ddim adds back, 0 to 1.")]
+VersionOption = Annotated[str, typer.Option(help="Generator by name or digest. Default: what serves.")]
+ScoreOption = Annotated[bool, typer.Option(help="Score the images with the reward model.")]
 
 
 @command(
@@ -31,37 +63,20 @@ app = typer.Typer()
 )
 def generate(
     session: Session,
-    prompt: Annotated[
-        str, typer.Argument(help="What every image shows. `vouch generate ?` lists the words.")
-    ],
-    count: Annotated[int, typer.Option("--count", "-n", help="Number of images, 1 to 10,000.")] = 1,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for the images; made if missing.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the first image. Default: random, reported.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 200.")] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="Guidance scale, 0 to 30; 1 is none. For cfg_pp 0 to 1.")
-    ] = None,
-    guidance_method: Annotated[
-        str, typer.Option(help="cfg, cfg_pp or autoguidance. Default: the generator's own.")
-    ] = "",
-    guidance_start: Annotated[
-        float | None, typer.Option(help="Share of the steps at which guidance starts, 0 to 1.")
-    ] = None,
-    guidance_stop: Annotated[
-        float | None, typer.Option(help="Share of the steps at which guidance stops, 0 to 1.")
-    ] = None,
-    adapter_start: Annotated[
-        float | None,
-        typer.Option(help="Share of the steps that an aligned version leaves to its base, 0 to 1."),
-    ] = None,
-    sampler: Annotated[str, typer.Option(help="ddim, euler or dpm++2m. Default: the generator's own.")] = "",
-    eta: Annotated[float, typer.Option(help="Noise that ddim adds back, 0 to 1.")] = 0.0,
-    version: Annotated[str, typer.Option(help="Generator by name or digest. Default: what serves.")] = "",
-    score: Annotated[bool, typer.Option(help="Score the images with the reward model.")] = True,
+    prompt: PromptArgument,
+    count: CountOption = 1,
+    out: OutOption = None,
+    seed: SeedOption = None,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
+    guidance_method: GuidanceMethodOption = "",
+    guidance_start: GuidanceStartOption = None,
+    guidance_stop: GuidanceStopOption = None,
+    adapter_start: AdapterStartOption = None,
+    sampler: SamplerOption = "",
+    eta: EtaOption = 0.0,
+    version: VersionOption = "",
+    score: ScoreOption = True,
 ) -> None:
     """Draw images from a prompt.
 
@@ -72,20 +87,18 @@ def generate(
         if prompt == "?":
             _list_words(session, client)
             return
+        sampling: dict[str, Any] = {
+            "steps": steps,
+            "sampler": sampler,
+            "eta": eta,
+            "adapter_start": adapter_start,
+        }
+        guiding: dict[str, Any] = {
+            "guidance": guidance, "guidance_method": guidance_method, "guidance_start": guidance_start,
+            "guidance_stop": guidance_stop,
+        }  # fmt: skip
         events = client.stream_images(
-            prompt,
-            count=count,
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
-            guidance_method=guidance_method,
-            guidance_start=guidance_start,
-            guidance_stop=guidance_stop,
-            adapter_start=adapter_start,
-            sampler=sampler,
-            eta=eta,
-            version=version,
-            score=score,
+            prompt, count=count, seed=seed, version=version, score=score, **sampling, **guiding
         )
         images, summary = _collect(events, count, out)
     _report(session, images, summary, out)
@@ -94,7 +107,7 @@ def generate(
 def _collect(
     events: Any, count: int, out: Path | None
 ) -> tuple[list[GeneratedImage], GenerationSummary | None]:
-    from vouch.client.values import GeneratedImage, GenerationSummary
+    from vouch.types.generation import GeneratedImage, GenerationSummary
 
     images: list[GeneratedImage] = []
     summary: GenerationSummary | None = None
@@ -139,7 +152,7 @@ def _report(
 
 def _view(images: list[GeneratedImage], summary: GenerationSummary | None, out: Path | None) -> None:
     console = render.stdout()
-    if out is None and console.is_terminal:
+    if out is None and console.is_terminal and is_installed("formats"):
         for image in images[:SHOWN]:
             console.print(render.half_blocks(image.data, min(32, render.image_width(console))))
     rows = [

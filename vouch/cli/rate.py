@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from vouch.cli import render
-from vouch.cli.desk import HELP, Desk, Exhibit, Question, Tally, Verdict
+from vouch.cli.desk import HELP, Desk, Exhibit, Judgement, Question, RatingTally
 from vouch.cli.keys import open_keys
 from vouch.cli.session import Session, command
 
@@ -84,9 +84,9 @@ class recorder:
         self._client = client
         self._rater = rater
 
-    def __call__(self, verdict: Verdict) -> str:
+    def __call__(self, verdict: Judgement) -> str:
         import vouch
-        from vouch.types.records import NewRating
+        from vouch.types.rating import NewRating
 
         rating = self._client.record_rating(
             NewRating(
@@ -127,7 +127,7 @@ class TerminalScreen:
         self._console.print(text, style="yellow", markup=False, highlight=False)
 
 
-def tallied(tally: Tally) -> str:
+def tallied(tally: RatingTally) -> str:
     """A sitting in a sentence."""
     extra = f", {tally.corrected} corrected" if tally.corrected else ""
     extra += f", {tally.skipped} skipped" if tally.skipped else ""

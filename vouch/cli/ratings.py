@@ -12,8 +12,7 @@ from vouch.cli import render
 from vouch.cli.session import Session, command
 
 if TYPE_CHECKING:
-    from vouch.client.values import ImportRatingsResponse
-    from vouch.types.records import Rating
+    from vouch.types.rating import ImportRatingsResponse, Rating
 
 app = typer.Typer(help="List, export and import experts' ratings.", no_args_is_help=True)
 

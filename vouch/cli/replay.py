@@ -12,7 +12,7 @@ from vouch.cli.session import Session, command
 from vouch.errors import DataLoss
 
 if TYPE_CHECKING:
-    from vouch.client.values import ReplayImageResponse
+    from vouch.types.account import ReplayImageResponse
 
 app = typer.Typer()
 

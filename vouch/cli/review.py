@@ -14,9 +14,10 @@ from vouch.cli.vocabulary import vocabulary_of
 from vouch.errors import InvalidInput, VouchError
 
 if TYPE_CHECKING:
-    from vouch.client.values import ImportRealImagesResponse, RealImage
     from vouch.datasets.imagesets import SourceImage
     from vouch.formats.intensity import IntensityWindow
+    from vouch.types.image import RealImage
+    from vouch.types.rating import ImportRealImagesResponse
 
 SHOWN = 20
 
@@ -101,9 +102,9 @@ class Parcel:
 
     def _sent(self, image: SourceImage) -> RealImage:
         """Raises `InvalidInput` for one that cannot be sent."""
-        from vouch.client.values import RealImage
         from vouch.datasets.imagesets import Prompting
         from vouch.formats.images import windowed
+        from vouch.types.image import RealImage
 
         prompt, whose = Prompting(self._prompt).choose(image)
         if problem := image.skipped or image.problem or image.prompt_problem:

@@ -9,14 +9,15 @@ import typer
 from vouch.cli import render
 from vouch.cli.session import Session, command
 from vouch.errors import InvalidInput, NotFound
+from vouch.extras import require
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vouch.datasets.rescoring import Comparison
+    from vouch.datasets.rescoring import ThresholdComparison
     from vouch.settings import Settings
     from vouch.storage.registry import Registry
-    from vouch.types.records import Version
+    from vouch.types.version import Version
 
 app = typer.Typer(help="Reward versions: where a threshold went.", no_args_is_help=True)
 
@@ -49,6 +50,7 @@ def compare(
     Images that vouch stores with a score of OLD and none of NEW are scored by NEW first; both scores stay. Reads the
     state folder: the system need not run.
     """
+    require("server")
     from vouch.datasets import rescoring
     from vouch.models.networks.reward import RewardEnsemble
     from vouch.settings import load_settings
@@ -58,7 +60,7 @@ def compare(
 
     settings = load_settings(state=session.state)
     with Catalog(_catalog_url(settings)) as catalog:
-        registry = Registry(catalog, settings.folder.models)
+        registry = Registry(catalog, settings.folder.models, settings.models_url)
         before, after = _reward(registry, old), _reward(registry, new)
         model = RewardEnsemble.load(registry.open(after.digest))
         with render.progress() as bar:
@@ -91,7 +93,9 @@ def _reward(registry: Registry, ref: str) -> Version:
     return version
 
 
-def _view(before: Version, after: Version, folders: list[Path], rescored: Any, found: Comparison) -> Any:
+def _view(
+    before: Version, after: Version, folders: list[Path], rescored: Any, found: ThresholdComparison
+) -> Any:
     from vouch.models.scale import read_scale
 
     rows = [

@@ -17,7 +17,8 @@ from vouch.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from vouch.client import Client
-    from vouch.client.values import Rollout, ServedSlot
+    from vouch.types.account import ServedSlot
+    from vouch.types.rollout import Rollout
 
 app = typer.Typer(help="Move a version into serving by steps, and back.", no_args_is_help=True)
 

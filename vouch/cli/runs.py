@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
 from vouch.cli import render
+from vouch.cli.figures import figures_table, image_sheet
 from vouch.cli.session import Session, command
+from vouch.recipes import flat
+from vouch.storage.state import StateFolder
 
 if TYPE_CHECKING:
-    from vouch.client.values import Run
+    from vouch.types.run import Run
 
 app = typer.Typer(help="List, watch and cancel training runs.", no_args_is_help=True)
 
@@ -59,7 +63,7 @@ def show(session: Session, run: RunArgument) -> None:
     """Show one run: its settings, what it learned from, its figures."""
     with session.connect() as client:
         found = client.get_run(run)
-    session.emit(found, lambda: view(found))
+    session.emit(found, lambda: view(found, state_folder(session)))
 
 
 @command(app, "cancel", "vouch runs cancel align-2")
@@ -67,7 +71,7 @@ def cancel(session: Session, run: RunArgument) -> None:
     """Stop a run that is queued or running. What it published stays."""
     with session.connect() as client:
         found = client.cancel_run(run)
-    session.emit(found, lambda: view(found))
+    session.emit(found, lambda: view(found, state_folder(session)))
 
 
 @command(app, "watch", "vouch runs watch align-2")
@@ -76,7 +80,7 @@ def watch(session: Session, run: RunArgument) -> None:
     with session.connect() as client:
         last = follow(client.watch_run(run), print_lines=session.as_json)
     if last is not None and not session.as_json:
-        render.stdout().print(view(last))
+        render.stdout().print(view(last, state_folder(session)))
     end_with(last)
 
 
@@ -110,8 +114,13 @@ def _state(run: Run) -> Text:
     return Text(run.state, style=_COLOURS.get(run.state, ""))
 
 
-def view(run: Run) -> Any:
-    """One run in full."""
+def state_folder(session: Session) -> StateFolder | None:
+    """That of the system, where it was found by its folder; of one that was named by its address nothing is known."""
+    return None if session.address else StateFolder(session.state or Path("state"))
+
+
+def view(run: Run, state: StateFolder | None = None) -> Any:
+    """One run in full. state: where its image sheet may be."""
     return render.facts(
         {
             "run": f"{run.run_id} ({run.kind})",
@@ -121,8 +130,9 @@ def view(run: Run) -> Any:
             "error": run.error,
             "made": f"{run.version_name}  {render.digest(run.version)}" if run.version else "",
             "attempts": run.attempt if run.attempt > 1 else "",
-            "settings": ", ".join(f"{name}={value}" for name, value in run.config.items()),
-            "figures": ", ".join(f"{name} {value:.4g}" for name, value in sorted(run.metrics.items())),
+            "settings": ", ".join(f"{name}={value}" for name, value in flat(run.config).items()),
+            "figures": figures_table(run.kind, run.metrics),
+            "images": (image_sheet(state.run(run.run_id)) or "") if state else "",
             "next": f"vouch rollout start {run.version_name}" if run.version_name else "",
         }
     )

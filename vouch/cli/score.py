@@ -16,7 +16,7 @@ from vouch.formats.texts import printable_name
 
 if TYPE_CHECKING:
     from vouch.client import Client
-    from vouch.client.values import ImageScore, ScoreItem, ScoreResult
+    from vouch.types.score import ImageScore, ScoreItem, ScoreResult
 
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 
@@ -65,7 +65,7 @@ def score(
 
 def _scored(client: Client, items: list[ScoreItem], version: str) -> list[ScoreResult]:
     """One result for each item, in their order. What is wrong with the only one is raised."""
-    from vouch.client.values import ScoreResult
+    from vouch.types.score import ScoreResult
 
     if len(items) == 1:
         (only,) = client.score_images(items, version=version)
@@ -94,7 +94,7 @@ def _table(scores: list[ImageScore]) -> Any:
 
 
 def _item(image: str, prompt: str, window: str) -> ScoreItem:
-    from vouch.client.values import ScoreItem
+    from vouch.types.score import ScoreItem
 
     path = Path(image)
     if path.is_file():

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from vouch.cli import render
-from vouch.errors import NotFound, Unavailable, VouchError
+from vouch.errors import Internal, NotFound, Unavailable, VouchError
+from vouch.extras import missing_extra
 
 if TYPE_CHECKING:
     from vouch.client import Client
@@ -180,6 +181,9 @@ def reported() -> Iterator[None]:
         raise _ended(*_of_os_error(error)) from None
     except (typer.Exit, typer.Abort, typer.TyperException):
         raise
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error) or Internal(f"The Python package {error.name} is not installed.")
+        raise _ended(str(missing), missing.exit_code) from None
     except Exception as error:  # noqa: BLE001 - the last line of defence against a traceback
         summary = f"{type(error).__name__}: {error}"
         raise _ended(f"Something unexpected went wrong ({summary}). VOUCH_DEBUG=1 shows where.", 1) from None

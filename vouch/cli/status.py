@@ -14,7 +14,7 @@ from vouch.errors import FailedPrecondition, Unavailable
 
 if TYPE_CHECKING:
     from vouch.client import Client
-    from vouch.client.values import GetServingResponse, ServingSlot
+    from vouch.types.serving import GetServingResponse, ServingSlot
 
 app = typer.Typer()
 
@@ -32,9 +32,14 @@ def status(session: Session) -> None:
     with session.connect() as client:
         serving = client.get_serving()
         address = client.address
-        whole_because, kernel = _drawing(client)
-    told = {"address": address, **render.plain(serving), "whole_because": whole_because, "kernel": kernel}
-    session.emit(told, lambda: _view(address, serving, whole_because, kernel))
+        fallback_reason, kernel = _drawing(client)
+    status = {
+        "address": address,
+        **render.plain(serving),
+        "fallback_reason": fallback_reason,
+        "kernel": kernel,
+    }
+    session.emit(status, lambda: _view(address, serving, fallback_reason, kernel))
 
 
 def _drawing(client: Client) -> tuple[str, str]:
@@ -44,10 +49,10 @@ def _drawing(client: Client) -> tuple[str, str]:
         generator = client.describe_generator()
     except (Unavailable, FailedPrecondition):
         return "", ""
-    return generator.whole_because, generator.kernel
+    return generator.fallback_reason, generator.kernel
 
 
-def _view(address: str, serving: GetServingResponse, whole_because: str, kernel: str) -> Any:
+def _view(address: str, serving: GetServingResponse, fallback_reason: str, kernel: str) -> Any:
     columns = ("slot", "serves", "digest", "candidate", "replicas", "state")
     started = f", started {render.ago(serving.started_at)}" if serving.started_at else ""
     parts: list[Any] = [
@@ -58,8 +63,8 @@ def _view(address: str, serving: GetServingResponse, whole_because: str, kernel:
         parts.append(Text(f"U-Net {kernel}", style="dim"))
     if serving.audit_head:
         parts.append(Text(f"audit log ends with {serving.audit_head}", style="dim"))
-    if whole_because:
-        parts.append(Text(f"Images are drawn whole, one request after another: {whole_because}", "yellow"))
+    if fallback_reason:
+        parts.append(Text(f"Images are drawn whole, one request after another: {fallback_reason}", "yellow"))
     for slot in serving.slots:
         for replica in slot.replicas:
             if not replica.ok:

@@ -17,7 +17,7 @@ from vouch.errors import NotFound, VouchError
 if TYPE_CHECKING:
     from vouch.settings import Settings
     from vouch.storage.catalog.tokens import Tokens
-    from vouch.types.records import Token
+    from vouch.types.token import Token
 
 app = typer.Typer(
     help="Give people and programs tokens of their own. Runs where the system's state folder is.",

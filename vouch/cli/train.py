@@ -12,8 +12,10 @@ import typer
 
 from vouch import recipes
 from vouch.cli import render, runs
+from vouch.cli.run_settings import parse_settings, settings_help
 from vouch.cli.session import INTERRUPTED, Session, command
 from vouch.errors import InvalidInput, Unavailable
+from vouch.extras import require
 
 OFFLINE = "training"
 """`python -m training pretrain` trains without a running system."""
@@ -26,13 +28,6 @@ DataOption = Annotated[
 ]
 DetachOption = Annotated[bool, typer.Option("--detach", help="Queue the run and return; do not wait for it.")]
 SimulatedOption = Annotated[bool, typer.Option("--simulated", help="Learn from simulated ratings too.")]
-
-
-def settings_help(kind: str) -> str:
-    listed = "\n".join(
-        f"  --{name.replace('_', '-'):<17} {text}" for name, text in recipes.described(kind).items()
-    )
-    return f"\n\n\b\nSettings of the run (an unknown one is refused, and the known ones are named):\n{listed}"
 
 
 @command(
@@ -77,11 +72,12 @@ def pretrain(
 def _train_here(session: Session, data: Path, out: Path | None, settings: dict[str, Any]) -> None:
     if out is None:
         raise InvalidInput("Training without a system writes a folder. Name it with --out FOLDER.")
+    require("train")
     arguments = ["pretrain", "--data", str(data), "--out", str(out), *(["--json"] if session.as_json else [])]
     for name in ("run_dir", "workers"):
         if name in settings:
             arguments += [f"--{name.replace('_', '-')}", str(settings.pop(name))]
-    for name, value in settings.items():
+    for name, value in recipes.flat(settings).items():
         arguments += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     os.execv(sys.executable, [sys.executable, "-m", OFFLINE, *arguments])  # noqa: S606 - no shell
 
@@ -113,7 +109,7 @@ def reward(
     "align",
     """
     vouch train align
-    vouch train align --method reward_weighted --data cells/train.parquet
+    vouch train align --method nft --set nft.beta=0.1 --nft.groups 4
     vouch train align --generator generator-2 --reward reward-3 --minutes 10 --detach
     """,
     any_options=True,
@@ -144,7 +140,7 @@ def start(session: Session, kind: str, config: dict[str, Any], detach: bool) -> 
                 hint = f"{run.run_id} goes on. `vouch runs watch {run.run_id}` shows it, `vouch runs cancel` stops it."
                 render.stderr().print(hint, highlight=False)
                 raise typer.Exit(INTERRUPTED) from None
-    session.emit(last, lambda: runs.view(last))
+    session.emit(last, lambda: runs.view(last, runs.state_folder(session)))
     if not detach:
         runs.end_with(last)
 
@@ -163,27 +159,3 @@ def _config(arguments: list[str], data: Path | None, simulated: bool) -> dict[st
     if simulated:
         config["kinds"] = ["human", "simulated"]
     return {**config, **parse_settings(arguments)}
-
-
-def parse_settings(arguments: list[str]) -> dict[str, Any]:
-    """``--steps 500 --method gradient --no-anchor --lr=1e-4`` as ``{"steps": 500, "method": "gradient", …}``."""
-    settings: dict[str, Any] = {}
-    left = list(arguments)
-    while left:
-        name, equals, value = left.pop(0).partition("=")
-        if not name.startswith("--") or len(name) < 3:
-            raise InvalidInput(f"{name!r} is not a setting. Settings are given as --name value.")
-        key = name[2:].replace("-", "_")
-        if not equals and (not left or left[0].startswith("--")):
-            negated = key.startswith("no_")
-            settings[key[3:] if negated else key] = not negated
-        else:
-            settings[key] = _value(value if equals else left.pop(0))
-    return settings
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

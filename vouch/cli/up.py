@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vouch.cli.session import Session, command
-from vouch.errors import FailedPrecondition
+from vouch.extras import require
 
 SYSTEM = "services.system"
 
@@ -75,7 +74,4 @@ def _check_settings() -> None:
     from vouch.settings import load_settings
 
     load_settings()
-    if importlib.util.find_spec(SYSTEM.partition(".")[0]) is None:
-        raise FailedPrecondition(
-            "This installation has no `services` package. Install vouch whole to run a system."
-        )
+    require("server")

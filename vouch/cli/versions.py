@@ -14,7 +14,7 @@ from vouch.cli import render
 from vouch.cli.session import Session, command
 
 if TYPE_CHECKING:
-    from vouch.client.values import Version
+    from vouch.types.version import VersionDetails
 
 app = typer.Typer()
 
@@ -60,7 +60,7 @@ def versions(
     )
 
 
-def _one(version: Version) -> Any:
+def _one(version: VersionDetails) -> Any:
     files = [(f.path, render.size(f.size_bytes), render.digest(f.sha256)) for f in version.files]
     return render.facts(
         {
@@ -94,7 +94,7 @@ def _percent(figure: Mapping[str, Any]) -> tuple[str, str]:
     return "" if value is None else f"{value:.3f}", interval
 
 
-def _told(version: Version) -> dict[str, Any]:
+def _told(version: VersionDetails) -> dict[str, Any]:
     """What its scores mean, and its figures, each with its interval where there is one."""
     if version.lineage is None:
         return {}
@@ -138,7 +138,7 @@ def _tree(chain: Any) -> Tree:
     return root
 
 
-def _branch(version: Version, parent: Tree | None) -> Tree:
+def _branch(version: VersionDetails, parent: Tree | None) -> Tree:
     title = Text.assemble(
         (version.name, "bold"), f"  {version.kind}, {version.format}  ", (version.digest[:12], "cyan")
     )

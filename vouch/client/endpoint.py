@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from vouch.client.traced import interceptors, traced
 from vouch.errors import InvalidInput, NotFound
 from vouch.storage.state import Access, StateFolder
 
@@ -58,10 +59,13 @@ class Endpoint:
 
     def open(self, factory: Any) -> Any:
         """A channel made by `grpc` or `grpc.aio`."""
+        more: dict[str, Any] = {} if factory is grpc else {"interceptors": interceptors()}
         if self.secure:
             credentials = grpc.ssl_channel_credentials(self.roots)
-            return factory.secure_channel(self.address, credentials, options=self.options)
-        return factory.insecure_channel(self.address, options=self.options)
+            channel = factory.secure_channel(self.address, credentials, options=self.options, **more)
+        else:
+            channel = factory.insecure_channel(self.address, options=self.options, **more)
+        return traced(channel) if factory is grpc else channel
 
 
 def find(
@@ -126,6 +130,10 @@ def _parsed(address: str) -> tuple[str, bool]:
     if (separator and scheme not in ("grpc", "grpcs")) or not host or not port.isdigit():
         raise InvalidInput(
             f"The address {address!r} is not HOST:PORT, grpc://HOST:PORT or grpcs://HOST:PORT."
+        )
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise InvalidInput(
+            f"The address {address!r} has an IPv6 host: put that in brackets, such as [::1]:{port}."
         )
     return f"{host}:{port}", scheme == "grpcs"
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf.message import Message
 
-from vouch.client.convert import to_value
 from vouch.errors import InvalidInput
+from vouch.wire import to_value
 
 GENERATE_TIMEOUT_S = 300.0
 DEADLINE_MARGIN_S = 5.0  # the server gives up first and says why
@@ -38,53 +37,3 @@ def flattened(answer: Message) -> Iterator[Any]:
         yield from map(to_value, answer.results)  # type: ignore[attr-defined]
     else:
         yield to_value(answer)
-
-
-class Remembering:
-    """An iterator that keeps what its source raised; gRPC reads it in a thread and would only cancel the call."""
-
-    def __init__(self, source: Iterator[Any]) -> None:
-        self._source = source
-        self._error: BaseException | None = None
-
-    def __iter__(self) -> Remembering:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            return next(self._source)
-        except StopIteration:
-            raise
-        except BaseException as error:  # noqa: BLE001 - raised again by raise_again
-            self._error = error
-            raise StopIteration from None
-
-    def raise_again(self) -> None:
-        """Raises what the source raised, if it did."""
-        if self._error is not None:
-            raise self._error
-
-
-class AsyncRemembering:
-    """`Remembering` for asyncio."""
-
-    def __init__(self, source: AsyncIterator[Any]) -> None:
-        self._source = source
-        self._error: BaseException | None = None
-
-    def __aiter__(self) -> AsyncRemembering:
-        return self
-
-    async def __anext__(self) -> Any:
-        try:
-            return await self._source.__anext__()
-        except (StopAsyncIteration, asyncio.CancelledError):
-            raise
-        except BaseException as error:  # noqa: BLE001 - raised again by raise_again
-            self._error = error
-            raise StopAsyncIteration from None
-
-    def raise_again(self) -> None:
-        """Raises what the source raised, if it did."""
-        if self._error is not None:
-            raise self._error

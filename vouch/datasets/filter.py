@@ -71,7 +71,7 @@ class Scored:
     error: str = ""
 
 
-class Score(Protocol):
+class ScoreItems(Protocol):
     """Scores items with `version` ("" lets the system choose one for the stream); results in any order."""
 
     def __call__(self, items: Iterable[Item], version: str) -> Iterator[Scored]: ...
@@ -102,7 +102,7 @@ class FilterSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class FilterProgress:
     """How far a run is: all images of the folder so far, those of earlier runs included."""
 
     accepted: int
@@ -119,8 +119,8 @@ def filter_images(
     images: ImageSet,
     out: Path,
     settings: FilterSettings,
-    score: Score,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    score: ScoreItems,
+    on_progress: Callable[[FilterProgress], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Scores every image of the set that `out` has no score for, and returns the summary.
 
@@ -163,8 +163,8 @@ def _score_all(
     images: ImageSet,
     ledger: Ledger,
     settings: FilterSettings,
-    score: Score,
-    on_progress: Callable[[Progress], None],
+    score: ScoreItems,
+    on_progress: Callable[[FilterProgress], None],
 ) -> list[Scored]:
     window = Window(WINDOW_IMAGES, WINDOW_BYTES)
     missed: list[Scored] = []
@@ -338,9 +338,9 @@ def _range_note(data: bytes, settings: FilterSettings) -> str:
         return ""
 
 
-def _progress(ledger: Ledger) -> Progress:
+def _progress(ledger: Ledger) -> FilterProgress:
     counts = ledger.counts()
-    return Progress(**{name: counts[name] for name in ("accepted", "rejected", "failed", "skipped")})
+    return FilterProgress(**{name: counts[name] for name in ("accepted", "rejected", "failed", "skipped")})
 
 
 class Window:

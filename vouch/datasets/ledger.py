@@ -7,7 +7,6 @@ and a part is complete before its name appears. What is not named in a part is s
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import threading
@@ -23,6 +22,7 @@ from vouch.errors import FailedPrecondition
 from vouch.formats.images import digest
 from vouch.formats.texts import escaped
 from vouch.storage.atomic import storage_errors, write_whole
+from vouch.storage.locks import take_lock
 
 PART_ROWS = 2000
 PART_SECONDS = 5.0
@@ -112,7 +112,7 @@ class Ledger:
             (out / ".filter").mkdir(parents=True, exist_ok=True)
         with (out / ".filter" / "lock").open("w") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                take_lock(lock.fileno())
             except BlockingIOError as error:
                 raise FailedPrecondition(
                     f"Another filter run is writing to {out}. Wait for it, or stop it."

@@ -12,16 +12,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vouch.domains.criteria import Domain
 from vouch.errors import InvalidInput, NotFound
-from vouch.formats.csv_tables import check_unique, read_csv
+from vouch.formats.csv_tables import bad_rows, check_unique, read_csv
 from vouch.formats.escapes import from_cell, to_cell
 from vouch.storage.atomic import write_whole
-from vouch.storage.catalog import Catalog
-from vouch.storage.catalog.ratings import bad_rows
-from vouch.types.records import Preference, Rating
+from vouch.types.rating import Preference, Rating
+
+if TYPE_CHECKING:  # a client that reads and writes files of ratings needs no database
+    from vouch.storage.catalog import Catalog
 
 ANSWER = "answer."
 _TEXTS = ("id", "request_id", "image", "generator_version", "rater", "kind", "domain", "verdict")

@@ -15,7 +15,8 @@ from vouch.errors import FailedPrecondition, InvalidInput, NotFound
 from vouch.formats import images as codec
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
-from vouch.types.records import ImageRecord, Score
+from vouch.types.image import ImageRecord
+from vouch.types.score import Score
 from vouch.types.scores import Scores
 
 BATCH = 64
@@ -47,7 +48,7 @@ class Moved:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ThresholdComparison:
     """What became of the scores."""
 
     images: int
@@ -90,7 +91,7 @@ def rescore(
     return Rescored(scored=scored, failed=len(waiting) - scored)
 
 
-def compare(before: np.ndarray, after: np.ndarray, thresholds: Sequence[float]) -> Comparison:
+def compare(before: np.ndarray, after: np.ndarray, thresholds: Sequence[float]) -> ThresholdComparison:
     """Scores [N] of the same images by the old and the new version.
 
     Raises:
@@ -106,7 +107,7 @@ def compare(before: np.ndarray, after: np.ndarray, thresholds: Sequence[float]) 
             "Generate with the old version serving, so that images with its scores are stored.",
             "TOO_FEW_IMAGES",
         )
-    return Comparison(
+    return ThresholdComparison(
         images=len(before),
         rank_agreement=_rank_agreement(before, after),
         mean_before=float(before.mean()),

@@ -15,7 +15,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from vouch.errors import InvalidInput, NotFound
-from vouch.types.records import ANSWERS, Answer, Verdict
+from vouch.types.rating import ANSWERS, Answer, Verdict
 
 _NAME = r"^[a-z][a-z0-9_]{0,63}$"
 SUB_LABEL = "concept_"

@@ -100,3 +100,14 @@ def _expected_columns(text: str, separator: str, expected: Callable[[str], bool]
     except csv.Error:
         return 0
     return sum(expected(name.strip()) for name in header)
+
+
+def bad_rows(problems: list[tuple[int, str]], shown: int = 20) -> InvalidInput:
+    """One error for all rows of a file that cannot be taken; the first `shown` are spelled out."""
+    lines = [f"row {number}: {what}" for number, what in sorted(problems)[:shown]]
+    if len(problems) > shown:
+        lines.append(f"... and {len(problems) - shown} more")
+    plural = "row is" if len(problems) == 1 else "rows are"
+    return InvalidInput(
+        f"{len(problems)} {plural} not acceptable; nothing was imported.\n" + "\n".join(lines), "BAD_ROWS"
+    )

@@ -31,8 +31,8 @@ def general(prompt: str, concepts: Mapping[str, str]) -> str:
     Example: ``general("band neutrophil, cell size big", {"band neutrophil": "neutrophil"})`` names a neutrophil.
     """
     label, comma, rest = prompt.partition(",")
-    while (found := label.strip().lower()) in concepts:
-        label = concepts[found]
+    while (concept := label.strip().lower()) in concepts:
+        label = concepts[concept]
     return label + comma + rest
 
 
@@ -68,15 +68,15 @@ class Vocabulary:
         path = Path(folder) / FILE_NAME
         if not path.is_file():
             return None
-        found = json.loads(path.read_text(encoding="utf-8"))
-        attributes = {name: tuple(v) for name, v in found["attributes"].items()}
-        return cls(tuple(found["labels"]), attributes, found.get("concepts", {}))
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        attributes = {name: tuple(v) for name, v in entries["attributes"].items()}
+        return cls(tuple(entries["labels"]), attributes, entries.get("concepts", {}))
 
     def save(self, folder: Path) -> None:
         """Writes ``vocabulary.json`` into `folder`."""
-        told: dict[str, object] = {"labels": self.labels, "attributes": self.attributes}
-        told |= {"concepts": self.concepts} if self.concepts else {}
-        text = json.dumps(told, indent=1, sort_keys=True)
+        entries: dict[str, object] = {"labels": self.labels, "attributes": self.attributes}
+        entries |= {"concepts": self.concepts} if self.concepts else {}
+        text = json.dumps(entries, indent=1, sort_keys=True)
         (Path(folder) / FILE_NAME).write_text(text + "\n", encoding="utf-8")
 
     def with_concept(self, name: str, parent: str) -> Vocabulary:
@@ -102,9 +102,9 @@ class Vocabulary:
                 f"The generator knows {name!r} already: ask for it as it is, or choose another name.",
                 "KNOWN_LABEL",
             )
-        if said := next((p for p in self._phrases() if re.search(rf"\b{re.escape(name)}\b", p)), None):
+        if phrase := next((p for p in self._phrases() if re.search(rf"\b{re.escape(name)}\b", p)), None):
             raise InvalidInput(
-                f"{name!r} is said in {said!r} already, which would change: choose another name.",
+                f"{name!r} is said in {phrase!r} already, which would change: choose another name.",
                 "BAD_CONCEPT",
             )
         return Vocabulary((*self.labels, name), self.attributes, {**self.concepts, name: parent})

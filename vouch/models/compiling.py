@@ -163,9 +163,9 @@ def _end_with_the_input() -> None:
 
 def main() -> None:
     os.nice(19)
-    told = json.loads(sys.stdin.readline())
+    config = json.loads(sys.stdin.readline())
     _end_with_the_input()
-    make(Architecture(**{**told, "prompt": tuple(told["prompt"])}), Path(sys.argv[1]))
+    make(Architecture(**{**config, "prompt": tuple(config["prompt"])}), Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -178,14 +178,14 @@ def _variants(folder: Path, part: str) -> set[str | None]:
     names = {path.name for path in place.iterdir() if path.is_file()}
     whole = re.compile(rf"{stem}(?:\.([\w-]+))?\.safetensors")
     sharded = re.compile(rf"{stem}\.safetensors\.index(?:\.([\w-]+))?\.json")
-    found: set[str | None] = {
+    variants: set[str | None] = {
         match[1] for match in map(whole.fullmatch, names) if match and not _is_shard(match[1])
     }
     for match in filter(None, map(sharded.fullmatch, sorted(names))):
         _check_shards(folder, f"{part}/{match[0]}", names)
-        found.add(match[1])
-    if found:
-        return found
+        variants.add(match[1])
+    if variants:
+        return variants
     pickles = sorted(name for name in names if name.endswith((".bin", ".ckpt", ".pt", ".msgpack", ".h5")))
     if pickles:
         raise _refusal(

@@ -58,11 +58,11 @@ class _Graph:
         torch.cuda.synchronize()
         # Pixels may be made on another thread at the same time: only what this one does belongs to the graph.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._said = network.on_device(*inputs)
+            self._output = network.on_device(*inputs)
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         rows = len(inputs[0])
         for place, given in zip(self._inputs, inputs, strict=True):
             place[:rows].copy_(given)
         self._graph.replay()
-        return self._said[:rows].cpu()
+        return self._output[:rows].cpu()

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 Network = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""Latents [N, C, h, w], timesteps [N], encoded prompts [N, L, D] to what the network says [N, C, h, w]."""
+"""Latents [N, C, h, w], timesteps [N], encoded prompts [N, L, D] to its output [N, C, h, w]."""
 
 FORMAT = 1  # of the packages; to be counted up when they are made in another way
 MOST = 63  # rows of one call; diffusers treats batches of 64 and more in another way
@@ -56,8 +56,8 @@ class Eager:
     def on_device(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         """The same for inputs that are there already; its result stays there."""
         with computing(self._precision, self._unet.device.type):
-            said: torch.Tensor = self._unet(x, timesteps, prompts, return_dict=False)[0]
-        return said.float()
+            output: torch.Tensor = self._unet(x, timesteps, prompts, return_dict=False)[0]
+        return output.float()
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ class Architecture:
     @property
     def key(self) -> str:
         """Names its package: another PyTorch or another kind of processor needs another."""
-        told = [
+        parts = [
             FORMAT, asdict(self), torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability()
         ]  # fmt: skip
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:24]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
     def inputs(self, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Random ones, to trace and to time with."""
@@ -140,5 +140,5 @@ class Compiled:
 
     def _call(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         package = self._one if len(x) == 1 else self._many
-        said: torch.Tensor = package(x.contiguous(), timesteps.contiguous(), prompts.contiguous())
-        return said.float()
+        output: torch.Tensor = package(x.contiguous(), timesteps.contiguous(), prompts.contiguous())
+        return output.float()

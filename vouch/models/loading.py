@@ -47,7 +47,7 @@ def _load_weights(folder: Path, part: str, named: list[str], variant: str | None
     transformers.utils.logging.disable_progress_bar()
     kind = _class(folder, part, named)
     try:
-        model, told = kind.from_pretrained(
+        model, info = kind.from_pretrained(
             str(folder),
             subfolder=part,
             torch_dtype=torch.float32,
@@ -60,7 +60,7 @@ def _load_weights(folder: Path, part: str, named: list[str], variant: str | None
         raise
     except Exception as error:  # diffusers, transformers and safetensors raise two dozen kinds
         raise _refusal(folder, part, error) from error
-    missing = sorted(told["missing_keys"])
+    missing = sorted(info["missing_keys"])
     if missing:  # the libraries would draw them at random
         raise InvalidInput(
             f"{folder} is not whole: the weights of its {part} lack {missing[0]} ({len(missing)} missing). "

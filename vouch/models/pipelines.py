@@ -1,4 +1,4 @@
-"""A generator version as something that draws: any diffusers Stable Diffusion folder, with or without a LoRA."""
+"""The generator: any Stable Diffusion folder of diffusers, with or without a LoRA."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vouch.models.defaults import Defaults, load_defaults
 from vouch.models.folders import check_generator_folder
 from vouch.models.kernels import Eager, Network
 from vouch.models.loading import load_pipeline
-from vouch.models.predictions import asking_of, take_step
+from vouch.models.predictions import guided_steps, take_step
 from vouch.models.sampling import (
     Rows,
     Trajectory,
@@ -55,27 +55,26 @@ class Generator:
         self.height = self.width = pipe.unet.config.sample_size * pipe.vae_scale_factor
         self.sampler = sampler_of(pipe.scheduler)
         self.network: Network = Eager(pipe.unet)
-        """What computes a step; another may take its place between two steps."""
+        """Evaluates the U-Net; may be replaced between two steps."""
         self.kernel = "eager"
-        """What `network` is and why, for people."""
+        """What `network` is and why; shown to users."""
         self.base: Generator | None = None
-        """Whose weights an adapted generator shares, but for those that its adapter changes."""
+        """The generator that an adapter changes; both share all other weights."""
         self.guide: Generator | None = None
-        """The weaker version that autoguidance leads away from; it differs in its U-Net alone, or in its text encoder
-        as well."""
-        self.whole_because = _why_whole(pipe)
-        """Why images can only be drawn whole, by diffusers' own loop; "" when they go step by step."""
-        # Caches of plain functions: one of a method would hold the generator in a circle, and a version that has been
-        # swapped out must go at once.
+        """The weaker version of autoguidance: another U-Net, and optionally another text encoder."""
+        self.fallback_reason = _fallback_reason(pipe)
+        """Why diffusers' own pipeline draws the images; "" when the engine denoises them step by step."""
+        # Caches of functions: a method's cache would form a reference cycle, and a version that is swapped out must
+        # be freed at once.
         self._encode = functools.lru_cache(maxsize=PROMPTS_KEPT)(functools.partial(_encoded, pipe))
-        self._trajectory = functools.lru_cache(maxsize=64)(functools.partial(_walked, pipe.scheduler))
+        self._trajectory = functools.lru_cache(maxsize=64)(functools.partial(_trajectory_of, pipe.scheduler))
 
     # ---- step by step
 
     @property
     def stepwise(self) -> bool:
-        """Whether `trajectory`, `encode`, `predict` and `decode` draw what the pipeline draws."""
-        return not self.whole_because
+        """Whether `trajectory`, `encode`, `predict` and `decode` draw the same images as the pipeline."""
+        return not self.fallback_reason
 
     def trajectory(self, steps: int, sampler: str = "", eta: float = 0.0) -> Trajectory:
         """The coefficients of every step. Raises InvalidInput for more steps than the model was trained with."""
@@ -83,10 +82,10 @@ class Generator:
 
     @property
     def samplers(self) -> tuple[str, ...]:
-        """What a request may choose."""
-        return () if self.whole_because else tuple(filter(self._walks, SAMPLERS))
+        """What a request may choose among."""
+        return () if self.fallback_reason else tuple(filter(self._supports, SAMPLERS))
 
-    def _walks(self, sampler: str) -> bool:
+    def _supports(self, sampler: str) -> bool:
         try:
             self.trajectory(1, sampler)
         except InvalidInput:
@@ -94,28 +93,28 @@ class Generator:
         return True
 
     def check_sampler(self, sampler: str, eta: float) -> None:
-        """Raises InvalidInput, or UnsupportedScheduler, for what this generator cannot walk."""
-        if self.whole_because and (eta or sampler not in ("", self.sampler)):
+        """Raises InvalidInput, or UnsupportedScheduler, for a sampler that this generator lacks."""
+        if self.fallback_reason and (eta or sampler not in ("", self.sampler)):
             raise InvalidInput(
-                f"This generator draws with {self.sampler} and nothing else: {self.whole_because}. "
+                f"This generator draws with {self.sampler} and nothing else: {self.fallback_reason}. "
                 "Leave sampler and eta out."
             )
-        if not self.whole_because:
+        if not self.fallback_reason:
             self.trajectory(1, sampler, eta)
 
     @property
     def guidance_methods(self) -> tuple[str, ...]:
-        """What a request may choose."""
-        if self.whole_because:
+        """What a request may choose among."""
+        if self.fallback_reason:
             return ("cfg",)
         return tuple(method for method in METHODS if method != "autoguidance" or self.guide)
 
     def check_guidance(self, scale: float, options: GuidanceOptions) -> None:
-        """Raises InvalidInput for what this generator cannot do."""
+        """Raises InvalidInput for guidance that this generator lacks."""
         options.check_scale(scale)
-        if self.whole_because and not options.plain:
+        if self.fallback_reason and not options.plain:
             raise InvalidInput(
-                f"This generator can only guide every step with cfg: {self.whole_because}. "
+                f"This generator can only guide every step with cfg: {self.fallback_reason}. "
                 "Leave guidance_method, guidance_start, guidance_stop and adapter_start out."
             )
         if options.method not in self.guidance_methods:
@@ -130,7 +129,7 @@ class Generator:
             )
 
     def encode(self, prompt: str) -> torch.Tensor:
-        """The prompt as the network reads it, [1, L, D]; a repeated prompt is not computed again."""
+        """Prompt embeddings [1, L, D], cached by prompt."""
         return self._encode(prompt)
 
     def noise(self, generator: torch.Generator) -> torch.Tensor:
@@ -142,7 +141,7 @@ class Generator:
 
     @torch.inference_mode()
     def predict(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
-        """What the network says of latents [N, C, h, w] at timesteps [N] with prompts [N, L, D]: [N, C, h, w]."""
+        """The network's output [N, C, h, w] for latents [N, C, h, w], timesteps [N] and prompts [N, L, D]."""
         return self.network(x, timesteps, prompts)
 
     @torch.inference_mode()
@@ -166,16 +165,16 @@ class Generator:
     ) -> np.ndarray:
         """Draws one image for each prompt and seed: uint8 [N, H, W, 3].
 
-        Each image depends on its own prompt, seed, steps and guidance alone, whatever it is batched with. What plain
-        diffusers can express, diffusers' own pipeline draws.
+        Each image depends only on its own prompt, seed, steps and guidance, not on its batch. diffusers' own pipeline
+        draws whatever it can express.
 
         Args:
-            on_step: told (steps done, steps in all) after each denoising step; returning False stops.
-            options: how it is guided; None: `default_options`.
+            on_step: called with (steps done, total steps) after each denoising step; returning False stops.
+            options: guidance beyond the scale; None: `default_options`.
 
         Raises:
-            Cancelled: `on_step` said so.
-            InvalidInput: options that this generator cannot do.
+            Cancelled: `on_step` returned False.
+            InvalidInput: options that this generator lacks.
         """
         options = self.default_options if options is None else options
         self.check_guidance(guidance, options)
@@ -220,18 +219,18 @@ class Generator:
         go_on: Callable[[int], None],
     ) -> np.ndarray:
         path = self.trajectory(steps)
-        asked = {prompt: asking_of(self, prompt, len(path), guidance, options) for prompt in set(prompts)}
+        guided = {prompt: guided_steps(self, prompt, len(path), guidance, options) for prompt in set(prompts)}
         x = torch.cat([self.noise(torch.Generator().manual_seed(seed)) for seed in seeds]) * path.start
-        before = no_noise = torch.zeros_like(x)  # without an eta no sampler adds any
+        previous_x0 = no_noise = torch.zeros_like(x)  # without an eta no sampler adds any
         for step in range(len(path)):
             rows = Rows.of([(path, step)] * len(x))
-            stepped = take_step([asked[prompt][step] for prompt in prompts], rows, x, before, no_noise)
-            x, before = stepped.x, stepped.before
+            stepped = take_step([guided[prompt][step] for prompt in prompts], rows, x, previous_x0, no_noise)
+            x, previous_x0 = stepped.x, stepped.previous_x0
             go_on(step + 1)
         return self.decode(x)
 
 
-def _walked(scheduler: Any, steps: int, sampler: str, eta: float) -> Trajectory:
+def _trajectory_of(scheduler: Any, steps: int, sampler: str, eta: float) -> Trajectory:
     check_eta(sampler or sampler_of(scheduler), eta)
     return trajectory(with_sampler(scheduler, sampler), steps, eta)
 
@@ -246,7 +245,7 @@ def _encoded(pipe: Any, prompt: str) -> torch.Tensor:
     return encoded.cpu()
 
 
-def _why_whole(pipe: Any) -> str:
+def _fallback_reason(pipe: Any) -> str:
     from diffusers import StableDiffusionPipeline
 
     if type(pipe) is not StableDiffusionPipeline:

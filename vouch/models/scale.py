@@ -73,14 +73,14 @@ class Scale:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Scale:
         """From the content of ``reward.json``; versions before scales state their temperature only."""
-        told = config.get("scale")
-        if told is None:
+        scale = config.get("scale")
+        if scale is None:
             return cls(verdict=Calibration(temperature=float(config.get("temperature", 1.0))))
         return cls(
-            verdict=Calibration(**told["verdict"]),
-            criteria={name: Calibration(**one) for name, one in told["criteria"].items()},
-            calibrated_on=int(told["calibrated_on"]),
-            raters=dict(told["raters"]),
+            verdict=Calibration(**scale["verdict"]),
+            criteria={name: Calibration(**one) for name, one in scale["criteria"].items()},
+            calibrated_on=int(scale["calibrated_on"]),
+            raters=dict(scale["raters"]),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from upath import UPath
 
 from vouch.errors import DataLoss, InvalidInput, NotFound
 from vouch.storage.atomic import storage_errors, write_whole
+from vouch.storage.objects import LOCAL, object_errors, object_path
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_LOCAL = frozenset({"", "file", "local"})
 # A PUT of these appears whole by itself; renaming would only copy and delete.
 _ATOMIC_PUT = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
 
@@ -31,9 +32,9 @@ class BlobStore:
 
     def __init__(self, root: str | Path | UPath, **options: Any) -> None:
         """`root`: a folder or any fsspec URL; `options`: what its file system takes (keys, endpoint)."""
-        self._root: Any = UPath(root, **options)
+        self._root: Any = object_path(root, **options)
         protocol = str(self._root.protocol)
-        self._local = protocol in _LOCAL
+        self._local = protocol in LOCAL
         self._atomic_put = protocol in _ATOMIC_PUT
 
     def put(self, data: bytes) -> str:
@@ -41,12 +42,12 @@ class BlobStore:
 
         Raises:
             StorageFull: there is no room; nothing was kept.
+            Unavailable: an object store does not answer; repeat.
         """
         digest = hashlib.sha256(data).hexdigest()
         path = self._path(digest)
-        if not self._holds(path, len(data)):
-            with storage_errors(f"blob {digest[:12]}"):
-                path.parent.mkdir(parents=True, exist_ok=True)
+        with self._errors(digest):
+            if not self._holds(path, len(data)):
                 self._write(path, data)
         return digest
 
@@ -59,7 +60,8 @@ class BlobStore:
         """
         path = self._path(digest)
         try:
-            data: bytes = path.read_bytes()
+            with self._errors(digest):
+                data: bytes = path.read_bytes()
         except FileNotFoundError as error:
             raise NotFound(f"There is no blob {digest}.", "BLOB_NOT_FOUND") from error
         if hashlib.sha256(data).hexdigest() != digest:
@@ -69,7 +71,13 @@ class BlobStore:
         return data
 
     def exists(self, digest: str) -> bool:
-        return bool(self._path(digest).exists())
+        path = self._path(digest)
+        with self._errors(digest):
+            return bool(path.exists())
+
+    def _errors(self, digest: str) -> AbstractContextManager[None]:
+        what = f"blob {digest[:12]}"
+        return storage_errors(what) if self._local else object_errors(what)
 
     def _path(self, digest: str) -> Any:
         if not _DIGEST.fullmatch(digest):
@@ -78,14 +86,19 @@ class BlobStore:
 
     def _holds(self, path: Any, size: int) -> bool:
         # Another size means damage by something that is not vouch: write it again.
-        return bool(path.exists()) and path.stat().st_size == size
+        try:
+            return bool(path.stat().st_size == size)
+        except FileNotFoundError:
+            return False
 
     def _write(self, path: Any, data: bytes) -> None:
         if self._local:
+            Path(path.path).parent.mkdir(parents=True, exist_ok=True)
             write_whole(Path(path.path), data)
         elif self._atomic_put:
             path.write_bytes(data)
         else:
+            path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
             temporary.write_bytes(data)
             temporary.fs.mv(temporary.path, path.path)

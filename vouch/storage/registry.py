@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from vouch.errors import AlreadyExists, CorruptVersion, InvalidInput, NotFound, Unavailable
+from vouch.storage.archive import MANIFEST, VersionArchive
 from vouch.storage.atomic import storage_errors, sync, write_whole
 from vouch.storage.catalog import Catalog
-from vouch.types.records import VERSION_KINDS, FileEntry, Version, VersionKind, json_ready, now
+from vouch.types.clock import now
+from vouch.types.json_values import json_ready
+from vouch.types.page import every
+from vouch.types.version import VERSION_KINDS, FileEntry, Version, VersionKind
 
-MANIFEST = "manifest.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _LOOKS_LIKE_DIGEST = re.compile(r"[0-9a-f]{8,}")
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
@@ -33,14 +37,18 @@ VersionList = list[Version]
 class Registry:
     """Publishes and opens versions under `models_dir`; the catalog is their index.
 
+    With `models_url` versions lie in an object store, and `models_dir` holds this machine's copies of those it opened.
+
     Example:
         version = registry.publish(folder, kind="generator", format="lora", parent=parent.digest, lineage={...})
         weights = registry.open(version.digest) / "pytorch_lora_weights.safetensors"
     """
 
-    def __init__(self, catalog: Catalog, models_dir: str | Path) -> None:
+    def __init__(self, catalog: Catalog, models_dir: str | Path, models_url: str = "") -> None:
+        """models_url: fsspec URL of the object store; "" keeps versions in `models_dir` alone."""
         self._catalog = catalog
         self._models = Path(models_dir).absolute()
+        self._archive = VersionArchive(models_url) if models_url else None
 
     def publish(
         self,
@@ -90,16 +98,26 @@ class Registry:
 
     def list(self, kind: VersionKind | None = None) -> VersionList:
         """Every version, newest first."""
-        page = self._catalog.versions.list(kind, page_size=1000)
-        versions = [*page.items]
-        while page.next_token:
-            page = self._catalog.versions.list(kind, page_size=1000, page_token=page.next_token)
-            versions.extend(page.items)
-        return versions
+        return list(every(lambda token: self._catalog.versions.list(kind, page_size=1000, page_token=token)))
+
+    def digest(self, ref: str, kind: VersionKind | None = None) -> str:
+        """The digest of a version that a caller names; "" where they name none.
+
+        Raises NotFound, and InvalidInput where the version is not of this kind or the reference is ambiguous.
+        """
+        if not ref:
+            return ""
+        version = self.get(ref)
+        if kind is not None and version.kind != kind:
+            noun = "reward model" if kind == "reward" else kind
+            raise InvalidInput(f"{version.name} is a {version.kind}, not a {noun}: name one of that kind.")
+        return version.digest
 
     def folder(self, ref: str) -> Path:
         """Where a version's files are, unverified. Raises NotFound."""
-        return self._models / self.get(ref).digest
+        version = self.get(ref)
+        self._copied(version)
+        return self._models / version.digest
 
     def open(self, ref: str) -> Path:
         """The folder of a version, after every file's size and digest proved true.
@@ -110,13 +128,30 @@ class Registry:
         """
         version = self.get(ref)
         folder = self._models / version.digest
-        if not folder.is_dir():
+        if not self._copied(version):
             raise NotFound(
                 f"The files of version {version.name} are gone ({folder}). Restore the folder from a backup.",
                 "VERSION_FILES_MISSING",
             )
         _verify(folder, version)
         return folder
+
+    def _copied(self, version: Version) -> bool:
+        """Whether a version's folder is on this machine, copied from the archive where it has to be."""
+        folder = self._models / version.digest
+        if folder.is_dir() or self._archive is None:
+            return folder.is_dir()
+        copy = self._models / f".new-{uuid.uuid4().hex}"
+        try:
+            with storage_errors(f"version {version.name}"):
+                copy.mkdir(parents=True)
+                found = self._archive.fetch(version.digest, version.files, copy)
+            if found:
+                _verify(copy, version)  # what is damaged in the archive never becomes this machine's copy
+                _renamed(copy, folder)
+            return found
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
 
     def attach_evidence(self, ref: str, evidence: Mapping[str, Any]) -> None:
         """Keep what an evaluation found of a version beside its files, which stay as they are. The last one counts.
@@ -126,7 +161,11 @@ class Registry:
             StorageFull: no room; what was there stays.
         """
         text = json.dumps(json_ready(evidence), sort_keys=True, ensure_ascii=False, indent=1)
-        write_whole(self._evidence(self.get(ref)), text.encode())
+        path = self._evidence(self.get(ref))
+        if self._archive is not None:
+            self._archive.write(path.name, text.encode())
+        else:
+            write_whole(path, text.encode())
 
     def evidence(self, ref: str) -> dict[str, Any]:
         """What the last evaluation of a version found; empty before the first.
@@ -137,9 +176,14 @@ class Registry:
         """
         path = self._evidence(self.get(ref))
         try:
-            return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+            return dict(json.loads(self._read(path) or "{}"))
         except (OSError, ValueError, TypeError) as error:
             raise CorruptVersion(f"{path} is damaged: run `vouch evaluate` again.") from error
+
+    def _read(self, path: Path) -> str:
+        if self._archive is not None:
+            return (self._archive.read(path.name) or b"").decode()
+        return path.read_text("utf-8") if path.is_file() else ""
 
     def _evidence(self, version: Version) -> Path:
         return self._models / f"{version.digest}.evidence.json"
@@ -185,21 +229,29 @@ class Registry:
             for path in (staged, *staged.rglob("*")):
                 if path.is_dir():
                     sync(path)
-            os.rename(staged, target)
+            owned = self._archive is not None and self._archive.put(staged, version.digest)
             if self._indexed(version, target, staged):
                 return version
+            if self._archive is not None and owned:
+                self._archive.remove(version.digest)
             if name is not None:  # another process took it in between
                 raise AlreadyExists(f"There is already another version called {name}: choose another name.")
         raise Unavailable(f"Many processes publish {prefix} versions at this moment. Repeat in a moment.")
 
     def _indexed(self, version: Version, target: Path, staged: Path) -> bool:
-        """Enter a renamed folder into the catalog; where that fails, take the folder back."""
-        entered = False
+        """Rename a folder into place and enter it into the catalog; where that fails, take the folder back.
+
+        Two processes can publish the very same version, byte for byte. Then the catalog keeps the entry of the first,
+        and both have published. What an error leaves in an archive stays there: a folder that no entry names does no
+        harm, and the other process may have entered it.
+        """
+        entered, moved = False, _renamed(staged, target)
         try:
             sync(self._models)
             entered = self._catalog.versions.add(version)
+            entered = entered or self._catalog.versions.find(version.digest) is not None
         finally:
-            if not entered:
+            if not entered and moved:
                 os.rename(target, staged)
         return entered
 
@@ -232,6 +284,17 @@ def read_manifest(folder: Path) -> Version:
         raise CorruptVersion(
             f"{folder / MANIFEST} is missing or damaged: restore the folder from a backup."
         ) from error
+
+
+def _renamed(folder: Path, target: Path) -> bool:
+    """Give a whole folder its name. False when another process has put the same one there."""
+    try:
+        os.rename(folder, target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and target.is_dir():
+            return False
+        raise
+    return True
 
 
 def _version(values: Mapping[str, Any]) -> Version:
@@ -305,6 +368,12 @@ def _check_link(link: Path, folder: Path) -> None:
         homes.append(folder.parent.parent / "blobs")
     if target.is_file() and any(target.is_relative_to(home) for home in homes):
         return
+    if target.is_dir():
+        raise InvalidInput(
+            f"{link} is a link to a folder, and links to folders are not followed: put a copy of the folder in its "
+            "place.",
+            "LINK_TO_FOLDER",
+        )
     raise InvalidInput(
         f"{link} is a link to something that is not a file of this folder: put a copy of the file in its place.",
         "LINK_LEAVES_FOLDER",

@@ -6,7 +6,6 @@ Images and ratings of patients lie in it: folders are 0700 and files 0600, whoev
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import stat
@@ -17,6 +16,7 @@ from urllib.parse import quote
 
 from vouch.errors import FailedPrecondition, InvalidInput, NotFound
 from vouch.storage.atomic import storage_errors, write_whole
+from vouch.storage.locks import take_lock
 
 OWN = (
     "blobs", "models", "runs", "metrics", "logs", "ray-logs", "lock", "running.json", "ray_token", "access.json",
@@ -137,7 +137,7 @@ class StateFolder:
 
     def _take(self, handle: int) -> None:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take_lock(handle)
         except BlockingIOError as error:
             holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise FailedPrecondition(
@@ -183,7 +183,7 @@ class StateFolder:
             ) from error
         except OSError as error:
             raise FailedPrecondition(f"{self.access} cannot be read: {error.strerror}.") from error
-        if stat.S_IMODE(mode) & 0o077:
+        if os.name == "posix" and stat.S_IMODE(mode) & 0o077:  # Windows has no such modes
             raise FailedPrecondition(
                 f"Other users can read the tokens in {self.access}: run `chmod 600 {self.access}`.",
                 "TOKENS_EXPOSED",

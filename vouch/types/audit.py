@@ -18,5 +18,16 @@ class AuditEntry:
     action: str  # the RPC, such as "StartRollout"
     subject: str  # what it acted on
     details: Mapping[str, Any]
-    previous: str  # digest of the entry before, "" for the first
     digest: str
+    previous: str = ""  # digest of the entry before, "" for the first; within the server alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyAuditResponse:
+    """What the audit log is. broken_at: number of the first entry that does not fit; 0 when all of them do."""
+
+    entries: int
+    head: str
+    intact: bool
+    broken_at: int
+    reason: str

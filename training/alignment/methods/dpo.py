@@ -6,9 +6,10 @@ from collections import defaultdict
 
 import torch
 
-from training.alignment.compared import Compared
-from training.alignment.methods.method import Chance
+from training.alignment.compared import ComparedLatents
+from training.alignment.methods.method import Method
 from training.alignment.pool import Pool
+from training.alignment.step_rng import StepRng
 from training.alignment.student import Student
 from training.objectives.dpo import dpo_loss
 from vouch.errors import FailedPrecondition
@@ -18,7 +19,7 @@ COMPARED = 0.5
 """Share of pairs that experts compared, where there are pairs by verdict too."""
 
 
-class Dpo:
+class Dpo(Method):
     """A pair is what experts compared, or a plausible and an implausible image of the same declared class.
 
     Images that were compared may have been asked for by different prompts, and each keeps its own: experts judged it as
@@ -29,7 +30,7 @@ class Dpo:
         self._student, self._config = student, config
         self._latents, self._prompts = pool.latents, pool.prompts
         self._verdicts, self._sides = pool.verdicts.tolist(), _by_verdict(pool)
-        compared = Compared.of(student, pool.pairs) if pool.pairs is not None else None
+        compared = ComparedLatents.of(student, pool.pairs) if pool.pairs is not None else None
         self._certainty = self._with(compared) if compared else {}
         self._compared = list(self._certainty)
         if not self._sides and not self._compared:
@@ -39,16 +40,16 @@ class Dpo:
                 "ONE_SIDED_RATINGS",
             )
 
-    def loss(self, chance: Chance) -> torch.Tensor:
-        pairs = [self._pair(chance) for _ in range(max(1, self._config.batch // 2))]
+    def loss(self, rng: StepRng) -> torch.Tensor:
+        pairs = [self._pair(rng) for _ in range(max(1, self._config.batch // 2))]
         worse, better = [list(rows) for rows in zip(*pairs, strict=True)]
         # The same noise for both: what differs is then the images, not their luck.
-        timesteps, noise = self._student.noise(self._latents[better], chance.random)
+        timesteps, noise = self._student.noise(self._latents[better], rng.torch)
         errors = [self._errors(rows, timesteps, noise) for rows in (better, worse)]
         weight = torch.tensor([self._weight(pair) for pair in pairs])
-        return dpo_loss(*errors[0], *errors[1], beta=self._config.divergence, weight=weight)
+        return dpo_loss(*errors[0], *errors[1], beta=self._config.dpo.beta, weight=weight)
 
-    def _with(self, compared: Compared) -> dict[tuple[int, int], float]:
+    def _with(self, compared: ComparedLatents) -> dict[tuple[int, int], float]:
         """Takes these images in behind the rated ones; the rows of their pairs then, and how sure the raters are."""
         beyond = len(self._prompts)
         self._latents = torch.cat([self._latents, compared.latents])
@@ -64,12 +65,12 @@ class Dpo:
         worse, better = pair
         return float(self._verdicts[better] - self._verdicts[worse])
 
-    def _pair(self, chance: Chance) -> tuple[int, int]:
+    def _pair(self, rng: StepRng) -> tuple[int, int]:
         """Rows of a worse and a better image. No number is drawn for a choice that there is not."""
-        if self._compared and not (self._sides and chance.rng.random() >= COMPARED):
-            return chance.rng.choice(self._compared)
-        worse, better = chance.rng.choice(self._sides)
-        return chance.rng.choice(worse), chance.rng.choice(better)
+        if self._compared and not (self._sides and rng.python.random() >= COMPARED):
+            return rng.python.choice(self._compared)
+        worse, better = rng.python.choice(self._sides)
+        return rng.python.choice(worse), rng.python.choice(better)
 
     def _errors(
         self, rows: list[int], timesteps: torch.Tensor, noise: torch.Tensor

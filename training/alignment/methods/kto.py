@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from training.alignment.methods.method import Chance
+from training.alignment.methods.method import Method
 from training.alignment.pool import Pool
+from training.alignment.step_rng import StepRng
 from training.alignment.student import Student
 from training.objectives.kto import certainty, kto_loss
 from vouch.errors import FailedPrecondition
 from vouch.recipes import Alignment
 
 
-class Kto:
+class Kto(Method):
     """Half of a batch was found plausible, half implausible, however many of each there are. Each verdict counts by how
     sure the raters are of it together, |2p - 1|."""
 
@@ -26,15 +27,15 @@ class Kto:
                 "ONE_SIDED_RATINGS",
             )
 
-    def loss(self, chance: Chance) -> torch.Tensor:
+    def loss(self, rng: StepRng) -> torch.Tensor:
         half = max(1, self._config.batch // 2)
-        rows = [*chance.rng.choices(self._good, k=half), *chance.rng.choices(self._bad, k=half)]
+        rows = [*rng.python.choices(self._good, k=half), *rng.python.choices(self._bad, k=half)]
         clean = self._pool.latents[rows]
         noised = self._student.noised(
-            clean, self._pool.prompts_of(rows), *self._student.noise(clean, chance.random)
+            clean, self._pool.prompts_of(rows), *self._student.noise(clean, rng.torch)
         )
         desirable = torch.arange(len(rows)) < half
         sure = certainty(self._pool.verdicts[rows])
         return kto_loss(
-            *self._student.errors(noised), desirable, beta=self._config.divergence, weight=sure.float()
+            *self._student.errors(noised), desirable, beta=self._config.kto.beta, weight=sure.float()
         )

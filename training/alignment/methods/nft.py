@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 
-from training.alignment.methods.method import Chance
+from training.alignment.methods.method import Method
 from training.alignment.pool import Pool
 from training.alignment.rounds import Rounds
+from training.alignment.step_rng import StepRng
 from training.alignment.student import Student
 from training.objectives.guards import anchor_loss
 from training.objectives.nft import nft_loss, normalised
 from vouch.recipes import Alignment
 
 
-class Nft:
+class Nft(Method):
     """Learns from images that the student drew itself (`Rounds`), guided as it is served. The anchor to the parent is
     dearer for images that the ensemble disagrees about.
 
@@ -29,42 +27,37 @@ class Nft:
 
     def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
         self._student, self._pool, self._config = student, pool, config
-        self._rounds = Rounds(student, pool, config) if config.round_steps else None
+        self._rounds = Rounds(student, pool, config, config.nft) if config.nft.round_steps else None
         labels = sorted(set(pool.labels))
         groups = torch.tensor([labels.index(label) for label in pool.labels])
         spread = float(pool.rewards.std(unbiased=False)) or 1.0
         self._rewards = normalised(pool.rewards, groups, spread)
         self._disagreement = torch.zeros(len(pool)) if pool.disagreement is None else pool.disagreement
 
-    def loss(self, chance: Chance) -> torch.Tensor:
-        return self._of_rated(chance) if self._rounds is None else self._of_drawn(self._rounds, chance)
+    def loss(self, rng: StepRng) -> torch.Tensor:
+        return self._of_rated(rng) if self._rounds is None else self._of_drawn(self._rounds, rng)
 
-    def _of_drawn(self, rounds: Rounds, chance: Chance) -> torch.Tensor:
-        round_ = rounds.now(chance)
-        rows = [chance.rng.randrange(len(round_.prompts)) for _ in range(self._config.batch)]
-        said = rounds.outputs(round_, rows, chance)
+    def _of_drawn(self, rounds: Rounds, rng: StepRng) -> torch.Tensor:
+        round_ = rounds.now(rng)
+        rows = [rng.python.randrange(len(round_.prompts)) for _ in range(self._config.batch)]
+        outputs = rounds.outputs(round_, rows, rng)
         goodness = round_.goodness[rows]
         learned = nft_loss(
-            said.guided, said.old, said.noised.wanted, goodness, strength=self._config.strength
+            outputs.guided, outputs.old, outputs.noised.wanted, goodness, beta=self._config.nft.beta
         )
-        parent = self._student.parent_says(said.noised)
-        anchor = anchor_loss(said.plain, parent, round_.disagreement[rows], self._config.doubt)
+        parent = self._student.predict_parent(outputs.noised)
+        anchor = anchor_loss(
+            outputs.plain, parent, round_.disagreement[rows], self._config.anchor_uncertainty_scale
+        )
         return learned + self._config.anchor * anchor
 
-    def state(self) -> dict[str, Any]:
-        return {} if self._rounds is None else self._rounds.state()
-
-    def resume(self, state: Mapping[str, Any]) -> None:
-        if self._rounds is not None:
-            self._rounds.resume(state)
-
-    def _of_rated(self, chance: Chance) -> torch.Tensor:
-        rows = chance.rows(self._pool, self._config.batch)
+    def _of_rated(self, rng: StepRng) -> torch.Tensor:
+        rows = rng.rows(self._pool, self._config.batch)
         clean = self._pool.latents[rows]
         noised = self._student.noised(
-            clean, self._pool.prompts_of(rows), *self._student.noise(clean, chance.random)
+            clean, self._pool.prompts_of(rows), *self._student.noise(clean, rng.torch)
         )
-        output, old = self._student.says(noised), self._student.parent_says(noised)
-        learned = nft_loss(output, old, noised.wanted, self._rewards[rows], strength=self._config.strength)
-        anchor = anchor_loss(output, old, self._disagreement[rows], self._config.doubt)
+        output, old = self._student.predict(noised), self._student.predict_parent(noised)
+        learned = nft_loss(output, old, noised.wanted, self._rewards[rows], beta=self._config.nft.beta)
+        anchor = anchor_loss(output, old, self._disagreement[rows], self._config.anchor_uncertainty_scale)
         return learned + self._config.anchor * anchor

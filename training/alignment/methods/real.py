@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from training.alignment.methods.method import Chance
+from training.alignment.methods.method import Method
 from training.alignment.pool import Pool, real_pool
+from training.alignment.step_rng import StepRng
 from training.alignment.student import Student
 from vouch.errors import FailedPrecondition
 from vouch.recipes import Alignment
 
 
-class Real:
+class Real(Method):
     """Learns nothing from ratings."""
 
     def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
@@ -24,10 +25,10 @@ class Real:
                 "NO_IMAGES",
             )
 
-    def loss(self, chance: Chance) -> torch.Tensor:
+    def loss(self, rng: StepRng) -> torch.Tensor:
         assert self._real is not None
-        rows = chance.rows(self._real, self._batch)
+        rows = rng.rows(self._real, self._batch)
         error = self._student.denoising_error(
-            self._real.latents[rows], self._real.prompts_of(rows), chance.random
+            self._real.latents[rows], self._real.prompts_of(rows), rng.torch
         )
         return error.mean()

@@ -7,42 +7,46 @@ from dataclasses import replace
 import torch
 
 from training.alignment.methods.guarded import GuardedReward
-from training.alignment.methods.method import Chance
+from training.alignment.methods.method import Method
 from training.alignment.pool import Pool
-from training.alignment.served import Served
+from training.alignment.served import ServingDefaults
+from training.alignment.step_rng import StepRng
 from training.alignment.student import Noised, Student
 from training.objectives.reward_gradient import ddim_step
 from vouch.recipes import Alignment
 
 
-class RewardGradient:
-    """Images are noised to between `latest` and `earliest`; the gradient passes `gradient_steps` denoising steps of
-    `stride` timesteps, 1 of which jumps to the predicted clean image. Steps are guided as they are served."""
+class RewardGradient(Method):
+    """Images are noised to between `min_timestep` and `max_timestep`; the gradient passes `gradient_steps` denoising
+    steps of `stride` timesteps. 1 step jumps to the predicted clean image. Steps are guided as they are served."""
 
     def __init__(self, student: Student, pool: Pool, config: Alignment) -> None:
-        self._student, self._pool, self._config = student, pool, config
-        self._reward, self._served = GuardedReward(student, config), Served.of(student, config)
+        self._student, self._pool = student, pool
+        self._batch, self._settings = config.batch, config.reward_gradient
+        self._reward = GuardedReward(student, config, self._settings.diversity)
+        self._served = ServingDefaults.of(student, config)
 
-    def loss(self, chance: Chance) -> torch.Tensor:
-        config, rows = self._config, chance.rows(self._pool, self._config.batch)
+    def loss(self, rng: StepRng) -> torch.Tensor:
+        rows = rng.rows(self._pool, self._batch)
         clean, prompts = self._pool.latents[rows], self._pool.prompts_of(rows)
-        timesteps = torch.randint(config.latest, config.earliest, (len(rows),), generator=chance.random)
-        noise = torch.randn(clean.shape, generator=chance.random)
+        cleanest, noisiest = self._settings.min_timestep, self._settings.max_timestep
+        timesteps = torch.randint(cleanest, noisiest, (len(rows),), generator=rng.torch)
+        noise = torch.randn(clean.shape, generator=rng.torch)
         noised = self._student.noised(clean, prompts, timesteps, noise)
-        output = self._student.says(noised)
-        return self._reward.loss(self._followed(noised, output), prompts, noised, output, chance)
+        output = self._student.predict(noised)
+        return self._reward.loss(self._followed(noised, output), prompts, noised, output, rng)
 
     def _followed(self, noised: Noised, output: torch.Tensor) -> torch.Tensor:
         """The clean latents after the steps that the gradient passes."""
-        found = self._student.clean(self._guided(noised, output), noised.x, noised.timesteps)
-        for _ in range(self._config.gradient_steps - 1):
+        clean = self._student.clean(self._guided(noised, output), noised.x, noised.timesteps)
+        for _ in range(self._settings.gradient_steps - 1):
             alpha = self._student.alphas[noised.timesteps].view(-1, 1, 1, 1)
-            noise = (noised.x - alpha.sqrt() * found) / (1 - alpha).sqrt()
-            timesteps = (noised.timesteps - self._config.stride).clamp(min=0)
-            x = ddim_step(found, noise, self._student.alphas, timesteps)
+            noise = (noised.x - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+            timesteps = (noised.timesteps - self._settings.stride).clamp(min=0)
+            x = ddim_step(clean, noise, self._student.alphas, timesteps)
             noised = replace(noised, x=x, timesteps=timesteps)
-            found = self._student.clean(self._guided(noised, self._student.says(noised)), x, timesteps)
-        return found
+            clean = self._student.clean(self._guided(noised, self._student.predict(noised)), x, timesteps)
+        return clean
 
     def _guided(self, noised: Noised, output: torch.Tensor) -> torch.Tensor:
         """No gradient passes what guidance leads away from: it would gain by spoiling that."""
@@ -51,5 +55,5 @@ class RewardGradient:
             return output
         with torch.no_grad():
             bare = replace(noised, embedded=self._student.embed([""] * len(noised.x)))
-            without = self._student.says(bare)
+            without = self._student.predict(bare)
         return without + scale * (output - without)

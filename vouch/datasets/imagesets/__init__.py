@@ -10,7 +10,7 @@ the pixels.
 A folder is read whole: image files, tars and Parquet files, wherever they lie below it. Everything that looks like an
 image is yielded, also what cannot be read: `problem` and `skipped` say why, so that nothing is left out in silence.
 
-Prompts are found where `datasets`, WebDataset and pandas write them (docs/image-sets.md):
+Prompts are found where `datasets`, WebDataset and pandas write them (docs/reference/image-sets.md):
 
 - folder: a file beside the image with the same stem: ``a.txt``, ``a.caption``, ``a.json`` (``{"prompt": …}``) or
   ``a.cls`` (a class name); or a table ``metadata.csv``, ``.jsonl`` or ``.parquet`` in its folder or one above;

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from vouch.datasets.imagesets.items import Skip, SourceImage, size_problem
 from vouch.datasets.imagesets.metadata import Metadata
 from vouch.datasets.imagesets.parquet import ParquetSet
-from vouch.datasets.imagesets.prompts import MAX_NOTE_BYTES, PROMPT_SUFFIXES, Note, Words, words_of_notes
+from vouch.datasets.imagesets.prompts import MAX_NOTE_BYTES, PROMPT_SUFFIXES, ImageText, Note, words_of_notes
 from vouch.datasets.imagesets.tar import TarSet
 from vouch.datasets.imagesets.unique import Unique
 from vouch.datasets.imagesets.walk import Entry, walk
@@ -72,7 +72,7 @@ class _Tables:
         self._vocabulary = vocabulary
         self._tables: dict[PurePosixPath, Metadata] = {}
 
-    def words(self, entry: Entry, words: Words) -> Words:
+    def words(self, entry: Entry, words: ImageText) -> ImageText:
         """These words, with what they lack from the tables of the image's folder, those above, or the folder's name."""
         inside = PurePosixPath(entry.key)
         for folder, path in zip(inside.parents, entry.path.parents):  # noqa: B905 - the set ends before the disk
@@ -82,11 +82,11 @@ class _Tables:
         # Words that are there but unreadable say more than the class: it does not stand in for them.
         return words if words.problem else words.or_else(self._class_folder(inside.parent.name))
 
-    def _class_folder(self, name: str) -> Words:
+    def _class_folder(self, name: str) -> ImageText:
         """The folder's name, where the model knows it as a label: ``train`` and ``images`` are no classes."""
         label = name.lower().replace("_", " ")
         known = self._vocabulary is not None and label in self._vocabulary.labels
-        return Words(label, label) if known else Words()
+        return ImageText(label, label) if known else ImageText()
 
     def missing(self, skip: Skip | None) -> Iterator[SourceImage]:
         for folder, table in self._tables.items():
@@ -111,14 +111,14 @@ def _read(entry: Entry, key: str, tables: _Tables) -> SourceImage:
         return SourceImage(key, b"", problem=f"The file could not be read ({type(error).__name__}: {error}).")
 
 
-def _beside(entry: Entry) -> Words:
+def _beside(entry: Entry) -> ImageText:
     """The words of the notes beside an image: of a.png in a.txt, or in a.png.txt."""
     own, longer = ({s: entry.beside.get(stem + s) or entry.beside.get((stem + s).lower()) for s in PROMPT_SUFFIXES}
                    for stem in (entry.path.stem, entry.path.name))  # fmt: skip
     return _notes(entry, own).or_else(_notes(entry, longer))
 
 
-def _notes(entry: Entry, names: dict[str, str | None]) -> Words:
+def _notes(entry: Entry, names: dict[str, str | None]) -> ImageText:
     notes = {}
     for suffix, name in names.items():
         if name and (file := entry.path.with_name(name)).is_file():

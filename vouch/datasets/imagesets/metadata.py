@@ -13,7 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vouch.datasets.imagesets.prompts import FILE_COLUMNS, PROMPT_COLUMNS, Words, json_object, words_of_row
+from vouch.datasets.imagesets.prompts import (
+    FILE_COLUMNS,
+    PROMPT_COLUMNS,
+    ImageText,
+    json_object,
+    words_of_row,
+)
 from vouch.errors import InvalidInput
 from vouch.formats.csv_tables import read_csv
 from vouch.formats.texts import printable_name
@@ -28,16 +34,16 @@ class Metadata:
 
     def __init__(self, folder: Path, vocabulary: Vocabulary | None) -> None:
         self._folder, self._vocabulary = folder, vocabulary
-        self._words: dict[str, Words] = {}
+        self._words: dict[str, ImageText] = {}
         self._table: dict[str, str] = {}  # where each file is named
         self._unusable = ""
         for name in NAMES:
             if (table := folder / name).is_file():
                 self._read(table)
 
-    def of(self, file: str) -> Words:
+    def of(self, file: str) -> ImageText:
         """The words for `file`, a path relative to the folder."""
-        return self._words.get(file, Words(problem=self._unusable))
+        return self._words.get(file, ImageText(problem=self._unusable))
 
     def missing(self) -> Iterator[tuple[str, str]]:
         """(file, why) of each row whose file is not there, or not below the folder."""
@@ -70,7 +76,9 @@ class Metadata:
         if self._table.setdefault(name, table) != table:
             return  # an earlier kind of table comes first
         if self._words.setdefault(name, words) != words:
-            self._words[name] = Words(problem=f"{table} names {name} more than once, with different words.")
+            self._words[name] = ImageText(
+                problem=f"{table} names {name} more than once, with different words."
+            )
 
 
 def is_table_of_files(path: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vouch.datasets.imagesets.items import MAX_IMAGE_BYTES, Skip, SourceImage, size_problem
-from vouch.datasets.imagesets.prompts import PROMPT_COLUMNS, Unreadable, Words, int_or_none, words_of_row
+from vouch.datasets.imagesets.prompts import PROMPT_COLUMNS, ImageText, Unreadable, int_or_none, words_of_row
 from vouch.errors import InvalidInput
 from vouch.formats.csv_tables import check_unique
 from vouch.models.captions import Vocabulary
@@ -46,7 +46,7 @@ class ParquetSet:
         if number < 0 and not self._prefix:
             raise InvalidInput(f"{self.path} holds no row.")
 
-    def _image(self, key: str, cell: Any, words: Words) -> SourceImage:
+    def _image(self, key: str, cell: Any, words: ImageText) -> SourceImage:
         try:
             data, problem = _bytes_of(cell, self.path.parent)
         except Exception as error:  # noqa: BLE001 - one odd row must not end the set

@@ -21,7 +21,7 @@ MAX_NOTE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Words:
+class ImageText:
     """What was found to say of one image."""
 
     prompt: str = ""
@@ -30,10 +30,10 @@ class Words:
     problem: str = ""
     """Why there is no prompt although something is there; "" otherwise."""
 
-    def or_else(self, other: Words) -> Words:
+    def or_else(self, other: ImageText) -> ImageText:
         """These, with what they lack taken from the other ones. A problem is kept until there is a prompt."""
         prompt = self.prompt or other.prompt
-        return Words(
+        return ImageText(
             prompt,
             self.label or other.label,
             self.attributes or other.attributes,
@@ -64,7 +64,7 @@ class Unreadable:
     why: str
 
 
-def words_of_notes(notes: Mapping[str, Note]) -> Words:
+def words_of_notes(notes: Mapping[str, Note]) -> ImageText:
     """The words of the notes beside an image, by suffix. A readable note makes up for an unreadable one."""
     words, label, problem = "", "", ""
     for suffix in PROMPT_SUFFIXES:
@@ -78,7 +78,7 @@ def words_of_notes(notes: Mapping[str, Note]) -> Words:
             words, label = words or prompt, label or named
     # A class number says nothing to a model that reads words.
     prompt = words or ("" if label.isdigit() else label)
-    return Words(prompt, label, {}, "" if prompt else problem)
+    return ImageText(prompt, label, {}, "" if prompt else problem)
 
 
 def _of_note(suffix: str, note: Note) -> tuple[str, str]:
@@ -114,7 +114,7 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def words_of_row(row: Mapping[str, Any], where: str, vocabulary: Vocabulary | None) -> Words:
+def words_of_row(row: Mapping[str, Any], where: str, vocabulary: Vocabulary | None) -> ImageText:
     """The words of a table's row: a prompt column, or else label and attributes as a prompt.
 
     `where` names the row in messages. `vocabulary`, if given, keeps columns out that the model never learned.
@@ -123,11 +123,11 @@ def words_of_row(row: Mapping[str, Any], where: str, vocabulary: Vocabulary | No
         prompt = next((text for name in PROMPT_COLUMNS if (text := _text_in(row, name))), "")
         label = label_text(row.get("label"))
     except ValueError as error:
-        return Words(problem=f"{where} has words, but they are not readable: {error}.")
+        return ImageText(problem=f"{where} has words, but they are not readable: {error}.")
     attributes = _attributes(row)
     if label and not prompt and not label.isdigit():
         prompt = caption(label, _known(attributes, vocabulary))
-    return Words(prompt, label, attributes)
+    return ImageText(prompt, label, attributes)
 
 
 def _attributes(row: Mapping[str, Any]) -> dict[str, str]:

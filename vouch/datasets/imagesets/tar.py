@@ -33,7 +33,7 @@ from vouch.datasets.imagesets.items import (
     suffix_of,
     tells_kind,
 )
-from vouch.datasets.imagesets.prompts import MAX_NOTE_BYTES, PROMPT_SUFFIXES, Note, Words, words_of_notes
+from vouch.datasets.imagesets.prompts import MAX_NOTE_BYTES, PROMPT_SUFFIXES, ImageText, Note, words_of_notes
 from vouch.datasets.imagesets.unique import Unique
 from vouch.errors import InvalidInput
 from vouch.formats.texts import printable_name
@@ -160,11 +160,11 @@ class _Index:
     targets: dict[str, tarfile.TarInfo | str] = field(default_factory=dict)
     """Members that links point to: where their data is, or the name that they link to themselves."""
 
-    def words(self, name: str) -> Words:
+    def words(self, name: str) -> ImageText:
         stem, sample = _stem(name), _sample(name)
         shared = self.samples.get(sample, set())
         stems = dict.fromkeys([stem, name, sample, *(shared if len(shared) == 1 else ())])
-        words = Words()
+        words = ImageText()
         for one in stems:
             words = words.or_else(words_of_notes(self._beside(one)))
         return words

@@ -28,7 +28,7 @@ HEAD_WIDTH = 128
 
 
 @dataclass(frozen=True)
-class Scores:
+class EnsembleScores:
     """Of N images: probability of being plausible, its standard deviation over the members, one per criterion.
 
     Arrays float32 [N], values in [0, 1].
@@ -56,9 +56,9 @@ class RewardNet(nn.Module):
 
     def judge(self, seen: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         """Features [N, width] and the declared prompt to logits."""
-        said = self.prompt(prompts)
-        # The product lets one layer ask "does what I see fit what was said?", which a sum cannot.
-        return self.head(torch.cat([seen, said, seen * said], dim=1))
+        prompt_embeds = self.prompt(prompts)
+        # The product lets one layer compare image and prompt, which a sum cannot.
+        return self.head(torch.cat([seen, prompt_embeds, seen * prompt_embeds], dim=1))
 
 
 class RewardEnsemble(nn.Module):
@@ -121,10 +121,10 @@ class RewardEnsemble(nn.Module):
         """Images float [N, 3, H, W] in [-1, 1] and encoded prompts to logits [K, N, 1 + criteria]; differentiable."""
         seen = self.look(images)
         # One after the other: as one network with K groups they take half as long again on a CPU.
-        said = torch.stack([member(seen, prompts) for member in self.members])
+        logits = torch.stack([member(seen, prompts) for member in self.members])
         parts = self._calibrations()
-        temperature = said.new_tensor([part.temperature for part in parts])
-        return said / temperature + said.new_tensor([part.offset for part in parts])
+        temperature = logits.new_tensor([part.temperature for part in parts])
+        return logits / temperature + logits.new_tensor([part.offset for part in parts])
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Of logits [K, N, 1 + criteria], as raters answer: they lapse now and then, whatever they see."""
@@ -151,7 +151,7 @@ class RewardEnsemble(nn.Module):
         return torch.cat(each, 1) / len(each) ** 0.5
 
     @torch.inference_mode()
-    def score(self, images: np.ndarray, prompts: Sequence[str], batch: int = 64) -> Scores:
+    def score(self, images: np.ndarray, prompts: Sequence[str], batch: int = 64) -> EnsembleScores:
         """Scores uint8 images [N, H, W, 3] for their declared prompts.
 
         Raises:
@@ -162,12 +162,12 @@ class RewardEnsemble(nn.Module):
             self.probabilities(self.logits(to_input(images[i : i + batch], self.size), codes[i : i + batch]))
             for i in range(0, len(prompts), batch)
         ]
-        found = (
+        probabilities = (
             torch.cat(parts, dim=1) if parts else torch.zeros(len(self.members), 0, 1 + len(self.criteria))
         )
-        mean = found.mean(0).numpy()
-        std = found[:, :, 0].std(0, unbiased=False).numpy()
-        return Scores(mean[:, 0], std, {name: mean[:, 1 + i] for i, name in enumerate(self.criteria)})
+        mean = probabilities.mean(0).numpy()
+        std = probabilities[:, :, 0].std(0, unbiased=False).numpy()
+        return EnsembleScores(mean[:, 0], std, {name: mean[:, 1 + i] for i, name in enumerate(self.criteria)})
 
     def save(self, folder: Path) -> None:
         """Writes ``reward.safetensors`` (half precision), ``reward.json``, the vocabulary, and a foreign backbone whole
@@ -216,9 +216,9 @@ class RewardEnsemble(nn.Module):
 
 def _fill(model: RewardEnsemble, weights: Mapping[str, torch.Tensor]) -> None:
     """Gives the members their weights; a foreign backbone has its own already."""
-    found = model.load_state_dict(weights, strict=False)
-    missing = [name for name in found.missing_keys if not name.startswith(f"{BACKBONE}.")]
-    if missing or found.unexpected_keys:
+    keys = model.load_state_dict(weights, strict=False)
+    missing = [name for name in keys.missing_keys if not name.startswith(f"{BACKBONE}.")]
+    if missing or keys.unexpected_keys:
         raise CorruptVersion(
-            f"The reward's weights do not fit its reward.json: {(*missing, *found.unexpected_keys)[0]}."
+            f"The reward's weights do not fit its reward.json: {(*missing, *keys.unexpected_keys)[0]}."
         )

@@ -48,8 +48,8 @@ class VisionBackbone(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         images = fit_size(images, self.looks.size)
-        found = self.model(pixel_values=((images + 1) / 2 - self.mean) / self.std)
-        return _pooled(found, self.looks.pool)
+        output = self.model(pixel_values=((images + 1) / 2 - self.mean) / self.std)
+        return _pooled(output, self.looks.pool)
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors and the model's own configuration: a folder that `transformers` reads."""
@@ -126,13 +126,13 @@ def _open(folder: Path) -> tuple[Any, list[str]]:
 def _looks(folder: Path, model: Any, *, pooler: bool) -> Looks:
     """From the model's preprocessor, where there is one; else ImageNet's mean and deviation."""
     path = folder / PREPROCESSOR
-    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    size = told.get("crop_size" if told.get("do_center_crop") else "size") or getattr(
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    size = config.get("crop_size" if config.get("do_center_crop") else "size") or getattr(
         model.config, "image_size", None
     )
     mean, std = (
-        told.get("image_mean") or (0.485, 0.456, 0.406),
-        told.get("image_std") or (0.229, 0.224, 0.225),
+        config.get("image_mean") or (0.485, 0.456, 0.406),
+        config.get("image_std") or (0.229, 0.224, 0.225),
     )
     return Looks(_pixels(size), tuple(mean), tuple(std), _place(model, _pixels(size), pooler))
 
@@ -148,15 +148,15 @@ def _pixels(size: Any) -> int:
 
 @torch.no_grad()
 def _place(model: Any, size: int, pooler: bool) -> Pool:
-    found = model(pixel_values=torch.zeros(1, 3, size, size))
-    if pooler and getattr(found, "pooler_output", None) is not None:
+    output = model(pixel_values=torch.zeros(1, 3, size, size))
+    if pooler and getattr(output, "pooler_output", None) is not None:
         return "pooler"
-    return "first" if found.last_hidden_state.ndim == 3 else "mean"
+    return "first" if output.last_hidden_state.ndim == 3 else "mean"
 
 
-def _pooled(found: Any, pool: Pool) -> torch.Tensor:
+def _pooled(output: Any, pool: Pool) -> torch.Tensor:
     if pool == "pooler":
-        return found.pooler_output.flatten(1)
+        return output.pooler_output.flatten(1)
     if pool == "first":
-        return found.last_hidden_state[:, 0]
-    return found.last_hidden_state.mean((2, 3))
+        return output.last_hidden_state[:, 0]
+    return output.last_hidden_state.mean((2, 3))

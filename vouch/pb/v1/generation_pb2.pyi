@@ -147,22 +147,22 @@ class GenerationProgress(_message.Message):
     def __init__(self, images_done: _Optional[int] = ..., images_total: _Optional[int] = ..., step: _Optional[int] = ..., total_steps: _Optional[int] = ..., elapsed_s: _Optional[float] = ...) -> None: ...
 
 class GenerationSummary(_message.Message):
-    __slots__ = ("images", "generator_version", "reward_version", "engine_s", "score_s", "total_s", "whole_because")
+    __slots__ = ("images", "generator_version", "reward_version", "engine_s", "score_s", "total_s", "fallback_reason")
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     GENERATOR_VERSION_FIELD_NUMBER: _ClassVar[int]
     REWARD_VERSION_FIELD_NUMBER: _ClassVar[int]
     ENGINE_S_FIELD_NUMBER: _ClassVar[int]
     SCORE_S_FIELD_NUMBER: _ClassVar[int]
     TOTAL_S_FIELD_NUMBER: _ClassVar[int]
-    WHOLE_BECAUSE_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_REASON_FIELD_NUMBER: _ClassVar[int]
     images: int
     generator_version: str
     reward_version: str
     engine_s: float
     score_s: float
     total_s: float
-    whole_because: str
-    def __init__(self, images: _Optional[int] = ..., generator_version: _Optional[str] = ..., reward_version: _Optional[str] = ..., engine_s: _Optional[float] = ..., score_s: _Optional[float] = ..., total_s: _Optional[float] = ..., whole_because: _Optional[str] = ...) -> None: ...
+    fallback_reason: str
+    def __init__(self, images: _Optional[int] = ..., generator_version: _Optional[str] = ..., reward_version: _Optional[str] = ..., engine_s: _Optional[float] = ..., score_s: _Optional[float] = ..., total_s: _Optional[float] = ..., fallback_reason: _Optional[str] = ...) -> None: ...
 
 class GeneratedImage(_message.Message):
     __slots__ = ("data", "media_type", "digest", "index", "width", "height", "prompt", "seed", "sampler", "steps", "guidance", "generator_version", "generator_name", "reward_version", "score", "score_std", "criterion_scores", "created_at", "guidance_method", "guidance_start", "guidance_stop", "adapter_start")
@@ -226,7 +226,7 @@ class DescribeGeneratorRequest(_message.Message):
     def __init__(self, version: _Optional[str] = ...) -> None: ...
 
 class DescribeGeneratorResponse(_message.Message):
-    __slots__ = ("generator_version", "generator_name", "width", "height", "sampler", "default_steps", "default_guidance", "open_vocabulary", "labels", "attributes", "example_prompts", "max_images_per_call", "max_images_per_stream", "max_steps", "max_guidance", "whole_because", "kernel", "samplers", "default_guidance_method", "default_guidance_start", "default_guidance_stop", "default_adapter_start", "guidance_methods")
+    __slots__ = ("generator_version", "generator_name", "width", "height", "sampler", "default_steps", "default_guidance", "open_vocabulary", "labels", "attributes", "example_prompts", "max_images_per_call", "max_images_per_stream", "max_steps", "max_guidance", "fallback_reason", "kernel", "samplers", "default_guidance_method", "default_guidance_start", "default_guidance_stop", "default_adapter_start", "guidance_methods")
     GENERATOR_VERSION_FIELD_NUMBER: _ClassVar[int]
     GENERATOR_NAME_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -242,7 +242,7 @@ class DescribeGeneratorResponse(_message.Message):
     MAX_IMAGES_PER_STREAM_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
     MAX_GUIDANCE_FIELD_NUMBER: _ClassVar[int]
-    WHOLE_BECAUSE_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_REASON_FIELD_NUMBER: _ClassVar[int]
     KERNEL_FIELD_NUMBER: _ClassVar[int]
     SAMPLERS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_GUIDANCE_METHOD_FIELD_NUMBER: _ClassVar[int]
@@ -265,7 +265,7 @@ class DescribeGeneratorResponse(_message.Message):
     max_images_per_stream: int
     max_steps: int
     max_guidance: float
-    whole_because: str
+    fallback_reason: str
     kernel: str
     samplers: _containers.RepeatedScalarFieldContainer[str]
     default_guidance_method: GuidanceMethod
@@ -273,7 +273,7 @@ class DescribeGeneratorResponse(_message.Message):
     default_guidance_stop: float
     default_adapter_start: float
     guidance_methods: _containers.RepeatedScalarFieldContainer[GuidanceMethod]
-    def __init__(self, generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., sampler: _Optional[str] = ..., default_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., open_vocabulary: bool = ..., labels: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[_Union[PromptAttribute, _Mapping]]] = ..., example_prompts: _Optional[_Iterable[str]] = ..., max_images_per_call: _Optional[int] = ..., max_images_per_stream: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_guidance: _Optional[float] = ..., whole_because: _Optional[str] = ..., kernel: _Optional[str] = ..., samplers: _Optional[_Iterable[str]] = ..., default_guidance_method: _Optional[_Union[GuidanceMethod, str]] = ..., default_guidance_start: _Optional[float] = ..., default_guidance_stop: _Optional[float] = ..., default_adapter_start: _Optional[float] = ..., guidance_methods: _Optional[_Iterable[_Union[GuidanceMethod, str]]] = ...) -> None: ...
+    def __init__(self, generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., sampler: _Optional[str] = ..., default_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., open_vocabulary: bool = ..., labels: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[_Union[PromptAttribute, _Mapping]]] = ..., example_prompts: _Optional[_Iterable[str]] = ..., max_images_per_call: _Optional[int] = ..., max_images_per_stream: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_guidance: _Optional[float] = ..., fallback_reason: _Optional[str] = ..., kernel: _Optional[str] = ..., samplers: _Optional[_Iterable[str]] = ..., default_guidance_method: _Optional[_Union[GuidanceMethod, str]] = ..., default_guidance_start: _Optional[float] = ..., default_guidance_stop: _Optional[float] = ..., default_adapter_start: _Optional[float] = ..., guidance_methods: _Optional[_Iterable[_Union[GuidanceMethod, str]]] = ...) -> None: ...
 
 class PromptAttribute(_message.Message):
     __slots__ = ("name", "values")

@@ -16,7 +16,9 @@ from vouch.errors import InvalidInput
 from vouch.storage.catalog import pages, tables
 from vouch.storage.catalog.database import Database
 from vouch.types.audit import AuditEntry
-from vouch.types.records import Page, json_ready, now
+from vouch.types.clock import now
+from vouch.types.json_values import json_ready
+from vouch.types.page import Page
 
 MOST = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

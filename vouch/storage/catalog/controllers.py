@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from vouch.errors import FailedPrecondition
 from vouch.storage.catalog import tables
 from vouch.storage.catalog.database import Database, insert_once
-from vouch.types.records import now
+from vouch.types.clock import now
 
 
 class Controllers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -46,6 +47,25 @@ class Database:
         with database_errors(), self._writer.begin() as connection:
             yield connection
 
+    @contextmanager
+    def alone(self, key: int) -> Iterator[bool]:
+        """Whether this process holds the lock `key`, which one process has at a time; a killed one lets go by dying.
+
+        A PostgreSQL advisory lock, or a lock on a file beside the SQLite file.
+        """
+        if self.is_sqlite:
+            with _file_alone(f"{self.url.database}.lock-{key}") as held:
+                yield held
+            return
+        with database_errors(), self._engine.connect() as connection:
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            held = bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))))
+            try:
+                yield held
+            finally:
+                if held:
+                    connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
+
     @property
     def _writer(self) -> sa.Engine:
         return self._engine.execution_options(vouch_write=True)
@@ -63,6 +83,18 @@ class Database:
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
+
+
+@contextmanager
+def _file_alone(path: str) -> Iterator[bool]:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(handle)
 
 
 def _make_private(path: str) -> None:

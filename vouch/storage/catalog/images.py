@@ -11,7 +11,10 @@ import sqlalchemy as sa
 from vouch.errors import InvalidInput, NotFound
 from vouch.storage.catalog import pages, tables
 from vouch.storage.catalog.database import Database, insert_once
-from vouch.types.records import IMAGE_SOURCES, ImageRecord, ImageSource, Page, RaterKind, Score
+from vouch.types.image import IMAGE_SOURCES, ImageRecord, ImageSource
+from vouch.types.page import Page
+from vouch.types.rating import RaterKind
+from vouch.types.score import Score
 
 MAX_REVIEW = 500
 
@@ -133,14 +136,29 @@ class Images:
         with self._database.read() as connection:
             return {row.image: row.overall for row in connection.execute(query)}
 
+    def prompts(self, digests: Iterable[str]) -> dict[str, str]:
+        """The prompt of each of these images."""
+        table = tables.images
+        query = sa.select(table.c.digest, table.c.prompt).where(table.c.digest.in_(set(digests)))
+        with self._database.read() as connection:
+            return {row.digest: row.prompt for row in connection.execute(query)}
+
+    def first_scores(self, digests: Collection[str]) -> dict[str, Score]:
+        """The oldest score of each of these images that has one."""
+        return {score.image: score for score in reversed(self._scores(digests))}
+
     def latest_scores(self, digests: Collection[str]) -> dict[str, Score]:
         """The newest score of each of these images that has one."""
+        return {score.image: score for score in self._scores(digests)}
+
+    def _scores(self, digests: Collection[str]) -> tuple[Score, ...]:
+        """Every score of these images, oldest first."""
         table = tables.scores
         query = (
             sa.select(table).where(table.c.image.in_(digests)).order_by(table.c.created_at, table.c.version)
         )
         with self._database.read() as connection:
-            return {row.image: Score(**row._mapping) for row in connection.execute(query)}
+            return tuple(Score(**row._mapping) for row in connection.execute(query))
 
     def rated_by(
         self,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from vouch.errors import InvalidInput
-from vouch.types.records import Page
+from vouch.types.page import Page
 
 MAX_PAGE_SIZE = 1000
 DEFAULT_PAGE_SIZE = 100

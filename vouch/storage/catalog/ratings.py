@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -13,10 +13,13 @@ import sqlalchemy as sa
 
 from vouch.domains.criteria import Domain
 from vouch.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound, VouchError
+from vouch.formats.csv_tables import bad_rows
 from vouch.storage.catalog import pages, tables
 from vouch.storage.catalog.database import Database, insert_once
 from vouch.storage.catalog.images import get_image
-from vouch.types.records import RATER_KINDS, VERDICTS, NewRating, Page, Preference, RaterKind, Rating, now
+from vouch.types.clock import now
+from vouch.types.page import Page
+from vouch.types.rating import RATER_KINDS, VERDICTS, NewRating, Preference, RaterKind, Rating
 
 MAX_TEXT = 10_000
 MAX_NAME = 200
@@ -139,6 +142,17 @@ class Ratings:
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
 
+    def counts(self, images: Collection[str]) -> dict[str, int]:
+        """The number of current ratings of each of these images that has one."""
+        table = tables.ratings
+        query = (
+            sa.select(table.c.image, sa.func.count().label("ratings"))
+            .where(table.c.image.in_(images), _current())
+            .group_by(table.c.image)
+        )
+        with self._database.read() as connection:
+            return {row.image: row.ratings for row in connection.execute(query)}
+
     def freeze(
         self, *, kinds: tuple[RaterKind, ...] = ("human",), domain: str | None = None
     ) -> tuple[tuple[Rating, ...], str]:
@@ -228,17 +242,6 @@ def _restore(connection: sa.Connection, rating: Rating, domain: Domain, by: str)
     if stored != rating:
         raise AlreadyExists(f"request_id {rating.request_id!r} is already another rating in this catalog.")
     return stored is rating
-
-
-def bad_rows(problems: list[tuple[int, str]], shown: int = 20) -> InvalidInput:
-    """One error for all rows of a file that cannot be taken; the first `shown` are spelled out."""
-    lines = [f"row {number}: {what}" for number, what in sorted(problems)[:shown]]
-    if len(problems) > shown:
-        lines.append(f"... and {len(problems) - shown} more")
-    plural = "row is" if len(problems) == 1 else "rows are"
-    return InvalidInput(
-        f"{len(problems)} {plural} not acceptable; nothing was imported.\n" + "\n".join(lines), "BAD_ROWS"
-    )
 
 
 def _store(connection: sa.Connection, rating: Rating, by: str) -> Rating:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from vouch.storage.catalog import tables
 from vouch.storage.catalog.database import Database, insert_once
-from vouch.types.records import ReplicaReport
+from vouch.types.serving import ReplicaReport
+
+COLUMNS = {
+    "slot": "slot",
+    "replica": "replica_id",
+    "revision": "revision",
+    "ok": "ok",
+    "reason": "reason",
+    "champion": "champion_version",
+    "candidate": "candidate_version",
+    "updated_at": "reported_at",
+}
+"""The columns of the table, and what the report calls each."""
 
 
 class Reports:
@@ -20,11 +32,12 @@ class Reports:
 
     def put(self, report: ReplicaReport) -> None:
         """Keep this report in place of the replica's former one."""
-        table, row = tables.replica_reports, asdict(report)
-        row["reason"] = row["reason"].replace("\x00", "")
+        table = tables.replica_reports
+        row = {column: getattr(report, name) for column, name in COLUMNS.items()}
+        row["reason"] = report.reason.replace("\x00", "")
         with self._database.write() as connection:
             if not insert_once(connection, table, row):
-                mine = (table.c.slot == report.slot) & (table.c.replica == report.replica)
+                mine = (table.c.slot == report.slot) & (table.c.replica == report.replica_id)
                 connection.execute(sa.update(table).where(mine).values(**row))
 
     def list(
@@ -37,10 +50,14 @@ class Reports:
         if newer_than is not None:
             query = query.where(table.c.updated_at > newer_than)
         with self._database.read() as connection:
-            return tuple(ReplicaReport(**row._mapping) for row in connection.execute(query))
+            return tuple(_report(row) for row in connection.execute(query))
 
     def forget(self, *, older_than: datetime) -> int:
         """Drop reports of replicas that have been silent; answers how many."""
         table = tables.replica_reports
         with self._database.write() as connection:
             return int(connection.execute(sa.delete(table).where(table.c.updated_at < older_than)).rowcount)
+
+
+def _report(row: Any) -> ReplicaReport:
+    return ReplicaReport(**{name: row._mapping[column] for column, name in COLUMNS.items()})

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from vouch.storage.catalog import tables
 from vouch.storage.catalog.database import Database
 from vouch.storage.catalog.images import get_image
-from vouch.types.records import HandedOut
+from vouch.types.review import HandedOut
 
 
 class Reviews:

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from vouch.storage.catalog import tables
-from vouch.types.records import json_ready
+from vouch.types.json_values import json_ready
 from vouch.types.rollout_plan import RolloutPlan
 
 _table = tables.rollout_plans

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -15,17 +15,12 @@ from vouch.storage.catalog.audit import append_entry
 from vouch.storage.catalog.controllers import check_fence
 from vouch.storage.catalog.database import Database, insert_once
 from vouch.storage.catalog.serving import read_slot, under_way, write_slot
-from vouch.types.records import (
-    Page,
-    Rollout,
-    RolloutAction,
-    RolloutEvent,
-    RolloutState,
-    Serving,
-    json_ready,
-    now,
-)
+from vouch.types.clock import now
+from vouch.types.json_values import json_ready
+from vouch.types.page import Page
+from vouch.types.rollout import Rollout, RolloutAction, RolloutEvent, RolloutState
 from vouch.types.rollout_plan import RolloutPlan
+from vouch.types.serving import Serving
 
 CONTROLLER = "rollout"
 """The name under which controllers of rollouts take over from one another."""
@@ -78,7 +73,7 @@ class Rollouts:
             serving = read_slot(connection, slot, lock=True)
             done = _replayed(connection, ask)
             if done is not None:
-                if (done.slot, done.candidate) != (slot, candidate):
+                if (done.slot, done.version) != (slot, candidate):
                     raise _reused(request_id)
                 return done
             if serving.candidate:
@@ -118,11 +113,11 @@ class Rollouts:
                 return rollout
             if rollout.state != "ACTIVE":
                 raise FailedPrecondition(
-                    f"{rollout.id} has ended ({rollout.state}): start another.", "ROLLOUT_ENDED"
+                    f"{rollout.rollout_id} has ended ({rollout.state}): start another.", "ROLLOUT_ENDED"
                 )
             if percent <= rollout.percent:
                 raise FailedPrecondition(
-                    f"{rollout.id} is at {rollout.percent} % already; promotion only goes up."
+                    f"{rollout.rollout_id} is at {rollout.percent} % already; promotion only goes up."
                 )
             return _move(connection, rollout, ask, percent)
 
@@ -150,7 +145,7 @@ class Rollouts:
             if done:
                 return rollout
             if rollout.state == "ROLLED_BACK":
-                raise FailedPrecondition(f"{rollout.id} is rolled back already.", "ROLLOUT_ENDED")
+                raise FailedPrecondition(f"{rollout.rollout_id} is rolled back already.", "ROLLOUT_ENDED")
             return _move(connection, rollout, ask, 0)
 
     def pause(self, rollout_id: str, *, actor: str, request_id: str, reason: str = "") -> Rollout:
@@ -176,13 +171,15 @@ class Rollouts:
             if done:
                 return rollout
             if rollout.state != "ACTIVE":
-                raise FailedPrecondition(f"{rollout.id} has ended ({rollout.state}).", "ROLLOUT_ENDED")
+                raise FailedPrecondition(
+                    f"{rollout.rollout_id} has ended ({rollout.state}).", "ROLLOUT_ENDED"
+                )
             if rollout.plan is None:
                 raise FailedPrecondition(
-                    f"{rollout.id} began before plans were kept, so there is nothing to pause or resume.",
+                    f"{rollout.rollout_id} began before plans were kept, so there is nothing to pause or resume.",
                     "NO_PLAN",
                 )
-            rollout_plans.set_paused(connection, _seq(rollout.id), ask.action == "pause")
+            rollout_plans.set_paused(connection, _seq(rollout.rollout_id), ask.action == "pause")
             return _record(connection, rollout, ask, rollout.state, rollout.percent)
 
     def progress(
@@ -221,7 +218,7 @@ class Rollouts:
             if not rows:
                 return read_slot(connection, slot), None
             known = {seq: _get(connection, seq) for seq in {row.rollout for row in rows}}
-        before = Serving(slot=slot, champion=known[rows[0].rollout].champion, revision=1)
+        before = Serving(slot=slot, champion=known[rows[0].rollout].previous_version, revision=1)
         last = None
         for row in rows:
             if row.at > moment:
@@ -300,7 +297,7 @@ def _locked(connection: sa.Connection, rollout_id: str, ask: _Ask) -> tuple[Roll
         check_fence(connection, CONTROLLER, ask.fence)
     serving = read_slot(connection, rollout.slot, lock=True)
     done = _replayed(connection, ask)
-    if done is not None and done.id != rollout_id:
+    if done is not None and done.rollout_id != rollout_id:
         raise _reused(ask.request_id)
     if done is None and ask.revision not in (None, serving.revision):
         raise FailedPrecondition(
@@ -333,7 +330,7 @@ def _record(
     connection: sa.Connection, rollout: Rollout, ask: _Ask, state: RolloutState, percent: int
 ) -> Rollout:
     """The rollout, its event and its entry in the audit log."""
-    seq, moment = _seq(rollout.id), now()
+    seq, moment = _seq(rollout.rollout_id), now()
     table = tables.rollouts
     connection.execute(
         sa.update(table).where(table.c.seq == seq).values(state=state, percent=percent, updated_at=moment)
@@ -350,9 +347,9 @@ def _record(
     }
     if not insert_once(connection, tables.rollout_events, event):
         raise _reused(ask.request_id)  # by a request in another slot, at this very moment
-    details = {"slot": rollout.slot, "version": rollout.candidate, "percent": percent, "reason": ask.reason}
+    details = {"slot": rollout.slot, "version": rollout.version, "percent": percent, "reason": ask.reason}
     forced = {"forced": rollout.plan.forced} if rollout.plan and rollout.plan.forced else {}
-    append_entry(connection, ask.actor, f"rollout {ask.action}", rollout.id, {**details, **forced})
+    append_entry(connection, ask.actor, f"rollout {ask.action}", rollout.rollout_id, {**details, **forced})
     return _get(connection, seq)
 
 
@@ -361,21 +358,21 @@ def _apply_to_serving(
 ) -> RolloutState:
     serving = read_slot(connection, rollout.slot, lock=True)
     if action == "roll_back":
-        if rollout.state == "COMPLETED" and serving.champion != rollout.candidate:
+        if rollout.state == "COMPLETED" and serving.champion != rollout.version:
             raise FailedPrecondition("Another version has become champion since.", "NOT_CHAMPION")
         if rollout.state == "COMPLETED" and serving.candidate:
             raise under_way(rollout.slot)
-        previous = rollout.candidate if rollout.state == "COMPLETED" else serving.previous
-        write_slot(connection, serving, champion=rollout.champion, previous=previous)
+        previous = rollout.version if rollout.state == "COMPLETED" else serving.previous
+        write_slot(connection, serving, champion=rollout.previous_version, previous=previous)
         return "ROLLED_BACK"
     if percent == 100:
-        write_slot(connection, serving, champion=rollout.candidate, previous=rollout.champion)
+        write_slot(connection, serving, champion=rollout.version, previous=rollout.previous_version)
         return "COMPLETED"
     write_slot(
         connection,
         serving,
         champion=serving.champion,
-        candidate=rollout.candidate,
+        candidate=rollout.version,
         percent=percent,
         previous=serving.previous,
         sticky=rollout.plan is not None and rollout.plan.sticky,
@@ -389,10 +386,12 @@ def _after(before: Serving, event: Any, rollout: Rollout) -> Serving:
     if event.action in ("pause", "resume"):
         return before
     if event.action == "roll_back":
-        return Serving(champion=rollout.champion, previous=before.champion, **common)
+        return Serving(champion=rollout.previous_version, previous=before.champion, **common)
     if event.percent == 100:
-        return Serving(champion=rollout.candidate, previous=rollout.champion, **common)
-    return Serving(champion=rollout.champion, candidate=rollout.candidate, percent=event.percent, **common)
+        return Serving(champion=rollout.version, previous=rollout.previous_version, **common)
+    return Serving(
+        champion=rollout.previous_version, candidate=rollout.version, percent=event.percent, **common
+    )
 
 
 def _get(connection: sa.Connection, seq: int) -> Rollout:
@@ -405,14 +404,22 @@ def _get(connection: sa.Connection, seq: int) -> Rollout:
 def _rollout(connection: sa.Connection, row: Any) -> Rollout:
     table = tables.rollout_events
     query = sa.select(table).where(table.c.rollout == row.seq).order_by(table.c.seq)
-    names = ("action", "percent", "actor", "reason", "request_id", "at")
-    events = tuple(
-        RolloutEvent(**{name: event[name] for name in names})
-        for event in connection.execute(query).mappings()
+    names = [one.name for one in fields(RolloutEvent)]
+    return Rollout(
+        rollout_id=f"rollout-{row.seq}",
+        slot=row.slot,
+        version=row.candidate,
+        previous_version=row.champion,
+        state=row.state,
+        percent=row.percent,
+        events=tuple(
+            RolloutEvent(**{name: event[name] for name in names})
+            for event in connection.execute(query).mappings()
+        ),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        plan=rollout_plans.find(connection, row.seq),
     )
-    values = {name: value for name, value in row._mapping.items() if name != "seq"}
-    plan = rollout_plans.find(connection, row.seq)
-    return Rollout(id=f"rollout-{row.seq}", events=events, plan=plan, **values)
 
 
 def _reused(request_id: str) -> AlreadyExists:

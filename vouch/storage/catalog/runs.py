@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,19 +11,13 @@ import sqlalchemy as sa
 from vouch.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound
 from vouch.storage.catalog import pages, tables
 from vouch.storage.catalog.database import Database, insert_once
-from vouch.types.records import (
-    RUN_ENDED,
-    RUN_KINDS,
-    RUN_STATES,
-    Page,
-    Run,
-    RunKind,
-    RunState,
-    json_ready,
-    now,
-)
+from vouch.types.clock import now
+from vouch.types.json_values import json_ready
+from vouch.types.page import Page
+from vouch.types.run import RUN_ENDED, RUN_KINDS, RUN_STATES, Run, RunKind, RunState
 
 MAX_TEXT = 10_000
+QUEUE_LOCK = 0x766F7563  # any number, the same in every process
 
 
 class Runs:
@@ -55,7 +50,7 @@ class Runs:
             run = _run(connection.execute(query).one())
         if run.kind != kind or run.config != wanted:
             raise AlreadyExists(
-                f"request_id {request_id!r} was already used for {run.id}. Use a fresh one.",
+                f"request_id {request_id!r} was already used for {run.run_id}. Use a fresh one.",
                 "REQUEST_ID_REUSED",
             )
         return run
@@ -79,6 +74,21 @@ class Runs:
             return pages.read_page(
                 connection, tables.runs, filters, _run, page_size=page_size, page_token=page_token
             )
+
+    def queue(self) -> AbstractContextManager[bool]:
+        """Whether this process alone carries out what is queued, for the length of the `with` block."""
+        return self._database.alone(QUEUE_LOCK)
+
+    def oldest_open(self) -> Run | None:
+        """The oldest run that a killed job left RUNNING, else the oldest that is QUEUED; None where none waits."""
+        table = tables.runs
+        for state in ("RUNNING", "QUEUED"):
+            query = sa.select(table).where(table.c.state == state).order_by(table.c.seq).limit(1)
+            with self._database.read() as connection:
+                row = connection.execute(query).first()
+            if row is not None:
+                return _run(row)
+        return None
 
     def start(self, run_id: str, *, total_steps: int = 0) -> Run:
         """RUNNING, one attempt more: also for a run that is resumed after its process was killed.
@@ -211,19 +221,19 @@ def _open_run(connection: sa.Connection, run_id: str) -> Run:
 def _refuse_ended(run: Run) -> None:
     if run.ended:
         raise FailedPrecondition(
-            f"Run {run.id} has ended ({run.state}) and does not change any more.", "RUN_ENDED"
+            f"Run {run.run_id} has ended ({run.state}) and does not change any more.", "RUN_ENDED"
         )
 
 
 def _update(connection: sa.Connection, run: Run, values: Mapping[str, Any]) -> Run:
-    seq = int(run.id.rpartition("-")[2])
+    seq = int(run.run_id.rpartition("-")[2])
     connection.execute(
         sa.update(tables.runs).where(tables.runs.c.seq == seq).values(**values, updated_at=now())
     )
-    return _get(connection, run.id)
+    return _get(connection, run.run_id)
 
 
 def _run(row: Any) -> Run:
     values = {name: value for name, value in row._mapping.items() if name != "seq"}
     assert values["state"] in RUN_STATES
-    return Run(id=f"{row.kind}-{row.seq}", **values)
+    return Run(run_id=f"{row.kind}-{row.seq}", **values)

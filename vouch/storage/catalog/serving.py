@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from vouch.errors import FailedPrecondition, NotFound
 from vouch.storage.catalog import tables
 from vouch.storage.catalog.database import Database, insert_once
-from vouch.types.records import Serving, now
+from vouch.types.clock import now
+from vouch.types.serving import Serving
 
 
 class ServingSlots:

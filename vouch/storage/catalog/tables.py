@@ -21,7 +21,7 @@ Digest = sa.String(64)
 Sequence = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite counts INTEGER keys only
 
 
-class Moment(sa.types.TypeDecorator[datetime]):
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
     """An aware datetime, kept as microseconds since 1970: exact and equal on every database."""
 
     impl = sa.BigInteger
@@ -47,7 +47,7 @@ def _json(name: str) -> sa.Column[Any]:
 
 
 def _moment(name: str) -> sa.Column[datetime]:
-    return sa.Column(name, Moment(), nullable=False)
+    return sa.Column(name, UtcDateTime(), nullable=False)
 
 
 def _count(name: str) -> sa.Column[int]:
@@ -255,8 +255,8 @@ runs = sa.Table(
     sa.Column("cancel_requested", sa.Boolean(), nullable=False),
     _moment("created_at"),
     _moment("updated_at"),
-    sa.Column("started_at", Moment()),
-    sa.Column("ended_at", Moment()),
+    sa.Column("started_at", UtcDateTime()),
+    sa.Column("ended_at", UtcDateTime()),
     sa.UniqueConstraint("created_by", "request_id"),
 )
 
@@ -282,6 +282,6 @@ tokens = sa.Table(
     _json("scopes"),
     _digest("digest", unique=True),  # SHA-256 of the secret
     _moment("created_at"),
-    sa.Column("last_used_at", Moment()),
-    sa.Column("revoked_at", Moment()),
+    sa.Column("last_used_at", UtcDateTime()),
+    sa.Column("revoked_at", UtcDateTime()),
 )

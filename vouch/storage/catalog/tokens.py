@@ -15,7 +15,9 @@ from vouch.errors import AlreadyExists, InvalidInput, NotFound
 from vouch.storage.catalog import tables
 from vouch.storage.catalog.audit import append_entry
 from vouch.storage.catalog.database import Database, insert_once
-from vouch.types.records import ROLES, SCOPES, RaterKind, Role, Scope, Token, now
+from vouch.types.clock import now
+from vouch.types.rating import RaterKind
+from vouch.types.token import ROLES, SCOPES, Role, Scope, Token
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _RESERVED = frozenset({"system"})  # what the rollout controller calls itself

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,8 @@ import sqlalchemy as sa
 from vouch.errors import InvalidInput, NotFound
 from vouch.storage.catalog import pages, tables
 from vouch.storage.catalog.database import Database, insert_once
-from vouch.types.records import FileEntry, Page, Version, VersionKind
+from vouch.types.page import Page
+from vouch.types.version import FileEntry, Version, VersionKind
 
 MIN_PREFIX = 8
 _HEX = re.compile(r"[0-9a-f]{8,64}")
@@ -86,6 +88,15 @@ class Versions:
                 page_size=page_size,
                 page_token=page_token,
             )
+
+    def names_of(self, digests: Iterable[str]) -> dict[str, str]:
+        """The name of each of these digests that is known here."""
+        table, wanted = tables.versions, {digest for digest in digests if digest}
+        if not wanted:
+            return {}
+        query = sa.select(table.c.digest, table.c.name).where(table.c.digest.in_(wanted))
+        with self._database.read() as connection:
+            return {row.digest: row.name for row in connection.execute(query)}
 
     def names(self, prefix: str) -> tuple[str, ...]:
         """Names that begin so."""

@@ -1,0 +1,1 @@
+"""Figures of the source itself: its size, its names, its installation, and what its tests find."""

@@ -1,0 +1,1 @@
+"""Makes the pages that are generated: reference from the code, results from the benchmark reports."""

@@ -1,0 +1,42 @@
+"""The fallback to diffusers' own pipeline, for models whose scheduler has no table of coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from services.generation.denoise import Encode
+from services.generation.slots import Slot
+from vouch.errors import Cancelled
+
+
+def group_by_settings(slots: Sequence[Slot]) -> list[list[Slot]]:
+    """Slots that one call of the pipeline can draw: equal steps and guidance."""
+    groups: dict[tuple[int, float], list[Slot]] = {}
+    for slot in slots:
+        ticket = slot.ticket
+        groups.setdefault((ticket.steps, ticket.guidance), []).append(slot)
+    return list(groups.values())
+
+
+def draw_by_pipeline(
+    slots: Sequence[Slot], still_wanted: Callable[[Sequence[Slot]], bool], encode: Encode
+) -> None:
+    """Draw whole images, from noise to pixels. `still_wanted` returning False ends it early, without an image."""
+    ticket = slots[0].ticket
+    for slot in slots:
+        slot.batch_images = 0  # a failed batch is drawn again slot by slot
+
+    def on_step(step: int, total: int) -> bool:
+        for slot in slots:
+            slot.step = min(step, total - 1)  # the last step ends with the pixels
+            slot.batch_images += len(slots)
+        return still_wanted(slots)
+
+    prompts, seeds = [slot.ticket.request.prompt for slot in slots], [slot.seed for slot in slots]
+    try:
+        images = ticket.model.generate(prompts, seeds, ticket.steps, ticket.guidance, on_step)
+    except Cancelled:
+        return
+    for slot, image in zip(slots, images, strict=True):
+        slot.step = slot.total
+        slot.deliver_finished(encode(image))

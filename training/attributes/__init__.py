@@ -1,0 +1,1 @@
+"""Training of attribute networks, from which raters and judges are made."""

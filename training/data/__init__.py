@@ -1,0 +1,1 @@
+"""Labelled image sets as tensors."""

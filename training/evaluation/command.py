@@ -1,0 +1,57 @@
+"""An evaluation as `vouch evaluate` asks for it: versions by name, out of a state folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import vouch
+from training.evaluation.run import attach, first_champion
+from training.jobs.plans import Store
+from vouch.recipes.evaluation import EvaluationRequest
+from vouch.settings import load_settings
+
+JUDGE = Path(vouch.__file__).parent / "starter" / "judge"
+"""The judge that ships."""
+
+
+def evaluate(
+    request: EvaluationRequest, job: Callable[[str, dict[str, Any], Path], dict[str, Any]]
+) -> dict[str, Any]:
+    """Runs the evaluation by `job` (kind, config, folder), keeps its evidence with the version, returns the figures.
+
+    Raises:
+        NotFound: a version that is not in the state folder.
+    """
+    store = Store.open(load_settings(state=request.state.resolve()))
+    first = (request.first or first_champion(store, request.against)) if request.against else ""
+    out = request.out.resolve()
+    config = {
+        "version": version_folders(store, request.version),
+        "against": version_folders(store, request.against) if request.against else None,
+        "first": version_folders(store, first) if first else None,
+        "symmetric": request.symmetric,
+        "features": [str(folder.resolve()) for folder in request.features],
+        "cache": str(store.folder.root / "features"),
+        "downstream": request.downstream,
+        "data": str(request.data.resolve()),
+        "train": str(request.train.resolve()) if request.train else None,
+        "judge": str((request.judge or JUDGE).resolve()),
+        "out": str(out),
+        **request.settings,
+    }
+    figures = job("evaluate", config, out / "work")
+    attach(store, request.version, request.against, out, first)
+    return figures
+
+
+def version_folders(store: Store, ref: str) -> dict[str, Any]:
+    """A version's files, and those of the model that it adapts."""
+    version = store.registry.get(ref)
+    base = next((v for v in store.registry.lineage(version.digest) if v.format == "diffusers"), version)
+    return {
+        "name": version.name,
+        "folder": str(store.registry.open(version.digest)),
+        "base": None if base.digest == version.digest else str(store.registry.open(base.digest)),
+    }

@@ -1,0 +1,1 @@
+"""What a run learns from: ratings aggregated over raters and frozen in its folder."""

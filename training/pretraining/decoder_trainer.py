@@ -1,0 +1,91 @@
+"""The decoder of an autoencoder in training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+
+from training.data.examples import Examples
+from training.loop.ema import Ema
+from training.loop.gradient_step import apply_gradients
+from training.loop.learning_rates import warm_up
+from training.loop.session import TrainingSession
+from training.loop.trainer import Trainer
+from training.objectives import reconstruction
+from training.pretraining.adversary import Adversary
+from training.pretraining.autoencoder_trainer import feature_levels, random_crops
+from training.pretraining.config import DecoderConfig
+from training.pretraining.precision import autocast
+from training.randomness import tensors
+
+
+def vae_folder(generator: Path) -> Path:
+    """Where the autoencoder of a diffusers folder lies; the folder itself where it is an autoencoder's."""
+    return generator / "vae" if (generator / "vae").is_dir() else generator
+
+
+class DecoderTrainer(Trainer):
+    """The decoder of an autoencoder whose encoder is frozen, and the discriminator that it learns against."""
+
+    parts = ("decoder", "optimizer", "ema", "adversary")
+
+    def __init__(self, config: DecoderConfig, examples: Examples, session: TrainingSession) -> None:
+        self.config, self.images, self.group = config, examples.images, session.group
+        self.device = session.device
+        self.vae = AutoencoderKL.from_pretrained(str(vae_folder(config.generator)), torch_dtype=torch.float32)
+        self.vae.requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self.decoder = torch.nn.ModuleList([self.vae.decoder, self.vae.post_quant_conv]).requires_grad_(True)
+        self.levels = feature_levels(config.features, self.device)
+        self.adversary = Adversary(
+            config.discriminator_lr, config.adversarial, config.precision, self.device, self.group
+        )
+        self.trained = list(self.decoder.parameters())
+        self.parameters = [*self.trained, *self.adversary.parameters]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0)
+        self.ema = Ema([self.decoder], 0.998)
+
+    def rate(self, done: float, step: int) -> float:
+        """Linear warm-up over 20 steps, and a linear fall to nothing over the second half."""
+        return min(warm_up(step, 20), 2 * (1.0 - max(done, step / self.config.steps)) + 0.01)
+
+    def step(self, step: int, done: float) -> dict[str, float]:
+        del done
+        images, restored = self._restored(tensors(self.group.rank_seed(self.config.seed), "decoder", step))
+        loss, gradient = self._reconstruction(images, restored)
+        metrics = {"loss": loss, "error_255": float((restored.detach() - images).abs().mean()) * 127.5}
+        if self.config.adversarial:
+            if step > self.config.adversarial_after:
+                last = self.vae.decoder.conv_out.weight
+                gradient = gradient + self.adversary.gradient(restored, gradient, last)
+            metrics["discriminator_loss"] = self.adversary.update(images, restored.detach())
+        self.optimizer.zero_grad(set_to_none=True)
+        restored.backward(gradient)
+        apply_gradients(self.optimizer, self.trained, self.group)
+        self.ema.update()
+        return metrics
+
+    def _restored(self, random_: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Crops [N, 3, H, W], and what the decoder makes of their latents under a little noise."""
+        config = self.config
+        count = self.group.batch_share(config.batch)
+        images = random_crops(self.images, count, config.crop, random_, config.symmetric)
+        images = images.to(self.device)
+        with autocast(config.precision, self.device):
+            with torch.no_grad():
+                latents = self.vae.encode(images).latent_dist.mode().float()
+            strength = config.noise * torch.rand((len(images), 1, 1, 1), generator=random_)
+            noise = strength * torch.randn(latents.shape, generator=random_)
+            spread = latents.std(dim=(0, 2, 3), keepdim=True)
+            latents = (latents + spread * noise.to(latents)).contiguous(memory_format=torch.channels_last)
+            return images, self.vae.decode(latents).sample.float()
+
+    def _reconstruction(self, images: torch.Tensor, restored: torch.Tensor) -> tuple[float, torch.Tensor]:
+        """The loss without the discriminator, and its gradient with respect to `restored`."""
+        free = restored.detach().requires_grad_(True)
+        loss = reconstruction.pixel_loss(free, images)
+        loss = loss + self.config.frequency * reconstruction.focal_frequency_loss(free, images)
+        loss = loss + self.config.perceptual * reconstruction.perceptual_loss(self.levels, free, images)
+        (gradient,) = torch.autograd.grad(loss, free)
+        return float(loss.detach()), gradient

@@ -1,0 +1,1 @@
+"""Simulated raters, for the demo, tests and benchmarks."""

@@ -1,0 +1,161 @@
+"""The ways in which a client calls: once, for a stream, for all pages of a list; each again while the system recovers.
+
+`sync_calls.py` is made of this file by `make client`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from vouch.client import rpcs
+from vouch.client.endpoint import Endpoint
+from vouch.client.failures import as_vouch_error
+from vouch.client.groups import AsyncEntries, Upload, auploaded
+from vouch.client.imports import ImportTotal, size_of
+from vouch.client.resending import AsyncResending
+from vouch.client.retries import PATIENCE_S, Retries
+from vouch.client.streams import flattened
+from vouch.wire import to_value
+
+C = TypeVar("C", bound="AsyncCalls")
+
+
+class AsyncCalls:
+    """A connection to a vouch system, and what every method of a client needs of it."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        timeout_s: float = 60.0,
+        page_size: int = 500,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """timeout_s: of every call that has no other. page_size: records that a list asks for at once. patience_s:
+        seconds for which a call is made again while the system replaces a part that has ended."""
+        self.address = endpoint.address
+        self._endpoint, self._metadata = endpoint, endpoint.metadata
+        self._timeout_s, self._page_size, self._patience_s = timeout_s, page_size, patience_s
+        self._answered = False  # whether the system has ever answered this client
+        self._channel: Any = None
+        self._calls: dict[str, Any] = {}
+        self._opening = threading.Lock()
+
+    def _callable(self, rpc: str) -> Any:
+        with self._opening:
+            if self._channel is None:
+                # Not before, because a channel of asyncio belongs to the event loop that it is made in.
+                self._channel = self._endpoint.open(grpc.aio)
+            if rpc not in self._calls:
+                self._calls[rpc] = getattr(self._channel, rpcs.arity(rpc))(
+                    rpcs.path(rpc),
+                    request_serializer=rpcs.request_class(rpc).SerializeToString,
+                    response_deserializer=rpcs.answer_class(rpc).FromString,
+                )
+            return self._calls[rpc]
+
+    async def close(self) -> None:
+        """Ends every call under way; the client cannot be used afterwards."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def __aenter__(self: C) -> C:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _call(self, rpc: str, request: Message, timeout_s: float | None) -> Any:
+        """The answer to one message, in an RPC that takes one or a stream of them."""
+        retries = self._retries(timeout_s)
+        while True:
+            sent = iter([request]) if rpcs.METHODS[rpc].client_streaming else request
+            try:
+                answer = await self._callable(rpc)(sent, timeout=retries.left_s, metadata=self._metadata)
+            except grpc.RpcError as error:
+                wait_s = retries.wait_s(error)
+                if wait_s is None:
+                    raise as_vouch_error(error, self.address) from None
+                await asyncio.sleep(wait_s)
+            else:
+                self._answered = True
+                return answer
+
+    def _retries(self, timeout_s: float | None) -> Retries:
+        return Retries(timeout_s, self._patience_s, self._endpoint.is_up, known=self._answered)
+
+    async def _ask(self, rpc: str, **fields: Any) -> Any:
+        return await self._call(rpc, rpcs.request(rpc, **fields), self._timeout_s)
+
+    async def _value(self, rpc: str, **fields: Any) -> Any:
+        return to_value(await self._ask(rpc, **fields))
+
+    async def _values(self, rpc: str, name: str, **fields: Any) -> tuple[Any, ...]:
+        """What the repeated field `name` of the answer holds."""
+        return tuple(map(to_value, getattr(await self._ask(rpc, **fields), name)))
+
+    async def _listen(
+        self, rpc: str, request: Message | AsyncResending, timeout_s: float | None = None
+    ) -> AsyncGenerator[Any, None]:
+        retries = self._retries(timeout_s)
+        while True:
+            sent = request.requests() if isinstance(request, AsyncResending) else request
+            call = self._callable(rpc)(sent, timeout=retries.left_s, metadata=self._metadata)
+            try:
+                async for answer in call:
+                    self._answered = True
+                    if isinstance(request, AsyncResending):
+                        request.answered(answer)
+                    if retries.is_new(answer):
+                        for value in flattened(answer):
+                            yield value
+                return
+            except grpc.RpcError as error:
+                wait_s = retries.wait_s(error)
+                if wait_s is None:
+                    raise as_vouch_error(error, self.address) from None
+                await asyncio.sleep(wait_s)
+            finally:
+                call.cancel()
+
+    async def _upload(self, upload: Upload, entries: AsyncEntries[Any], size: int) -> Any:
+        """The sum of what became of the entries. Each message is a call of its own, so that it can be retried alone."""
+        total = ImportTotal(upload.rpc)
+        async for request in auploaded(upload, entries, size):
+            total.add(await self._call(upload.rpc, request, None), size_of(request))
+        return to_value(total.answer)
+
+    async def _upload_and_listen(
+        self, upload: Upload, entries: AsyncEntries[Any], size: int, **opening: str
+    ) -> AsyncIterator[Any]:
+        """What is answered to a stream of requests, by a stream. Raises what reading the entries raises."""
+        sent = AsyncResending(upload, entries, size, **opening)
+        try:
+            # Closed at once when the reader leaves, not when the garbage collector comes by.
+            async with aclosing(self._listen(upload.rpc, sent)) as results:
+                async for result in results:
+                    yield result
+        finally:
+            await sent.close()
+            sent.raise_again()
+
+    async def _pages(self, rpc: str, items: str, limit: int | None, **filters: Any) -> AsyncIterator[Any]:
+        token, left = "", limit
+        while left is None or left > 0:
+            size = self._page_size if left is None else min(self._page_size, left)
+            page = await self._ask(rpc, page_size=size, page_token=token, **filters)
+            messages = getattr(page, items)
+            for message in messages:
+                yield to_value(message)
+            token, left = page.next_page_token, None if left is None else left - len(messages)
+            if not token:
+                return

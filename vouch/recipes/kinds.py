@@ -1,0 +1,20 @@
+"""The recipe of each kind of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vouch.recipes.alignment import Alignment
+from vouch.recipes.base import Recipe
+from vouch.recipes.concept import ConceptLearning
+from vouch.recipes.evaluation import Evaluation
+from vouch.recipes.pretraining import Pretraining
+from vouch.recipes.reward import RewardTraining
+
+RECIPES: Mapping[str, type[Recipe]] = {
+    "pretrain": Pretraining,
+    "reward": RewardTraining,
+    "align": Alignment,
+    "concept": ConceptLearning,
+    "evaluate": Evaluation,
+}

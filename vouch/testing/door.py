@@ -1,0 +1,122 @@
+"""Authentication and error statuses of the fake server, as the real one's clients see them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from vouch import errors
+from vouch.types.token import ROLES, SCOPES, Scope
+
+RATER = frozenset({"RecordRating", "ImportRatings", "ListRatings", "NextForReview"})
+"""RPCs that need the role rater."""
+OPERATOR = frozenset(
+    {
+        "ImportRealImages", "StartRollout", "PromoteRollout", "RollBackRollout", "GetRollout", "WatchRollout",
+        "ListRollouts", "StartTraining", "GetRun", "ListRuns", "CancelRun", "WatchRun",
+    }
+)  # fmt: skip
+"""RPCs that need the role operator. All others need the role client."""
+
+CODES: dict[type[errors.VouchError], grpc.StatusCode] = {
+    errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.DataLoss: grpc.StatusCode.DATA_LOSS,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a call: the name and role of the token."""
+
+    name: str
+    role: str
+    scopes: tuple[Scope, ...]
+
+
+def role_needed(rpc: str) -> str:
+    """The least role that may make a call."""
+    return "operator" if rpc in OPERATOR else "rater" if rpc in RATER else "client"
+
+
+def guarded(
+    rpc: str, method: Callable[[Any, Caller], Any], tokens: dict[str, str] | None
+) -> Callable[[Any, grpc.aio.ServicerContext], Any]:
+    """A gRPC handler around `method(request, caller)`.
+
+    tokens: secrets by role; None admits every call as an operator's.
+    """
+    if inspect.isasyncgenfunction(method):
+        return _streaming(rpc, method, tokens)
+    return _unary(rpc, method, tokens)
+
+
+def _unary(
+    rpc: str, method: Callable[[Any, Caller], Awaitable[Message]], tokens: dict[str, str] | None
+) -> Callable[[Any, grpc.aio.ServicerContext], Awaitable[Message]]:
+    async def call(request: Any, context: grpc.aio.ServicerContext) -> Message:
+        try:
+            return await method(request, _admit(rpc, context, tokens))
+        except errors.VouchError as error:
+            await _abort(context, error)
+            raise
+
+    return call
+
+
+def _streaming(
+    rpc: str, method: Callable[[Any, Caller], AsyncIterator[Message]], tokens: dict[str, str] | None
+) -> Callable[[Any, grpc.aio.ServicerContext], AsyncIterator[Message]]:
+    async def call(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:
+        try:
+            async for answer in method(request, _admit(rpc, context, tokens)):
+                yield answer
+        except errors.VouchError as error:
+            await _abort(context, error)
+
+    return call
+
+
+def _admit(rpc: str, context: grpc.aio.ServicerContext, tokens: dict[str, str] | None) -> Caller:
+    if tokens is None:
+        return Caller("", "operator", SCOPES)
+    metadata = {key.lower(): value for key, value in context.invocation_metadata() or ()}
+    secret = str(metadata.get("authorization", "")).removeprefix("Bearer ")
+    role = next((role for role, known in tokens.items() if known == secret), None)
+    if role is None:
+        raise errors.Unauthenticated("This call brings no token, or one that is not in `TOKENS`.")
+    needed = role_needed(rpc)
+    if ROLES.index(role) < ROLES.index(needed):  # type: ignore[arg-type]
+        raise errors.PermissionDenied(f"{rpc} needs the role {needed}; this token has the role {role}.")
+    return Caller(role, role, () if role == "client" else SCOPES)
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: errors.VouchError) -> None:
+    code = next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), grpc.StatusCode.INTERNAL)
+    details = [_packed(error_details_pb2.ErrorInfo(reason=error.reason, domain="vouch"))]
+    if isinstance(error, errors.Exhausted) and error.retry_after_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(int(error.retry_after_s * 1000))
+        details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+    status = status_pb2.Status(code=code.value[0], message=str(error), details=details)
+    await context.abort(code, str(error), (("grpc-status-details-bin", status.SerializeToString()),))
+
+
+def _packed(detail: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
