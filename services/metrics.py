@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from services.environment import METRICS_FOLDER
+from services.rollout.reading import SIDES, Reading
 
 if METRICS_FOLDER in os.environ:  # read by prometheus_client when it is imported
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[METRICS_FOLDER]
@@ -40,6 +41,12 @@ ADMISSION_STEPS = Histogram(
 )
 ENGINE_SECONDS = Histogram(
     "vouch_engine_seconds", "Seconds of an image from its first step to its pixels.", buckets=_SECONDS
+)
+SIDE_SECONDS = Histogram(
+    "vouch_side_seconds", "Seconds of a drawing call during a rollout, by side.", ["side"], buckets=_SECONDS
+)
+SIDE_FAILURES = Counter(
+    "vouch_side_failures_total", "Drawing calls that failed for a reason of the system's, by side.", ["side"]
 )
 STAGE_SECONDS = Histogram(
     "vouch_engine_stage_seconds", "Seconds of one piece of work of the engine.", ["stage"],
@@ -101,3 +108,19 @@ def page() -> bytes:
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+def sides() -> dict[str, Reading]:
+    """The counters of candidate and champion, added up over the processes of this node."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    failed: dict[str, float] = {}
+    edges: dict[str, dict[float, float]] = {side: {} for side in SIDES}
+    for family in registry.collect():
+        for sample in family.samples:
+            side = sample.labels.get("side", "")
+            if sample.name == "vouch_side_failures_total":
+                failed[side] = sample.value
+            elif sample.name == "vouch_side_seconds_bucket":
+                edges.setdefault(side, {})[float(sample.labels["le"])] = sample.value
+    return {side: Reading(failed.get(side, 0.0), edges[side]) for side in SIDES}

@@ -62,6 +62,8 @@ def _publish(run: Run, store: Store, settings: Settings, fit: Fit) -> Version:
     agreed = plan(run, store)
     store.catalog.runs.freeze_inputs(run.run_id, agreed.inputs)
     figures = raise_reported(fit(_work(run, settings, agreed)))
+    if agreed.kind == "evidence":
+        return _attach(run, store, agreed, figures)
     lineage = {
         **agreed.lineage,
         "run_id": run.run_id,
@@ -79,6 +81,17 @@ def _publish(run: Run, store: Store, settings: Settings, fit: Fit) -> Version:
     )
     store.catalog.runs.finish(run.run_id, "SUCCEEDED", version=version.digest, metrics=figures)
     return version
+
+
+def _attach(run: Run, store: Store, agreed: Plan, figures: dict[str, Any]) -> Version:
+    """Keeps the verdict of an evaluation with the version that it is of."""
+    from training.evaluation.run import attach
+
+    sides = {name: str(agreed.lineage[name]) for name in ("version", "against", "first")}
+    out = store.folder.run(run.run_id) / "evidence"
+    attach(store, sides["version"], sides["against"], out, sides["first"])
+    store.catalog.runs.finish(run.run_id, "SUCCEEDED", version=sides["version"], metrics=figures)
+    return store.registry.get(sides["version"])
 
 
 def _scale(agreed: Plan, folder: Path) -> dict[str, Any]:

@@ -165,6 +165,9 @@ class RolloutSettings(_Section):
     poll_s: float = Field(default=0.5, gt=0, le=60)
     """How often a replica looks at the desired state."""
     steps_percent: tuple[int, ...] = (5, 25, 100)
+    judge: Path | None = None
+    """Folder of the judge that compares a candidate with the champion. None: the starter's, for blood cells; without a
+    judge nothing is proven, and rollouts move by an operator's word alone."""
 
     @model_validator(mode="after")
     def _rising(self) -> RolloutSettings:

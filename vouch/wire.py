@@ -21,6 +21,8 @@ from google.protobuf.message import Message
 
 from vouch.errors import InvalidInput
 from vouch.types import (
+    account,
+    audit,
     generation,
     generator,
     image,
@@ -39,7 +41,21 @@ V = TypeVar("V")
 Read = Callable[[Any], Any]
 Write = Callable[[Message, Any], None]
 
-_MODULES = (generation, generator, image, rating, review, rollout, run, score, serving, token, version)
+_MODULES = (
+    account,
+    audit,
+    generation,
+    generator,
+    image,
+    rating,
+    review,
+    rollout,
+    run,
+    score,
+    serving,
+    token,
+    version,
+)
 _OTHER_NOUNS: dict[str, type] = {
     "Criterion": review.ReviewQuestion,
     "DescribeGeneratorResponse": generator.GeneratorDescription,

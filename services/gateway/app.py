@@ -68,6 +68,7 @@ class Gateway:
         logs.leave_out_refusals()
         blobs = BlobStore(settings.resolved_blobs_url)
         self._registry = Registry(catalog, settings.folder.models, settings.models_url)
+        self._audit = catalog.audit
         earlier = EarlierImages(catalog, blobs, self._registry)
         self._pipeline = GenerationPipeline(self._generation, self._reward, catalog, blobs, earlier)
         self._scoring = Scoring(self._reward, catalog, blobs, self._registry)
@@ -163,6 +164,8 @@ class Gateway:
             part = await self.deployments["feedback"].ImportRealImages.remote(message, offset, drawn)
             offset += len(message.images)
             _add(total, part)
+        told = {"stored": total.stored, "already_stored": total.already_stored, "failed": total.failed}
+        await asyncio.to_thread(self._audit.append, caller.name, "import of real images", "images", told)
         return total
 
     @unary

@@ -51,9 +51,9 @@ class GenerationHandle:
                 if not await patience.waits(error):
                     raise
 
-    async def describe(self, request_id: str, version: str) -> GeneratorDescription:
+    async def describe(self, request_id: str, version: str, client: str = "") -> GeneratorDescription:
         description: GeneratorDescription = await repeated(
-            self._lost, self._handle.describe, request_id, version
+            self._lost, self._handle.describe, request_id, version, client
         )
         return description
 

@@ -111,7 +111,7 @@ class GenerationPipeline:
     async def _pinned(self, request: GenerationRequest) -> GenerationRequest:
         """The whole stream stays on the versions that it begins with, whatever a rollout does meanwhile."""
         generator, reward = await asyncio.gather(
-            self._generation.describe(request.request_id, request.version),
+            self._generation.describe(request.request_id, request.version, request.client),
             self._reward.resolve(request.request_id, request.reward_version) if request.score else _nothing(),
         )
         return replace(request, version=generator.generator_version, reward_version=reward)

@@ -19,6 +19,7 @@ from services.generation.metrics_observer import MetricsObserver
 from services.generation.models import Loader, ServedGenerator
 from services.generation.routing import Reporter
 from services.generation.scaling import RUNNING, WAITING
+from services.generation.sides import COMPARISON, counted, side_of
 from services.generation.slots import Finished, Preview
 from services.threads import cores, share
 from vouch.formats import images
@@ -87,29 +88,31 @@ class Generation:
         or the guidance), NotFound and CorruptVersion (an explicit version), Exhausted (the queue is full), Unavailable
         (nothing is loaded yet), DeadlineExceeded.
         """
-        loaded = await self._choose(request.request_id, request.version)
+        loaded = await self._choose(request.request_id, request.version, request.client)
         wanted, request = request.progress, _decided(request, loaded.model)
         label = loaded.model.label(request.prompt)
         furthest = 0  # step that was reported
         trace = EngineTrace(request.trace, len(request.seeds))
-        async with aclosing(self._engine.stream(loaded.model.generator, request)) as events:
-            async for event in events:
-                trace.note(event)
-                if isinstance(event, Finished):
-                    yield _image(request, event, loaded, label)
-                elif isinstance(event, Preview):
-                    yield _preview(request, event)
-                elif event.step > furthest:  # one event for the furthest image, not one for each
-                    furthest = event.step
-                    self._note_load()
-                    if not wanted:  # only the trace asked
-                        continue
-                    yield GenerationProgress(step=event.step, total_steps=event.total)
+        side = "" if request.client == COMPARISON else side_of(self._convergence.routes, loaded.digest)
+        with counted(side):
+            async with aclosing(self._engine.stream(loaded.model.generator, request)) as events:
+                async for event in events:
+                    trace.note(event)
+                    if isinstance(event, Finished):
+                        yield _image(request, event, loaded, label)
+                    elif isinstance(event, Preview):
+                        yield _preview(request, event)
+                    elif event.step > furthest:  # one event for the furthest image, not one for each
+                        furthest = event.step
+                        self._note_load()
+                        if not wanted:  # only the trace asked
+                            continue
+                        yield GenerationProgress(step=event.step, total_steps=event.total)
         self._note_load()
 
-    async def describe(self, request_id: str, version: str) -> GeneratorDescription:
-        """What the version understands; "" is the version that a request of this id would get."""
-        return (await self._choose(request_id, version)).model.describe()
+    async def describe(self, request_id: str, version: str, client: str = "") -> GeneratorDescription:
+        """What the version understands; "" is the version that a request of this id and client would get."""
+        return (await self._choose(request_id, version, client)).model.describe()
 
     async def notify(self) -> None:
         """Broadcast after a rollout step: look at the desired state now."""
@@ -136,9 +139,9 @@ class Generation:
         metrics.RUNNING.set(running)
         metrics.WAITING.set(waiting)
 
-    async def _choose(self, request_id: str, version: str) -> Loaded[ServedGenerator]:
+    async def _choose(self, request_id: str, version: str, client: str) -> Loaded[ServedGenerator]:
         if not version:
-            return self._convergence.routes.choose(request_id)
+            return self._convergence.routes.choose(request_id, client)
         return await asyncio.to_thread(self._convergence.version, version)
 
 

@@ -45,7 +45,9 @@ class TrainingService:
     def StartTraining(self, request: pb.StartTrainingRequest, caller: Identity) -> pb.Run:
         kind = wire.word(request, "kind")
         if not kind:
-            raise InvalidInput("kind is missing: say what to train: pretrain, reward, align or concept.")
+            raise InvalidInput(
+                "kind is missing: say what to do: pretrain, reward, align, concept or evaluate."
+            )
         config = wire.to_dict(request.config)
         recipes.parse(kind, config)
         require("train")  # a server without it queues no run that could only fail
@@ -57,6 +59,9 @@ class TrainingService:
             config,
             request_id=request.request_id or uuid.uuid4().hex,
             created_by=caller.name,
+        )
+        self._catalog.audit.append_once(
+            caller.name, "training start", run.run_id, {"kind": kind, "config": config}
         )
         self._runner.notify()
         return self._message(run)
@@ -77,6 +82,7 @@ class TrainingService:
         run = self._catalog.runs.get(required(request, "run_id"))
         if not run.ended:
             run = self._catalog.runs.cancel(run.run_id, request_id=request.request_id)
+            self._catalog.audit.append_once(caller.name, "training cancel", run.run_id, {})
             self._runner.notify()
         return self._message(run)
 

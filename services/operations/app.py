@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import Message
 from ray.serve.handle import DeploymentHandle
 
-from services import logs, rpcs
+import vouch
+from services import logs, metrics, rpcs
+from services.account.app import AccountService
 from services.identity import Identity
 from services.jobs.app import TrainingService
 from services.overview import Overview, overview
 from services.pools import Pools
+from services.processes import MARK
 from services.rollout.app import RolloutService
-from services.rollout.controller import RolloutController
+from services.rollout.comparison import Comparison, Draw
+from services.rollout.controller import NoObserver, RolloutController
+from services.rollout.judge_process import JudgeProcess, judge_command
+from services.rollout.meter import Meter
+from services.rollout.replay import Replays
 from services.versions.app import ModelsService
 from vouch.client.rpcs import METHODS
 from vouch.settings import Settings
+from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
 from vouch.types.clock import now
+from vouch.types.generation import GeneratedImage, GenerationRequest
+
+DRAW_S = 300.0
+"""Seconds that a comparison or a replay waits for its image behind the requests of clients."""
+STARTER_JUDGE = Path(vouch.__file__).parent / "starter" / "judge"
 
 
 class Operations:
@@ -31,14 +46,26 @@ class Operations:
         catalog = Catalog(settings.resolved_catalog_url)
         registry = Registry(catalog, settings.folder.models, settings.models_url)
         handles = {"generator": generation, "reward": reward}
+        blobs = BlobStore(settings.resolved_blobs_url)
+
+        def draw(request: GenerationRequest) -> list[GeneratedImage]:
+            drawn: list[GeneratedImage] = generation.generate.remote(request).result(timeout_s=DRAW_S)
+            return drawn
+
         controller = RolloutController(
-            catalog, registry, lambda slot: _notify(handles[slot]), settings.rollout.steps_percent
+            catalog,
+            registry,
+            lambda slot: _notify(handles[slot]),
+            settings.rollout.steps_percent,
+            observer=_observer(settings, catalog, blobs, draw),
+            system=os.environ.get(MARK, ""),
         )
         self._catalog, self._controller, self._started_at = catalog, controller, now()
         self._training = TrainingService(settings, catalog)
         self.services = (
             ModelsService(catalog, registry, controller),
             RolloutService(catalog, controller),
+            AccountService(catalog, registry, Replays(catalog, blobs, draw)),
             self._training,
         )
         self.pools = Pools()
@@ -52,6 +79,16 @@ class Operations:
     async def stop(self) -> None:
         """Before the system goes down: end the training process; its run is resumed at the next start."""
         await self.pools.run("stop", self._training.stop)
+
+
+def _observer(settings: Settings, catalog: Catalog, blobs: BlobStore, draw: Draw) -> Comparison | NoObserver:
+    """What measures candidates; nothing where there is no judge for this kind of image."""
+    judge = settings.rollout.judge or (STARTER_JUDGE if settings.domain == "blood_cells" else None)
+    if judge is None:
+        return NoObserver()
+    comparison = Comparison(catalog, blobs, draw, JudgeProcess(judge_command(judge)), Meter(metrics.sides))
+    comparison.start()
+    return comparison
 
 
 def _notify(handle: DeploymentHandle) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -10,12 +11,13 @@ from dataclasses import replace
 from services.identity import Identity
 from services.required import required
 from services.rollout import policy
-from services.rollout.controller import RolloutController
+from services.rollout.controller import RolloutController, StartOrder
+from services.rollout.evidence import Evidence, prove
 from vouch import wire
 from vouch.errors import Unavailable
 from vouch.pb.v1 import rollout_pb2 as pb
 from vouch.storage.catalog import Catalog
-from vouch.types.rollout import Rollout
+from vouch.types.rollout import Rollout, RolloutProgress
 from vouch.types.serving import ReplicaReport, Serving
 
 WATCH_S = 0.25
@@ -31,11 +33,18 @@ class RolloutService:
         threading.Thread(target=self._watch_over, name="rollouts", daemon=True).start()
 
     def StartRollout(self, request: pb.StartRolloutRequest, caller: Identity) -> pb.Rollout:
-        percent = wire.optional(request, "percent")
-        ref = required(request, "version")
-        return self._message(
-            self._controller.start(ref, percent, caller.name, request.request_id, request.reason)
+        order = StartOrder(
+            ref=required(request, "version"),
+            percent=wire.optional(request, "percent"),
+            steps=tuple(request.steps),
+            hold_s=wire.optional(request, "hold_s"),
+            shadow=request.shadow,
+            sticky=request.sticky,
+            force=request.force,
+            dry_run=request.dry_run,
+            reason=request.reason,
         )
+        return self._message(self._controller.start(order, caller.name, request.request_id))
 
     def PromoteRollout(self, request: pb.PromoteRolloutRequest, caller: Identity) -> pb.Rollout:
         rollout_id, percent = required(request, "rollout_id"), wire.optional(request, "percent")
@@ -47,6 +56,20 @@ class RolloutService:
         rollout_id = required(request, "rollout_id")
         return self._message(
             self._controller.roll_back(rollout_id, caller.name, request.request_id, request.reason)
+        )
+
+    def PauseRollout(self, request: pb.PauseRolloutRequest, caller: Identity) -> pb.Rollout:
+        return self._set_paused(request, caller, True)
+
+    def ResumeRollout(self, request: pb.ResumeRolloutRequest, caller: Identity) -> pb.Rollout:
+        return self._set_paused(request, caller, False)
+
+    def _set_paused(
+        self, request: pb.PauseRolloutRequest | pb.ResumeRolloutRequest, caller: Identity, paused: bool
+    ) -> pb.Rollout:
+        rollout_id = required(request, "rollout_id")
+        return self._message(
+            self._controller.set_paused(rollout_id, paused, caller.name, request.request_id, request.reason)
         )
 
     def GetRollout(self, request: pb.GetRolloutRequest, caller: Identity) -> pb.Rollout:
@@ -95,7 +118,14 @@ class RolloutService:
             for slot in {rollout.slot for rollout in rollouts}
         }
         return [
-            wire.to_message(_told(rollout, names, *slots[rollout.slot]), pb.Rollout) for rollout in rollouts
+            wire.to_message(
+                replace(
+                    _told(rollout, names, *slots[rollout.slot]),
+                    progress=_progress(rollout, self._controller.decision(rollout)),
+                ),
+                pb.Rollout,
+            )
+            for rollout in rollouts
         ]
 
 
@@ -111,6 +141,29 @@ def _told(
         replicas_converged=policy.converged(serving, reports),
         replicas_total=len(reports),
         reason=_reason(rollout, serving, reports),
+    )
+
+
+def _progress(rollout: Rollout, decision: policy.Decision | None) -> RolloutProgress | None:
+    """The plan of a rollout and what is proven so far; None without a plan."""
+    plan = rollout.plan
+    if plan is None:
+        return None
+    proof = prove(Evidence.from_json(plan.evidence))
+    return RolloutProgress(
+        steps=plan.steps,
+        hold_s=plan.hold_s,
+        held_s=plan.held_s if plan.held_percent == rollout.percent else 0.0,
+        paused=plan.paused,
+        shadow=plan.shadow,
+        sticky=plan.sticky,
+        gate=plan.gate,
+        forced=plan.forced,
+        evidence=plan.evidence,
+        decision=getattr(decision, "reason", "") if rollout.state == "ACTIVE" else "",
+        log10_e_worse=proof.log_e_worse / math.log(10),
+        log10_e_not_worse=proof.log_e_not_worse / math.log(10),
+        automatic=plan.automatic,
     )
 
 

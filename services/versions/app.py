@@ -51,10 +51,12 @@ class ModelsService:
         names = self._catalog.versions.names_of(
             [digest for serving in slots for digest in (serving.champion, serving.candidate)]
         )
+        head = self._catalog.audit.head()
         answer = GetServingResponse(
             slots=tuple(self._slot(serving, names) for serving in slots),
             vouch_version=vouch.__version__,
             started_at=self._started_at,
+            audit_head=head.digest if head else "",
         )
         return wire.to_message(answer, pb.GetServingResponse)
 

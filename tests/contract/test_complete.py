@@ -72,6 +72,7 @@ def test_every_rpc_needs_a_role_that_there_is() -> None:
     "rpc", [rpc for rpc in RPCS.values() if rpc.deployment != "gateway"], ids=lambda rpc: rpc.name
 )
 def test_the_deployment_of_the_table_has_a_method_of_the_rpcs_name(rpc: Rpc) -> None:
+    from services.account.app import AccountService
     from services.feedback.app import Feedback
     from services.jobs.app import TrainingService
     from services.operations.app import Operations
@@ -81,7 +82,11 @@ def test_the_deployment_of_the_table_has_a_method_of_the_rpcs_name(rpc: Rpc) -> 
     deployment = {"feedback": Feedback, "operations": Operations}[rpc.deployment]
     streams = rpcs.METHODS[rpc.name].server_streaming
     assert inspect.isasyncgenfunction(getattr(deployment, rpc.name)) is streams
-    handlers = [Feedback] if deployment is Feedback else [ModelsService, RolloutService, TrainingService]
+    handlers = (
+        [Feedback]
+        if deployment is Feedback
+        else [ModelsService, RolloutService, AccountService, TrainingService]
+    )
     (handler,) = [getattr(kind, rpc.name) for kind in handlers if hasattr(kind, rpc.name)]
     hints = inspect.signature(handler).parameters
     assert list(hints) == ["self", "request", "caller"]

@@ -142,6 +142,12 @@ def beyond(field: FieldDescriptor) -> list[Any]:
     return [UNKNOWN] if field.enum_type is not None else []
 
 
+def _too_many(field: FieldDescriptor) -> list[Any]:
+    limit = limits.limit_of(field)
+    assert isinstance(limit, Count)
+    return [1 if field.message_type is None else {}] * (limit.most + 1)
+
+
 def _out_of_range(field: FieldDescriptor, limit: Number) -> list[float]:
     if field.cpp_type in (field.CPPTYPE_DOUBLE, field.CPPTYPE_FLOAT):
         return [limit.low if limit.above else limit.low - 1, limit.high + 1, float("nan"), float("inf")]
@@ -175,7 +181,7 @@ def test_a_value_out_of_its_limit_is_refused_by_the_name_of_its_field(
     for way in fields_of(kind.DESCRIPTOR):
         if any(is_list(field) and limits.limit_of(field).apart for field in way[:-1]):  # type: ignore[union-attr]
             continue  # an outcome of its own: the next test
-        values = [[{}] * (limits.limit_of(way[-1]).most + 1)] if is_list(way[-1]) else beyond(way[-1])  # type: ignore[union-attr]
+        values = [_too_many(way[-1])] if is_list(way[-1]) else beyond(way[-1])
         for value in values:
             code, details = status(channel, rpc, message(kind, way, value).SerializeToString())
             assert code is grpc.StatusCode.INVALID_ARGUMENT, (named(way), value)

@@ -107,7 +107,7 @@ def test_a_swap_reaches_both(two: Running, client: Client, models: Path) -> None
         version = Registry(catalog, two.folder.models).publish(
             models / "second", kind="generator", format="diffusers", name="generator-second"
         )
-    rollout = client.start_rollout(version.digest, percent=100)
+    rollout = client.start_rollout(version.digest, percent=100, force=True, reason="a test")
     last = list(client.watch_rollout(rollout.rollout_id))[-1]
     assert (last.state, last.replicas_converged, last.replicas_total) == ("COMPLETED", 2, 2)
     with ThreadPoolExecutor(8) as pool:

@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from collections import Counter
+from datetime import datetime, timezone
 
 import pytest
 
@@ -35,7 +36,7 @@ def champion(client: Client) -> str:
 
 def serve(client: Client, version: Version) -> None:
     """Make a version the champion and wait until every replica follows."""
-    rollout = client.start_rollout(version.digest, percent=100)
+    rollout = client.start_rollout(version.digest, percent=100, force=True, reason="a test")
     last = list(client.watch_rollout(rollout.rollout_id))[-1]
     assert (last.state, last.replicas_converged) == ("COMPLETED", last.replicas_total)
 
@@ -93,7 +94,7 @@ def test_swaps_under_traffic_fail_no_request_and_every_reply_names_the_version_t
 
 
 def test_a_rollout_goes_by_steps_and_its_candidate_gets_its_share(client, first, second):
-    rollout = client.start_rollout("generator-second", reason="it looks better")
+    rollout = client.start_rollout("generator-second", force=True, reason="it looks better")
     assert (rollout.percent, rollout.state, rollout.version_name) == (5, "ACTIVE", "generator-second")
     rollout = client.promote_rollout(rollout.rollout_id)
     assert rollout.percent == 25
@@ -109,8 +110,15 @@ def test_a_rollout_goes_by_steps_and_its_candidate_gets_its_share(client, first,
 
 
 def test_a_completed_rollout_can_be_taken_back(client, first, second):
-    rollout = client.start_rollout("generator-second", percent=100, request_id="all at once")
-    assert client.start_rollout("generator-second", percent=100, request_id="all at once") == rollout
+    rollout = client.start_rollout(
+        "generator-second", percent=100, force=True, reason="a test", request_id="all at once"
+    )
+    assert (
+        client.start_rollout(
+            "generator-second", percent=100, force=True, reason="a test", request_id="all at once"
+        )
+        == rollout
+    )
     assert champion(client) == second.digest
     client.roll_back_rollout(rollout.rollout_id)
     assert champion(client) == first.digest
@@ -130,7 +138,7 @@ def test_a_version_with_a_damaged_file_is_refused_by_name_and_the_old_one_serves
     file.chmod(0o644)
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(DataLoss, match=r"unet/diffusion_pytorch_model\.safetensors"):
-        client.start_rollout("generator-damaged")
+        client.start_rollout("generator-damaged", force=True, reason="a test")
     with pytest.raises(DataLoss, match=r"unet/diffusion_pytorch_model\.safetensors"):
         client.generate_images("neutrophil", version="generator-damaged")
     assert client.generate_images("neutrophil").generator_version == first.digest
@@ -142,7 +150,7 @@ def test_a_version_that_verifies_but_does_not_load_is_reported_and_rolled_back(
     folder = save_generator(tmp_path / "broken", 10)
     (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
     registry.publish(folder, kind="generator", format="diffusers", name="generator-broken")
-    rollout = client.start_rollout("generator-broken")
+    rollout = client.start_rollout("generator-broken", force=True, reason="a test")
     last = list(client.watch_rollout(rollout.rollout_id))[-1]
     assert last.state == "ROLLED_BACK"
     assert "could not load" in last.reason
@@ -155,7 +163,7 @@ def test_a_version_whose_files_are_gone_is_not_found(system, client, registry, t
     )
     shutil.rmtree(system.folder.models / version.digest)
     with pytest.raises((NotFound, CorruptVersion)):
-        client.start_rollout("generator-gone")
+        client.start_rollout("generator-gone", force=True, reason="a test")
 
 
 @pytest.mark.parametrize(
@@ -167,27 +175,27 @@ def test_a_version_whose_files_are_gone_is_not_found(system, client, registry, t
 )
 def test_what_cannot_be_rolled_out_is_refused(client, ref, error, sentence):
     with pytest.raises(error, match=sentence):
-        client.start_rollout(ref)
+        client.start_rollout(ref, force=True, reason="a test")
 
 
 def test_a_share_out_of_range_is_refused(client, second):
     with pytest.raises(InvalidInput, match="percent is 101"):
-        client.start_rollout("generator-second", percent=101)
+        client.start_rollout("generator-second", percent=101, force=True, reason="a test")
 
 
 def test_only_one_rollout_at_a_time_in_a_slot(client, second, registry, tmp_path):
-    client.start_rollout("generator-second")
+    client.start_rollout("generator-second", force=True, reason="a test")
     registry.publish(
         save_generator(tmp_path / "third", 12), kind="generator", format="diffusers", name="generator-third"
     )
     with pytest.raises(FailedPrecondition):
-        client.start_rollout("generator-third")
+        client.start_rollout("generator-third", force=True, reason="a test")
 
 
 def test_the_reward_model_is_swapped_in_the_same_way(client, registry, models):
     before = client.get_version("reward-judge")
     after = registry.publish(models / "other", kind="reward", format="reward", name="reward-other")
-    rollout = client.start_rollout("reward-other", percent=100)
+    rollout = client.start_rollout("reward-other", percent=100, force=True, reason="a test")
     list(client.watch_rollout(rollout.rollout_id))
     assert client.generate_images("neutrophil").reward_version == after.digest
     old = client.generate_images("neutrophil", reward_version="reward-judge")
@@ -215,3 +223,85 @@ def test_what_an_evaluation_found_is_told_with_the_version(client, registry, sec
     registry.attach_evidence(second.digest, found)
     assert client.get_version(second.digest).evidence == found
     assert all(version.evidence == {} for version in client.list_versions())
+
+
+def test_a_version_without_evidence_is_stopped_at_the_gate_and_a_dry_run_says_so(client, second):
+    with pytest.raises(FailedPrecondition, match="was not compared with generator-first, which serves"):
+        client.start_rollout("generator-second", steps=(5, 25, 100), dry_run=True)
+    preview = client.start_rollout("generator-second", force=True, reason="a test", dry_run=True)
+    assert (preview.rollout_id, preview.percent) == ("", 5)
+    assert "was not compared" in preview.progress.gate["refusal"]
+    assert not list(client.list_rollouts(state="ACTIVE"))
+
+
+def test_a_pinned_version_serves_whoever_asks_in_the_middle_of_a_rollout(client, first, second):
+    client.start_rollout("generator-second", percent=100, force=True, reason="a test")
+    pinned = client.generate_images("neutrophil", steps=1, version="generator-first")
+    assert pinned.generator_version == first.digest
+
+
+def test_a_sticky_rollout_keeps_each_client_on_one_side(client, first, second):
+    client.start_rollout("generator-second", percent=50, sticky=True, force=True, reason="a test")
+    until(lambda: client.get_serving("generator").slots[0].converged)
+    drawn = {client.generate_images("monocyte", steps=1, score=False).generator_version for _ in range(12)}
+    assert len(drawn) == 1
+
+
+def test_a_served_image_is_drawn_again_and_a_tampered_one_is_named(system, client):
+    served = [
+        client.generate_images("neutrophil", seed=number, steps=4, sampler=sampler).images[0]
+        for number, sampler in enumerate(("ddim", "euler", "dpm++2m"))
+    ]
+    for image in served:
+        replay = client.replay_image(image.digest)
+        assert replay.same and replay.generator_version == image.generator_version
+        assert apart(replay.data, image.data) <= 1
+    path = system.folder.blobs / image.digest[:2] / image.digest[2:]
+    whole = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(whole[:-1] + b"x")
+    with pytest.raises(DataLoss, match=image.digest):
+        client.replay_image(image.digest)
+    path.write_bytes(whole)
+
+
+def test_the_account_says_what_served_who_decided_and_that_the_log_is_whole(client, first, second):
+    before = datetime.now(timezone.utc)
+    rollout = client.start_rollout("generator-second", percent=100, force=True, reason="odd stain")
+    slot = client.get_serving_history(slot="generator").slots[0]
+    assert (slot.champion_version, slot.rollout_id) == (second.digest, rollout.rollout_id)
+    assert (slot.decided_by, slot.reason, slot.gate["verdict"]) == ("operator", "odd stain", "forced")
+    assert client.get_serving_history(at=before, slot="generator").slots[0].champion_version == first.digest
+    entry = next(client.list_audit_entries(limit=1))
+    assert (entry.action, entry.subject, entry.details["forced"]) == (
+        "rollout start",
+        rollout.rollout_id,
+        "odd stain",
+    )
+    verdict = client.verify_audit()
+    assert verdict.intact and verdict.head == client.get_serving().audit_head == entry.digest
+
+
+def test_an_automatic_rollout_is_measured_in_the_shadow_and_ends_where_the_operator_says(
+    client, first, second
+):
+    """The judge compares what the champion served with what the candidate draws, and nobody gets the latter."""
+    rollout = client.start_rollout("generator-second", shadow=True, hold_s=3600, force=True, reason="a test")
+    assert (rollout.percent, rollout.progress.automatic) == (0, True)
+    until(lambda: client.get_serving("generator").slots[0].converged)
+    versions = set()
+
+    def measured() -> bool:
+        versions.add(client.generate_images("neutrophil", steps=1).generator_version)
+        seen = client.get_rollout(rollout.rollout_id)
+        return bool(seen.progress.evidence.get("pairs")) or seen.state == "ROLLED_BACK"
+
+    until(measured)
+    assert versions == {first.digest}
+    paused = client.get_rollout(rollout.rollout_id)
+    if paused.state == "ACTIVE":
+        assert client.pause_rollout(rollout.rollout_id).progress.paused
+        began = time.monotonic()
+        client.roll_back_rollout(rollout.rollout_id)
+        until(lambda: client.get_serving("generator").slots[0].converged)
+        assert time.monotonic() - began < 30  # on a machine that is busy with other things

@@ -40,7 +40,7 @@ def test_a_request_id_starts_one_run(client):
         ("reward", {"stepz": 3}, "no setting stepz. Settings of reward: .*steps"),
         ("align", {"lr": -1}, "Setting lr: .*greater than or equal to 0"),
         ("pretrain", {}, "Setting data: .*required"),
-        ("evaluate", {}, "no training of kind 'evaluate'"),
+        ("evaluate", {}, "Setting version: Field required"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_it_is_queued(client, kind, settings, says):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +30,17 @@ from training.evaluation.judge import Judge
 from training.evaluation.report import SHOWN
 from training.evaluation.run import FIRST_SEED, _repeated, _request, first_champion, fit
 from training.jobs.plans import Store
+from training.jobs.worker import Work, work
 from training.loop.progress import TrainingProgress
 from training.loop.session import TrainingSession
 from training.raters.plausibility import learn_plausibility
-from vouch.errors import Cancelled, InvalidInput
+from training.run import execute
+from vouch.errors import Cancelled, InvalidInput, VouchError
 from vouch.formats import images as codec
 from vouch.models.networks.attributes import AttributeNet
 from vouch.settings import Settings
 from vouch.storage.state import StateFolder
+from vouch.types.version import Version
 
 
 def picture(label: int, number: int) -> np.ndarray:
@@ -183,7 +188,18 @@ def test_the_command_measures_published_versions_and_keeps_what_it_found_with_th
     for seed, name in ((0, "old"), (1, "new")):
         store.registry.publish(place / f"generator-{seed}", kind="generator", format="diffusers", name=name)
     command = [
-        *(sys.executable, "-m", "vouch", "evaluate", "new", "--against", "old", "--per-class", "4"),
+        *(
+            sys.executable,
+            "-m",
+            "vouch",
+            "evaluate",
+            "new",
+            "--offline",
+            "--against",
+            "old",
+            "--per-class",
+            "4",
+        ),
         *("--data", place / "test.parquet", "--train", place / "train.parquet", "--judge", place / "judge"),
         *("--out", tmp_path / "out", "--state", tmp_path / "state"),
     ]
@@ -299,3 +315,70 @@ def test_features_of_real_images_are_computed_once_for_each_data_set_and_network
         found = remembered(Extractor("any", network, features), images, data, tmp_path)
         assert found.shape == (3, 12)
     assert asked == [3, 3, 3]
+
+
+def in_this_process(job: Work) -> dict[str, object]:
+    """A worker without Ray."""
+    return dict(work(replace(job, catalog_url="")))
+
+
+def test_an_evaluation_is_a_run_and_its_verdict_is_kept_with_the_version(place, tmp_path):
+    store = Store.open(Settings(state=StateFolder(tmp_path / "state").create().root))
+    old, new = (published(store, copied(place / f"generator-{n}", tmp_path), f"g-{n}") for n in (0, 1))
+    store.catalog.serving.ensure("generator", old.digest)
+    settings = {
+        "data": str(place / "test.parquet"),
+        "judge": str(place / "judge"),
+        "per_class": 2,
+        "steps": 2,
+        "threads": 1,
+    }
+    run = store.catalog.runs.create("evaluate", {"version": "g-1", **settings}, request_id="asked")
+    before = len(store.registry.list())
+
+    version = execute(Settings(state=tmp_path / "state"), run.run_id, in_this_process)
+
+    ended = store.catalog.runs.get(run.run_id)
+    assert (ended.state, ended.version, version.digest) == ("SUCCEEDED", new.digest, new.digest)
+    assert len(store.registry.list()) == before, "nothing is published"
+    assert (ended.inputs["version"], ended.inputs["against"]) == (new.digest, old.digest)
+    evidence = store.registry.evidence("g-1")
+    assert evidence["against"] == old.digest
+    assert evidence["gate"]["verdict"] in ("pass", "refuse")
+    assert Path(evidence["report"]).is_file()
+    assert Path(evidence["report"]).is_relative_to(store.folder.run(run.run_id))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"version": "g-0"}, "is what it would be compared with"),
+        ({"version": "r-0"}, "compares generators"),
+        ({"version": "g-1", "data": "nowhere.parquet"}, "There is no file or folder"),
+        ({"version": "g-9"}, "g-9"),
+    ],
+)
+def test_an_evaluation_that_makes_no_sense_fails_with_a_reason(place, tmp_path, settings, says):
+    store = Store.open(Settings(state=StateFolder(tmp_path / "state").create().root))
+    for name, kind in (("g-0", "generator"), ("g-1", "generator"), ("r-0", "reward")):
+        source = tmp_path / name
+        source.mkdir()
+        (source / "weights.safetensors").write_bytes(name.encode())
+        store.registry.publish(source, kind=kind, format="diffusers", name=name)
+    store.catalog.serving.ensure("generator", store.registry.get("g-0").digest)
+    given = {"data": str(place / "test.parquet"), "judge": str(place / "judge"), **settings}
+    run = store.catalog.runs.create("evaluate", given, request_id="asked")
+    with pytest.raises(VouchError, match=says):
+        execute(Settings(state=tmp_path / "state"), run.run_id, in_this_process)
+    ended = store.catalog.runs.get(run.run_id)
+    assert ended.state == "FAILED"
+    assert says in ended.error
+
+
+def published(store: Store, folder: Path, name: str) -> Version:
+    return store.registry.publish(folder, kind="generator", format="diffusers", name=name)
+
+
+def copied(folder: Path, scratch: Path) -> Path:
+    """Publishing moves a folder."""
+    return Path(shutil.copytree(folder, scratch / folder.name))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.rollout.controller import RolloutController
+from services.rollout.controller import RolloutController, StartOrder
 from services.rollout.policy import Hold, Observation, RollBack, converged, decide, next_percent
 from vouch.errors import CorruptVersion, FailedPrecondition, InvalidInput, NotFound
 from vouch.storage.catalog import Catalog
@@ -15,6 +15,9 @@ from vouch.types.serving import ReplicaReport, Serving
 from vouch.types.version import Version
 
 SERVING = Serving(slot="generator", champion="a", candidate="b", percent=5, revision=7)
+
+
+BY_HAND = Hold("moves by an operator's word")
 
 
 def rollout(state: str = "ACTIVE") -> Rollout:
@@ -31,10 +34,10 @@ def report(replica: str = "r1", *, revision: int = 7, ok: bool = True, reason: s
 @pytest.mark.parametrize(
     ("reports", "decision"),
     [
-        ((), Hold()),
-        ((report(),), Hold()),
-        ((report(), report("r2", revision=6)), Hold()),
-        ((report(), report("r2", ok=False, revision=6, reason="old news")), Hold()),
+        ((), BY_HAND),
+        ((report(),), BY_HAND),
+        ((report(), report("r2", revision=6)), BY_HAND),
+        ((report(), report("r2", ok=False, revision=6, reason="old news")), BY_HAND),
         (
             (report(), report("r2", ok=False, reason="too big")),
             RollBack("replica r2 could not load it: too big"),
@@ -81,6 +84,10 @@ class System:
         (source / "weights.safetensors").write_bytes(name.encode() * 100)
         return self.registry.publish(source, kind=kind, format="diffusers", name=name)
 
+    def start(self, ref: str, request_id: str, reason: str) -> Rollout:
+        order = StartOrder(ref=ref, force=True, reason=reason or "a test")
+        return self.controller.start(order, "operator", request_id)
+
     def refuse(self, reason: str) -> None:
         revision = self.catalog.serving.get("generator").revision
         self.catalog.reports.put(report(revision=revision, ok=False, reason=reason))
@@ -94,7 +101,7 @@ def system(tmp_path):
 
 
 def test_a_rollout_starts_small_hurries_the_replicas_and_moves_on_by_steps(system):
-    rollout = system.controller.start("two", None, "operator", "r1", "better cells")
+    rollout = system.start("two", "r1", "better cells")
     assert (rollout.percent, system.catalog.serving.get("generator").candidate) == (5, system.second.digest)
     for request_id, percent in (("r2", 25), ("r3", 100)):
         rollout = system.controller.promote(rollout.rollout_id, None, "operator", request_id, "")
@@ -107,7 +114,7 @@ def test_a_rollout_starts_small_hurries_the_replicas_and_moves_on_by_steps(syste
 
 
 def test_a_repeated_promotion_moves_on_once(system):
-    rollout = system.controller.start("two", None, "operator", "r1", "")
+    rollout = system.start("two", "r1", "")
     once = system.controller.promote(rollout.rollout_id, None, "operator", "r2", "")
     assert system.controller.promote(rollout.rollout_id, None, "operator", "r2", "") == once
 
@@ -117,22 +124,22 @@ def test_a_damaged_version_never_reaches_a_replica(system):
     file.chmod(0o644)
     file.write_bytes(b"other")
     with pytest.raises(CorruptVersion, match=r"weights\.safetensors"):
-        system.controller.start("two", None, "operator", "r1", "")
+        system.start("two", "r1", "")
     assert system.catalog.serving.get("generator").candidate == ""
 
 
 def test_what_does_not_serve_cannot_be_rolled_out(system, tmp_path):
     system.publish(tmp_path, "judge", kind="judge")
     with pytest.raises(InvalidInput, match="only a generator or a reward model can serve"):
-        system.controller.start("judge", None, "operator", "r1", "")
+        system.start("judge", "r1", "")
     with pytest.raises(NotFound):
-        system.controller.start("nowhere", None, "operator", "r1", "")
+        system.start("nowhere", "r1", "")
     with pytest.raises(FailedPrecondition):
-        system.controller.start("one", None, "operator", "r1", "")
+        system.start("one", "r1", "")
 
 
 def test_the_controller_takes_out_what_a_replica_cannot_load(system):
-    rollout = system.controller.start("two", None, "operator", "r1", "")
+    rollout = system.start("two", "r1", "")
     system.controller.step()
     assert system.catalog.rollouts.get(rollout.rollout_id).state == "ACTIVE"
     system.refuse("no memory left")

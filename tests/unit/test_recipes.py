@@ -107,7 +107,7 @@ def test_every_number_has_a_least_and_a_most(kind, value):
     fields = recipes.setting_fields(recipes.RECIPES[kind])
     for name in numbers(kind):
         asked = 2**63 if name == "seed" and value > 0 else value
-        needed = {"data": "d", "concept": "c", "kind_of": "k"}
+        needed = {"data": "d", "concept": "c", "kind_of": "k", "version": "v"}
         given = {known: word for known, word in needed.items() if known in fields}
         with pytest.raises(InvalidInput, match=f"Setting {name}: "):
             recipes.parse(kind, {**given, name: asked})

@@ -27,6 +27,8 @@ from vouch.types.version import Version
 
 RATER = Path(vouch.__file__).parent / "starter" / "rater"
 """The attribute network that ships."""
+JUDGE = Path(vouch.__file__).parent / "starter" / "judge"
+"""The judge of blood cells that ships."""
 DATA = {
     "images": "the images of --data",
     "backbone": "the folder of --backbone",
@@ -36,6 +38,8 @@ DATA = {
     "ratings": "the frozen ratings in its folder",
     "comparisons": "the frozen comparisons in its folder",
     "sub_labels": "the frozen sub-labels in its folder",
+    "train": "the images of --train",
+    "judge": "the folder of --judge",
 }
 """What a run learns from, as its record names it and as a person knows it."""
 
@@ -45,8 +49,9 @@ class Plan:
     """What a loop is to do, and as what its result is published."""
 
     config: dict[str, Any]
-    kind: Literal["generator", "reward"]
-    format: str
+    kind: Literal["generator", "reward", "evidence"]
+    """Evidence is attached to a version that is there; the others are published."""
+    format: str = ""
     parent: str = ""
     name: str | None = None
     lineage: Mapping[str, Any] = field(default_factory=dict)
@@ -101,8 +106,11 @@ def plan(run: Run, store: Store) -> Plan:
     asked, recipe = recipes.parse(run.kind, run.config, store.domain)
     folder = store.folder.run(run.run_id)
     folder.mkdir(parents=True, exist_ok=True)
-    planner = {"pretrain": _pretrain, "reward": _reward, "align": _align, "concept": _concept}[run.kind]
+    planners = {"pretrain": _pretrain, "reward": _reward, "align": _align, "concept": _concept}
+    planner = {**planners, "evaluate": _evaluate}[run.kind]
     own = recipe.model_dump(mode="json", exclude_unset=True)
+    if run.kind == "evaluate":
+        own["version"], own["against"], own["first"] = _sides(own, store, run)
     agreed = planner(_pinned(asked, run), {**own, "out": str(folder / "version")}, store, folder)
     _check_unchanged(agreed, run)
     return agreed
@@ -193,6 +201,62 @@ def _concept(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> P
         "concept": {own["concept"]: own["kind_of"]},
     }
     return Plan(config, "generator", "diffusers", parent.digest, asked.name, lineage)
+
+
+def _sides(own: Mapping[str, Any], store: Store, run: Run) -> tuple[str, str, str]:
+    """Digests of the version, of the one that it is compared with, and of the first champion; of an earlier attempt
+    where there was one."""
+    bound = run.inputs
+    version = store.registry.get(bound.get("version") or own["version"])
+    against = store.serving("generator", bound.get("against") or own.get("against", ""))
+    for side in (version, against):
+        if side.kind != "generator":
+            raise InvalidInput(f"{side.name} is a {side.kind}: `vouch evaluate` compares generators.")
+    if version.digest == against.digest:
+        raise FailedPrecondition(
+            f"{version.name} is what it would be compared with: name another version with --against.",
+            "SAME_VERSION",
+        )
+    if "version" in bound:
+        return version.digest, against.digest, str(bound.get("first", ""))
+    root = (
+        store.registry.get(own["first"]) if own.get("first") else store.registry.lineage(against.digest)[-1]
+    )
+    return version.digest, against.digest, "" if root.digest == against.digest else root.digest
+
+
+def _evaluate(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
+    data = {**_data(own), **_further(own, ("train", "judge"))}
+    judge = own.get("judge") or _own_judge(store)
+    own.setdefault("symmetric", store.domain.symmetric)
+    sides = {name: own.pop(name) for name in ("version", "against", "first")}
+    config = {
+        **own,
+        "judge": str(judge),
+        "out": str(folder / "evidence"),
+        "cache": str(store.folder.root / "features"),
+        **{name: side(store, digest) if digest else None for name, digest in sides.items()},
+    }
+    return Plan(config, "evidence", lineage={"data": data, **sides})
+
+
+def _own_judge(store: Store) -> Path:
+    if store.domain.name != load_domain().name:
+        raise InvalidInput(
+            f"There is no judge for {store.domain.name} yet: name the folder of one with --judge.", "NO_JUDGE"
+        )
+    return JUDGE
+
+
+def side(store: Store, ref: str) -> dict[str, Any]:
+    """A version's files, and those of the model that it adapts, as an evaluation names them."""
+    version = store.registry.get(ref)
+    base = store.base(version)
+    return {
+        "name": version.name,
+        "folder": str(store.registry.open(version.digest)),
+        "base": None if base.digest == version.digest else str(store.registry.open(base.digest)),
+    }
 
 
 def _comparisons(folder: Path) -> dict[str, str]:

@@ -11,6 +11,8 @@ import typer
 
 from vouch import recipes
 from vouch.cli.session import Session, command
+from vouch.cli.train import DetachOption, start
+from vouch.errors import InvalidInput
 from vouch.extras import require
 from vouch.recipes.evaluation import EvaluationRequest
 
@@ -23,7 +25,9 @@ DataOption = Annotated[
     Path,
     typer.Option(help="Labelled real images that no model has seen: Parquet, tar or folder.", exists=True),
 ]
-AgainstOption = Annotated[str, typer.Option(help="Version to compare with, on the same prompts and seeds.")]
+AgainstOption = Annotated[
+    str, typer.Option(help="Version to compare with, on the same prompts and seeds. Default: what serves.")
+]
 TrainOption = Annotated[
     Path | None,
     typer.Option(
@@ -64,7 +68,10 @@ DownstreamOption = Annotated[
     bool,
     typer.Option("--downstream", help="Also train classifiers on the images: minutes, and it needs --train."),
 ]
-OutOption = Annotated[Path, typer.Option(help="Folder for evidence.json and report.html.")]
+OutOption = Annotated[Path, typer.Option(help="With --offline: folder for evidence.json and report.html.")]
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", help="Here and now instead of as a job of the system.")
+]
 PerClassOption = Annotated[int, typer.Option(help="Images of each class.", min=2)]
 SettingOption = Annotated[
     list[str], typer.Option("--set", help="Any other setting: --set seed=1 --set steps=30. Repeatable.")
@@ -75,9 +82,9 @@ SettingOption = Annotated[
     app,
     "evaluate",
     """
-    vouch evaluate generator-1 --against starter-generator --data cells/test.parquet
-    vouch evaluate generator-1 --data cells/test.parquet --train cells/train.parquet --out evidence/generator-1
-    vouch evaluate generator-1 --against starter-generator --data cells/test.parquet --features models/dinov2-small
+    vouch evaluate generator-1 --data cells/test.parquet
+    vouch evaluate generator-1 --data cells/test.parquet --train cells/train.parquet --detach
+    vouch evaluate generator-1 --offline --against starter-generator --data cells/test.parquet --out evidence
     """,
 )
 def evaluate(
@@ -95,13 +102,29 @@ def evaluate(
     out: OutOption = Path("evidence"),
     per_class: PerClassOption = 50,
     setting: SettingOption = [],  # noqa: B006
+    offline: OfflineOption = False,
+    detach: DetachOption = False,
 ) -> None:
-    """Measure what a generator draws, alone or against another, and write a page with pictures.
+    """Measure what a generator draws beside what serves, and say whether it may take its place.
 
-    Draws from the versions in the state folder; the system need not run. The same command again goes on where it was
-    interrupted. With --against it also says whether the version may take that one's place. The evidence is kept
-    with the version: `vouch versions VERSION` shows it.
+    A job of the system, like a training run; on its GPU where there is one. The verdict is kept with the version, where
+    `vouch rollout start` reads it and `vouch versions VERSION` shows it.
+
+    With --offline it draws here from the versions in the state folder, and the system need not run: --features and
+    --out are for that alone, and without --against it is measured by itself. The same command again goes on where it
+    was interrupted.
     """
+    if not offline:
+        if features:
+            raise InvalidInput("--features names models of this machine: add --offline.")
+        config = {"version": version, "against": against, "first": first, "data": data, "train": train}
+        config |= {"judge": judge, "per_class": per_class, **recipes.parse_assignments(setting)}
+        config["symmetric"] = None if symmetric else False
+        config["downstream"] = downstream or None
+        asked = {name: value for name, value in config.items() if value not in ("", None)}
+        paths = {name: str(value) for name, value in asked.items() if isinstance(value, Path)}
+        start(session, "evaluate", {**asked, **paths}, detach)
+        return
     state = session.state or Path(os.environ.get("VOUCH_STATE", "state"))
     request = EvaluationRequest(
         version=version, data=data, out=out, state=state, against=against, first=first, train=train, judge=judge,

@@ -9,12 +9,14 @@ import typer
 from vouch import __version__
 from vouch.cli import (
     adapt,
+    audit,
     concept,
     evaluate,
     generate,
     logs,
     rate,
     ratings,
+    replay,
     review,
     reward,
     rollout,
@@ -68,4 +70,6 @@ root.add_typer(versions.app)
 root.add_typer(evaluate.app)
 root.add_typer(reward.app, name="reward")
 root.add_typer(rollout.app, name="rollout")
+root.add_typer(replay.app)
+root.add_typer(audit.app, name="audit")
 root.add_typer(token.app, name="token")

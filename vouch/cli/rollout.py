@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,11 +11,13 @@ from rich.console import Group
 from rich.text import Text
 
 from vouch.cli import render
+from vouch.cli.durations import seconds
 from vouch.cli.session import Session, command
-from vouch.errors import NotFound
+from vouch.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from vouch.client import Client
+    from vouch.types.account import ServedSlot
     from vouch.types.rollout import Rollout
 
 app = typer.Typer(help="Move a version into serving by steps, and back.", no_args_is_help=True)
@@ -31,21 +35,54 @@ _COLOURS = {"ACTIVE": "yellow", "COMPLETED": "green", "ROLLED_BACK": "red"}
     app,
     "start",
     """
-    vouch rollout start generator-2
-    vouch rollout start generator-2 --percent 100 --wait --reason "better by the judge"
+    vouch rollout start generator@2 --steps 5,25,100 --hold 10m
+    vouch rollout start generator-2 --shadow --hold 1h --dry-run
+    vouch rollout start generator-2 --percent 100 --wait --force --reason "the judge does not know this stain"
     """,
 )
 def start(
     session: Session,
     version: Annotated[str, typer.Argument(help="Name or digest of a generator or reward model.")],
     percent: PercentOption = None,
+    steps: Annotated[
+        str, typer.Option(help="Shares in percent that it goes through by itself, such as 5,25,100.")
+    ] = "",
+    hold: Annotated[
+        str, typer.Option(help="Time at each share before the next, such as 30s, 10m or 2h. Default: 10m.")
+    ] = "",
+    shadow: Annotated[
+        bool,
+        typer.Option("--shadow", help="Begin at 0 %: it draws what the champion drew; nothing is returned."),
+    ] = False,
+    sticky: Annotated[bool, typer.Option("--sticky", help="Keep each client on one side.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Start against its evidence; needs --reason, which the audit log keeps."
+        ),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")] = False,
     reason: ReasonOption = "",
     wait: WaitOption = False,
 ) -> None:
-    """Verify a version and give it its first share of new requests, 5 % by default."""
+    """Verify a version and its evidence, and give it its first share of new requests, 5 % by default.
+
+    With --steps, --hold or --shadow it moves on by itself: promoted when it is proven not worse, rolled back when it is
+    proven worse, and held as long as neither is proven.
+    """
     with session.connect() as client:
-        rollout = client.start_rollout(version, percent=percent, reason=reason)
-        _emit(session, _converged(client, rollout) if wait else rollout)
+        rollout = client.start_rollout(
+            version,
+            percent=percent,
+            steps=_steps(steps),
+            hold_s=seconds("--hold", hold) if hold else None,
+            shadow=shadow,
+            sticky=sticky,
+            force=force,
+            dry_run=dry_run,
+            reason=reason,
+        )
+        _emit(session, _converged(client, rollout) if wait and not dry_run else rollout)
 
 
 @command(
@@ -84,6 +121,45 @@ def rollback(
     with session.connect() as client:
         back = client.roll_back_rollout(rollout or _current(client), reason=reason)
         _emit(session, _converged(client, back) if wait else back)
+
+
+@command(app, "pause", 'vouch rollout pause --reason "waiting for experts"')
+def pause(session: Session, rollout: RolloutArgument = None, reason: ReasonOption = "") -> None:
+    """Stop it from being promoted by itself. What is proven worse is rolled back all the same."""
+    with session.connect() as client:
+        _emit(session, client.pause_rollout(rollout or _current(client), reason=reason))
+
+
+@command(app, "resume", "vouch rollout resume")
+def resume(session: Session, rollout: RolloutArgument = None, reason: ReasonOption = "") -> None:
+    """Let it be promoted by itself again."""
+    with session.connect() as client:
+        _emit(session, client.resume_rollout(rollout or _current(client), reason=reason))
+
+
+@command(
+    app,
+    "history",
+    """
+    vouch rollout history
+    vouch rollout history --at "2026-11-24 14:03"
+    """,
+)
+def history(
+    session: Session,
+    at: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"],
+            help="The moment, in this machine's time. Default: now.",
+        ),
+    ] = None,
+) -> None:
+    """Say what served at a moment, who decided it, on which evidence, and from whose ratings it had learned."""
+    moment = at.astimezone() if at else None
+    with session.connect() as client:
+        slots = client.get_serving_history(at=moment).slots
+    session.emit({"slots": slots}, lambda: Group(*map(_served, slots)))
 
 
 @command(
@@ -166,9 +242,64 @@ def _line(rollout: Rollout) -> Text:
     )
 
 
+def _steps(text: str) -> list[int]:
+    """ "5,25,100" as numbers. Raises InvalidInput."""
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError as error:
+        raise InvalidInput(f"--steps {text!r} is not a list of percents such as 5,25,100.") from error
+
+
+def _served(slot: ServedSlot) -> Text:
+    """What one slot served, as sentences."""
+    lines = [(f"{slot.slot}: {slot.champion_name or slot.champion_version[:12]} served", "bold")]
+    if slot.candidate_version:
+        lines.append((f", and {slot.candidate_name} took {slot.candidate_percent} % of new requests", "bold"))
+    lines.append((".\n", ""))
+    if slot.rollout_id:
+        when = f"{slot.decided_at.astimezone():%Y-%m-%d %H:%M:%S}" if slot.decided_at else ""
+        why = f": {slot.reason}" if slot.reason else ""
+        lines.append((f"  {slot.decided_by} decided so in {slot.rollout_id} at {when}{why}.\n", ""))
+        lines.append((f"  evidence: {_gate(slot.gate)}\n", ""))
+    else:
+        lines.append(("  No rollout had changed it.\n", ""))
+    raters = ", ".join(f"{name} {count}" for name, count in slot.raters.items()) or "nobody's"
+    lines.append((f"  learned from ratings of: {raters}\n", "dim"))
+    return Text.assemble(*lines)
+
+
+def _gate(gate: Mapping[str, Any]) -> str:
+    verdict = gate.get("verdict", "")
+    if verdict == "pass":
+        return f"passed, measured {gate.get('measured_at') or 'with the version'}"
+    return f"overruled: {gate.get('refusal', '')}" if verdict == "forced" else "none was kept"
+
+
+def _proof(rollout: Rollout) -> list[Text]:
+    """The plan and what is proven so far."""
+    plan = rollout.progress
+    if plan is None:
+        return []
+    mode = (
+        "by an operator's word"
+        if plan.paused or not plan.automatic
+        else f"after {plan.held_s:.0f} of {plan.hold_s:.0f} s"
+    )
+    steps = ", ".join(f"{step} %" for step in plan.steps)
+    told = f"steps {steps}; moves on {mode}"
+    proof = (
+        f"e-values: worse 10^{plan.log10_e_worse:.2f}, not worse by 2 points 10^{plan.log10_e_not_worse:.2f}"
+    )
+    lines = [f"{told}{'; ' + plan.decision if plan.decision else ''}", f"{proof}; 10^1.30 decides"]
+    lines.append(f"gate: {_gate(plan.gate)}{'; forced: ' + plan.forced if plan.forced else ''}")
+    return [Text(line, style="dim") for line in lines]
+
+
 def _view(rollout: Rollout) -> Any:
     events = [
         (f"{e.at:%Y-%m-%d %H:%M:%S}" if e.at else "", e.action, f"{e.percent} %", e.actor, e.reason)
         for e in rollout.events
     ]
-    return Group(_line(rollout), render.table(("when", "what", "#share", "by", "why"), events))
+    return Group(
+        _line(rollout), *_proof(rollout), render.table(("when", "what", "#share", "by", "why"), events)
+    )

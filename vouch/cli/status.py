@@ -61,6 +61,8 @@ def _view(address: str, serving: GetServingResponse, fallback_reason: str, kerne
     ]
     if kernel:
         parts.append(Text(f"U-Net {kernel}", style="dim"))
+    if serving.audit_head:
+        parts.append(Text(f"audit log ends with {serving.audit_head}", style="dim"))
     if fallback_reason:
         parts.append(Text(f"Images are drawn whole, one request after another: {fallback_reason}", "yellow"))
     for slot in serving.slots:

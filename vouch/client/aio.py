@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from vouch.client import rpcs
 from vouch.client.async_calls import AsyncCalls
 from vouch.client.groups import RATINGS, REAL_IMAGES, SCORES, AsyncEntries
 from vouch.client.streams import GENERATE_TIMEOUT_S, deadline_of
+from vouch.types.account import GetServingHistoryResponse, ReplayImageResponse
+from vouch.types.audit import AuditEntry, VerifyAuditResponse
 from vouch.types.generation import GenerateImagesResponse, GenerationEvent
 from vouch.types.generator import GeneratorDescription
 from vouch.types.image import RealImage, StoredImage
@@ -216,12 +219,63 @@ class AsyncClient(AsyncCalls):
     # ---- rollout
 
     async def start_rollout(
-        self, version: str, *, percent: int | None = None, reason: str = "", request_id: str = ""
+        self,
+        version: str,
+        *,
+        percent: int | None = None,
+        steps: Sequence[int] = (),
+        hold_s: float | None = None,
+        shadow: bool = False,
+        sticky: bool = False,
+        force: bool = False,
+        dry_run: bool = False,
+        reason: str = "",
+        request_id: str = "",
     ) -> Rollout:
-        """Verifies a version and gives it its first share of new requests, 5 % by default."""
+        """Verifies a version and its evidence, and gives it its first share of new requests, 5 % by default.
+
+        With steps, hold_s or shadow the system moves it on by itself. force, with a reason, starts it against its
+        evidence; dry_run changes nothing.
+        """
         return await self._value(
-            "StartRollout", version=version, percent=percent, reason=reason, request_id=request_id
+            "StartRollout",
+            version=version,
+            percent=percent,
+            steps=list(steps),
+            hold_s=hold_s,
+            shadow=shadow,
+            sticky=sticky,
+            force=force,
+            dry_run=dry_run,
+            reason=reason,
+            request_id=request_id,
         )
+
+    async def pause_rollout(self, rollout_id: str, *, reason: str = "", request_id: str = "") -> Rollout:
+        """Stops it from being promoted by itself; what is proven worse is rolled back all the same."""
+        return await self._value("PauseRollout", rollout_id=rollout_id, reason=reason, request_id=request_id)
+
+    async def resume_rollout(self, rollout_id: str, *, reason: str = "", request_id: str = "") -> Rollout:
+        """Lets it be promoted by itself again."""
+        return await self._value("ResumeRollout", rollout_id=rollout_id, reason=reason, request_id=request_id)
+
+    async def get_serving_history(
+        self, *, at: datetime | None = None, slot: str = ""
+    ) -> GetServingHistoryResponse:
+        """What was to serve at that moment, who decided it, and from whose ratings it had learned."""
+        return await self._value("GetServingHistory", at=at, slot=slot)
+
+    def list_audit_entries(self, *, limit: int | None = None) -> AsyncIterator[AuditEntry]:
+        """What operators did, newest first."""
+        return self._pages("ListAuditEntries", "entries", limit)
+
+    async def verify_audit(self, *, head: str = "") -> VerifyAuditResponse:
+        """Whether every entry of the audit log is as it was written, and the noted head still in it."""
+        return await self._value("VerifyAudit", head=head)
+
+    async def replay_image(self, digest: str) -> ReplayImageResponse:
+        """Draws a served image again from its record, and compares the two."""
+        return await self._value("ReplayImage", digest=digest)
 
     async def promote_rollout(
         self, rollout_id: str, *, percent: int | None = None, reason: str = "", request_id: str = ""

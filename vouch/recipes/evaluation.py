@@ -1,4 +1,4 @@
-"""What `vouch evaluate` asks of the process that evaluates."""
+"""What `vouch evaluate` asks: of a job of the system, or of a process here."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from vouch.errors import InvalidInput
+from vouch.recipes.base import Recipe
 
 
 class EvaluationRequest(BaseModel):
@@ -43,3 +44,26 @@ class EvaluationRequest(BaseModel):
                 "--first is the first champion of a comparison: name what serves with --against."
             )
         return self
+
+
+class Evaluation(Recipe):
+    """What a generator version draws beside the one that serves, and whether it may take its place."""
+
+    version: str = Field(min_length=1, max_length=128, description="generator version that is evaluated")
+    against: str = Field("", max_length=128, description="version to compare with; default: what serves")
+    first: str = Field(
+        "",
+        max_length=128,
+        description="first champion, since which nothing may be lost; default: the root of against's lineage",
+    )
+    data: Path = Field(description="labelled real images that no model has seen")
+    train: Path | None = Field(
+        None, description="images that it learned from; without them nothing is said of copies"
+    )
+    judge: Path | None = Field(
+        None, description="folder of the judge; default: the starter's, for blood cells"
+    )
+    per_class: int = Field(50, ge=2, le=10_000, description="images of each class")
+    steps: int | None = Field(None, ge=1, le=200, description="denoising steps; default: the version's own")
+    guidance: float | None = Field(None, ge=0, le=30, description="guidance; default: the version's own")
+    downstream: bool = Field(False, description="also train classifiers on the images, which needs train")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from vouch.recipes.alignment import Alignment
 from vouch.recipes.base import Recipe
 from vouch.recipes.concept import ConceptLearning
+from vouch.recipes.evaluation import Evaluation
 from vouch.recipes.pretraining import Pretraining
 from vouch.recipes.reward import RewardTraining
 
@@ -15,4 +16,5 @@ RECIPES: Mapping[str, type[Recipe]] = {
     "reward": RewardTraining,
     "align": Alignment,
     "concept": ConceptLearning,
+    "evaluate": Evaluation,
 }

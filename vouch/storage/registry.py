@@ -89,8 +89,12 @@ class Registry:
             return known or self._install(staged, fixed, name, prefix)
 
     def get(self, ref: str) -> Version:
-        """By name, digest, or unique beginning of a digest (8 characters or more). Raises NotFound, InvalidInput."""
-        return self._catalog.versions.get(ref)
+        """By name, digest, or unique beginning of a digest (8 characters or more). "generator@5" is "generator-5".
+
+        Raises NotFound, InvalidInput.
+        """
+        kind, pinned, number = ref.partition("@")
+        return self._catalog.versions.get(f"{kind}-{number}" if pinned and number.isdecimal() else ref)
 
     def list(self, kind: VersionKind | None = None) -> VersionList:
         """Every version, newest first."""

@@ -19,7 +19,8 @@ RATER = frozenset({"RecordRating", "ImportRatings", "ListRatings", "NextForRevie
 """RPCs that need the role rater."""
 OPERATOR = frozenset(
     {
-        "ImportRealImages", "StartRollout", "PromoteRollout", "RollBackRollout", "GetRollout", "WatchRollout",
+        "ImportRealImages", "StartRollout", "PromoteRollout", "RollBackRollout", "PauseRollout", "ResumeRollout",
+        "GetServingHistory", "ListAuditEntries", "VerifyAudit", "ReplayImage", "GetRollout", "WatchRollout",
         "ListRollouts", "StartTraining", "GetRun", "ListRuns", "CancelRun", "WatchRun",
     }
 )  # fmt: skip

@@ -27,6 +27,11 @@ EVIDENCE = {
     "gate": {"verdict": "refuse", "reasons": ["coverage changed by -4.1 points"], "checks": []},
 }
 
+HEAD = "4" * 64
+"""Digest of the last entry of the audit log."""
+OTHER_IMAGE = "5" * 64
+"""An image that its version draws otherwise."""
+
 
 class FakeOperations:
     """Three versions, rollouts without replicas, and runs that end when they are watched."""
@@ -58,7 +63,7 @@ class FakeOperations:
         reward = m.ServingSlot(
             slot="reward", champion_version=REWARD, champion_name=NAMES[REWARD], revision=1, converged=True
         )
-        return m.GetServingResponse(slots=[slot, reward], vouch_version="0.1.0")
+        return m.GetServingResponse(slots=[slot, reward], vouch_version="0.1.0", audit_head=HEAD)
 
     async def GetLineage(self, request: m.GetLineageRequest, caller: Caller) -> m.GetLineageResponse:
         digest = _resolve(request.version)
@@ -94,6 +99,49 @@ class FakeOperations:
         rollout.state, rollout.percent, rollout.reason = o.ROLLOUT_STATE_ROLLED_BACK, 0, request.reason
         self.champion = rollout.previous_version
         return self._note(rollout, o.ROLLOUT_ACTION_ROLL_BACK, request.reason)
+
+    async def PauseRollout(self, request: o.PauseRolloutRequest, caller: Caller) -> o.Rollout:
+        rollout = self._rollout(request.rollout_id)
+        rollout.progress.paused = True
+        return self._note(rollout, o.ROLLOUT_ACTION_PAUSE, request.reason)
+
+    async def ResumeRollout(self, request: o.ResumeRolloutRequest, caller: Caller) -> o.Rollout:
+        rollout = self._rollout(request.rollout_id)
+        rollout.progress.paused = False
+        return self._note(rollout, o.ROLLOUT_ACTION_RESUME, request.reason)
+
+    async def GetServingHistory(
+        self, request: o.GetServingHistoryRequest, caller: Caller
+    ) -> o.GetServingHistoryResponse:
+        slot = o.ServedSlot(
+            slot="generator", champion_version=self.champion, champion_name=NAMES[self.champion],
+            rollout_id="rollout-1", decided_by="ada", decided_at=request.at, reason="proven",
+            raters={"ada (human)": 12},
+        )  # fmt: skip
+        slot.gate.update({"verdict": "pass", "measured_at": "2026-11-24"})
+        return o.GetServingHistoryResponse(slots=[slot])
+
+    async def ListAuditEntries(
+        self, request: o.ListAuditEntriesRequest, caller: Caller
+    ) -> o.ListAuditEntriesResponse:
+        entry = o.AuditEntry(number=1, actor="ada", action="rollout start", subject="rollout-1", digest=HEAD)
+        entry.at.GetCurrentTime()
+        entry.details.update({"percent": 5})
+        return o.ListAuditEntriesResponse(entries=[entry])
+
+    async def VerifyAudit(self, request: o.VerifyAuditRequest, caller: Caller) -> o.VerifyAuditResponse:
+        intact = request.head in ("", HEAD)
+        return o.VerifyAuditResponse(
+            entries=1, head=HEAD, intact=intact, broken_at=0 if intact else 2,
+            reason="" if intact else "its end was cut",
+        )  # fmt: skip
+
+    async def ReplayImage(self, request: o.ReplayImageRequest, caller: Caller) -> o.ReplayImageResponse:
+        same = request.digest != OTHER_IMAGE
+        return o.ReplayImageResponse(
+            generator_version=self.champion, generator_name=NAMES[self.champion], same=same, equal=same,
+            largest_difference=0 if same else 90, data=b"png",
+        )  # fmt: skip
 
     async def GetRollout(self, request: o.GetRolloutRequest, caller: Caller) -> o.Rollout:
         return self._rollout(request.rollout_id)

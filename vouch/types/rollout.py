@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
+
+from vouch.types.rollout_plan import RolloutPlan
 
 RolloutState = Literal["ACTIVE", "COMPLETED", "ROLLED_BACK"]
-RolloutAction = Literal["start", "promote", "roll_back"]
+RolloutAction = Literal["start", "promote", "roll_back", "pause", "resume"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +44,24 @@ class Rollout:
     events: tuple[RolloutEvent, ...]
     created_at: datetime
     updated_at: datetime
+    progress: RolloutProgress | None = None  # for callers
+    plan: RolloutPlan | None = None  # within the server alone; None: begun before plans were kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutProgress:
+    """The plan of a rollout, and how far it is. Seconds."""
+
+    steps: tuple[int, ...]
+    hold_s: float
+    held_s: float
+    paused: bool
+    shadow: bool
+    sticky: bool
+    gate: Mapping[str, Any]
+    forced: str
+    evidence: Mapping[str, Any]
+    decision: str
+    log10_e_worse: float
+    log10_e_not_worse: float
+    automatic: bool

@@ -18,3 +18,9 @@ def sampler_name(sampler: str, eta: float) -> str:
 def plain_name(recorded: str) -> str:
     """The sampler of a record's name, without its eta."""
     return recorded.partition(" ")[0]
+
+
+def parse_name(recorded: str) -> tuple[str, float]:
+    """Sampler and eta of a record's name, as a request gives them: "" for a sampler that no request can choose."""
+    name, _, eta = recorded.partition(" eta=")
+    return (name if name in SAMPLERS else "", float(eta) if eta else 0.0)

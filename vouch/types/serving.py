@@ -17,6 +17,7 @@ class Serving:
     candidate: str = ""
     percent: int = 0  # of new requests that go to the candidate
     previous: str = ""  # the champion before this one
+    sticky: bool = False  # the share is of clients, not of requests
     revision: int = 1  # grows with every change
     updated_at: datetime = field(default_factory=now)
 
@@ -57,3 +58,4 @@ class GetServingResponse:
     slots: tuple[ServingSlot, ...]
     vouch_version: str
     started_at: datetime | None
+    audit_head: str = ""  # digest of the last entry of the audit log

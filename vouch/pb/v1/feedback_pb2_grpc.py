@@ -116,7 +116,9 @@ class FeedbackServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListRatings(self, request, context):
-        """Lists ratings, newest first, paged. Roles: rater and above.
+        """Lists ratings, newest first, paged. Roles: rater and above. A rater is not told the generator of an image that it is
+        still to rate, see GetImage.
+        Errors: PERMISSION_DENIED (a rater gives the filter `generator_version`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,7 +152,8 @@ class FeedbackServiceServicer(object):
 
     def GetImage(self, request, context):
         """Returns a stored image with its bytes and provenance. Roles: client and above; a client gets the images that it
-        asked for itself, and any other is NOT_FOUND.
+        asked for itself, and any other is NOT_FOUND. Blinded: of an image that a rater is still to rate it is told what
+        NextForReview tells, and the other fields are empty. A token that rates for others is told no more of any image.
         Errors: INVALID_ARGUMENT (not a digest), NOT_FOUND, DATA_LOSS (the stored bytes do not match the digest).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -159,7 +162,8 @@ class FeedbackServiceServicer(object):
 
     def ListImages(self, request, context):
         """Lists stored images, newest first, without their bytes, paged. Roles: client and above; a client's list holds the
-        images that it asked for itself.
+        images that it asked for itself, and a rater's list is blinded as GetImage is.
+        Errors: PERMISSION_DENIED (a rater gives the filter `generator_version` or `request_id`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

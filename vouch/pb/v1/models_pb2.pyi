@@ -132,14 +132,16 @@ class GetServingRequest(_message.Message):
     def __init__(self, slot: _Optional[str] = ...) -> None: ...
 
 class GetServingResponse(_message.Message):
-    __slots__ = ("slots", "vouch_version", "started_at")
+    __slots__ = ("slots", "vouch_version", "started_at", "audit_head")
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     VOUCH_VERSION_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_HEAD_FIELD_NUMBER: _ClassVar[int]
     slots: _containers.RepeatedCompositeFieldContainer[ServingSlot]
     vouch_version: str
     started_at: _timestamp_pb2.Timestamp
-    def __init__(self, slots: _Optional[_Iterable[_Union[ServingSlot, _Mapping]]] = ..., vouch_version: _Optional[str] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    audit_head: str
+    def __init__(self, slots: _Optional[_Iterable[_Union[ServingSlot, _Mapping]]] = ..., vouch_version: _Optional[str] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., audit_head: _Optional[str] = ...) -> None: ...
 
 class ServingSlot(_message.Message):
     __slots__ = ("slot", "champion_version", "champion_name", "candidate_version", "candidate_name", "candidate_percent", "revision", "converged", "replicas")

@@ -22,38 +22,69 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19vouch/pb/v1/rollout.proto\x12\x08vouch.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x99\x03\n\x07Rollout\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x14\n\x0cversion_name\x18\x04 \x01(\t\x12\x18\n\x10previous_version\x18\x05 \x01(\t\x12\x15\n\rprevious_name\x18\x06 \x01(\t\x12%\n\x05state\x18\x07 \x01(\x0e\x32\x16.vouch.v1.RolloutState\x12\x0f\n\x07percent\x18\x08 \x01(\x05\x12\x10\n\x08revision\x18\t \x01(\x03\x12\x1a\n\x12replicas_converged\x18\n \x01(\x05\x12\x16\n\x0ereplicas_total\x18\x0b \x01(\x05\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12&\n\x06\x65vents\x18\r \x03(\x0b\x32\x16.vouch.v1.RolloutEvent\x12.\n\ncreated_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8f\x01\n\x0cRolloutEvent\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x17.vouch.v1.RolloutAction\x12\x0f\n\x07percent\x18\x03 \x01(\x05\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"l\n\x13StartRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x07percent\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x04 \x01(\tB\n\n\x08_percent\"q\n\x15PromoteRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nrollout_id\x18\x02 \x01(\t\x12\x14\n\x07percent\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x04 \x01(\tB\n\n\x08_percent\"P\n\x16RollBackRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nrollout_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\'\n\x11GetRolloutRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\")\n\x13WatchRolloutRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\"q\n\x13ListRolloutsRequest\x12\x0c\n\x04slot\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.vouch.v1.RolloutState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"T\n\x14ListRolloutsResponse\x12#\n\x08rollouts\x18\x01 \x03(\x0b\x32\x11.vouch.v1.Rollout\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x83\x01\n\x0cRolloutState\x12\x1d\n\x19ROLLOUT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14ROLLOUT_STATE_ACTIVE\x10\x01\x12\x1b\n\x17ROLLOUT_STATE_COMPLETED\x10\x02\x12\x1d\n\x19ROLLOUT_STATE_ROLLED_BACK\x10\x03*\x83\x01\n\rRolloutAction\x12\x1e\n\x1aROLLOUT_ACTION_UNSPECIFIED\x10\x00\x12\x18\n\x14ROLLOUT_ACTION_START\x10\x01\x12\x1a\n\x16ROLLOUT_ACTION_PROMOTE\x10\x02\x12\x1c\n\x18ROLLOUT_ACTION_ROLL_BACK\x10\x03\x32\xb1\x03\n\x0eRolloutService\x12@\n\x0cStartRollout\x12\x1d.vouch.v1.StartRolloutRequest\x1a\x11.vouch.v1.Rollout\x12\x44\n\x0ePromoteRollout\x12\x1f.vouch.v1.PromoteRolloutRequest\x1a\x11.vouch.v1.Rollout\x12\x46\n\x0fRollBackRollout\x12 .vouch.v1.RollBackRolloutRequest\x1a\x11.vouch.v1.Rollout\x12<\n\nGetRollout\x12\x1b.vouch.v1.GetRolloutRequest\x1a\x11.vouch.v1.Rollout\x12\x42\n\x0cWatchRollout\x12\x1d.vouch.v1.WatchRolloutRequest\x1a\x11.vouch.v1.Rollout0\x01\x12M\n\x0cListRollouts\x12\x1d.vouch.v1.ListRolloutsRequest\x1a\x1e.vouch.v1.ListRolloutsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19vouch/pb/v1/rollout.proto\x12\x08vouch.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\x03\n\x07Rollout\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x14\n\x0cversion_name\x18\x04 \x01(\t\x12\x18\n\x10previous_version\x18\x05 \x01(\t\x12\x15\n\rprevious_name\x18\x06 \x01(\t\x12%\n\x05state\x18\x07 \x01(\x0e\x32\x16.vouch.v1.RolloutState\x12\x0f\n\x07percent\x18\x08 \x01(\x05\x12\x10\n\x08revision\x18\t \x01(\x03\x12\x1a\n\x12replicas_converged\x18\n \x01(\x05\x12\x16\n\x0ereplicas_total\x18\x0b \x01(\x05\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12&\n\x06\x65vents\x18\r \x03(\x0b\x32\x16.vouch.v1.RolloutEvent\x12.\n\ncreated_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08progress\x18\x10 \x01(\x0b\x32\x19.vouch.v1.RolloutProgress\"\xa9\x02\n\x0fRolloutProgress\x12\r\n\x05steps\x18\x01 \x03(\x05\x12\x0e\n\x06hold_s\x18\x02 \x01(\x01\x12\x0e\n\x06held_s\x18\x03 \x01(\x01\x12\x0e\n\x06paused\x18\x04 \x01(\x08\x12\x0e\n\x06shadow\x18\x05 \x01(\x08\x12\x0e\n\x06sticky\x18\x06 \x01(\x08\x12%\n\x04gate\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06\x66orced\x18\x08 \x01(\t\x12)\n\x08\x65vidence\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08\x64\x65\x63ision\x18\n \x01(\t\x12\x15\n\rlog10_e_worse\x18\x0b \x01(\x01\x12\x19\n\x11log10_e_not_worse\x18\x0c \x01(\x01\x12\x11\n\tautomatic\x18\r \x01(\x08\"\x8f\x01\n\x0cRolloutEvent\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x17.vouch.v1.RolloutAction\x12\x0f\n\x07percent\x18\x03 \x01(\x05\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\xdb\x01\n\x13StartRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x07percent\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05steps\x18\x05 \x03(\x05\x12\x13\n\x06hold_s\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06shadow\x18\x07 \x01(\x08\x12\x0e\n\x06sticky\x18\x08 \x01(\x08\x12\r\n\x05\x66orce\x18\t \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\n \x01(\x08\x42\n\n\x08_percentB\t\n\x07_hold_s\"M\n\x13PauseRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nrollout_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"N\n\x14ResumeRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nrollout_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"P\n\x18GetServingHistoryRequest\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04slot\x18\x02 \x01(\t\"@\n\x19GetServingHistoryResponse\x12#\n\x05slots\x18\x01 \x03(\x0b\x32\x14.vouch.v1.ServedSlot\"\x89\x03\n\nServedSlot\x12\x0c\n\x04slot\x18\x01 \x01(\t\x12\x18\n\x10\x63hampion_version\x18\x02 \x01(\t\x12\x15\n\rchampion_name\x18\x03 \x01(\t\x12\x19\n\x11\x63\x61ndidate_version\x18\x04 \x01(\t\x12\x16\n\x0e\x63\x61ndidate_name\x18\x05 \x01(\t\x12\x19\n\x11\x63\x61ndidate_percent\x18\x06 \x01(\x05\x12\x12\n\nrollout_id\x18\x07 \x01(\t\x12\x12\n\ndecided_by\x18\x08 \x01(\t\x12.\n\ndecided_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\n \x01(\t\x12%\n\x04gate\x18\x0b \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x06raters\x18\x0c \x03(\x0b\x32 .vouch.v1.ServedSlot.RatersEntry\x1a-\n\x0bRatersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"@\n\x17ListAuditEntriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x18ListAuditEntriesResponse\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.vouch.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xae\x01\n\nAuditEntry\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12(\n\x07\x64\x65tails\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06\x64igest\x18\x07 \x01(\t\"\"\n\x12VerifyAuditRequest\x12\x0c\n\x04head\x18\x01 \x01(\t\"g\n\x13VerifyAuditResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x03\x12\x0c\n\x04head\x18\x02 \x01(\t\x12\x0e\n\x06intact\x18\x03 \x01(\x08\x12\x11\n\tbroken_at\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\"$\n\x12ReplayImageRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x8f\x01\n\x13ReplayImageResponse\x12\x19\n\x11generator_version\x18\x01 \x01(\t\x12\x16\n\x0egenerator_name\x18\x02 \x01(\t\x12\x0c\n\x04same\x18\x03 \x01(\x08\x12\r\n\x05\x65qual\x18\x04 \x01(\x08\x12\x1a\n\x12largest_difference\x18\x05 \x01(\x05\x12\x0c\n\x04\x64\x61ta\x18\x06 \x01(\x0c\"q\n\x15PromoteRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nrollout_id\x18\x02 \x01(\t\x12\x14\n\x07percent\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x04 \x01(\tB\n\n\x08_percent\"P\n\x16RollBackRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nrollout_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\'\n\x11GetRolloutRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\")\n\x13WatchRolloutRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\"q\n\x13ListRolloutsRequest\x12\x0c\n\x04slot\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.vouch.v1.RolloutState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"T\n\x14ListRolloutsResponse\x12#\n\x08rollouts\x18\x01 \x03(\x0b\x32\x11.vouch.v1.Rollout\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x83\x01\n\x0cRolloutState\x12\x1d\n\x19ROLLOUT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14ROLLOUT_STATE_ACTIVE\x10\x01\x12\x1b\n\x17ROLLOUT_STATE_COMPLETED\x10\x02\x12\x1d\n\x19ROLLOUT_STATE_ROLLED_BACK\x10\x03*\xb8\x01\n\rRolloutAction\x12\x1e\n\x1aROLLOUT_ACTION_UNSPECIFIED\x10\x00\x12\x18\n\x14ROLLOUT_ACTION_START\x10\x01\x12\x1a\n\x16ROLLOUT_ACTION_PROMOTE\x10\x02\x12\x1c\n\x18ROLLOUT_ACTION_ROLL_BACK\x10\x03\x12\x18\n\x14ROLLOUT_ACTION_PAUSE\x10\x04\x12\x19\n\x15ROLLOUT_ACTION_RESUME\x10\x05\x32\x88\x07\n\x0eRolloutService\x12@\n\x0cStartRollout\x12\x1d.vouch.v1.StartRolloutRequest\x1a\x11.vouch.v1.Rollout\x12\x44\n\x0ePromoteRollout\x12\x1f.vouch.v1.PromoteRolloutRequest\x1a\x11.vouch.v1.Rollout\x12\x46\n\x0fRollBackRollout\x12 .vouch.v1.RollBackRolloutRequest\x1a\x11.vouch.v1.Rollout\x12@\n\x0cPauseRollout\x12\x1d.vouch.v1.PauseRolloutRequest\x1a\x11.vouch.v1.Rollout\x12\x42\n\rResumeRollout\x12\x1e.vouch.v1.ResumeRolloutRequest\x1a\x11.vouch.v1.Rollout\x12\\\n\x11GetServingHistory\x12\".vouch.v1.GetServingHistoryRequest\x1a#.vouch.v1.GetServingHistoryResponse\x12Y\n\x10ListAuditEntries\x12!.vouch.v1.ListAuditEntriesRequest\x1a\".vouch.v1.ListAuditEntriesResponse\x12J\n\x0bVerifyAudit\x12\x1c.vouch.v1.VerifyAuditRequest\x1a\x1d.vouch.v1.VerifyAuditResponse\x12J\n\x0bReplayImage\x12\x1c.vouch.v1.ReplayImageRequest\x1a\x1d.vouch.v1.ReplayImageResponse\x12<\n\nGetRollout\x12\x1b.vouch.v1.GetRolloutRequest\x1a\x11.vouch.v1.Rollout\x12\x42\n\x0cWatchRollout\x12\x1d.vouch.v1.WatchRolloutRequest\x1a\x11.vouch.v1.Rollout0\x01\x12M\n\x0cListRollouts\x12\x1d.vouch.v1.ListRolloutsRequest\x1a\x1e.vouch.v1.ListRolloutsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vouch.pb.v1.rollout_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLLOUTSTATE']._serialized_start=1223
-  _globals['_ROLLOUTSTATE']._serialized_end=1354
-  _globals['_ROLLOUTACTION']._serialized_start=1357
-  _globals['_ROLLOUTACTION']._serialized_end=1488
-  _globals['_ROLLOUT']._serialized_start=73
-  _globals['_ROLLOUT']._serialized_end=482
-  _globals['_ROLLOUTEVENT']._serialized_start=485
-  _globals['_ROLLOUTEVENT']._serialized_end=628
-  _globals['_STARTROLLOUTREQUEST']._serialized_start=630
-  _globals['_STARTROLLOUTREQUEST']._serialized_end=738
-  _globals['_PROMOTEROLLOUTREQUEST']._serialized_start=740
-  _globals['_PROMOTEROLLOUTREQUEST']._serialized_end=853
-  _globals['_ROLLBACKROLLOUTREQUEST']._serialized_start=855
-  _globals['_ROLLBACKROLLOUTREQUEST']._serialized_end=935
-  _globals['_GETROLLOUTREQUEST']._serialized_start=937
-  _globals['_GETROLLOUTREQUEST']._serialized_end=976
-  _globals['_WATCHROLLOUTREQUEST']._serialized_start=978
-  _globals['_WATCHROLLOUTREQUEST']._serialized_end=1019
-  _globals['_LISTROLLOUTSREQUEST']._serialized_start=1021
-  _globals['_LISTROLLOUTSREQUEST']._serialized_end=1134
-  _globals['_LISTROLLOUTSRESPONSE']._serialized_start=1136
-  _globals['_LISTROLLOUTSRESPONSE']._serialized_end=1220
-  _globals['_ROLLOUTSERVICE']._serialized_start=1491
-  _globals['_ROLLOUTSERVICE']._serialized_end=1924
+  _globals['_SERVEDSLOT_RATERSENTRY']._loaded_options = None
+  _globals['_SERVEDSLOT_RATERSENTRY']._serialized_options = b'8\001'
+  _globals['_ROLLOUTSTATE']._serialized_start=3073
+  _globals['_ROLLOUTSTATE']._serialized_end=3204
+  _globals['_ROLLOUTACTION']._serialized_start=3207
+  _globals['_ROLLOUTACTION']._serialized_end=3391
+  _globals['_ROLLOUT']._serialized_start=103
+  _globals['_ROLLOUT']._serialized_end=557
+  _globals['_ROLLOUTPROGRESS']._serialized_start=560
+  _globals['_ROLLOUTPROGRESS']._serialized_end=857
+  _globals['_ROLLOUTEVENT']._serialized_start=860
+  _globals['_ROLLOUTEVENT']._serialized_end=1003
+  _globals['_STARTROLLOUTREQUEST']._serialized_start=1006
+  _globals['_STARTROLLOUTREQUEST']._serialized_end=1225
+  _globals['_PAUSEROLLOUTREQUEST']._serialized_start=1227
+  _globals['_PAUSEROLLOUTREQUEST']._serialized_end=1304
+  _globals['_RESUMEROLLOUTREQUEST']._serialized_start=1306
+  _globals['_RESUMEROLLOUTREQUEST']._serialized_end=1384
+  _globals['_GETSERVINGHISTORYREQUEST']._serialized_start=1386
+  _globals['_GETSERVINGHISTORYREQUEST']._serialized_end=1466
+  _globals['_GETSERVINGHISTORYRESPONSE']._serialized_start=1468
+  _globals['_GETSERVINGHISTORYRESPONSE']._serialized_end=1532
+  _globals['_SERVEDSLOT']._serialized_start=1535
+  _globals['_SERVEDSLOT']._serialized_end=1928
+  _globals['_SERVEDSLOT_RATERSENTRY']._serialized_start=1883
+  _globals['_SERVEDSLOT_RATERSENTRY']._serialized_end=1928
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=1930
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=1994
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=1996
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=2086
+  _globals['_AUDITENTRY']._serialized_start=2089
+  _globals['_AUDITENTRY']._serialized_end=2263
+  _globals['_VERIFYAUDITREQUEST']._serialized_start=2265
+  _globals['_VERIFYAUDITREQUEST']._serialized_end=2299
+  _globals['_VERIFYAUDITRESPONSE']._serialized_start=2301
+  _globals['_VERIFYAUDITRESPONSE']._serialized_end=2404
+  _globals['_REPLAYIMAGEREQUEST']._serialized_start=2406
+  _globals['_REPLAYIMAGEREQUEST']._serialized_end=2442
+  _globals['_REPLAYIMAGERESPONSE']._serialized_start=2445
+  _globals['_REPLAYIMAGERESPONSE']._serialized_end=2588
+  _globals['_PROMOTEROLLOUTREQUEST']._serialized_start=2590
+  _globals['_PROMOTEROLLOUTREQUEST']._serialized_end=2703
+  _globals['_ROLLBACKROLLOUTREQUEST']._serialized_start=2705
+  _globals['_ROLLBACKROLLOUTREQUEST']._serialized_end=2785
+  _globals['_GETROLLOUTREQUEST']._serialized_start=2787
+  _globals['_GETROLLOUTREQUEST']._serialized_end=2826
+  _globals['_WATCHROLLOUTREQUEST']._serialized_start=2828
+  _globals['_WATCHROLLOUTREQUEST']._serialized_end=2869
+  _globals['_LISTROLLOUTSREQUEST']._serialized_start=2871
+  _globals['_LISTROLLOUTSREQUEST']._serialized_end=2984
+  _globals['_LISTROLLOUTSRESPONSE']._serialized_start=2986
+  _globals['_LISTROLLOUTSRESPONSE']._serialized_end=3070
+  _globals['_ROLLOUTSERVICE']._serialized_start=3394
+  _globals['_ROLLOUTSERVICE']._serialized_end=4298
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,36 @@ class RolloutServiceStub(object):
                 request_serializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.RollBackRolloutRequest.SerializeToString,
                 response_deserializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.Rollout.FromString,
                 _registered_method=True)
+        self.PauseRollout = channel.unary_unary(
+                '/vouch.v1.RolloutService/PauseRollout',
+                request_serializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.PauseRolloutRequest.SerializeToString,
+                response_deserializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.Rollout.FromString,
+                _registered_method=True)
+        self.ResumeRollout = channel.unary_unary(
+                '/vouch.v1.RolloutService/ResumeRollout',
+                request_serializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.ResumeRolloutRequest.SerializeToString,
+                response_deserializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.Rollout.FromString,
+                _registered_method=True)
+        self.GetServingHistory = channel.unary_unary(
+                '/vouch.v1.RolloutService/GetServingHistory',
+                request_serializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.GetServingHistoryRequest.SerializeToString,
+                response_deserializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.GetServingHistoryResponse.FromString,
+                _registered_method=True)
+        self.ListAuditEntries = channel.unary_unary(
+                '/vouch.v1.RolloutService/ListAuditEntries',
+                request_serializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.ListAuditEntriesRequest.SerializeToString,
+                response_deserializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.ListAuditEntriesResponse.FromString,
+                _registered_method=True)
+        self.VerifyAudit = channel.unary_unary(
+                '/vouch.v1.RolloutService/VerifyAudit',
+                request_serializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.VerifyAuditRequest.SerializeToString,
+                response_deserializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.VerifyAuditResponse.FromString,
+                _registered_method=True)
+        self.ReplayImage = channel.unary_unary(
+                '/vouch.v1.RolloutService/ReplayImage',
+                request_serializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.ReplayImageRequest.SerializeToString,
+                response_deserializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.ReplayImageResponse.FromString,
+                _registered_method=True)
         self.GetRollout = channel.unary_unary(
                 '/vouch.v1.RolloutService/GetRollout',
                 request_serializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.GetRolloutRequest.SerializeToString,
@@ -72,10 +102,13 @@ class RolloutServiceServicer(object):
     """
 
     def StartRollout(self, request, context):
-        """Verifies a version and gives it its first share of new requests. Idempotent by `request_id`.
-        Errors: INVALID_ARGUMENT (percent out of range, a kind that does not serve), NOT_FOUND (unknown version),
-        DATA_LOSS (a file of the version is missing or corrupt; it is named), FAILED_PRECONDITION (another rollout is
-        active in the slot, or the version is the champion already).
+        """Verifies a version and its evidence, and gives it its first share of new requests. With `steps`, `hold_s` or `shadow`
+        the system moves it on by itself: it is promoted when it is proven not worse and rolled back when it is proven
+        worse. Idempotent by `request_id`.
+        Errors: INVALID_ARGUMENT (percent or steps out of range, a kind that does not serve, `force` without a reason),
+        NOT_FOUND (unknown version), DATA_LOSS (a file of the version is missing or corrupt; it is named),
+        FAILED_PRECONDITION (another rollout is active in the slot, the version is the champion already, it was not
+        evaluated against the champion, or its evaluation refused it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +127,55 @@ class RolloutServiceServicer(object):
         """Takes the candidate out, or brings the previous champion back when the rollout was completed. Idempotent by
         `request_id`.
         Errors: NOT_FOUND, FAILED_PRECONDITION (rolled back already, or a later rollout changed the slot).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseRollout(self, request, context):
+        """Stops a rollout from being promoted by itself. It is still rolled back when it is proven worse. Idempotent by
+        `request_id`.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (not active).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeRollout(self, request, context):
+        """Lets a paused rollout be promoted by itself again; one that was moved by hand is from now on. Idempotent by
+        `request_id`.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (not active).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetServingHistory(self, request, context):
+        """Says what a slot was to serve at a moment, who decided it, on which evidence, and from whose ratings it had learned.
+        Errors: NOT_FOUND (no such slot).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditEntries(self, request, context):
+        """Lists what operators did, newest first, paged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyAudit(self, request, context):
+        """Verifies the audit log: every entry holds the digest of the one before it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayImage(self, request, context):
+        """Draws a served image again from its record, with the version that drew it, and compares the two.
+        Errors: NOT_FOUND (no such image, or its version is gone), FAILED_PRECONDITION (no generator drew it), DATA_LOSS (the
+        stored image is not what its digest says, or a file of the version is corrupt; it is named), RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,6 +220,36 @@ def add_RolloutServiceServicer_to_server(servicer, server):
                     servicer.RollBackRollout,
                     request_deserializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.RollBackRolloutRequest.FromString,
                     response_serializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.Rollout.SerializeToString,
+            ),
+            'PauseRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseRollout,
+                    request_deserializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.PauseRolloutRequest.FromString,
+                    response_serializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.Rollout.SerializeToString,
+            ),
+            'ResumeRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeRollout,
+                    request_deserializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.ResumeRolloutRequest.FromString,
+                    response_serializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.Rollout.SerializeToString,
+            ),
+            'GetServingHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetServingHistory,
+                    request_deserializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.GetServingHistoryRequest.FromString,
+                    response_serializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.GetServingHistoryResponse.SerializeToString,
+            ),
+            'ListAuditEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEntries,
+                    request_deserializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.ListAuditEntriesRequest.FromString,
+                    response_serializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.ListAuditEntriesResponse.SerializeToString,
+            ),
+            'VerifyAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyAudit,
+                    request_deserializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.VerifyAuditRequest.FromString,
+                    response_serializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.VerifyAuditResponse.SerializeToString,
+            ),
+            'ReplayImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayImage,
+                    request_deserializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.ReplayImageRequest.FromString,
+                    response_serializer=vouch_dot_pb_dot_v1_dot_rollout__pb2.ReplayImageResponse.SerializeToString,
             ),
             'GetRollout': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRollout,
@@ -237,6 +349,168 @@ class RolloutService(object):
             '/vouch.v1.RolloutService/RollBackRollout',
             vouch_dot_pb_dot_v1_dot_rollout__pb2.RollBackRolloutRequest.SerializeToString,
             vouch_dot_pb_dot_v1_dot_rollout__pb2.Rollout.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vouch.v1.RolloutService/PauseRollout',
+            vouch_dot_pb_dot_v1_dot_rollout__pb2.PauseRolloutRequest.SerializeToString,
+            vouch_dot_pb_dot_v1_dot_rollout__pb2.Rollout.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vouch.v1.RolloutService/ResumeRollout',
+            vouch_dot_pb_dot_v1_dot_rollout__pb2.ResumeRolloutRequest.SerializeToString,
+            vouch_dot_pb_dot_v1_dot_rollout__pb2.Rollout.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetServingHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vouch.v1.RolloutService/GetServingHistory',
+            vouch_dot_pb_dot_v1_dot_rollout__pb2.GetServingHistoryRequest.SerializeToString,
+            vouch_dot_pb_dot_v1_dot_rollout__pb2.GetServingHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vouch.v1.RolloutService/ListAuditEntries',
+            vouch_dot_pb_dot_v1_dot_rollout__pb2.ListAuditEntriesRequest.SerializeToString,
+            vouch_dot_pb_dot_v1_dot_rollout__pb2.ListAuditEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vouch.v1.RolloutService/VerifyAudit',
+            vouch_dot_pb_dot_v1_dot_rollout__pb2.VerifyAuditRequest.SerializeToString,
+            vouch_dot_pb_dot_v1_dot_rollout__pb2.VerifyAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vouch.v1.RolloutService/ReplayImage',
+            vouch_dot_pb_dot_v1_dot_rollout__pb2.ReplayImageRequest.SerializeToString,
+            vouch_dot_pb_dot_v1_dot_rollout__pb2.ReplayImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from vouch.storage.catalog.audit import AuditLog
+from vouch.storage.catalog.controllers import Controllers
 from vouch.storage.catalog.database import Database
 from vouch.storage.catalog.images import Images
 from vouch.storage.catalog.migrate import migrate
@@ -43,6 +45,8 @@ class Catalog:
         self.runs = Runs(self._database)
         self.reports = Reports(self._database)
         self.tokens = Tokens(self._database)
+        self.controllers = Controllers(self._database)
+        self.audit = AuditLog(self._database)
 
     def close(self) -> None:
         self._database.close()

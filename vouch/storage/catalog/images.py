@@ -87,6 +87,27 @@ class Images:
                 page, items=tuple(replace(image, request_id=own[image.digest]) for image in page.items)
             )
 
+    def newest_generated(
+        self, *, after: int, versions: Collection[str], limit: int
+    ) -> tuple[tuple[int, ImageRecord], ...]:
+        """The newest images of these versions with their sequence numbers, above `after`; oldest first."""
+        table = tables.images
+        query = (
+            sa.select(table)
+            .where(
+                table.c.seq > after, table.c.generator_version.in_(list(versions)), table.c.seed.is_not(None)
+            )
+            .order_by(table.c.seq.desc())
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return tuple((row.seq, _image(row)) for row in reversed(connection.execute(query).all()))
+
+    def newest_seq(self) -> int:
+        """The highest sequence number; 0 without images."""
+        with self._database.read() as connection:
+            return int(connection.execute(sa.select(sa.func.max(tables.images.c.seq))).scalar() or 0)
+
     def add_scores(self, scores: Iterable[Score]) -> None:
         """Store scores of known images; a second score of one image by one version changes nothing.
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from vouch.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound
-from vouch.storage.catalog import pages, tables
+from vouch.storage.catalog import pages, rollout_plans, tables
+from vouch.storage.catalog.audit import append_entry
+from vouch.storage.catalog.controllers import check_fence
 from vouch.storage.catalog.database import Database, insert_once
 from vouch.storage.catalog.serving import read_slot, under_way, write_slot
 from vouch.types.clock import now
+from vouch.types.json_values import json_ready
 from vouch.types.page import Page
 from vouch.types.rollout import Rollout, RolloutAction, RolloutEvent, RolloutState
+from vouch.types.rollout_plan import RolloutPlan
+from vouch.types.serving import Serving
+
+CONTROLLER = "rollout"
+"""The name under which controllers of rollouts take over from one another."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,10 @@ class _Ask:
     actor: str
     reason: str
     request_id: str
+    fence: int | None = None
+    """Of the controller that decided by itself; None for an operator's word."""
+    revision: int | None = None
+    """Of the slot that the decision was made from; None where any will do."""
 
 
 class Rollouts:
@@ -34,16 +48,27 @@ class Rollouts:
         self._database = database
 
     def start(
-        self, slot: str, candidate: str, *, percent: int, actor: str, request_id: str, reason: str = ""
+        self,
+        slot: str,
+        candidate: str,
+        *,
+        percent: int,
+        actor: str,
+        request_id: str,
+        reason: str = "",
+        plan: RolloutPlan | None = None,
     ) -> Rollout:
         """Give `percent` (1..100) of a slot's new requests to `candidate` (a digest); 100 completes at once.
+
+        With a plan the controller moves it on by itself; with a plan for a shadow it begins at 0 %.
 
         Raises:
             NotFound: no such slot.
             FailedPrecondition: a rollout is under way, or the candidate is champion already.
             AlreadyExists: the request_id was used for something else.
         """
-        ask = _Ask("start", _percent(percent), actor, reason, request_id)
+        percent = 0 if plan is not None and plan.shadow else _percent(percent)
+        ask = _Ask("start", percent, actor, reason, request_id)
         with self._database.write() as connection:
             serving = read_slot(connection, slot, lock=True)
             done = _replayed(connection, ask)
@@ -56,19 +81,32 @@ class Rollouts:
             if serving.champion == candidate:
                 raise FailedPrecondition("The candidate is already the champion.", "ALREADY_CHAMPION")
             seq = _insert(connection, slot, candidate, serving.champion)
+            if plan is not None:
+                rollout_plans.insert(connection, seq, plan)
             return _move(connection, _get(connection, seq), ask, percent)
 
     def promote(
-        self, rollout_id: str, *, percent: int, actor: str, request_id: str, reason: str = ""
+        self,
+        rollout_id: str,
+        *,
+        percent: int,
+        actor: str,
+        request_id: str,
+        reason: str = "",
+        fence: int | None = None,
+        revision: int | None = None,
     ) -> Rollout:
         """Raise the candidate's share to `percent`; 100 makes it champion and completes the rollout.
 
+        fence: number of the controller that decides by itself. revision: of the slot as it was when that was decided.
+
         Raises:
             NotFound: no such rollout.
-            FailedPrecondition: it has ended, or its share is not below `percent`.
+            FailedPrecondition: it has ended, its share is not below `percent`, another controller has taken over
+                (FENCED), or the slot has changed since (CHANGED_SINCE).
             AlreadyExists: the request_id was used for something else.
         """
-        ask = _Ask("promote", _percent(percent), actor, reason, request_id)
+        ask = _Ask("promote", _percent(percent), actor, reason, request_id, fence, revision)
         with self._database.write() as connection:
             rollout, done = _locked(connection, rollout_id, ask)
             if done:
@@ -83,15 +121,25 @@ class Rollouts:
                 )
             return _move(connection, rollout, ask, percent)
 
-    def roll_back(self, rollout_id: str, *, actor: str, request_id: str, reason: str = "") -> Rollout:
+    def roll_back(
+        self,
+        rollout_id: str,
+        *,
+        actor: str,
+        request_id: str,
+        reason: str = "",
+        fence: int | None = None,
+        revision: int | None = None,
+    ) -> Rollout:
         """Take the candidate out; of a completed rollout, bring the champion before it back.
 
         Raises:
             NotFound: no such rollout.
-            FailedPrecondition: rolled back already, or something else has been champion since.
+            FailedPrecondition: rolled back already, something else has been champion since, another controller has
+                taken over (FENCED), or the slot has changed since (CHANGED_SINCE).
             AlreadyExists: the request_id was used for something else.
         """
-        ask = _Ask("roll_back", None, actor, reason, request_id)
+        ask = _Ask("roll_back", None, actor, reason, request_id, fence, revision)
         with self._database.write() as connection:
             rollout, done = _locked(connection, rollout_id, ask)
             if done:
@@ -99,6 +147,91 @@ class Rollouts:
             if rollout.state == "ROLLED_BACK":
                 raise FailedPrecondition(f"{rollout.rollout_id} is rolled back already.", "ROLLOUT_ENDED")
             return _move(connection, rollout, ask, 0)
+
+    def pause(self, rollout_id: str, *, actor: str, request_id: str, reason: str = "") -> Rollout:
+        """Keep the share as it is, whatever is proven for it. Guards still roll it back.
+
+        Raises as `resume` does.
+        """
+        return self._set_paused(rollout_id, _Ask("pause", None, actor, reason, request_id))
+
+    def resume(self, rollout_id: str, *, actor: str, request_id: str, reason: str = "") -> Rollout:
+        """Let it move on by itself again.
+
+        Raises:
+            NotFound: no such rollout.
+            FailedPrecondition: it has ended, or it has no plan to pause.
+            AlreadyExists: the request_id was used for something else.
+        """
+        return self._set_paused(rollout_id, _Ask("resume", None, actor, reason, request_id))
+
+    def _set_paused(self, rollout_id: str, ask: _Ask) -> Rollout:
+        with self._database.write() as connection:
+            rollout, done = _locked(connection, rollout_id, ask)
+            if done:
+                return rollout
+            if rollout.state != "ACTIVE":
+                raise FailedPrecondition(
+                    f"{rollout.rollout_id} has ended ({rollout.state}).", "ROLLOUT_ENDED"
+                )
+            if rollout.plan is None:
+                raise FailedPrecondition(
+                    f"{rollout.rollout_id} began before plans were kept, so there is nothing to pause or resume.",
+                    "NO_PLAN",
+                )
+            rollout_plans.set_paused(connection, _seq(rollout.rollout_id), ask.action == "pause")
+            return _record(connection, rollout, ask, rollout.state, rollout.percent)
+
+    def progress(
+        self,
+        rollout_id: str,
+        *,
+        fence: int,
+        held_percent: int,
+        held_s: float,
+        evidence: Mapping[str, Any],
+    ) -> None:
+        """Keep what the controller has seen so far, so that its successor goes on from there.
+
+        Raises FailedPrecondition (FENCED) when another controller has taken over.
+        """
+        with self._database.write() as connection:
+            check_fence(connection, CONTROLLER, fence)
+            rollout_plans.set_progress(
+                connection, _seq(rollout_id), held_percent, held_s, json_ready(evidence)
+            )
+
+    def served_at(self, slot: str, moment: datetime) -> tuple[Serving, Rollout | None]:
+        """What the slot was to serve at that moment, and the rollout whose event had made it so.
+
+        The rollout is None before the first one. Raises NotFound for a slot that was never set.
+        """
+        events, rollouts = tables.rollout_events, tables.rollouts
+        query = (
+            sa.select(events.c.rollout, events.c.action, events.c.percent, events.c.at)
+            .join(rollouts, rollouts.c.seq == events.c.rollout)
+            .where(rollouts.c.slot == slot)
+            .order_by(events.c.seq)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+            if not rows:
+                return read_slot(connection, slot), None
+            known = {seq: _get(connection, seq) for seq in {row.rollout for row in rows}}
+        before = Serving(slot=slot, champion=known[rows[0].rollout].previous_version, revision=1)
+        last = None
+        for row in rows:
+            if row.at > moment:
+                break
+            last = known[row.rollout]
+            before = _after(before, row, last)
+        return before, last
+
+    def planned(self) -> int:
+        """How many rollouts with a plan have begun: as many were tested for promotion."""
+        with self._database.read() as connection:
+            query = sa.select(sa.func.count()).select_from(tables.rollout_plans)
+            return int(connection.execute(query).scalar_one())
 
     def get(self, rollout_id: str) -> Rollout:
         """Raises NotFound."""
@@ -160,10 +293,17 @@ def _insert(connection: sa.Connection, slot: str, candidate: str, champion: str)
 def _locked(connection: sa.Connection, rollout_id: str, ask: _Ask) -> tuple[Rollout, bool]:
     """The rollout with its slot locked, and whether this very request has been carried out before."""
     rollout = _get(connection, _seq(rollout_id))
-    read_slot(connection, rollout.slot, lock=True)
+    if ask.fence is not None:
+        check_fence(connection, CONTROLLER, ask.fence)
+    serving = read_slot(connection, rollout.slot, lock=True)
     done = _replayed(connection, ask)
     if done is not None and done.rollout_id != rollout_id:
         raise _reused(ask.request_id)
+    if done is None and ask.revision not in (None, serving.revision):
+        raise FailedPrecondition(
+            f"Slot {rollout.slot} has changed since (revision {serving.revision}, not {ask.revision}).",
+            "CHANGED_SINCE",
+        )
     return done or _get(connection, _seq(rollout_id)), done is not None
 
 
@@ -183,6 +323,13 @@ def _replayed(connection: sa.Connection, ask: _Ask) -> Rollout | None:
 def _move(connection: sa.Connection, rollout: Rollout, ask: _Ask, percent: int) -> Rollout:
     """Carry a request out: serving, rollout and event together."""
     state = _apply_to_serving(connection, rollout, ask.action, percent)
+    return _record(connection, rollout, ask, state, percent)
+
+
+def _record(
+    connection: sa.Connection, rollout: Rollout, ask: _Ask, state: RolloutState, percent: int
+) -> Rollout:
+    """The rollout, its event and its entry in the audit log."""
     seq, moment = _seq(rollout.rollout_id), now()
     table = tables.rollouts
     connection.execute(
@@ -200,6 +347,9 @@ def _move(connection: sa.Connection, rollout: Rollout, ask: _Ask, percent: int) 
     }
     if not insert_once(connection, tables.rollout_events, event):
         raise _reused(ask.request_id)  # by a request in another slot, at this very moment
+    details = {"slot": rollout.slot, "version": rollout.version, "percent": percent, "reason": ask.reason}
+    forced = {"forced": rollout.plan.forced} if rollout.plan and rollout.plan.forced else {}
+    append_entry(connection, ask.actor, f"rollout {ask.action}", rollout.rollout_id, {**details, **forced})
     return _get(connection, seq)
 
 
@@ -225,8 +375,23 @@ def _apply_to_serving(
         candidate=rollout.version,
         percent=percent,
         previous=serving.previous,
+        sticky=rollout.plan is not None and rollout.plan.sticky,
     )
     return "ACTIVE"
+
+
+def _after(before: Serving, event: Any, rollout: Rollout) -> Serving:
+    """The desired state that follows `before` by this event of `rollout`."""
+    common: dict[str, Any] = {"slot": before.slot, "revision": before.revision + 1, "updated_at": event.at}
+    if event.action in ("pause", "resume"):
+        return before
+    if event.action == "roll_back":
+        return Serving(champion=rollout.previous_version, previous=before.champion, **common)
+    if event.percent == 100:
+        return Serving(champion=rollout.version, previous=rollout.previous_version, **common)
+    return Serving(
+        champion=rollout.previous_version, candidate=rollout.version, percent=event.percent, **common
+    )
 
 
 def _get(connection: sa.Connection, seq: int) -> Rollout:
@@ -239,17 +404,21 @@ def _get(connection: sa.Connection, seq: int) -> Rollout:
 def _rollout(connection: sa.Connection, row: Any) -> Rollout:
     table = tables.rollout_events
     query = sa.select(table).where(table.c.rollout == row.seq).order_by(table.c.seq)
-    own = [one.name for one in fields(RolloutEvent)]
-    events = tuple(
-        RolloutEvent(**{name: event[name] for name in own}) for event in connection.execute(query).mappings()
-    )
-    names = ("slot", "state", "percent", "created_at", "updated_at")
+    names = [one.name for one in fields(RolloutEvent)]
     return Rollout(
         rollout_id=f"rollout-{row.seq}",
+        slot=row.slot,
         version=row.candidate,
         previous_version=row.champion,
-        events=events,
-        **{name: row._mapping[name] for name in names},
+        state=row.state,
+        percent=row.percent,
+        events=tuple(
+            RolloutEvent(**{name: event[name] for name in names})
+            for event in connection.execute(query).mappings()
+        ),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        plan=rollout_plans.find(connection, row.seq),
     )
 
 

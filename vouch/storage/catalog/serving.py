@@ -67,6 +67,7 @@ def write_slot(
     candidate: str = "",
     percent: int = 0,
     previous: str = "",
+    sticky: bool = False,
 ) -> Serving:
     """The next revision of a slot that `read_slot(lock=True)` has read."""
     after = Serving(
@@ -75,6 +76,7 @@ def write_slot(
         candidate=candidate,
         percent=percent,
         previous=previous,
+        sticky=sticky,
         revision=current.revision + 1,
         updated_at=now(),
     )

@@ -163,6 +163,7 @@ serving = sa.Table(
     _text("candidate"),
     sa.Column("percent", sa.Integer(), nullable=False),
     _text("previous"),
+    sa.Column("sticky", sa.Boolean(), nullable=False, server_default=sa.false()),
     _count("revision"),
     _moment("updated_at"),
 )
@@ -193,6 +194,45 @@ rollout_events = sa.Table(
     _text("request_id"),
     _moment("at"),
     sa.UniqueConstraint("actor", "request_id"),
+)
+
+rollout_plans = sa.Table(
+    "rollout_plans",
+    metadata,
+    sa.Column("rollout", Sequence, sa.ForeignKey("rollouts.seq"), primary_key=True, autoincrement=False),
+    _json("steps"),
+    sa.Column("hold_s", sa.Float(53), nullable=False),
+    sa.Column("shadow", sa.Boolean(), nullable=False),
+    sa.Column("sticky", sa.Boolean(), nullable=False),
+    _json("gate"),
+    _text("forced"),
+    _text("system"),
+    sa.Column("automatic", sa.Boolean(), nullable=False),
+    sa.Column("paused", sa.Boolean(), nullable=False),
+    sa.Column("held_percent", sa.Integer(), nullable=False),
+    sa.Column("held_s", sa.Float(53), nullable=False),
+    _json("evidence"),
+)
+
+controllers = sa.Table(
+    "controllers",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    _count("fence"),  # grows with each controller that takes over; a write with an older number is refused
+    _moment("taken_at"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("number", Sequence, primary_key=True, autoincrement=False),
+    _moment("at"),
+    _text("actor"),
+    _text("action"),
+    _text("subject"),
+    _json("details"),
+    _text("previous"),
+    _digest("digest", unique=True),
 )
 
 runs = sa.Table(

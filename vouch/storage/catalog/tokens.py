@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from vouch.errors import AlreadyExists, InvalidInput, NotFound
 from vouch.storage.catalog import tables
+from vouch.storage.catalog.audit import append_entry
 from vouch.storage.catalog.database import Database, insert_once
 from vouch.types.clock import now
 from vouch.types.rating import RaterKind
@@ -21,6 +22,10 @@ from vouch.types.token import ROLES, SCOPES, Role, Scope, Token
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _RESERVED = frozenset({"system"})  # what the rollout controller calls itself
 _KINDS = get_args(RaterKind)
+
+
+ADMINISTRATOR = "administrator"
+"""The actor of what is done with the state folder itself, without a token."""
 
 
 class Tokens:
@@ -56,7 +61,12 @@ class Tokens:
             "created_at": now(),
         }
         with self._database.write() as connection:
-            return insert_once(connection, tables.tokens, row)
+            new = insert_once(connection, tables.tokens, row)
+            if new:
+                append_entry(
+                    connection, ADMINISTRATOR, "token create", name, {"role": role, "scopes": row["scopes"]}
+                )
+            return new
 
     def get(self, name: str) -> Token:
         """Raises NotFound."""
@@ -84,14 +94,14 @@ class Tokens:
         """The token opens nothing any more; what it did stays under its name. Raises NotFound."""
         token = self.get(name)
         if token.revoked_at is None:
-            self._update(name, {"revoked_at": now()})
+            self._update(name, {"revoked_at": now()}, "token revoke")
         return self.get(name)
 
     def rotate(self, name: str, secret: str = "") -> str:
         """A new secret for the same name, also after it was revoked; the old secret opens nothing. Raises NotFound."""
         self.get(name)
         secret = secret or new_secret()
-        self._update(name, {"digest": digest_of(secret), "revoked_at": None})
+        self._update(name, {"digest": digest_of(secret), "revoked_at": None}, "token rotate")
         return secret
 
     def note_use(self, moments: Mapping[str, datetime]) -> None:
@@ -99,9 +109,11 @@ class Tokens:
         for name, moment in moments.items():
             self._update(name, {"last_used_at": moment})
 
-    def _update(self, name: str, values: Mapping[str, Any]) -> None:
+    def _update(self, name: str, values: Mapping[str, Any], audited: str = "") -> None:
         with self._database.write() as connection:
             connection.execute(sa.update(tables.tokens).where(tables.tokens.c.name == name).values(**values))
+            if audited:
+                append_entry(connection, ADMINISTRATOR, audited, name, {})
 
 
 def new_secret() -> str:

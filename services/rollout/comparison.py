@@ -1,0 +1,154 @@
+"""The candidate beside the champion: what one of them served is drawn again by the other, and a judge compares. No Ray.
+
+Pairs are the newest served images, so a machine that is too slow for all of them compares a part, chosen by when it was
+drawn and by nothing else. Drawing, judging and counting run on a thread of their own: a roll-back never waits for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from services.generation.sides import COMPARISON
+from services.rollout.analysis import Events, Pairs
+from services.rollout.evidence import Evidence
+from services.rollout.experts import expert_pairs
+from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
+from vouch.types.generation import GeneratedImage, GenerationRequest
+from vouch.types.image import ImageRecord
+from vouch.types.rollout import Rollout
+from vouch.types.samplers import parse_name
+
+log = logging.getLogger("vouch.rollout")
+
+Outcome = Literal["worse", "better", "tie"]
+"""Of the candidate in one pair; of a statistic "worse" is up and "better" is down."""
+AT_ONCE = 4
+PAUSE_S = 1.0
+
+
+class JudgePort(Protocol):
+    """The independent judge, as the comparison sees it."""
+
+    def compare(self, prompt: str, champion: bytes, candidate: bytes) -> Mapping[str, Outcome]:
+        """The outcome of each metric for two encoded images of one prompt and seed."""
+        ...
+
+
+Draw = Callable[[GenerationRequest], Sequence[GeneratedImage]]
+Count = Callable[[Rollout], Mapping[str, tuple[Events, ...]]]
+"""Errors and slow requests of both sides since the rollout began."""
+
+
+class Comparison:
+    """Collects the evidence of the active generator rollout."""
+
+    def __init__(
+        self, catalog: Catalog, blobs: BlobStore, draw: Draw, judge: JudgePort, count: Count | None = None
+    ) -> None:
+        self._catalog, self._blobs, self._draw, self._judge = catalog, blobs, draw, judge
+        self._count = count
+        self._lock = threading.Lock()
+        self._rollout = ""
+        self._evidence, self._cursor = Evidence(), 0
+        self._stop = threading.Event()
+
+    # ---- the Observer of the controller
+
+    def evidence(self, rollout: Rollout) -> Evidence:
+        with self._lock:
+            self._adopt(rollout)
+            counted = self._evidence
+        experts = expert_pairs(self._catalog, rollout)
+        pairs = dict(counted.pairs) | ({"experts": experts} if experts.total else {})
+        events = dict(self._count(rollout)) if self._count else dict(counted.events)
+        return Evidence(pairs=pairs, events=events)
+
+    def notes(self) -> dict[str, Any]:
+        with self._lock:
+            return {"cursor": self._cursor}
+
+    # ---- the background
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="comparison", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(PAUSE_S):
+            try:
+                while not self._stop.is_set() and self.compare_some():
+                    pass
+            except Exception as error:  # noqa: BLE001 - nothing is proven meanwhile, and that holds the rollout
+                log.warning("the candidate could not be compared: %s", error)
+
+    def compare_some(self) -> int:
+        """Compare up to AT_ONCE of the newest images that were not compared yet; answers how many."""
+        rollout = self._catalog.rollouts.active("generator")
+        if rollout is None or rollout.plan is None or not rollout.plan.automatic:
+            return 0
+        with self._lock:
+            self._adopt(rollout)
+            cursor = self._cursor
+        versions = (rollout.previous_version, rollout.version)
+        images = self._catalog.images.newest_generated(after=cursor, versions=versions, limit=AT_ONCE)
+        for number, record in images:
+            outcomes = self._compared(rollout, record)
+            with self._lock:
+                if self._rollout == rollout.rollout_id:
+                    self._evidence = self._evidence.plus(counted(outcomes))
+                    self._cursor = number
+        return len(images)
+
+    def _adopt(self, rollout: Rollout) -> None:
+        """Go on with what the record holds of this rollout. Called with the lock held."""
+        if self._rollout == rollout.rollout_id:
+            return
+        kept = dict(rollout.plan.evidence) if rollout.plan else {}
+        evidence = Evidence.from_json(kept)
+        without = {name: pairs for name, pairs in evidence.pairs.items() if name != "experts"}
+        self._rollout, self._evidence = rollout.rollout_id, Evidence(pairs=without, events=evidence.events)
+        self._cursor = int(kept.get("cursor", self._catalog.images.newest_seq()))
+
+    def _compared(self, rollout: Rollout, record: ImageRecord) -> Mapping[str, Outcome]:
+        by_champion = record.generator_version == rollout.previous_version
+        other = rollout.version if by_champion else rollout.previous_version
+        served = self._blobs.get(record.digest)
+        drawn = self._draw(order_again(record, other))[0].data
+        champion, candidate = (served, drawn) if by_champion else (drawn, served)
+        return self._judge.compare(record.prompt, champion, candidate)
+
+
+def counted(outcomes: Mapping[str, Outcome]) -> dict[str, Pairs]:
+    """One pair by metric."""
+    return {
+        name: Pairs(int(outcome == "worse"), int(outcome == "better"), int(outcome == "tie"))
+        for name, outcome in outcomes.items()
+    }
+
+
+def order_again(record: ImageRecord, version: str) -> GenerationRequest:
+    """The order that draws an image again by its record, with the given version."""
+    assert record.seed is not None
+    sampler, eta = parse_name(record.sampler)
+    return GenerationRequest(
+        request_id=f"again-{record.digest[:32]}",
+        prompt=record.prompt,
+        seeds=(record.seed,),
+        steps=record.steps,
+        guidance=record.guidance,
+        version=version,
+        client=COMPARISON,
+        sampler=sampler,
+        eta=eta,
+        guidance_method=record.guidance_method,
+        guidance_start=record.guidance_start,
+        guidance_stop=record.guidance_stop,
+        adapter_start=record.adapter_start,
+        score=False,
+    )

@@ -1,0 +1,126 @@
+"""What was measured of a candidate beside the champion, and what it proves. Pure; `analysis.py` has the mathematics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.rollout.analysis import (
+    ALPHA,
+    GUARD_MARGIN,
+    MARGIN,
+    WEIGHTS,
+    Events,
+    LogE,
+    Pairs,
+    combined,
+    log_e_events,
+    log_e_not_shifted,
+    log_e_not_worse,
+    log_e_shifted,
+    log_e_worse,
+)
+
+VERDICTS = ("plausible", "experts")
+"""Metrics that say whether a picture is right. Here the candidate may not be worse at all."""
+GUARDS = ("diversity", "near_duplicates")
+"""Metrics that a reward can be fooled by. Here the candidate may not be worse by more than `GUARD_MARGIN`."""
+STATISTICS = ("brightness", "contrast", "saturation", "sharpness")
+"""Of whole pictures: `worse` counts the pairs that moved up, `better` those that moved down."""
+COUNTS = ("errors", "latency")
+"""Metrics of requests, not of pictures."""
+REQUIRED = ("plausible", *GUARDS, *STATISTICS)
+"""Without them nothing is promoted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything counted so far in one rollout. A metric that is absent was not measured."""
+
+    pairs: Mapping[str, Pairs] = field(default_factory=dict)
+    events: Mapping[str, tuple[Events, ...]] = field(default_factory=dict)
+
+    def plus(self, pairs: Mapping[str, Pairs]) -> Evidence:
+        """With further pairs."""
+        names = {*self.pairs, *pairs}
+        added = {name: self.pairs.get(name, Pairs()) + pairs.get(name, Pairs()) for name in names}
+        return Evidence(pairs=added, events=self.events)
+
+    def as_json(self) -> dict[str, Any]:
+        """The counts as JSON keeps them."""
+        pairs = {name: [one.worse, one.better, one.ties] for name, one in sorted(self.pairs.items())}
+        events = {
+            name: [[one.candidate, one.champion, one.share] for one in stages]
+            for name, stages in sorted(self.events.items())
+        }
+        return {"pairs": pairs, "events": events}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Evidence:
+        """The inverse of `as_json`; {} is no evidence."""
+        pairs = {name: Pairs(*map(int, counts)) for name, counts in value.get("pairs", {}).items()}
+        events = {
+            name: tuple(Events(int(a), int(b), float(share)) for a, b, share in stages)
+            for name, stages in value.get("events", {}).items()
+        }
+        return cls(pairs=pairs, events=events)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What the evidence proves at this look. Logarithms of e-values."""
+
+    worse: Mapping[str, float]  # by metric: against "not worse"
+    log_e_worse: float  # of all metrics together; log(1/α) rolls back
+    harmless: Mapping[
+        str, float
+    ]  # by metric of REQUIRED: against "worse by its margin"; log(1/α) of each promotes
+    missing: tuple[str, ...]  # what a promotion asks for and was not measured
+
+    @property
+    def harmful(self) -> bool:
+        return self.log_e_worse >= math.log(1 / ALPHA)
+
+    @property
+    def unproven(self) -> tuple[str, ...]:
+        """What keeps it from being promoted."""
+        return tuple(name for name, value in self.harmless.items() if value < math.log(1 / ALPHA))
+
+    @property
+    def log_e_not_worse(self) -> float:
+        """The least of all: so sure is the promotion."""
+        return min(self.harmless.values(), default=0.0)
+
+    @property
+    def worst(self) -> str:
+        """The metric that says the most against the candidate, by its share of α; "" without any."""
+        weighed = {name: math.log(WEIGHTS[name]) + value for name, value in self.worse.items()}
+        return max(weighed, key=lambda name: weighed[name], default="")
+
+
+def prove(evidence: Evidence) -> Proof:
+    """The e-values of this evidence. Raises KeyError for a metric without a share of α."""
+    worse = {name: log_e_harm(name, pairs) for name, pairs in evidence.pairs.items() if pairs.total}
+    worse |= {name: log_e_events(stages) for name, stages in evidence.events.items() if stages}
+    measured = {name: evidence.pairs.get(name, Pairs()) for name in REQUIRED}
+    return Proof(
+        worse=worse,
+        log_e_worse=combined(worse),
+        harmless={name: _log_e_harmless(name, pairs) for name, pairs in measured.items()},
+        missing=tuple(name for name, pairs in measured.items() if not pairs.total),
+    )
+
+
+def log_e_harm(name: str, pairs: Pairs) -> LogE:
+    """Log e-value against "not worse" by a metric of pictures."""
+    if name in STATISTICS:
+        return log_e_shifted(pairs)
+    return log_e_worse(pairs, 0.0 if name in VERDICTS else GUARD_MARGIN)
+
+
+def _log_e_harmless(name: str, pairs: Pairs) -> LogE:
+    if name in STATISTICS:
+        return log_e_not_shifted(pairs)
+    return log_e_not_worse(pairs, MARGIN if name in VERDICTS else GUARD_MARGIN)

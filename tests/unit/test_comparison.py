@@ -1,0 +1,237 @@
+"""The candidate beside the champion: what is drawn again, what is counted, and what survives a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from services.rollout.analysis import Events, Pairs
+from services.rollout.comparison import AT_ONCE, Comparison, order_again
+from services.rollout.experts import expert_pairs, in_order
+from services.rollout.meter import Meter
+from services.rollout.reading import Reading, slow_edge
+from services.rollout.replay import Replays
+from vouch.errors import DataLoss, FailedPrecondition, NotFound
+from vouch.formats import images
+from vouch.storage.blobs import BlobStore
+from vouch.types.generation import GeneratedImage, GenerationRequest
+from vouch.types.image import ImageRecord
+from vouch.types.rollout_plan import RolloutPlan
+
+CHAMPION, CANDIDATE = "a" * 64, "b" * 64
+
+
+def painted(level: int) -> bytes:
+    return images.encode_png(np.full((4, 4, 3), level, np.uint8))
+
+
+class Painter:
+    """Draws a flat grey: the seed, and 100 more with the candidate."""
+
+    def __init__(self) -> None:
+        self.orders: list[GenerationRequest] = []
+
+    def __call__(self, order: GenerationRequest) -> Sequence[GeneratedImage]:
+        self.orders.append(order)
+        return [
+            GeneratedImage(
+                index=0, data=painted(level(order.version, order.seeds[0])), media_type="image/png", width=4,
+                height=4, prompt=order.prompt, seed=order.seeds[0], sampler=order.sampler, steps=order.steps or 4,
+                guidance=2.0, guidance_method="cfg", guidance_start=0.0, guidance_stop=1.0, adapter_start=0.0,
+                generator_version=order.version, generator_name="",
+            )
+        ]  # fmt: skip
+
+
+def level(version: str, seed: int) -> int:
+    return seed + (100 if version == CANDIDATE else 0)
+
+
+class BrightnessJudge:
+    """Remembers what it was shown; the brighter of the two is worse."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[int, int]] = []
+
+    def compare(self, prompt: str, champion: bytes, candidate: bytes) -> Mapping[str, str]:
+        one, other = (int(images.decode(data)[0, 0, 0]) for data in (champion, candidate))
+        self.shown.append((one, other))
+        return {"plausible": "worse" if other > one else "tie"}
+
+
+class World:
+    """A rollout in a real catalog, and a comparison of it."""
+
+    def __init__(self, catalog, blobs: BlobStore) -> None:
+        self.catalog, self.blobs, self.painter, self.judge = catalog, blobs, Painter(), BrightnessJudge()
+        catalog.serving.ensure("generator", CHAMPION)
+        plan = RolloutPlan(steps=(5, 25, 100), hold_s=60.0)
+        self.rollout = catalog.rollouts.start(
+            "generator", CANDIDATE, percent=5, actor="ops", request_id="r", plan=plan
+        )
+        self.comparison = self.another()
+
+    def another(self) -> Comparison:
+        comparison = Comparison(self.catalog, self.blobs, self.painter, self.judge)
+        comparison.evidence(self.rollout)
+        return comparison
+
+    def serve(self, version: str, seed: int) -> ImageRecord:
+        data = painted(level(version, seed))
+        record = ImageRecord(
+            digest=self.blobs.put(data), media_type="image/png", width=4, height=4, size_bytes=len(data),
+            source="generated", prompt="neutrophil", label="neutrophil", seed=seed, sampler="ddim eta=0.5",
+            steps=7, guidance=3.0, guidance_method="cfg_pp", generator_version=version,
+        )  # fmt: skip
+        self.catalog.images.add([record])
+        return record
+
+    @property
+    def counted(self) -> Pairs:
+        return self.comparison.evidence(self.rollout).pairs.get("plausible", Pairs())
+
+
+@pytest.fixture
+def world(catalog, tmp_path):
+    return World(catalog, BlobStore(tmp_path / "blobs"))
+
+
+def test_what_either_side_served_is_drawn_again_by_the_other_from_the_same_record(world):
+    world.serve(CHAMPION, 3)
+    world.serve(CANDIDATE, 4)
+    assert world.comparison.compare_some() == 2
+    assert world.judge.shown == [(3, 103), (4, 104)], "champion first, whoever served"
+    order = world.painter.orders[0]
+    assert (order.version, order.seeds, order.steps, order.guidance) == (CANDIDATE, (3,), 7, 3.0)
+    assert (order.sampler, order.eta, order.guidance_method) == ("ddim", 0.5, "cfg_pp")
+    assert world.painter.orders[1].version == CHAMPION
+    assert world.counted == Pairs(worse=2)
+
+
+def test_each_image_is_compared_once_and_a_backlog_is_left(world):
+    for seed in range(AT_ONCE + 3):
+        world.serve(CHAMPION, seed)
+    assert world.comparison.compare_some() == AT_ONCE
+    assert world.comparison.compare_some() == 0
+    assert [one for one, _ in world.judge.shown] == [3, 4, 5, 6], "the newest"
+
+
+def test_images_from_before_the_rollout_say_nothing_of_it(world):
+    world.serve(CHAMPION, 1)
+    late = world.another()
+    assert late.compare_some() == 0
+
+
+def test_a_successor_goes_on_with_what_was_counted_and_counts_nothing_twice(world):
+    fence = world.catalog.controllers.take_over("rollout")
+    world.serve(CHAMPION, 1)
+    world.comparison.compare_some()
+    kept = {**world.comparison.evidence(world.rollout).as_json(), **world.comparison.notes()}
+    world.catalog.rollouts.progress(
+        world.rollout.rollout_id, fence=fence, held_percent=5, held_s=1.0, evidence=kept
+    )
+    world.rollout = world.catalog.rollouts.get(world.rollout.rollout_id)
+    world.comparison = world.another()
+    assert world.counted == Pairs(worse=1)
+    assert world.comparison.compare_some() == 0
+    world.serve(CHAMPION, 2)
+    world.comparison.compare_some()
+    assert world.counted == Pairs(worse=2)
+
+
+def test_a_rollout_that_is_moved_by_hand_is_not_compared(catalog, tmp_path):
+    catalog.serving.ensure("generator", CHAMPION)
+    plan = RolloutPlan(steps=(100,), hold_s=1.0, automatic=False)
+    catalog.rollouts.start("generator", CANDIDATE, percent=5, actor="ops", request_id="r", plan=plan)
+    comparison = Comparison(catalog, BlobStore(tmp_path), Painter(), BrightnessJudge())
+    assert comparison.compare_some() == 0
+
+
+def test_people_alone_are_experts_and_their_verdicts_are_paired_in_order(world, domain, make_rating):
+    rows = [
+        (CHAMPION, "plausible", "human"), (CANDIDATE, "implausible", "human"), (CHAMPION, "unsure", "human"),
+        (CHAMPION, "plausible", "human"), (CANDIDATE, "plausible", "human"), (CANDIDATE, "implausible", "simulated"),
+    ]  # fmt: skip
+    for seed, (version, verdict, kind) in enumerate(rows):
+        image = world.serve(version, seed)
+        world.catalog.ratings.record(make_rating(image.digest, verdict=verdict, kind=kind), domain)
+    assert expert_pairs(world.catalog, world.rollout) == Pairs(worse=1, ties=1)
+    assert world.comparison.evidence(world.rollout).pairs["experts"] == Pairs(worse=1, ties=1)
+
+
+def test_verdicts_without_a_partner_wait():
+    assert in_order([True, False, True], [False]) == Pairs(worse=1)
+    assert in_order([False], [True, True]) == Pairs(better=1)
+    assert in_order([], [True]) == Pairs()
+
+
+def test_a_replay_draws_with_the_version_that_drew_and_compares_every_pixel(world):
+    image = world.serve(CHAMPION, 9)
+    world.catalog.versions = _Known()
+    replay = Replays(world.catalog, world.blobs, world.painter).replay(image.digest)
+    assert (replay.same, replay.equal, world.painter.orders[-1].version) == (True, True, CHAMPION)
+    other = Replays(world.catalog, world.blobs, lambda order: world.painter(_with_seed(order, 11)))
+    assert (other.replay(image.digest).largest_difference, other.replay(image.digest).same) == (2, False)
+    near = Replays(world.catalog, world.blobs, lambda order: world.painter(_with_seed(order, 10)))
+    assert (near.replay(image.digest).same, near.replay(image.digest).equal) == (True, False)
+
+
+def test_a_tampered_file_is_named_and_what_no_generator_drew_is_refused(world, make_image):
+    replays = Replays(world.catalog, world.blobs, world.painter)
+    image = world.serve(CHAMPION, 9)
+    path = world.blobs._path(image.digest)
+    path.chmod(0o600)
+    path.write_bytes(painted(10))
+    with pytest.raises(DataLoss, match=image.digest):
+        replays.replay(image.digest)
+    real = make_image(1, source="real", seed=None)
+    world.catalog.images.add([real])
+    with pytest.raises(FailedPrecondition, match="not drawn by a generator"):
+        replays.replay(real.digest)
+    with pytest.raises(NotFound):
+        replays.replay("c" * 64)
+
+
+class _Known:
+    """Every version is registered."""
+
+    def get(self, ref: str) -> str:
+        return ref
+
+
+def _with_seed(order: GenerationRequest, seed: int) -> GenerationRequest:
+    from dataclasses import replace
+
+    return replace(order, seeds=(seed,))
+
+
+def test_a_sampler_that_no_request_can_choose_is_left_to_the_version(world):
+    record = ImageRecord(
+        digest="d" * 64, media_type="image/png", width=1, height=1, size_bytes=1, source="generated", seed=1,
+        sampler="PNDMScheduler", steps=5,
+    )  # fmt: skip
+    assert (order_again(record, CHAMPION).sampler, order_again(record, CHAMPION).eta) == ("", 0.0)
+
+
+def reading(failed: float, *times: float) -> Reading:
+    edges = (0.1, 0.5, 1.0, float("inf"))
+    return Reading(failed, {edge: float(sum(one <= edge for one in times)) for edge in edges})
+
+
+def test_failures_and_slow_requests_are_counted_from_the_first_look_and_by_share(world):
+    before = {"champion": reading(3, *[0.05] * 96, *[0.3] * 4), "candidate": reading(0)}
+    assert slow_edge(before["champion"]) == 0.1
+    after = {"champion": reading(5, *[0.05] * 96, *[0.3] * 6), "candidate": reading(1, 0.3, 0.05)}
+    readings = iter([before, after])
+    meter = Meter(lambda: next(readings))
+    assert meter(world.rollout)["errors"] == (Events(0, 0, 0.05),)
+    counted = meter(world.rollout)
+    assert counted["errors"] == (Events(candidate=1, champion=2, share=0.05),)
+    assert counted["latency"] == (Events(candidate=1, champion=2, share=0.05),)
+
+
+def test_without_any_request_before_nothing_is_slow():
+    assert slow_edge(reading(0)) == float("inf")
+    assert reading(0, 5.0).slower_than(float("inf")) == 0.0

@@ -1,0 +1,392 @@
+"""The controller on a real catalog: it survives its death at any line, and there are never two."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.rollout.analysis import Pairs
+from services.rollout.controller import RolloutController, StartOrder
+from services.rollout.evidence import REQUIRED, Evidence
+from services.rollout.policy import Hold
+from tests.fakes import FakeClock
+from vouch.errors import FailedPrecondition, InvalidInput
+from vouch.storage.catalog import Catalog
+from vouch.storage.registry import Registry
+from vouch.types.rollout import Rollout
+from vouch.types.serving import ReplicaReport
+from vouch.types.version import Version
+
+NOT_WORSE = Evidence(
+    pairs={name: Pairs(150, 150, 2700) if name == "plausible" else Pairs(ties=3000) for name in REQUIRED}
+)
+WORSE = Evidence(pairs={"plausible": Pairs(worse=60, better=5, ties=200)})
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Observed:
+    """Evidence that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = Evidence()
+
+    def evidence(self, rollout: Rollout) -> Evidence:
+        return self.now
+
+    def notes(self) -> dict[str, Any]:
+        return {"cursor": 5}
+
+
+class System:
+    """Two generators published, the first serving, one replica that follows whatever is desired."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.catalog = Catalog(url)
+        self.registry = Registry(self.catalog, folder / "models")
+        self.observed, self.clock = Observed(), FakeClock()
+        self.hurried: list[str] = []
+        self.first, self.second = self._publish(folder, "one"), self._publish(folder, "two")
+        self.catalog.serving.ensure("generator", self.first.digest)
+        self.evaluate("pass")
+        self.controller = self.new_controller()
+
+    def _publish(self, folder: Path, name: str) -> Version:
+        source = folder / name
+        source.mkdir()
+        (source / "weights.safetensors").write_bytes(name.encode() * 100)
+        return self.registry.publish(source, kind="generator", format="diffusers", name=name)
+
+    def evaluate(self, verdict: str, against: Version | None = None) -> None:
+        gate = {"verdict": verdict, "reasons": ["coverage fell by 9 points"], "checks": []}
+        other = against or self.first
+        told = {
+            "gate": gate,
+            "against": other.digest,
+            "against_name": other.name,
+            "measured_at": "2026-11-24",
+        }
+        self.registry.attach_evidence("two", told)
+
+    def new_controller(self, system: str = "this") -> RolloutController:
+        return RolloutController(
+            self.catalog, self.registry, self.hurried.append, observer=self.observed, system=system,
+            clock=self.clock,
+        )  # fmt: skip
+
+    def start(self, **order: Any) -> Rollout:
+        values = {"ref": "two", "steps": (5, 25, 100), "hold_s": 60.0, **order}
+        return self.controller.start(StartOrder(**values), "ops", "")
+
+    def follow(self) -> None:
+        """The replica serves what is desired."""
+        serving = self.catalog.serving.get("generator")
+        self.catalog.reports.put(
+            ReplicaReport(slot="generator", replica_id="r1", revision=serving.revision, ok=True)
+        )
+
+    def pass_s(self, seconds: float, controller: RolloutController | None = None) -> None:
+        """Looks every five seconds, as long as it takes."""
+        for _ in range(round(seconds / 5)):
+            self.clock.advance(5)
+            self.follow()
+            (controller or self.controller).step()
+
+    @property
+    def serving(self) -> tuple[str, str, int]:
+        serving = self.catalog.serving.get("generator")
+        return serving.champion, serving.candidate, serving.percent
+
+
+@pytest.fixture
+def system(catalog_url: str, tmp_path: Path) -> Iterator[System]:
+    system = System(catalog_url, tmp_path)
+    yield system
+    system.catalog.close()
+
+
+def test_a_proven_candidate_goes_through_its_steps_by_itself(system):
+    rollout = system.start()
+    system.observed.now = NOT_WORSE
+    system.follow()
+    system.controller.step()
+    system.pass_s(55)
+    assert system.serving[2] == 5
+    system.pass_s(10)
+    assert system.serving[2] == 25
+    system.pass_s(70)
+    ended = system.catalog.rollouts.get(rollout.rollout_id)
+    assert (ended.state, system.serving) == ("COMPLETED", (system.second.digest, "", 0))
+    assert [(event.actor, event.percent) for event in ended.events] == [
+        ("ops", 5),
+        ("system", 25),
+        ("system", 100),
+    ]
+    assert "e = " in ended.events[1].reason
+    assert "at most 0.05 false promotions are expected so far" in ended.events[1].reason
+
+
+def test_a_worse_candidate_is_taken_out_at_the_next_look(system):
+    rollout = system.start()
+    system.observed.now = WORSE
+    system.controller.step()
+    ended = system.catalog.rollouts.get(rollout.rollout_id)
+    assert (ended.state, ended.events[-1].actor) == ("ROLLED_BACK", "system")
+    assert "worse by plausible" in ended.events[-1].reason
+    assert system.serving == (system.first.digest, "", 0)
+    system.pass_s(600)
+    assert system.serving == (system.first.digest, "", 0), "nothing retries by itself after an abort"
+
+
+def test_a_paused_rollout_stays_until_it_is_resumed(system):
+    rollout = system.start()
+    system.observed.now = NOT_WORSE
+    system.controller.set_paused(rollout.rollout_id, True, "ops", "p1", "waiting for experts")
+    system.pass_s(300)
+    assert system.serving[2] == 5
+    system.controller.set_paused(rollout.rollout_id, False, "ops", "p2", "")
+    system.pass_s(70)
+    assert system.serving[2] == 25
+    actions = [event.action for event in system.catalog.rollouts.get(rollout.rollout_id).events]
+    assert actions == ["start", "pause", "resume", "promote"]
+
+
+def test_the_hold_counts_the_time_that_was_watched_and_no_other(system):
+    """A stopped process watched nothing, and the day's clock is not asked."""
+    system.start()
+    system.observed.now = NOT_WORSE
+    system.follow()
+    system.controller.step()
+    system.clock.advance(3600)
+    system.follow()
+    system.controller.step()
+    assert system.serving[2] == 5
+
+
+def test_a_shadow_draws_before_anybody_gets_its_images(system):
+    rollout = system.start(shadow=True)
+    assert system.serving == (system.first.digest, system.second.digest, 0)
+    system.observed.now = NOT_WORSE
+    system.follow()
+    system.controller.step()
+    system.pass_s(65)
+    assert system.serving[2] == 5
+    assert system.catalog.rollouts.get(rollout.rollout_id).plan.shadow
+
+
+def test_a_sticky_rollout_says_so_to_the_replicas(system):
+    system.start(sticky=True)
+    assert system.catalog.serving.get("generator").sticky
+
+
+def test_a_dry_run_checks_everything_and_changes_nothing(system):
+    preview = system.start(dry_run=True)
+    assert (preview.rollout_id, preview.percent, preview.version) == ("", 5, system.second.digest)
+    assert preview.plan.gate["verdict"] == "pass"
+    assert system.serving == (system.first.digest, "", 0)
+    system.evaluate("refuse")
+    with pytest.raises(FailedPrecondition, match="coverage fell by 9 points"):
+        system.start(dry_run=True)
+
+
+def test_missing_and_refused_evidence_stops_a_rollout_with_a_true_sentence(system):
+    system.evaluate("refuse")
+    with pytest.raises(FailedPrecondition, match="refused two: coverage fell by 9 points"):
+        system.start()
+    system.evaluate("pass", against=system.second)
+    with pytest.raises(FailedPrecondition, match="was compared with two, and one serves"):
+        system.start()
+    system.registry.attach_evidence("two", {})
+    with pytest.raises(FailedPrecondition, match="was not compared with one, which serves"):
+        system.start()
+    assert system.catalog.audit.entries() == []
+
+
+def test_force_needs_a_reason_and_both_are_kept(system):
+    system.evaluate("refuse")
+    with pytest.raises(InvalidInput, match="needs a reason"):
+        system.start(force=True)
+    rollout = system.start(force=True, reason="the judge does not know this stain")
+    plan = system.catalog.rollouts.get(rollout.rollout_id).plan
+    assert plan.forced == "the judge does not know this stain"
+    assert "coverage fell" in plan.gate["refusal"]
+    assert system.catalog.audit.head().details["forced"] == plan.forced
+
+
+def test_steps_have_to_rise_to_100(system):
+    for steps in ((5, 25), (25, 5, 100), (0, 100), (5, 5, 100)):
+        with pytest.raises(InvalidInput, match="must rise"):
+            system.start(steps=steps)
+
+
+def test_a_controller_that_wakes_after_another_has_taken_over_writes_nothing(system):
+    """The first is stopped while it decides to promote; the second rolls back; the first wakes and wants to go on."""
+    rollout = system.start()
+    system.observed.now = NOT_WORSE
+    system.follow()
+    system.controller.step()
+    stopped = system.controller
+    seen = stopped.observe("generator")
+    successor = system.new_controller()
+    system.clock.advance(60)
+    before = system.catalog.rollouts.get(rollout.rollout_id)
+    stopped._timers["generator"].held_s = 1e6  # it would be proven and held long enough
+    stopped.step()
+    assert stopped.deposed
+    with pytest.raises(FailedPrecondition, match="taken over"):
+        stopped._keep(seen)
+    assert system.catalog.rollouts.get(rollout.rollout_id) == before
+    system.observed.now = WORSE
+    successor.step()
+    assert system.catalog.rollouts.get(rollout.rollout_id).state == "ROLLED_BACK"
+    stopped.step()
+    assert system.catalog.rollouts.get(rollout.rollout_id).state == "ROLLED_BACK"
+
+
+def test_two_controllers_at_the_same_moment_move_a_rollout_once(system):
+    system.start()
+    system.observed.now = NOT_WORSE
+    controllers = [system.new_controller() for _ in range(4)]
+    system.follow()
+    for controller in controllers:
+        controller.step()
+        controller._timers["generator"].held_s = 1e6
+    threads = [threading.Thread(target=controller.step) for controller in controllers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert system.serving[2] == 25
+    assert [controller.deposed for controller in controllers] == [True, True, True, False]
+
+
+def test_a_decision_from_an_older_state_of_the_slot_is_not_carried_out(system):
+    """An operator moved it while the controller decided."""
+    rollout = system.start()
+    system.observed.now = WORSE
+    seen = system.controller.observe("generator")
+    system.controller.promote(rollout.rollout_id, 25, "ops", "p", "")
+    with pytest.raises(FailedPrecondition, match="has changed since"):
+        system.catalog.rollouts.roll_back(
+            rollout.rollout_id, actor="system", request_id="x", revision=seen.serving.revision
+        )
+    system.controller.step()
+    assert system.catalog.rollouts.get(rollout.rollout_id).state == "ROLLED_BACK"
+
+
+def test_a_reboot_in_the_middle_ends_on_the_old_version(system):
+    rollout = system.start()
+    system.observed.now = NOT_WORSE
+    rebooted = system.new_controller(system="another")
+    rebooted.step()
+    ended = system.catalog.rollouts.get(rollout.rollout_id)
+    assert (ended.state, system.serving) == ("ROLLED_BACK", (system.first.digest, "", 0))
+    assert "started anew" in ended.events[-1].reason
+
+
+WRITES = ("progress", "promote", "roll_back")
+
+
+def _dying_at(number: int, system: System) -> Callable[[], None]:
+    """Makes every write of the catalog die at the `number`-th, before it (even) or after it (odd)."""
+    calls = iter(range(1_000_000))
+    originals = {name: getattr(system.catalog.rollouts, name) for name in WRITES}
+
+    def wrap(original: Any) -> Any:
+        def write(*arguments: Any, **named: Any) -> Any:
+            call = 2 * next(calls)
+            if call == number:
+                raise Killed
+            result = original(*arguments, **named)
+            if call + 1 == number:
+                raise Killed
+            return result
+
+        return write
+
+    for name, original in originals.items():
+        setattr(system.catalog.rollouts, name, wrap(original))
+
+    def restore() -> None:
+        for name, original in originals.items():
+            setattr(system.catalog.rollouts, name, original)
+
+    return restore
+
+
+@pytest.mark.parametrize("evidence", [NOT_WORSE, WORSE], ids=["better", "worse"])
+def test_a_controller_that_dies_at_any_write_is_succeeded_by_one_that_ends_the_same(system, evidence):
+    ends = set()
+    for number in range(0, 12, 1):
+        rollout = system.start(hold_s=10.0)
+        system.observed.now = evidence
+        restore = _dying_at(number, system)
+        try:
+            system.pass_s(60)
+        except Killed:
+            pass
+        restore()
+        system.controller = system.new_controller()
+        system.pass_s(80)
+        ended = system.catalog.rollouts.get(rollout.rollout_id)
+        ends.add((ended.state, tuple((event.action, event.percent) for event in ended.events)))
+        if ended.state == "COMPLETED":
+            system.controller.roll_back(rollout.rollout_id, "ops", "", "next round")
+        system.observed.now = Evidence()
+    assert len(ends) == 1, ends
+    assert system.catalog.audit.verify().broken_at is None
+
+
+def test_a_successor_goes_on_with_the_seconds_that_were_held(system):
+    rollout = system.start()
+    system.observed.now = NOT_WORSE
+    system.follow()
+    system.controller.step()
+    system.pass_s(50)
+    assert system.catalog.rollouts.get(rollout.rollout_id).plan.held_s == pytest.approx(50)
+    successor = system.new_controller()
+    system.pass_s(5, successor)
+    assert system.serving[2] == 5
+    system.pass_s(15, successor)
+    assert system.serving[2] == 25
+
+
+def test_an_operators_roll_back_waits_for_nothing(system):
+    rollout = system.start()
+    system.controller.set_paused(rollout.rollout_id, True, "ops", "", "")
+    system.hurried.clear()
+    system.controller.roll_back(rollout.rollout_id, "ops", "", "odd granules")
+    assert (system.serving, system.hurried) == ((system.first.digest, "", 0), ["generator"])
+
+
+def test_the_last_decision_is_told(system):
+    rollout = system.start()
+    system.follow()
+    system.controller.step()
+    decision = system.controller.decision(rollout)
+    assert isinstance(decision, Hold)
+    assert "held for 0 of 60 s" in decision.reason
+
+
+def test_a_rollout_that_is_moved_by_hand_stays_where_it_is_until_it_is_resumed(system):
+    rollout = system.start(steps=(), hold_s=None)
+    system.observed.now = NOT_WORSE
+    system.follow()
+    system.pass_s(900)
+    assert system.serving[2] == 5
+    assert system.catalog.rollouts.get(rollout.rollout_id).plan.automatic is False
+    system.controller.set_paused(rollout.rollout_id, False, "ops", "", "")
+    system.pass_s(10)
+    assert system.serving[2] == 25, "it was held long enough by hand"
+
+
+def test_a_reboot_leaves_a_rollout_that_is_moved_by_hand(system):
+    system.start(steps=(), hold_s=None)
+    system.new_controller(system="another").step()
+    assert system.serving[2] == 5

@@ -1,0 +1,61 @@
+"""``vouch replay``: a served image drawn again from its record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from vouch.cli.session import Session, command
+from vouch.errors import DataLoss
+
+if TYPE_CHECKING:
+    from vouch.types.account import ReplayImageResponse
+
+app = typer.Typer()
+
+
+@command(
+    app,
+    "replay",
+    """
+    vouch replay 3f1c0a9b5d...
+    vouch replay 3f1c0a9b5d... --out again.png
+    """,
+)
+def replay(
+    session: Session,
+    image: Annotated[str, typer.Argument(help="Digest of a generated image, or a file that holds it.")],
+    out: Annotated[Path | None, typer.Option(help="Write the image that was drawn again here.")] = None,
+) -> None:
+    """Draw a served image again with the version that drew it, and say whether it is the same.
+
+    The same is every pixel within one grey level: other images in the batch may move the last bit of a sum. Exits with
+    an error when it is not.
+    """
+    with session.connect() as client:
+        answer = client.replay_image(_digest(image))
+    if out is not None:
+        out.write_bytes(answer.data)
+    if not answer.same:
+        raise DataLoss(
+            f"{answer.generator_name} draws another image: a pixel differs by {answer.largest_difference} grey levels.",
+            "NOT_THE_SAME",
+        )
+    told = {name: getattr(answer, name) for name in ("generator_version", "generator_name", "same", "equal")}
+    session.emit({**told, "largest_difference": answer.largest_difference}, lambda: _same(answer))
+
+
+def _digest(image: str) -> str:
+    """The digest, or that of a file's bytes."""
+    import hashlib
+
+    path = Path(image)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else image
+
+
+def _same(answer: ReplayImageResponse) -> Text:
+    how = "equal in every bit" if answer.equal else "the same within one grey level"
+    return Text(f"{answer.generator_name} draws it again, {how}.", style="green")
