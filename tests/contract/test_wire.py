@@ -32,7 +32,7 @@ def test_an_image_is_the_same_after_the_way_there_and_back() -> None:
 
 
 def test_what_only_the_server_knows_of_an_image_stays_there() -> None:
-    told = replace(IMAGE, label="neutrophil", engine_s=1.5, whole_because="no table")
+    told = replace(IMAGE, label="neutrophil", engine_s=1.5, fallback_reason="no table")
     assert wire.to_value(wire.to_message(told, generation_pb2.GeneratedImage)) == IMAGE
 
 
