@@ -24,7 +24,7 @@ import asyncio
 import errno
 import inspect
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
@@ -69,7 +69,7 @@ STATUS: dict[type[errors.VouchError], grpc.StatusCode] = {
 class Context(Protocol):
     """What a call's context must offer: the part that grpc.aio's and Ray Serve's have in common."""
 
-    def invocation_metadata(self) -> Any: ...
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
     def set_code(self, code: Any) -> None: ...
     def set_details(self, details: str) -> None: ...
     def set_trailing_metadata(self, trailing_metadata: Any) -> None: ...

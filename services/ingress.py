@@ -8,12 +8,12 @@ protobuf reaches the gateway as `edge.MalformedRequest`, so that one place refus
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from services import edge, field_limits, metrics
 from services.environment import CATALOG_URL
@@ -50,7 +50,7 @@ def reader(rpc: str) -> Callable[[bytes], Any]:
     """What makes a request of bytes. It never raises: gRPC would answer UNKNOWN."""
     kind, most = rpcs.request_class(rpc), field_limits.largest_request(rpc)
 
-    def read(data: bytes) -> Any:
+    def read(data: bytes) -> Message | edge.MalformedRequest:
         if len(data) > most:
             return edge.MalformedRequest(
                 f"The message has {len(data) / field_limits.MIB:.1f} MiB; {rpc} takes at most "
@@ -104,7 +104,7 @@ class Guard(grpc.GenericRpcHandler):
 
 
 def _refusing(error: VouchError, rpc: str) -> grpc.RpcMethodHandler:
-    async def refuse(messages: Any, context: Any) -> Any:
+    async def refuse(messages: Any, context: Any) -> AsyncIterator[Message]:
         metrics.REQUESTS.labels(rpc, edge.code_of(error).name).inc()
         edge.refuse(context, error, rpc)
         return

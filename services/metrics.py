@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from services.environment import METRICS_FOLDER
-from services.rollout.reading import SIDES, Reading
+from services.rollout.reading import SIDES, SideMetrics
 
 if METRICS_FOLDER in os.environ:  # read by prometheus_client when it is imported
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[METRICS_FOLDER]
@@ -110,7 +110,7 @@ def page() -> bytes:
     return generate_latest(registry)
 
 
-def sides() -> dict[str, Reading]:
+def sides() -> dict[str, SideMetrics]:
     """The counters of candidate and champion, added up over the processes of this node."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
@@ -123,4 +123,4 @@ def sides() -> dict[str, Reading]:
                 failed[side] = sample.value
             elif sample.name == "vouch_side_seconds_bucket":
                 edges.setdefault(side, {})[float(sample.labels["le"])] = sample.value
-    return {side: Reading(failed.get(side, 0.0), edges[side]) for side in SIDES}
+    return {side: SideMetrics(failed.get(side, 0.0), edges[side]) for side in SIDES}

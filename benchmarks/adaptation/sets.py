@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.adaptation.captions import cell_captions, kind_captions, light_of, training_captions
 from training.adaptation.data import CaptionedSet, load_set
-from training.adaptation.images import Reading
+from training.adaptation.images import ReadOptions
 from training.adaptation.splits import Split
 from vouch.datasets.imagesets import open_image_set
 from vouch.domains.criteria import load_domain
@@ -30,14 +30,14 @@ class Sets:
     def chests(self, split: Split) -> CaptionedSet:
         """Chest radiographs of cxr224, made smaller; no patient is in two splits."""
         domain = load_domain("chest_xray")
-        images = load_set(self.data / "cxr224" / f"{split}.parquet", self.size, Reading(domain, share=0))
+        images = load_set(self.data / "cxr224" / f"{split}.parquet", self.size, ReadOptions(domain, share=0))
         said = (training_captions(domain, label, CHEST_LABELS) for label in images.labels)
         return _of_split(replace(images, captions=tuple(said)), split)
 
     def kinds(self, split: Split, seed: int = 0) -> CaptionedSet:
         """The five kinds of mednist64. It names no patients: every image stands for itself."""
         path = self.data / "mednist64" / f"{split}.parquet"
-        images = load_set(path, self.size, Reading(load_domain("blood_cells"), share=0))
+        images = load_set(path, self.size, ReadOptions(load_domain("blood_cells"), share=0))
         light = light_of(images.images.float().mean((1, 2, 3)).numpy(), images.labels)
         rows = enumerate(zip(images.labels, light, strict=True))
         said = (kind_captions(label, word, PER_IMAGE, seed * 1_000_000 + row) for row, (label, word) in rows)
@@ -50,7 +50,7 @@ class Sets:
         it is then adapted to."""
         path = self.data / "pbc64" / f"{split}.parquet"
         domain = load_domain("blood_cells")
-        images = load_set(path, self.size, Reading(domain, share=0))
+        images = load_set(path, self.size, ReadOptions(domain, share=0))
         known = domain.vocabulary.attributes if domain.vocabulary else {}
         attributes = {
             item.key: {name: value for name, value in item.attributes.items() if name in known}

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.report import Figure, Report
 from benchmarks.rollout.plan import Plan
-from services.rollout.analysis import Events, Pairs, combined, log_e_events
+from services.rollout.analysis import Events, PairCounts, combined, log_e_events
 from services.rollout.evidence import GUARDS, STATISTICS, VERDICTS, log_e_harm
 from services.rollout.policy import NEEDED
 from training.evaluation.intervals import bootstrap, wilson
@@ -76,7 +76,7 @@ def _log_e(
     for name, rows in counts.items():
         seen = looks // EXPERTS_EVERY if name == "experts" else looks
         worse, better = np.where(seen > 0, rows[seen - 1].T, 0)
-        by_metric[name] = log_e_harm(name, Pairs(worse, better, seen - worse - better))
+        by_metric[name] = log_e_harm(name, PairCounts(worse, better, seen - worse - better))
     for name, rows in events.items():
         candidate, champion = rows[looks - 1].T
         by_metric[name] = log_e_events((Events(candidate, champion, SHARE),))

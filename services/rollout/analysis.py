@@ -55,7 +55,7 @@ LogE = Any
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairCounts:
     """Paired binary verdicts of candidate and champion on the same prompt and seed, counted.
 
     worse, better: discordant pairs, in which the candidate alone failed or alone passed. ties: all others.
@@ -69,8 +69,8 @@ class Pairs:
     def total(self) -> Counts:
         return self.worse + self.better + self.ties
 
-    def __add__(self, other: Pairs) -> Pairs:
-        return Pairs(self.worse + other.worse, self.better + other.better, self.ties + other.ties)
+    def __add__(self, other: PairCounts) -> PairCounts:
+        return PairCounts(self.worse + other.worse, self.better + other.better, self.ties + other.ties)
 
 
 @dataclass(frozen=True)
@@ -133,19 +133,19 @@ def log_e_mean(up: Counts, down: Counts, ties: Counts, threshold: float) -> LogE
     return _plain(logsumexp(logs, axis=-1) - math.log(len(bets)))
 
 
-def log_e_worse(pairs: Pairs, margin: float = 0.0) -> LogE:
+def log_e_worse(pairs: PairCounts, margin: float = 0.0) -> LogE:
     """Log e-value against "the candidate is not worse by more than `margin`", P(worse) - P(better) ≤ margin."""
     if margin == 0.0:
         return log_e_beta(pairs.worse, pairs.better)
     return log_e_mean(pairs.worse, pairs.better, pairs.ties, margin)
 
 
-def log_e_not_worse(pairs: Pairs, margin: float = MARGIN) -> LogE:
+def log_e_not_worse(pairs: PairCounts, margin: float = MARGIN) -> LogE:
     """Log e-value against "the candidate is worse by `margin` or more": what a promotion has to reach."""
     return log_e_mean(pairs.better, pairs.worse, pairs.ties, -margin)
 
 
-def log_e_shifted(pairs: Pairs, margin: float = STATISTIC_MARGIN) -> LogE:
+def log_e_shifted(pairs: PairCounts, margin: float = STATISTIC_MARGIN) -> LogE:
     """Log e-value against "no shift": |P(up) - P(down)| ≤ `margin`. worse, better: pairs moved up and down.
 
     The mean of both one-sided e-values is an e-value of the two-sided null.
@@ -155,7 +155,7 @@ def log_e_shifted(pairs: Pairs, margin: float = STATISTIC_MARGIN) -> LogE:
     return _plain(np.logaddexp(up, down) - math.log(2.0))
 
 
-def log_e_not_shifted(pairs: Pairs, margin: float = STATISTIC_MARGIN) -> LogE:
+def log_e_not_shifted(pairs: PairCounts, margin: float = STATISTIC_MARGIN) -> LogE:
     """Log e-value against "a shift of `margin` or more, up or down".
 
     Both directions have to be refuted, so the smaller e-value counts (an intersection-union test).

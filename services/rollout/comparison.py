@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from services.generation.sides import COMPARISON
-from services.rollout.analysis import Events, Pairs
+from services.rollout.analysis import Events, PairCounts
 from services.rollout.evidence import Evidence
 from services.rollout.experts import expert_pairs
 from vouch.storage.blobs import BlobStore
@@ -56,7 +56,7 @@ class Comparison:
         self._evidence, self._cursor = Evidence(), 0
         self._stop = threading.Event()
 
-    # ---- the Observer of the controller
+    # ---- the RolloutObserver of the controller
 
     def evidence(self, rollout: Rollout) -> Evidence:
         with self._lock:
@@ -124,10 +124,10 @@ class Comparison:
         return self._judge.compare(record.prompt, champion, candidate)
 
 
-def counted(outcomes: Mapping[str, Outcome]) -> dict[str, Pairs]:
+def counted(outcomes: Mapping[str, Outcome]) -> dict[str, PairCounts]:
     """One pair by metric."""
     return {
-        name: Pairs(int(outcome == "worse"), int(outcome == "better"), int(outcome == "tie"))
+        name: PairCounts(int(outcome == "worse"), int(outcome == "better"), int(outcome == "tie"))
         for name, outcome in outcomes.items()
     }
 

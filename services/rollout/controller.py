@@ -35,7 +35,7 @@ SYSTEM = "system"
 """The actor of what the controller does by itself."""
 
 
-class Observer(Protocol):
+class RolloutObserver(Protocol):
     """Measures the candidate beside the champion in the background."""
 
     def evidence(self, rollout: Rollout) -> Evidence:
@@ -91,7 +91,7 @@ class RolloutController:
         notify: Callable[[str], None],
         steps: tuple[int, ...] = policy.DEFAULT_STEPS,
         *,
-        observer: Observer | None = None,
+        observer: RolloutObserver | None = None,
         system: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -14,7 +14,7 @@ from services.rollout.analysis import (
     WEIGHTS,
     Events,
     LogE,
-    Pairs,
+    PairCounts,
     combined,
     log_e_events,
     log_e_not_shifted,
@@ -39,13 +39,13 @@ REQUIRED = ("plausible", *GUARDS, *STATISTICS)
 class Evidence:
     """Everything counted so far in one rollout. A metric that is absent was not measured."""
 
-    pairs: Mapping[str, Pairs] = field(default_factory=dict)
+    pairs: Mapping[str, PairCounts] = field(default_factory=dict)
     events: Mapping[str, tuple[Events, ...]] = field(default_factory=dict)
 
-    def plus(self, pairs: Mapping[str, Pairs]) -> Evidence:
+    def plus(self, pairs: Mapping[str, PairCounts]) -> Evidence:
         """With further pairs."""
         names = {*self.pairs, *pairs}
-        added = {name: self.pairs.get(name, Pairs()) + pairs.get(name, Pairs()) for name in names}
+        added = {name: self.pairs.get(name, PairCounts()) + pairs.get(name, PairCounts()) for name in names}
         return Evidence(pairs=added, events=self.events)
 
     def as_json(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Evidence:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Evidence:
         """The inverse of `as_json`; {} is no evidence."""
-        pairs = {name: Pairs(*map(int, counts)) for name, counts in value.get("pairs", {}).items()}
+        pairs = {name: PairCounts(*map(int, counts)) for name, counts in value.get("pairs", {}).items()}
         events = {
             name: tuple(Events(int(a), int(b), float(share)) for a, b, share in stages)
             for name, stages in value.get("events", {}).items()
@@ -104,7 +104,7 @@ def prove(evidence: Evidence) -> Proof:
     """The e-values of this evidence. Raises KeyError for a metric without a share of α."""
     worse = {name: log_e_harm(name, pairs) for name, pairs in evidence.pairs.items() if pairs.total}
     worse |= {name: log_e_events(stages) for name, stages in evidence.events.items() if stages}
-    measured = {name: evidence.pairs.get(name, Pairs()) for name in REQUIRED}
+    measured = {name: evidence.pairs.get(name, PairCounts()) for name in REQUIRED}
     return Proof(
         worse=worse,
         log_e_worse=combined(worse),
@@ -113,14 +113,14 @@ def prove(evidence: Evidence) -> Proof:
     )
 
 
-def log_e_harm(name: str, pairs: Pairs) -> LogE:
+def log_e_harm(name: str, pairs: PairCounts) -> LogE:
     """Log e-value against "not worse" by a metric of pictures."""
     if name in STATISTICS:
         return log_e_shifted(pairs)
     return log_e_worse(pairs, 0.0 if name in VERDICTS else GUARD_MARGIN)
 
 
-def _log_e_harmless(name: str, pairs: Pairs) -> LogE:
+def _log_e_harmless(name: str, pairs: PairCounts) -> LogE:
     if name in STATISTICS:
         return log_e_not_shifted(pairs)
     return log_e_not_worse(pairs, MARGIN if name in VERDICTS else GUARD_MARGIN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from services.rollout.analysis import Pairs
+from services.rollout.analysis import PairCounts
 from vouch.storage.catalog import Catalog
 from vouch.types.rating import Rating
 from vouch.types.rollout import Rollout
@@ -12,7 +12,7 @@ from vouch.types.rollout import Rollout
 NEWEST = 1_000
 
 
-def expert_pairs(catalog: Catalog, rollout: Rollout) -> Pairs:
+def expert_pairs(catalog: Catalog, rollout: Rollout) -> PairCounts:
     """The verdicts since the rollout began: the first of one side with the first of the other, and so on.
 
     Raters do not know the side, and the queue chooses by score and chance for both alike, so with equal shares of
@@ -24,11 +24,11 @@ def expert_pairs(catalog: Catalog, rollout: Rollout) -> Pairs:
     )
 
 
-def in_order(champion: Iterable[bool], candidate: Iterable[bool]) -> Pairs:
+def in_order(champion: Iterable[bool], candidate: Iterable[bool]) -> PairCounts:
     """Verdicts (True: plausible) of both sides, oldest first, paired by their place."""
-    total = Pairs()
+    total = PairCounts()
     for first, second in zip(champion, candidate, strict=False):
-        total += Pairs(int(first and not second), int(second and not first), int(first == second))
+        total += PairCounts(int(first and not second), int(second and not first), int(first == second))
     return total
 
 

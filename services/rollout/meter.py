@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from services.rollout.analysis import Events
-from services.rollout.reading import SIDES, Reading, Readings, slow_edge
+from services.rollout.reading import SIDES, Readings, SideMetrics, slow_edge
 from vouch.types.rollout import Rollout
 
 
@@ -36,7 +36,7 @@ class Meter:
         }
 
 
-def _events(stage: tuple[int, Readings, Readings], value: Callable[[Reading], float]) -> Events:
+def _events(stage: tuple[int, Readings, Readings], value: Callable[[SideMetrics], float]) -> Events:
     percent, before, after = stage
     counts = [max(0, round(value(after[side]) - value(before[side]))) for side in SIDES]
     return Events(counts[0], counts[1], percent / 100)

@@ -11,7 +11,7 @@ SLOW = 0.95
 
 
 @dataclass(frozen=True)
-class Reading:
+class SideMetrics:
     """Counters at one moment, of one side: requests that failed, and requests by the upper edge of their time (s)."""
 
     failed: float = 0.0
@@ -22,11 +22,11 @@ class Reading:
         return total - self.by_edge.get(edge, total)
 
 
-Readings = Mapping[str, Reading]
+Readings = Mapping[str, SideMetrics]
 """By side."""
 
 
-def slow_edge(champion: Reading, quantile: float = SLOW) -> float:
+def slow_edge(champion: SideMetrics, quantile: float = SLOW) -> float:
     """The smallest edge below which `quantile` of the champion's requests lie; infinite without any."""
     total = max(champion.by_edge.values(), default=0.0)
     edges = (edge for edge, count in sorted(champion.by_edge.items()) if total and count >= quantile * total)

@@ -19,11 +19,11 @@ from tests.real import CXR224, needs_cxr224
 from training.adaptation.check import check_data
 from training.adaptation.duplicates import NEAR, groups_of, near_pairs, thumbnail
 from training.adaptation.findings import DataReport
-from training.adaptation.images import Reading
+from training.adaptation.images import ReadOptions
 from vouch.domains.criteria import load_domain
 from vouch.errors import InvalidInput
 
-CHEST = Reading(load_domain("chest_xray"))
+CHEST = ReadOptions(load_domain("chest_xray"))
 
 
 def picture(seed: int, size: int = 64) -> Image.Image:
@@ -164,13 +164,13 @@ def test_tinted_grey_and_colour_are_told_apart(tmp_path: Path) -> None:
     report = check_data(tmp_path, CHEST)
     assert found(report, "tinted-grey").examples == ("train/sepia.png",)
     assert found(report, "colour-in-grey").examples == ("train/photo.png",)
-    cells = check_data(tmp_path, Reading(load_domain()))  # mostly grey, whatever the domain says
+    cells = check_data(tmp_path, ReadOptions(load_domain()))  # mostly grey, whatever the domain says
     assert found(cells, "tinted-grey").count == 1
 
 
 def test_colours_of_a_set_in_colour_are_no_tint(tmp_path: Path) -> None:
     write_files(tmp_path, {f"{'ab'[n % 2]}/{n}.png": png(10 * n, 16) for n in range(20)})
-    assert not codes(check_data(tmp_path, Reading(load_domain()))) & {"tinted-grey", "colour-in-grey"}
+    assert not codes(check_data(tmp_path, ReadOptions(load_domain()))) & {"tinted-grey", "colour-in-grey"}
 
 
 def test_a_jpeg_of_grey_is_grey(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from benchmarks.adaptation.sets import CHEST_LABELS, Sets, joined
 from tests.image_files import encoded, png, write_files
 from tests.real import CXR224, needs_cxr224, needs_mednist64, needs_pbc64
 from training.adaptation.data import load_set, square, stream
-from training.adaptation.images import Reading
+from training.adaptation.images import ReadOptions
 from vouch.domains.criteria import load_domain
 from vouch.errors import InvalidInput
 
-CHEST = Reading(load_domain("chest_xray"))
+CHEST = ReadOptions(load_domain("chest_xray"))
 
 
 def write_set(folder: Path, count: int = 40) -> Path:
@@ -41,7 +41,7 @@ def test_every_image_keeps_its_own_caption_whatever_the_order(tmp_path: Path) ->
 
 
 def test_splits_are_divided_by_patients(tmp_path: Path) -> None:
-    images = load_set(write_set(tmp_path), 8, Reading(CHEST.domain, share=0.3))
+    images = load_set(write_set(tmp_path), 8, ReadOptions(CHEST.domain, share=0.3))
     train, val = images.of("train"), images.of("val")
     assert len(train) + len(val) == 40 and len(val) > 0
     assert not set(train.patients) & set(val.patients)

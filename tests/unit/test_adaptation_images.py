@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from tests.image_files import png, write_files, write_parquet, write_tar
-from training.adaptation.images import CaptionedImage, Reading, class_folder, read_images
+from training.adaptation.images import CaptionedImage, ReadOptions, class_folder, read_images
 from training.adaptation.splits import assigned_split, named_split
 from vouch.domains.criteria import load_domain
 
-CHEST = Reading(load_domain("chest_xray"))
-CELLS = Reading(load_domain())
+CHEST = ReadOptions(load_domain("chest_xray"))
+CELLS = ReadOptions(load_domain())
 
 
-def read(path: Path, reading: Reading = CHEST) -> dict[str, CaptionedImage]:
+def read(path: Path, reading: ReadOptions = CHEST) -> dict[str, CaptionedImage]:
     return {image.key: image for image in read_images(path, reading)}
 
 
@@ -123,7 +123,7 @@ def test_patients_are_divided_whole_and_always_alike(tmp_path: Path) -> None:
     assert all(len(splits) == 1 for splits in by_patient.values())
     share = sum(i.split == "val" for i in first.values()) / 1000
     assert 0.04 < share < 0.17
-    other = read(tmp_path, Reading(CHEST.domain, seed=1))
+    other = read(tmp_path, ReadOptions(CHEST.domain, seed=1))
     assert [i.split for i in other.values()] != [i.split for i in first.values()]
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from services.rollout.analysis import Events, Pairs
+from services.rollout.analysis import Events, PairCounts
 from services.rollout.comparison import AT_ONCE, Comparison, order_again
 from services.rollout.experts import expert_pairs, in_order
 from services.rollout.meter import Meter
-from services.rollout.reading import Reading, slow_edge
+from services.rollout.reading import SideMetrics, slow_edge
 from services.rollout.replay import Replays
 from vouch.errors import DataLoss, FailedPrecondition, NotFound
 from vouch.formats import images
@@ -89,8 +89,8 @@ class World:
         return record
 
     @property
-    def counted(self) -> Pairs:
-        return self.comparison.evidence(self.rollout).pairs.get("plausible", Pairs())
+    def counted(self) -> PairCounts:
+        return self.comparison.evidence(self.rollout).pairs.get("plausible", PairCounts())
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_what_either_side_served_is_drawn_again_by_the_other_from_the_same_recor
     assert (order.version, order.seeds, order.steps, order.guidance) == (CANDIDATE, (3,), 7, 3.0)
     assert (order.sampler, order.eta, order.guidance_method) == ("ddim", 0.5, "cfg_pp")
     assert world.painter.orders[1].version == CHAMPION
-    assert world.counted == Pairs(worse=2)
+    assert world.counted == PairCounts(worse=2)
 
 
 def test_each_image_is_compared_once_and_a_backlog_is_left(world):
@@ -134,11 +134,11 @@ def test_a_successor_goes_on_with_what_was_counted_and_counts_nothing_twice(worl
     )
     world.rollout = world.catalog.rollouts.get(world.rollout.rollout_id)
     world.comparison = world.another()
-    assert world.counted == Pairs(worse=1)
+    assert world.counted == PairCounts(worse=1)
     assert world.comparison.compare_some() == 0
     world.serve(CHAMPION, 2)
     world.comparison.compare_some()
-    assert world.counted == Pairs(worse=2)
+    assert world.counted == PairCounts(worse=2)
 
 
 def test_a_rollout_that_is_moved_by_hand_is_not_compared(catalog, tmp_path):
@@ -157,14 +157,14 @@ def test_people_alone_are_experts_and_their_verdicts_are_paired_in_order(world, 
     for seed, (version, verdict, kind) in enumerate(rows):
         image = world.serve(version, seed)
         world.catalog.ratings.record(make_rating(image.digest, verdict=verdict, kind=kind), domain)
-    assert expert_pairs(world.catalog, world.rollout) == Pairs(worse=1, ties=1)
-    assert world.comparison.evidence(world.rollout).pairs["experts"] == Pairs(worse=1, ties=1)
+    assert expert_pairs(world.catalog, world.rollout) == PairCounts(worse=1, ties=1)
+    assert world.comparison.evidence(world.rollout).pairs["experts"] == PairCounts(worse=1, ties=1)
 
 
 def test_verdicts_without_a_partner_wait():
-    assert in_order([True, False, True], [False]) == Pairs(worse=1)
-    assert in_order([False], [True, True]) == Pairs(better=1)
-    assert in_order([], [True]) == Pairs()
+    assert in_order([True, False, True], [False]) == PairCounts(worse=1)
+    assert in_order([False], [True, True]) == PairCounts(better=1)
+    assert in_order([], [True]) == PairCounts()
 
 
 def test_a_replay_draws_with_the_version_that_drew_and_compares_every_pixel(world):
@@ -215,9 +215,9 @@ def test_a_sampler_that_no_request_can_choose_is_left_to_the_version(world):
     assert (order_again(record, CHAMPION).sampler, order_again(record, CHAMPION).eta) == ("", 0.0)
 
 
-def reading(failed: float, *times: float) -> Reading:
+def reading(failed: float, *times: float) -> SideMetrics:
     edges = (0.1, 0.5, 1.0, float("inf"))
-    return Reading(failed, {edge: float(sum(one <= edge for one in times)) for edge in edges})
+    return SideMetrics(failed, {edge: float(sum(one <= edge for one in times)) for edge in edges})
 
 
 def test_failures_and_slow_requests_are_counted_from_the_first_look_and_by_share(world):

@@ -13,7 +13,7 @@ from services.rollout.analysis import (
     ALPHA,
     WEIGHTS,
     Events,
-    Pairs,
+    PairCounts,
     combined,
     false_promotion_bound,
     log_e_beta,
@@ -81,30 +81,31 @@ def test_the_bettor_gains_nothing_on_average_while_the_null_holds(worse, better,
     if better - worse > -margin:  # not in the null of "worse by 2 points or more"
         return
     w, b, t = counts
-    now = log_e_not_worse(Pairs(w, b, t))
+    now = log_e_not_worse(PairCounts(w, b, t))
     after = [
-        (worse, Pairs(w + 1, b, t)), (better, Pairs(w, b + 1, t)), (1 - worse - better, Pairs(w, b, t + 1)),
+        (worse, PairCounts(w + 1, b, t)), (better, PairCounts(w, b + 1, t)),
+        (1 - worse - better, PairCounts(w, b, t + 1)),
     ]  # fmt: skip
     assert sum(p * math.exp(log_e_not_worse(pairs) - now) for p, pairs in after) <= 1 + 1e-9
 
 
 def test_equal_candidates_are_proven_not_worse_and_worse_ones_are_not():
-    assert log_e_not_worse(Pairs(worse=150, better=150, ties=2700)) > math.log(1 / ALPHA)
-    assert log_e_not_worse(Pairs(worse=240, better=60, ties=2700)) < 0
-    assert log_e_not_worse(Pairs()) == 0.0
+    assert log_e_not_worse(PairCounts(worse=150, better=150, ties=2700)) > math.log(1 / ALPHA)
+    assert log_e_not_worse(PairCounts(worse=240, better=60, ties=2700)) < 0
+    assert log_e_not_worse(PairCounts()) == 0.0
 
 
 def test_a_guard_forgives_what_its_margin_allows():
-    slightly = Pairs(worse=90, better=10, ties=900)
+    slightly = PairCounts(worse=90, better=10, ties=900)
     assert log_e_worse(slightly) > math.log(1 / ALPHA)
     assert log_e_worse(slightly, margin=0.1) < math.log(1 / ALPHA)
-    assert log_e_worse(Pairs(worse=30, better=0, ties=10), margin=0.1) > math.log(1 / ALPHA)
+    assert log_e_worse(PairCounts(worse=30, better=0, ties=10), margin=0.1) > math.log(1 / ALPHA)
 
 
 def test_a_shift_is_found_in_either_direction():
-    assert log_e_shifted(Pairs(worse=20)) == pytest.approx(log_e_shifted(Pairs(better=20)))
-    assert log_e_shifted(Pairs(worse=20)) > math.log(1 / ALPHA)
-    assert log_e_shifted(Pairs(worse=100, better=100, ties=800)) < 0
+    assert log_e_shifted(PairCounts(worse=20)) == pytest.approx(log_e_shifted(PairCounts(better=20)))
+    assert log_e_shifted(PairCounts(worse=20)) > math.log(1 / ALPHA)
+    assert log_e_shifted(PairCounts(worse=100, better=100, ties=800)) < 0
 
 
 def test_events_are_compared_by_the_share_at_which_they_happened():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.rollout.analysis import Pairs
+from services.rollout.analysis import PairCounts
 from services.rollout.controller import RolloutController, StartOrder
 from services.rollout.evidence import REQUIRED, Evidence
 from services.rollout.policy import Hold
@@ -22,9 +22,12 @@ from vouch.types.serving import ReplicaReport
 from vouch.types.version import Version
 
 NOT_WORSE = Evidence(
-    pairs={name: Pairs(150, 150, 2700) if name == "plausible" else Pairs(ties=3000) for name in REQUIRED}
+    pairs={
+        name: PairCounts(150, 150, 2700) if name == "plausible" else PairCounts(ties=3000)
+        for name in REQUIRED
+    }
 )
-WORSE = Evidence(pairs={"plausible": Pairs(worse=60, better=5, ties=200)})
+WORSE = Evidence(pairs={"plausible": PairCounts(worse=60, better=5, ties=200)})
 
 
 class Killed(BaseException):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.rollout.analysis import Events, Pairs
+from services.rollout.analysis import Events, PairCounts
 from services.rollout.evidence import GUARDS, REQUIRED, STATISTICS, Evidence, prove
 from services.rollout.policy import Hold, Observation, Promote, RollBack, decide, e_value
 from vouch.types.clock import now
@@ -14,8 +14,8 @@ from vouch.types.rollout import Rollout
 from vouch.types.rollout_plan import RolloutPlan
 from vouch.types.serving import ReplicaReport, Serving
 
-EQUAL = Pairs(worse=150, better=150, ties=2700)
-PROVEN = Evidence(pairs={name: EQUAL if name == "plausible" else Pairs(ties=3000) for name in REQUIRED})
+EQUAL = PairCounts(worse=150, better=150, ties=2700)
+PROVEN = Evidence(pairs={name: EQUAL if name == "plausible" else PairCounts(ties=3000) for name in REQUIRED})
 
 
 def seen(
@@ -36,7 +36,7 @@ def seen(
     )  # fmt: skip
 
 
-def with_pairs(**pairs: Pairs) -> Evidence:
+def with_pairs(**pairs: PairCounts) -> Evidence:
     return Evidence(pairs={**PROVEN.pairs, **pairs})
 
 
@@ -55,8 +55,8 @@ def test_what_is_proven_not_worse_moves_on_by_its_steps(percent, following):
         (seen(held_s=599), "held for 599 of 600 s"),
         (seen(paused=True), "paused"),
         (seen(Evidence()), "not measured: plausible"),
-        (seen(with_pairs(plausible=Pairs(worse=2, better=2, ties=40))), "not yet proven"),
-        (seen(with_pairs(diversity=Pairs())), "not measured: diversity"),
+        (seen(with_pairs(plausible=PairCounts(worse=2, better=2, ties=40))), "not yet proven"),
+        (seen(with_pairs(diversity=PairCounts())), "not measured: diversity"),
         (replace(seen(), reports=()), "not every replica"),
         (
             replace(seen(), reports=(ReplicaReport(slot="generator", replica_id="r1", revision=6, ok=True),)),
@@ -74,7 +74,7 @@ def test_what_is_not_proven_is_held_and_says_why(observation, why):
 @pytest.mark.parametrize("name", ["plausible", "experts", *GUARDS, *STATISTICS])
 @pytest.mark.parametrize("paused", [False, True])
 def test_every_metric_can_take_a_candidate_out_at_once_even_while_paused(name, paused):
-    decision = decide(seen(with_pairs(**{name: Pairs(worse=40, ties=10)}), held_s=0, paused=paused))
+    decision = decide(seen(with_pairs(**{name: PairCounts(worse=40, ties=10)}), held_s=0, paused=paused))
     assert isinstance(decision, RollBack)
     assert name.replace("_", " ") in decision.reason
 
@@ -90,12 +90,12 @@ def test_failing_and_slow_requests_take_it_out(name):
 
 
 def test_a_darker_candidate_is_found_as_a_brighter_one():
-    assert isinstance(decide(seen(with_pairs(brightness=Pairs(better=40, ties=10)))), RollBack)
+    assert isinstance(decide(seen(with_pairs(brightness=PairCounts(better=40, ties=10)))), RollBack)
 
 
 def test_harm_comes_before_proof():
     """A candidate that is as plausible and draws copies is not promoted."""
-    assert isinstance(decide(seen(with_pairs(near_duplicates=Pairs(worse=60, ties=40)))), RollBack)
+    assert isinstance(decide(seen(with_pairs(near_duplicates=PairCounts(worse=60, ties=40)))), RollBack)
 
 
 def test_evidence_is_kept_as_json_and_read_again():
@@ -107,10 +107,10 @@ def test_evidence_is_kept_as_json_and_read_again():
 def test_pairs_add_up():
     more = (
         Evidence()
-        .plus({"plausible": Pairs(1, 2, 3)})
-        .plus({"plausible": Pairs(1, 0, 0), "sharpness": Pairs(0, 1, 0)})
+        .plus({"plausible": PairCounts(1, 2, 3)})
+        .plus({"plausible": PairCounts(1, 0, 0), "sharpness": PairCounts(0, 1, 0)})
     )
-    assert more.pairs == {"plausible": Pairs(2, 2, 3), "sharpness": Pairs(0, 1, 0)}
+    assert more.pairs == {"plausible": PairCounts(2, 2, 3), "sharpness": PairCounts(0, 1, 0)}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The check of a data set that runs before anything learns from it. It reads, and never edits or deletes.
 
-report = check_data("chests", Reading(load_domain("chest_xray")), size=224)
+report = check_data("chests", ReadOptions(load_domain("chest_xray")), size=224)
 report.refuse()        # raises with the first error
 """
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from training.adaptation.duplicates import Thumbnail, groups_of, near_pairs, thumbnail
 from training.adaptation.findings import EXAMPLES, DataReport, Finding, Severity
-from training.adaptation.images import CaptionedImage, Reading, read_images
+from training.adaptation.images import CaptionedImage, ReadOptions, read_images
 from vouch.datasets.imagesets import open_image_set
 from vouch.errors import InvalidInput
 from vouch.formats import images as codec
@@ -61,7 +61,7 @@ class Checked:
 
 def check_data(
     path: Path | str,
-    reading: Reading,
+    reading: ReadOptions,
     size: int | None = None,
     accept: Collection[str] = (),
     on_progress: Progress = lambda _: None,
@@ -103,7 +103,7 @@ def _grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def _findings(
-    rows: Sequence[Checked], good: Sequence[Checked], reading: Reading, size: int | None
+    rows: Sequence[Checked], good: Sequence[Checked], reading: ReadOptions, size: int | None
 ) -> Iterator[Finding]:
     yield from _unreadable(rows)
     yield from _captions(good)

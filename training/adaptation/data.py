@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from training.adaptation.images import CaptionedImage, Reading, read_images
+from training.adaptation.images import CaptionedImage, ReadOptions, read_images
 from training.adaptation.splits import Split
 from vouch.errors import InvalidInput
 from vouch.formats import images as codec
@@ -93,7 +93,7 @@ class CaptionedSet:
 
 
 def stream(
-    path: Path | str, size: int, reading: Reading, fit: Fit = "crop"
+    path: Path | str, size: int, reading: ReadOptions, fit: Fit = "crop"
 ) -> Iterator[tuple[CaptionedImage, torch.Tensor]]:
     """Each image that can be read and has a caption, with its pixels uint8 [3, size, size]. A warning at the end says
     how many were left out, and why.
@@ -115,7 +115,7 @@ def stream(
         log.warning("%s: %d images are left out (%s, …): %s", path, len(keys), keys[0], why)
 
 
-def load_set(path: Path | str, size: int, reading: Reading, fit: Fit = "crop") -> CaptionedSet:
+def load_set(path: Path | str, size: int, reading: ReadOptions, fit: Fit = "crop") -> CaptionedSet:
     """The set in memory: 3·size² bytes an image.
 
     Raises:

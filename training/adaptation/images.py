@@ -24,7 +24,7 @@ PROBED = 64
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How an image set is read."""
 
     domain: Domain
@@ -67,7 +67,7 @@ class CaptionedImage:
         return self.patient or self.digest
 
 
-def read_images(path: Path | str, reading: Reading) -> Iterator[CaptionedImage]:
+def read_images(path: Path | str, reading: ReadOptions) -> Iterator[CaptionedImage]:
     """Every image of the set, in a stable order; what cannot be read says why in `problem`.
 
     A set that states a training and no validation split is divided within its training split.
@@ -103,7 +103,7 @@ def _keys(path: Path | str) -> list[str]:
     return keys
 
 
-def _captioned(item: SourceImage, reading: Reading, validates: bool) -> CaptionedImage:
+def _captioned(item: SourceImage, reading: ReadOptions, validates: bool) -> CaptionedImage:
     domain = reading.domain
     patient = item.attributes.get(domain.patient_column) or item.patient
     digest = hashlib.sha256(item.data).hexdigest() if item.data else ""

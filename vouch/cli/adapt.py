@@ -17,6 +17,28 @@ OFFLINE = "training"
 app = typer.Typer()
 
 
+DataOption = Annotated[
+    Path,
+    typer.Option(
+        help="Captioned images: a folder (metadata.csv or .jsonl, class folders, DICOM), WebDataset or Parquet.",
+        exists=True,
+    ),
+]
+DomainOption = Annotated[
+    str,
+    typer.Option(
+        envvar="VOUCH_DOMAIN", help="A shipped domain, or the folder of another one. Default: the system's."
+    ),
+]
+WindowOption = Annotated[
+    str,
+    typer.Option(
+        help="Values that are black and white in DICOM files, after rescaling. Default: each file's first window.",
+        metavar="LOW:HIGH",
+    ),
+]
+
+
 @command(
     app,
     "adapt",
@@ -28,33 +50,15 @@ app = typer.Typer()
 )
 def adapt(
     session: Session,
-    data: Annotated[
-        Path,
-        typer.Option(
-            help="Captioned images: a folder (metadata.csv or .jsonl, class folders, DICOM), WebDataset or Parquet.",
-            exists=True,
-        ),
-    ],
+    data: DataOption,
     check_only: Annotated[
         bool, typer.Option("--check-only", help="Look at the data and train nothing.")
     ] = False,
-    domain: Annotated[
-        str,
-        typer.Option(
-            envvar="VOUCH_DOMAIN",
-            help="A shipped domain, or the folder of another one. Default: the system's.",
-        ),
-    ] = "",
+    domain: DomainOption = "",
     size: Annotated[
         int | None, typer.Option(help="Pixels a side that training will use.", min=8, max=4096)
     ] = None,
-    window: Annotated[
-        str,
-        typer.Option(
-            help="Values that are black and white in DICOM files, after rescaling. Default: each file's first window.",
-            metavar="LOW:HIGH",
-        ),
-    ] = "",
+    window: WindowOption = "",
     accept: Annotated[
         list[str], typer.Option(help="Code of an error that shall only be warned of. Repeatable.")
     ] = [],  # noqa: B006

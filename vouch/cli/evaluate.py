@@ -114,23 +114,28 @@ def evaluate(
     --out are for that alone, and without --against it is measured by itself. The same command again goes on where it
     was interrupted.
     """
+    settings = {"per_class": per_class, **recipes.parse_assignments(setting)}
     if not offline:
         if features:
             raise InvalidInput("--features names models of this machine: add --offline.")
-        config = {"version": version, "against": against, "first": first, "data": data, "train": train}
-        config |= {"judge": judge, "per_class": per_class, **recipes.parse_assignments(setting)}
-        config["symmetric"] = None if symmetric else False
-        config["downstream"] = downstream or None
-        asked = {name: value for name, value in config.items() if value not in ("", None)}
-        paths = {name: str(value) for name, value in asked.items() if isinstance(value, Path)}
-        start(session, "evaluate", {**asked, **paths}, detach)
+        config: dict[str, object] = {
+            "version": version, "against": against, "first": first, "data": data, "train": train, "judge": judge,
+            "symmetric": symmetric, "downstream": downstream or None, **settings,
+        }  # fmt: skip
+        start(session, "evaluate", _said(config), detach)
         return
     state = session.state or Path(os.environ.get("VOUCH_STATE", "state"))
     request = EvaluationRequest(
         version=version, data=data, out=out, state=state, against=against, first=first, train=train, judge=judge,
         features=tuple(features), domain=domain, symmetric=symmetric, downstream=downstream,
-        settings={"per_class": per_class, **recipes.parse_assignments(setting)},
+        settings=settings,
     ).check()  # fmt: skip
     require("train")
     arguments = [sys.executable, "-m", OFFLINE, "evaluate", request.model_dump_json()]
     os.execv(sys.executable, arguments)  # noqa: S606 - no shell
+
+
+def _said(config: dict[str, object]) -> dict[str, object]:
+    """What was given, with paths as text."""
+    given = {name: value for name, value in config.items() if value not in ("", None)}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
