@@ -11,6 +11,7 @@ import typer
 
 from vouch.cli.session import Session, command
 from vouch.errors import InvalidInput
+from vouch.extras import require
 
 OFFLINE = "training"
 
@@ -67,6 +68,7 @@ def adapt(
     """
     if not check_only:
         raise InvalidInput("Adapting is not there yet: give --check-only to look at the data.")
+    require("train")
     arguments = ["adapt", "--data", str(data), "--check-only"]
     for name, value in {"--domain": domain, "--size": size, "--window": window}.items():
         arguments += [f"{name}={value}"] if value else []
