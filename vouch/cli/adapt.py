@@ -18,6 +18,36 @@ OFFLINE = "training"
 app = typer.Typer()
 
 
+DataOption = Annotated[
+    Path,
+    typer.Option(
+        help="Captioned images: a folder (metadata.csv or .jsonl, class folders, DICOM), WebDataset or Parquet.",
+        exists=True,
+    ),
+]
+CheckOnlyOption = Annotated[bool, typer.Option("--check-only", help="Look at the data and train nothing.")]
+DomainOption = Annotated[
+    str,
+    typer.Option(
+        envvar="VOUCH_DOMAIN",
+        help="A shipped domain, or the folder of another one. Default: the system's.",
+    ),
+]
+SizeOption = Annotated[
+    int | None, typer.Option(help="Pixels a side that training will use.", min=8, max=4096)
+]
+WindowOption = Annotated[
+    str,
+    typer.Option(
+        help="Values that are black and white in DICOM files, after rescaling. Default: each file's first window.",
+        metavar="LOW:HIGH",
+    ),
+]
+AcceptOption = Annotated[
+    list[str], typer.Option(help="Code of an error that shall only be warned of. Repeatable.")
+]
+
+
 @command(
     app,
     "adapt",
@@ -29,36 +59,12 @@ app = typer.Typer()
 )
 def adapt(
     session: Session,
-    data: Annotated[
-        Path,
-        typer.Option(
-            help="Captioned images: a folder (metadata.csv or .jsonl, class folders, DICOM), WebDataset or Parquet.",
-            exists=True,
-        ),
-    ],
-    check_only: Annotated[
-        bool, typer.Option("--check-only", help="Look at the data and train nothing.")
-    ] = False,
-    domain: Annotated[
-        str,
-        typer.Option(
-            envvar="VOUCH_DOMAIN",
-            help="A shipped domain, or the folder of another one. Default: the system's.",
-        ),
-    ] = "",
-    size: Annotated[
-        int | None, typer.Option(help="Pixels a side that training will use.", min=8, max=4096)
-    ] = None,
-    window: Annotated[
-        str,
-        typer.Option(
-            help="Values that are black and white in DICOM files, after rescaling. Default: each file's first window.",
-            metavar="LOW:HIGH",
-        ),
-    ] = "",
-    accept: Annotated[
-        list[str], typer.Option(help="Code of an error that shall only be warned of. Repeatable.")
-    ] = [],  # noqa: B006
+    data: DataOption,
+    check_only: CheckOnlyOption = False,
+    domain: DomainOption = "",
+    size: SizeOption = None,
+    window: WindowOption = "",
+    accept: AcceptOption = [],  # noqa: B006
 ) -> None:
     """Check a set of captioned images before a generator is adapted to it.
 
