@@ -18,7 +18,7 @@ from services.environment import METRICS_FOLDER
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class MetricsPage(BaseHTTPRequestHandler):
+class MetricsHandler(BaseHTTPRequestHandler):
     """GET /metrics."""
 
     def do_GET(self) -> None:
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"error: {METRICS_FOLDER} is not set: name the folder that the services write to.\n")
         return 2
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with ThreadingHTTPServer((options.host, options.port), MetricsPage) as server:
+    with ThreadingHTTPServer((options.host, options.port), MetricsHandler) as server:
         sys.stdout.write(f"metrics on port {server.server_address[1]}\n")
         sys.stdout.flush()
         server.serve_forever()

@@ -74,6 +74,7 @@ NEEDS: dict[str, tuple[str, str]] = {
     "filter": ("formats", "IMAGES OUT --prompt neutrophil"),
     "review add-real": ("formats", "IMAGES --prompt neutrophil"),
     "ratings export": ("formats", "OUT.parquet"),
+    "adapt": ("train", "--check-only --data IMAGES"),
     "up": ("server", ""),
     "reward compare": ("server", "one two"),
     "token create": ("server", "--name ada --role rater"),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from services.feedback.app import Feedback
+from services.identity import Identity
 from services.jobs.paths import readable_paths
 from services.pools import THREADS, Pools
 from vouch import recipes
@@ -40,7 +41,9 @@ def feedback(tmp_path: Path) -> Feedback:
 
 
 def described(feedback: Feedback, domain: str) -> Any:
-    return asyncio.run(feedback.DescribeCriteria(pb.DescribeCriteriaRequest(domain=domain)))
+    return asyncio.run(
+        feedback.DescribeCriteria(pb.DescribeCriteriaRequest(domain=domain), Identity.unchecked())
+    )
 
 
 def test_a_caller_reads_the_checklist_in_use_and_those_that_ship(feedback: Feedback) -> None:
@@ -96,7 +99,7 @@ def elsewhere(tmp_path: Path, data: Path | None) -> Settings:
 def test_every_setting_that_is_a_path_is_known_to_be_one() -> None:
     assert recipes.path_settings("reward") == ("data", "backbone")
     assert {kind: recipes.path_settings(kind) for kind in ("pretrain", "align", "concept")} == {
-        "pretrain": ("data", "vae", "vae_features", "held_out"), "align": ("data",), "concept": ("data",),
+        "pretrain": ("data", "vae", "vae_features", "held_out", "unet"), "align": ("data",), "concept": ("data",),
     }  # fmt: skip
 
 

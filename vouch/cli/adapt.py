@@ -11,6 +11,7 @@ import typer
 
 from vouch.cli.session import Session, command
 from vouch.errors import InvalidInput
+from vouch.extras import require
 
 OFFLINE = "training"
 
@@ -24,11 +25,16 @@ DataOption = Annotated[
         exists=True,
     ),
 ]
+CheckOnlyOption = Annotated[bool, typer.Option("--check-only", help="Look at the data and train nothing.")]
 DomainOption = Annotated[
     str,
     typer.Option(
-        envvar="VOUCH_DOMAIN", help="A shipped domain, or the folder of another one. Default: the system's."
+        envvar="VOUCH_DOMAIN",
+        help="A shipped domain, or the folder of another one. Default: the system's.",
     ),
+]
+SizeOption = Annotated[
+    int | None, typer.Option(help="Pixels a side that training will use.", min=8, max=4096)
 ]
 WindowOption = Annotated[
     str,
@@ -36,6 +42,9 @@ WindowOption = Annotated[
         help="Values that are black and white in DICOM files, after rescaling. Default: each file's first window.",
         metavar="LOW:HIGH",
     ),
+]
+AcceptOption = Annotated[
+    list[str], typer.Option(help="Code of an error that shall only be warned of. Repeatable.")
 ]
 
 
@@ -51,17 +60,11 @@ WindowOption = Annotated[
 def adapt(
     session: Session,
     data: DataOption,
-    check_only: Annotated[
-        bool, typer.Option("--check-only", help="Look at the data and train nothing.")
-    ] = False,
+    check_only: CheckOnlyOption = False,
     domain: DomainOption = "",
-    size: Annotated[
-        int | None, typer.Option(help="Pixels a side that training will use.", min=8, max=4096)
-    ] = None,
+    size: SizeOption = None,
     window: WindowOption = "",
-    accept: Annotated[
-        list[str], typer.Option(help="Code of an error that shall only be warned of. Repeatable.")
-    ] = [],  # noqa: B006
+    accept: AcceptOption = [],  # noqa: B006
 ) -> None:
     """Check a set of captioned images before a generator is adapted to it.
 
@@ -71,6 +74,7 @@ def adapt(
     """
     if not check_only:
         raise InvalidInput("Adapting is not there yet: give --check-only to look at the data.")
+    require("train")
     arguments = ["adapt", "--data", str(data), "--check-only"]
     for name, value in {"--domain": domain, "--size": size, "--window": window}.items():
         arguments += [f"{name}={value}"] if value else []

@@ -13,6 +13,7 @@ from rich.text import Text
 from vouch.cli import render
 from vouch.cli.session import Session, command
 from vouch.errors import NotFound, VouchError
+from vouch.extras import require
 
 if TYPE_CHECKING:
     from vouch.settings import Settings
@@ -97,6 +98,7 @@ def rotate(session: Session, name: NameArgument) -> None:
 
 @contextlib.contextmanager
 def _tokens(session: Session) -> Iterator[tuple[Settings, Tokens]]:
+    require("server")
     from vouch.settings import load_settings
     from vouch.storage.catalog import Catalog
 

@@ -168,7 +168,7 @@ def _score_all(
 ) -> list[Scored]:
     window = Window(WINDOW_IMAGES, WINDOW_BYTES)
     missed: list[Scored] = []
-    reading = Reading(_items(images, ledger, settings, window))
+    reading = SourceReader(_items(images, ledger, settings, window))
     try:
         for scored in score(reading, ledger.reward_version() or settings.version):
             source = window.take(scored.key)
@@ -187,7 +187,7 @@ def _score_all(
     return missed
 
 
-class Reading:
+class SourceReader:
     """Items until their source fails. The failure is kept for the caller: the transport, which draws the
     items in a thread of its own, would report it as a broken stream."""
 
