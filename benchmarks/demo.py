@@ -35,12 +35,14 @@ from training.raters.plausibility import Plausibility
 from training.raters.simulated import SimulatedPathologist
 from vouch.cli.figures import figures_table
 from vouch.client import Client
+from vouch.domains.criteria import Domain, load_domain
 from vouch.errors import VouchError
 from vouch.formats import images as codec
 from vouch.storage.state import StateFolder
 from vouch.types.rating import NewRating
 
 STARTER = Path(vouch.__file__).parent / "starter"
+MODELS = ("generator", "reward", "rater", "judge")
 RATERS = ("simulated-1", "simulated-2")
 START_TIMEOUT_S = 180.0
 # Settings of the training were chosen on seeds below a million; the judged images have seeds that nobody looked at.
@@ -94,10 +96,20 @@ def main() -> int:
     parser.add_argument("--http-port", type=int, default=8000)
     parser.add_argument("--rated", type=int, default=400, help="images that are rated")
     parser.add_argument("--judged", type=int, default=320, help="images that are judged, before and after")
+    parser.add_argument(
+        "--domain", default="blood_cells", help="a shipped domain, or the folder of another one"
+    )
+    parser.add_argument(
+        "--models",
+        type=Path,
+        default=STARTER,
+        help="folder with generator, reward, rater and judge of that domain",
+    )
     arguments = parser.parse_args()
     began = time.monotonic()
     try:
-        with system(arguments.state, arguments.grpc_port, arguments.http_port) as state:
+        check(arguments.domain, arguments.models)
+        with system(arguments) as state:
             with vouch.connect(state=state) as client:
                 report = tell_the_story(client, arguments, began)
             report.finish(arguments.state / "report.json", console=console)
@@ -126,7 +138,7 @@ def tell_the_story(client: Client, arguments: argparse.Namespace, began: float) 
     )
     pool = draw(client, labels, arguments.rated, first_seed=RATED_SEED, version=base)
     say(f"2. {len(RATERS)} [bold]simulated[/bold] pathologists rate them by the checklist.")
-    rate(client, pool)
+    rate(client, pool, arguments.models, load_domain(arguments.domain))
     say("3. The reward model learns from the ratings.")
     reward = train(client, "reward", {"kinds": ["simulated"], "steps": 160})
     say(
@@ -142,7 +154,7 @@ def tell_the_story(client: Client, arguments: argparse.Namespace, began: float) 
         for version in (reward, aligned):
             roll_out(client, version, traffic)
     say("6. The judge, which took no part, compares: same prompts, same seeds.")
-    judge = Judge.load(STARTER / "judge")
+    judge = Judge.load(arguments.models / "judge")
     drawn = {
         name: draw(client, labels, arguments.judged, first_seed=JUDGED_SEED, version=version)
         for name, version in (("before", base), ("after", aligned), ("reward-weighted", weighted))
@@ -175,11 +187,12 @@ def draw(client: Client, labels: tuple[str, ...], count: int, *, first_seed: int
     return Drawn(np.stack(images), tuple(prompts), tuple(digests))
 
 
-def rate(client: Client, pool: Drawn) -> None:
+def rate(client: Client, pool: Drawn, models: Path, domain: Domain) -> None:
     """Each simulated pathologist rates every image; recorded as simulated."""
-    knowledge = Plausibility.load(STARTER / "rater")
+    knowledge = Plausibility.load(models / "rater")
     for name in RATERS:
-        opinions = SimulatedPathologist(knowledge, name).rate(pool.images, pool.prompts, pool.digests)
+        rater = SimulatedPathologist(knowledge, name, domain)
+        opinions = rater.rate(pool.images, pool.prompts, pool.digests)
         ratings = [
             NewRating(
                 request_id=f"demo-{name}-{digest}",
@@ -324,16 +337,30 @@ def bar(name: str, total: int | None) -> Iterator[Any]:
 # --- the system --------------------------------------------------------------------------------------------
 
 
+def check(domain: str, models: Path) -> None:
+    """Raises `InvalidInput` for models that are missing, or those of the blood cells for another domain."""
+    name = load_domain(domain).name
+    if models == STARTER and name != "blood_cells":
+        raise vouch.errors.InvalidInput(
+            f"The models that ship draw and judge blood cells. Name a folder of models of {name} with --models."
+        )
+    if missing := [part for part in MODELS if not (models / part).is_dir()]:
+        raise vouch.errors.InvalidInput(f"{models} lacks {', '.join(missing)}.")
+
+
 @contextmanager
-def system(state: Path, grpc_port: int, http_port: int) -> Iterator[Path]:
+def system(arguments: argparse.Namespace) -> Iterator[Path]:
     """`vouch up` on a fresh state folder, until the block ends."""
+    state, models = arguments.state, arguments.models
     fresh(state)
     log = state.with_name(state.name + ".log")
     command = [sys.executable, "-m", "vouch", "up", "--state", str(state)]
-    command += ["--grpc-port", str(grpc_port), "--http-port", str(http_port)]
+    command += ["--grpc-port", str(arguments.grpc_port), "--http-port", str(arguments.http_port)]
     say(f"0. The system starts: {' '.join(command[2:])}   (log: {log})")
     # Compiling takes two minutes of two cores, which here the learning wants.
-    settings = {**os.environ, "VOUCH_GENERATION__COMPILE": "false"}
+    settings = {**os.environ, "VOUCH_GENERATION__COMPILE": "false", "VOUCH_DOMAIN": arguments.domain}
+    if models != STARTER:
+        command += ["--generator", str(models / "generator"), "--reward", str(models / "reward")]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env=settings, stdout=output, stderr=output, start_new_session=True

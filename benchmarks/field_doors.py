@@ -33,7 +33,7 @@ from vouch.pb.v1 import feedback_pb2, generation_pb2, reward_pb2
 MIB = 2**20
 MESSAGES = 100_000
 AT_ONCE = 32
-PATIENCE_S = 20.0
+PATIENCE_S, START_S = 20.0, 900.0
 REFUSED_S = 5.0
 """Seconds in which a call without a token is refused, however large its message is."""
 ORIENTATION, TURNED = 0x0112, 6  # a tag of EXIF and one of its values
@@ -345,7 +345,7 @@ def measure(report: Report, messages: int = MESSAGES, **settings: str) -> None:
     """All figures of this module, on a system of its own. `settings`: its environment."""
     with tempfile.TemporaryDirectory(prefix="vouch-doors-") as folder:
         quick = {"VOUCH_GENERATION__COMPILE": "false", **settings}
-        with running_system(Path(folder) / "state", **quick) as (system, _):
+        with running_system(Path(folder) / "state", timeout_s=START_S, **quick) as (system, _):
             measure_tokenless(system, report)
             measure_memory(system, report)
             measure_fuzz(system, report, messages)

@@ -57,7 +57,7 @@ def graph(settings: Settings) -> Application:
     )
 
 
-def _replicas(settings: GenerationSettings) -> dict[str, Any]:
+def _replicas(settings: GenerationSettings) -> dict[str, object]:
     """How requests find their replica where there may be several, and how many there are when that is not fixed."""
     from services.generation.router import FreeSlotsRouter
     from services.generation.routing import REPORT_S
@@ -103,6 +103,6 @@ def _deployment(kind: type, replicas: int, max_ongoing: int, name: str = "") -> 
     )
 
 
-def _actor(environment: dict[str, str] | None = None) -> dict[str, Any]:
-    options: dict[str, Any] = {"num_cpus": 0.1}
+def _actor(environment: dict[str, str] | None = None) -> dict[str, object]:
+    options: dict[str, object] = {"num_cpus": 0.1}
     return {**options, "runtime_env": {"env_vars": environment}} if environment else options

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import TypedDict
 
 import vouch
 from services.rollout import policy
@@ -14,8 +15,42 @@ from vouch.types.serving import Serving
 LATEST_RUNS = 8
 
 
-def overview(catalog: Catalog, controller: RolloutController, started_at: Any) -> dict[str, Any]:
-    """JSON-able: versions serving, replicas, runs, how much is kept."""
+class RunOverview(TypedDict):
+    """A training run on the web page."""
+
+    id: str
+    state: str
+    step: int
+    total_steps: int
+    message: str
+
+
+class SlotOverview(TypedDict):
+    """What serves in a slot, by name, and how many replicas follow."""
+
+    slot: str
+    champion: str
+    digest: str
+    candidate: str
+    percent: int
+    replicas: int
+    converged: bool
+    reason: str
+    """Why a replica refused its version; "" when none did."""
+
+
+class Overview(TypedDict):
+    """Everything that the web page shows, as JSON can hold it."""
+
+    version: str
+    started_at: str
+    slots: list[SlotOverview]
+    runs: list[RunOverview]
+    counts: dict[str, int]
+
+
+def overview(catalog: Catalog, controller: RolloutController, started_at: datetime) -> Overview:
+    """Versions that serve, replicas, runs, and numbers of ratings."""
     return {
         "version": vouch.__version__,
         "started_at": started_at.strftime("%Y-%m-%d %H:%M:%S"),
@@ -28,7 +63,7 @@ def overview(catalog: Catalog, controller: RolloutController, started_at: Any) -
     }
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _run(run: Run) -> RunOverview:
     return {
         "id": run.run_id,
         "state": run.state,
@@ -38,13 +73,13 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
-def _slots(catalog: Catalog, controller: RolloutController) -> list[dict[str, Any]]:
+def _slots(catalog: Catalog, controller: RolloutController) -> list[SlotOverview]:
     slots = catalog.serving.list()
     names = catalog.versions.names_of(digest for slot in slots for digest in (slot.champion, slot.candidate))
     return [_slot(controller, serving, names) for serving in slots]
 
 
-def _slot(controller: RolloutController, serving: Serving, names: dict[str, str]) -> dict[str, Any]:
+def _slot(controller: RolloutController, serving: Serving, names: dict[str, str]) -> SlotOverview:
     reports = controller.living(serving.slot)
     refused = [report.reason for report in reports if not report.ok]
     return {

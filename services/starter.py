@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import vouch
 from services.trial import try_model
@@ -112,7 +111,7 @@ def _foreign(registry: Registry, kind: VersionKind, folder: Path) -> Version:
         return registry.publish(folder, kind=kind, format=FORMATS[kind], label=label, lineage=lineage)
 
 
-def _scale(kind: VersionKind, folder: Path) -> dict[str, Any]:
+def _scale(kind: VersionKind, folder: Path) -> dict[str, object]:
     """What the scores of a reward version mean."""
     return {"scale": read_scale(folder).as_json()} if kind == "reward" else {}
 

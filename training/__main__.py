@@ -13,7 +13,11 @@ from training.jobs.progress_bar import ProgressBar
 from vouch import recipes
 from vouch.cli import render
 from vouch.cli.figures import figures_table, image_sheet
+from vouch.domains.criteria import load_domain
 from vouch.errors import InvalidInput, VouchError
+from vouch.settings import load_settings
+
+BLOOD_CELLS = "blood_cells"
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train outside a running system.")
 
@@ -117,6 +121,30 @@ def evaluate(
 
     figures = command.evaluate(EvaluationRequest.model_validate_json(request).check(), _here)
     print(json.dumps(figures, indent=1))
+
+
+@app.command()
+def adapt(
+    data: Annotated[Path, typer.Option(help="Captioned images.")],
+    check_only: Annotated[bool, typer.Option("--check-only", help="Train nothing.")] = False,
+    domain: Annotated[str, typer.Option(help="A shipped domain, or the folder of another one.")] = "",
+    size: Annotated[int | None, typer.Option(help="Pixels a side that training will use.")] = None,
+    window: Annotated[str, typer.Option(help="Values that are black and white in DICOM files.")] = "",
+    accept: Annotated[
+        list[str], typer.Option(help="Code of an error that is only warned of. Repeatable.")
+    ] = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Checks a set of captioned images before a generator is adapted to it; edits and deletes nothing.
+
+    Example: python -m training adapt --check-only --data chests
+    """
+    from training.adaptation.command import check
+
+    if not check_only:
+        raise InvalidInput("Adapting is not there yet: give --check-only to look at the data.")
+    chosen = load_domain(domain or load_settings().domain)
+    raise typer.Exit(check(data, chosen, size, window, accept, as_json))
 
 
 def _run(kind: str, config: dict[str, Any], folder: Path, workers: int = 1) -> dict[str, Any]:

@@ -203,7 +203,7 @@ class Settings(BaseSettings):
 
     state: Path = Path("state")
     domain: str = "blood_cells"
-    """A shipped domain, or a JSON file with another checklist."""
+    """A shipped domain, or the folder of another one (docs/how-to/own-domain.md)."""
     catalog_url: str = Field(default="", repr=False)
     """SQLAlchemy URL, e.g. postgresql://user@host/vouch; "" is SQLite in the state folder."""
     blobs_url: str = ""

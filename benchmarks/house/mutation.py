@@ -195,8 +195,11 @@ def run(copy: Path, chosen: Sequence[Mutant], say: Callable[[str], None] = print
 def _baseline_s(copy: Path, area: Area) -> float:
     """Seconds that a mutant's tests may take."""
     began = time.monotonic()
-    if not _pass(copy, area, None):
-        raise BrokenBaseline(f"the tests of {area.name} fail on the source as it is: {' '.join(area.tests)}")
+    done = _tests(copy, area, None)
+    if done.returncode:
+        raise BrokenBaseline(
+            f"the tests of {area.name} fail on the source as it is:\n{done.stdout.decode()[-2000:]}"
+        )
     return 2 * (time.monotonic() - began) + SLACK_S
 
 
@@ -212,8 +215,15 @@ def _is_found(copy: Path, mutant: Mutant, allowed_s: float) -> bool:
         file.write_text(text, "utf-8")
 
 
-def _pass(copy: Path, area: Area, timeout_s: float | None) -> bool:
+def _pass(copy: Path, area: Area, timeout_s: float) -> bool:
     """Whether the tests pass in time: an endless loop is found by its not ending."""
+    try:
+        return _tests(copy, area, timeout_s).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _tests(copy: Path, area: Area, timeout_s: float | None) -> subprocess.CompletedProcess[bytes]:
     # Without caches: a mutant of the same size and second as the one before would be taken for it.
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [
@@ -227,10 +237,12 @@ def _pass(copy: Path, area: Area, timeout_s: float | None) -> bool:
         *area.options,
         *area.tests,
     ]
-    try:
-        done = subprocess.run(
-            command, cwd=copy, env=environment, timeout=timeout_s, capture_output=True, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+    return subprocess.run(
+        command,
+        cwd=copy,
+        env=environment,
+        timeout=timeout_s,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )

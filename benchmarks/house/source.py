@@ -79,15 +79,18 @@ def repeated_classes(root: Path) -> Mapping[str, list[str]]:
 
 
 def request_forms(root: Path) -> list[str] | None:
-    """The items of the list under the heading "Forms of a generation request"; None without that section."""
+    """The rows of the first table, or else the items of the first list, under "Forms of a generation request".
+
+    None without that section.
+    """
     path = root / FORMS_FILE
     if not path.is_file():
         return None
-    _, heading, rest = path.read_text("utf-8").partition(FORMS_HEADING)
-    if not heading:
-        return None
-    section = re.split(r"^#+ ", rest, maxsplit=1, flags=re.MULTILINE)[0]
-    return re.findall(r"^(?:\d+\.|[-*]) +(.+)$", section, flags=re.MULTILINE) or None
+    _, heading, rest = path.read_text("utf-8").partition(f"{FORMS_HEADING}\n")
+    section = re.split(r"^#+ ", rest, maxsplit=1, flags=re.MULTILINE)[0] if heading else ""
+    rows = re.findall(r"^\| *([^|]*?) *\|", section, flags=re.MULTILINE)
+    items = re.findall(r"^(?:\d+\.|[-*]) +(.+)$", section, flags=re.MULTILINE)
+    return rows[2:] or items or None  # a table begins with its head and a rule
 
 
 def readme_lines(root: Path) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -33,6 +33,9 @@ from vouch.types.generation import GeneratedImage, GenerationProgress, Generatio
 from vouch.types.generator import GeneratorDescription
 from vouch.types.score import ItemError, ScoreItem, ScoreResult
 from vouch.types.token import DescribeCallerResponse
+
+if TYPE_CHECKING:
+    from services.overview import Overview
 
 IMPORT_FAILURES = 100
 ITEM_ID_SHOWN = 512  # characters; a longer id is refused, and its result carries so much of it
@@ -179,9 +182,9 @@ class Gateway:
 
     # ---- the web page
 
-    async def overview(self) -> dict[str, Any]:
+    async def overview(self) -> Overview:
         """What the web page shows."""
-        overview: dict[str, Any] = await self.deployments["operations"].overview.remote()
+        overview: Overview = await self.deployments["operations"].overview.remote()
         return overview
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from services import metrics
 from services.rpcs import RPCS
 from vouch import tracing
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 T = TypeVar("T", bound=type)
 
@@ -23,8 +26,8 @@ def observed(gateway: T) -> T:
     return gateway
 
 
-def _unary(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    async def call(self: Any, request: Any, grpc_context: Any) -> Any:
+def _unary(name: str, method: Callable[..., Any]) -> Callable[..., Awaitable[Message]]:
+    async def call(self: Any, request: Any, grpc_context: Any) -> Message:
         started = time.perf_counter()
         try:
             with tracing.span(f"gateway.{name}", _parent(grpc_context)):
@@ -36,8 +39,8 @@ def _unary(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _streaming(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    async def call(self: Any, request: Any, grpc_context: Any) -> AsyncIterator[Any]:
+def _streaming(name: str, method: Callable[..., Any]) -> Callable[..., AsyncIterator[Message]]:
+    async def call(self: Any, request: Any, grpc_context: Any) -> AsyncIterator[Message]:
         started = time.perf_counter()
         answers = method(self, request, grpc_context)
         try:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -37,14 +37,16 @@ from services.threads import use_threads
 from vouch.errors import Exhausted, Internal, Unavailable, VouchError
 from vouch.types.generation import GenerationRequest
 
+T = TypeVar("T")
+
 STOPPING = "the system is shutting down; try again when it is up"
 
 
 class InlineExecutor(Executor):
     """Runs work at once, on the calling thread, and raises its exceptions there."""
 
-    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
+    def submit(self, work: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        future: Future[T] = Future()
         future.set_result(work(*args, **kwargs))
         return future
 

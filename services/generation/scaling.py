@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ray.serve.config import AutoscalingContext
@@ -58,7 +58,7 @@ class QueuedSlots:
     def __init__(self, slots: int) -> None:
         self._slots = slots
 
-    def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
+    def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, object]]:
         means = context.aggregated_metrics or {}
         running, waiting = means.get(RUNNING, {}), means.get(WAITING, {})
         loads = [Load(running[replica], waiting.get(replica, 0.0)) for replica in running]

@@ -10,7 +10,7 @@ from vouch.recipes import path_settings
 from vouch.settings import Settings
 
 
-def readable_paths(settings: Settings, kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
+def readable_paths(settings: Settings, kind: str, config: Mapping[str, Any]) -> dict[str, object]:
     """The config with its paths made absolute.
 
     With `training.data` set, a path is a name inside that folder. Without it, a system on a loopback address takes any

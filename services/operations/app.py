@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from services import logs, metrics, rpcs
 from services.account.app import AccountService
 from services.identity import Identity
 from services.jobs.app import TrainingService
-from services.overview import overview
+from services.overview import Overview, overview
 from services.pools import Pools
 from services.processes import MARK
 from services.rollout.app import RolloutService
@@ -72,7 +72,7 @@ class Operations:
 
     # ---- the system itself
 
-    async def overview(self) -> dict[str, Any]:
+    async def overview(self) -> Overview:
         """What the web page shows."""
         return await self.pools.run("overview", overview, self._catalog, self._controller, self._started_at)
 
@@ -101,14 +101,14 @@ def _handler(operations: Operations, name: str) -> Callable[..., Any]:
     return next(getattr(service, name) for service in operations.services if hasattr(service, name))
 
 
-def _once(name: str) -> Callable[..., Any]:
+def _once(name: str) -> Callable[..., Awaitable[Message]]:
     async def call(self: Operations, request: Message, caller: Identity) -> Message:
         return await self.pools.run(name, _handler(self, name), request, caller)
 
     return call
 
 
-def _stream(name: str) -> Callable[..., Any]:
+def _stream(name: str) -> Callable[..., AsyncIterator[Message]]:
     async def call(self: Operations, request: Message, caller: Identity) -> AsyncIterator[Message]:
         async for answer in _handler(self, name)(request, caller):
             yield answer

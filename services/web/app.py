@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
@@ -13,6 +13,9 @@ from ray import serve
 
 from services import metrics
 from services.environment import TLS_ADDRESS, TLS_FILES
+
+if TYPE_CHECKING:
+    from services.overview import Overview, RunOverview, SlotOverview
 
 SERVICES = (
     "",
@@ -72,7 +75,7 @@ def add_tls(servicer: Any, server: Any) -> None:
 # ---- the page
 
 
-def page(overview: dict[str, Any]) -> str:
+def page(overview: Overview) -> str:
     """The overview as HTML. Everything that came from outside is escaped."""
     return _PAGE.format(
         version=escape(str(overview["version"])),
@@ -83,7 +86,7 @@ def page(overview: dict[str, Any]) -> str:
     )
 
 
-def _slot(slot: dict[str, Any]) -> str:
+def _slot(slot: SlotOverview) -> str:
     candidate = f"{escape(slot['candidate'])} ({slot['percent']} %)" if slot["candidate"] else "–"
     state = "in step" if slot["converged"] else escape(slot["reason"] or "converging")
     return (
@@ -92,7 +95,7 @@ def _slot(slot: dict[str, Any]) -> str:
     )
 
 
-def _run(run: dict[str, Any]) -> str:
+def _run(run: RunOverview) -> str:
     return (
         f"<tr><td>{escape(run['id'])}</td><td>{escape(run['state'])}</td>"
         f"<td>{run['step']} / {run['total_steps'] or '?'}</td><td>{escape(run['message'])}</td></tr>"

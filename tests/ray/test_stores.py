@@ -14,7 +14,7 @@ from services.jobs.runner import training_command, training_environment
 from tests.conftest import _emptied
 from tests.tiny import save_reward
 from tests.unit.test_reward_training import SMALL, cell
-from training.plans import Store
+from training.jobs.plans import Store
 from vouch.domains.criteria import Domain
 from vouch.formats import images as codec
 from vouch.settings import Settings

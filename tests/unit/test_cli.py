@@ -195,11 +195,11 @@ def test_filter_ends_with_2_where_something_like_an_image_was_left_out(
     system: EdgedServer, tmp_path: Path
 ) -> None:
     source, out = _image_folder(tmp_path / "in"), tmp_path / "out"
-    (source / "scan.dcm").write_bytes(b"x")
+    (source / "scan.nii").write_bytes(b"x")
     result = run("filter", source, out, "--json", code=2)
     summary = json.loads(result.stdout)
     assert summary["seen"] == 42 == summary["images"] + summary["skipped"]
-    assert "skipped 1: DICOM files are not read. Export them as PNG or TIFF. (scan.dcm)" in result.stderr
+    assert "skipped 1: Volumes are not read. Export their slices as PNG or TIFF. (scan.nii)" in result.stderr
     assert re.search(r"skipped +1", run("filter", source, out, code=2).stdout)
 
 

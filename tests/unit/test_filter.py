@@ -268,7 +268,7 @@ def test_a_window_is_bounded_in_bytes_but_lets_a_large_image_through_alone() -> 
 
 def test_the_summary_counts_everything_that_was_seen(tmp_path: Path) -> None:
     source, out = write_set(tmp_path / "in", ["0.9", "0.1", "bad"]), tmp_path / "out"
-    write_files(source, {"scan.dcm": b"x", "other.dcm": b"x", ".hidden.png": b"0.9", "README.md": "# cells"})
+    write_files(source, {"scan.nii": b"x", "other.nii": b"x", ".hidden.png": b"0.9", "README.md": "# cells"})
     summary = run(source, out)
     counts = {name: summary[name] for name in ("accepted", "rejected", "failed", "skipped")}
     assert counts == {"accepted": 1, "rejected": 1, "failed": 1, "skipped": 3}
@@ -276,7 +276,7 @@ def test_the_summary_counts_everything_that_was_seen(tmp_path: Path) -> None:
     assert summary["images"] == 3
     reasons = {why["count"]: (why["reason"], why["examples"]) for why in summary["skipped_why"]}
     assert reasons[1][1] == [".hidden.png"]
-    assert reasons[2] == (rows_of(out)["scan.dcm"]["error"], ["other.dcm", "scan.dcm"])
+    assert reasons[2] == (rows_of(out)["scan.nii"]["error"], ["other.nii", "scan.nii"])
     assert summary["ignored"] == {"other files": 4}
     again = run(source, out)
     assert {name: again[name] for name in counts} == counts

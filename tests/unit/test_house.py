@@ -52,7 +52,7 @@ def test_a_class_name_counts_once_with_all_its_places_and_generated_code_not_at_
     assert source.repeated_classes(project) == {"Twice": ["vouch/one.py:4", "services/two.py:1"]}
 
 
-def test_the_forms_of_a_request_are_the_list_under_their_heading(project: Path) -> None:
+def test_the_forms_of_a_request_are_the_table_or_list_under_their_heading(project: Path) -> None:
     assert source.request_forms(project) is None
     file = project / source.FORMS_FILE
     file.parent.mkdir(parents=True)
@@ -62,6 +62,11 @@ def test_the_forms_of_a_request_are_the_list_under_their_heading(project: Path) 
         "## Forms of a generation request\n\nThey are:\n\n1. message\n2. request\n\n## Next\n\n1. no form\n"
     )
     assert source.request_forms(project) == ["message", "request"]
+    file.write_text(
+        "## Forms of a generation request\n\n| form | where |\n|---|---|\n| `A` or `B` | wire |\n| `C` | engine |\n"
+        "\n- no form\n"
+    )
+    assert source.request_forms(project) == ["`A` or `B`", "`C`"]
 
 
 def test_import_times_are_those_of_the_module_and_its_parents() -> None:

@@ -78,7 +78,7 @@ def test_hidden_pictures_and_folders_of_them_are_named_as_left_out(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "name", ["a.dcm", "a.HEIC", "a.svs", "a.nii.gz", "a.zip", "a.png.gz", "a.avif", "a.tar.zst"]
+    "name", ["a.psd", "a.HEIC", "a.svs", "a.nii.gz", "a.zip", "a.png.gz", "a.avif", "a.tar.zst"]
 )
 def test_formats_that_are_not_read_are_named_as_left_out(tmp_path: Path, name: str) -> None:
     write_files(tmp_path, {name: b"x", "b.png": png(1)})
@@ -88,8 +88,8 @@ def test_formats_that_are_not_read_are_named_as_left_out(tmp_path: Path, name: s
 
 
 def test_a_folder_of_nothing_but_unread_formats_says_which(tmp_path: Path) -> None:
-    write_files(tmp_path, {"a.dcm": b"x"})
-    with pytest.raises(InvalidInput, match=r"a\.dcm is there, but: DICOM files are not read"):
+    write_files(tmp_path, {"a.nii": b"x"})
+    with pytest.raises(InvalidInput, match=r"a\.nii is there, but: Volumes are not read"):
         open_image_set(tmp_path)
 
 

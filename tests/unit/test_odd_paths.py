@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from vouch.errors import InvalidInput
 from vouch.settings import Settings
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
@@ -59,3 +63,23 @@ def test_a_catalog_url_may_still_carry_options(tmp_path: Path) -> None:
     with Catalog(f"sqlite:///{tmp_path}/other.db?timeout=5") as catalog:
         assert not catalog.versions.list("reward").items
     assert (tmp_path / "other.db").is_file()
+
+
+def test_a_name_that_is_no_text_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path / os.fsdecode(b"Z\xfcrich"))
+    with pytest.raises(
+        InvalidInput, match=r"Z\\xfcrich has characters that are no text .* Set LC_ALL=C.UTF-8"
+    ):
+        folder.create()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_locale_that_cannot_spell_a_name_is_told(tmp_path: Path) -> None:
+    """As ssh and cron set it: ASCII, and Python told to obey."""
+    code = "import sys; from vouch.storage.state import StateFolder; StateFolder(sys.argv[1]).create()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "Zürich")],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "no text in this locale's encoding (ascii)" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -86,7 +86,7 @@ def load_examples(path: Path | str, size: int | None = None, domain: Domain | No
         labels.append(item.label)
         attributes.append({k: v for k, v in item.attributes.items() if k not in domain.uncaptioned})
         hidden.append({k: v for k, v in item.attributes.items() if k in domain.uncaptioned})
-        patients.append(item.attributes.get(domain.patient_column, ""))
+        patients.append(item.attributes.get(domain.patient_column) or item.patient)
     if not arrays:
         raise InvalidInput(
             f"{path} holds no labelled image. Training needs a `label` for each image.{_why(left_out)}"

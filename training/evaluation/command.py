@@ -9,11 +9,14 @@ from typing import Any
 import vouch
 from training.evaluation.run import attach, first_champion
 from training.jobs.plans import Store
+from vouch.errors import InvalidInput
 from vouch.recipes.evaluation import EvaluationRequest
-from vouch.settings import load_settings
+from vouch.settings import Settings, load_settings
 
 JUDGE = Path(vouch.__file__).parent / "starter" / "judge"
 """The judge that ships."""
+BLOOD_CELLS = "blood_cells"
+"""The domain that it knows."""
 
 
 def evaluate(
@@ -23,15 +26,21 @@ def evaluate(
 
     Raises:
         NotFound: a version that is not in the state folder.
+        InvalidInput: another domain than the shipped judge's, and no judge.
     """
-    store = Store.open(load_settings(state=request.state.resolve()))
+    store = Store.open(_settings(request))
+    if request.judge is None and store.domain.name != BLOOD_CELLS:
+        raise InvalidInput(
+            f"The judge that ships judges blood cells. Name the folder of one of {store.domain.name} with --judge."
+        )
     first = (request.first or first_champion(store, request.against)) if request.against else ""
     out = request.out.resolve()
     config = {
         "version": version_folders(store, request.version),
         "against": version_folders(store, request.against) if request.against else None,
         "first": version_folders(store, first) if first else None,
-        "symmetric": request.symmetric,
+        "domain": store.domain.model_dump(mode="json"),
+        **({} if request.symmetric is None else {"symmetric": request.symmetric}),
         "features": [str(folder.resolve()) for folder in request.features],
         "cache": str(store.folder.root / "features"),
         "downstream": request.downstream,
@@ -44,6 +53,11 @@ def evaluate(
     figures = job("evaluate", config, out / "work")
     attach(store, request.version, request.against, out, first)
     return figures
+
+
+def _settings(request: EvaluationRequest) -> Settings:
+    settings = load_settings(state=request.state.resolve())
+    return settings.model_copy(update={"domain": request.domain}) if request.domain else settings
 
 
 def version_folders(store: Store, ref: str) -> dict[str, Any]:

@@ -50,8 +50,9 @@ class EvaluateConfig(BaseModel):
     steps: int | None = Field(None, ge=1)
     guidance: float | None = None
     batch: int = Field(32, ge=1)
-    symmetric: bool = True
-    """Whether flips and quarter turns of an image show the same thing: the copy alarm looks for turned copies then."""
+    symmetric: bool = Field(default_factory=lambda values: values["domain"].symmetric)
+    """Whether flips and quarter turns of an image show the same thing: the copy alarm looks for turned copies then. By
+    default what the domain says."""
     planted: int = Field(64, ge=0)
     """Training images that are planted as copies, to say how many of them the alarm finds; 0: none."""
     seed: int = 0

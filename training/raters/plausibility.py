@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from training.attributes.recognition import recognise
 from training.data.examples import Examples
 from training.randomness import numbers
-from vouch.domains.criteria import load_domain
+from vouch.domains.criteria import Domain, load_domain
 from vouch.models.captions import Declared, Vocabulary, caption
 from vouch.models.networks.attributes import AttributeNet, Recognition
 
@@ -53,7 +53,8 @@ class Plausibility:
 
     `priors[name]` [L, V] are attribute frequencies per class (rows of nan where the class has no annotation);
     `limits[sign]` [F, L] the oddest accepted value of each sign, per form of the prompt (`FORMS`) and class;
-    `annotated[criterion]` the attributes that answer it, by default those of the shipped domain.
+    `annotated[criterion]` the attributes that answer it, `class_criterion` what the declared class answers; by default
+    those of the blood cells.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class Plausibility:
         priors: Mapping[str, torch.Tensor],
         limits: Mapping[str, torch.Tensor] | None = None,
         annotated: Mapping[str, Sequence[str]] | None = None,
+        class_criterion: str = "",
     ) -> None:
         self.annotated = load_domain().annotated if annotated is None else annotated
+        self.class_criterion = class_criterion or load_domain().class_criterion
         self.net, self.bank, self.bank_labels = net, bank, bank_labels
         self.priors, self.limits = dict(priors), dict(limits or {})
 
@@ -87,7 +90,7 @@ class Plausibility:
         forms = _forms(declared)
         within = {n: ~(value > self.limits[n][forms, labels]) for n, value in signs.items()}  # nan passes
         plausible = recognised & within["confidence"] & within["rarity"] & within["distance"]
-        criteria = {"cell_type": (recognised & within["confidence"] & within["distance"]).float()}
+        criteria = {self.class_criterion: (recognised & within["confidence"] & within["distance"]).float()}
         for name in self.annotated:
             known = ~signs[name].isnan()
             criteria[name] = torch.where(known, within[name].float(), torch.nan)
@@ -173,7 +176,14 @@ class Plausibility:
         tensors |= {"bank": self.bank.half(), "bank_labels": self.bank_labels.to(torch.uint8)}
         save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "plausibility.safetensors")
         (folder / "plausibility.json").write_text(
-            json.dumps({"format": "plausibility", "neighbour": NEIGHBOUR, "annotated": self.annotated})
+            json.dumps(
+                {
+                    "format": "plausibility",
+                    "neighbour": NEIGHBOUR,
+                    "annotated": self.annotated,
+                    "class_criterion": self.class_criterion,
+                }
+            )
         )
 
     @classmethod
@@ -186,7 +196,8 @@ class Plausibility:
 
         net = AttributeNet.load(Path(folder))
         bank, labels = tensors["bank"].float(), tensors["bank_labels"].long()
-        return cls(net, bank, labels, part("prior."), part("limit."), document.get("annotated"))
+        answers = document.get("annotated"), document.get("class_criterion", "")
+        return cls(net, bank, labels, part("prior."), part("limit."), *answers)
 
 
 def prompts_of(real: Examples, form: str, seed: int = 0) -> list[str]:
@@ -214,13 +225,17 @@ def _forms(declared: Sequence[Declared]) -> torch.Tensor:
 
 
 def learn_plausibility(
-    net: AttributeNet, seen: Examples, calibration: Examples, target: float
+    net: AttributeNet, seen: Examples, calibration: Examples, target: float, domain: Domain | None = None
 ) -> Plausibility:
     """Statistics from `seen` (what the network trained on), limits from `calibration` (what it did not), such that
-    `target` of the calibration images pass."""
+    `target` of the calibration images pass. domain: says what answers which criterion; default: the blood cells."""
     features = torch.nn.functional.normalize(recognise(net, seen.images).features, dim=1)
     labels = torch.tensor([net.vocabulary.labels.index(label) for label in seen.labels])
-    learned = Plausibility(net, features, labels, _priors(net.vocabulary, seen))
+    asked = domain or load_domain()
+    priors = _priors(net.vocabulary, seen)
+    learned = Plausibility(
+        net, features, labels, priors, annotated=asked.annotated, class_criterion=asked.class_criterion
+    )
     learned.calibrate(calibration, target)
     return learned
 

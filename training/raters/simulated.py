@@ -14,19 +14,9 @@ import numpy as np
 import torch
 
 from training.raters.plausibility import Plausibility
+from vouch.domains.criteria import Domain, load_domain
 from vouch.types.rating import Answer, Verdict
 
-ERROR_RATES: Mapping[str, float] = {
-    "cell_type": 0.02,
-    "cell_size": 0.06,
-    "nucleus_shape": 0.05,
-    "chromatin": 0.04,
-    "cytoplasm_colour": 0.04,
-    "granules": 0.02,
-    "vacuoles": 0.03,
-}
-"""How often an answer flips, after the agreement of annotators on WBCAtt (kappa .79 for cell size, .88 for nucleus
-shape, 1.00 for granule type; Tsutsui et al. 2023)."""
 VERDICT_ERROR = 0.05
 
 
@@ -41,8 +31,12 @@ class Opinion:
 class SimulatedPathologist:
     """One of several: they share what they know and differ in where they err."""
 
-    def __init__(self, plausibility: Plausibility, name: str = "simulated-1") -> None:
+    def __init__(
+        self, plausibility: Plausibility, name: str = "simulated-1", domain: Domain | None = None
+    ) -> None:
+        """domain: says how often experts differ on each criterion; default: the blood cells."""
         self.plausibility, self.name = plausibility, name
+        self.error_rates = (domain or load_domain()).error_rates
 
     def rate(self, images: np.ndarray, prompts: Sequence[str], digests: Sequence[str]) -> list[Opinion]:
         """Opinions of uint8 images [N, H, W, 3]; the same rater says the same of the same image every time."""
@@ -52,7 +46,7 @@ class SimulatedPathologist:
         for row, digest in enumerate(digests):
             rng = random.Random(f"{self.name}/{digest}")
             answers: dict[str, Answer] = {
-                name: _answer(float(values[row]), ERROR_RATES.get(name, 0.04), rng)
+                name: _answer(float(values[row]), self.error_rates.get(name, 0.04), rng)
                 for name, values in assessment.criteria.items()
             }
             plausible = bool(assessment.plausible[row]) != (rng.random() < VERDICT_ERROR)

@@ -202,9 +202,11 @@ def sized(images: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def pseudo(model: RewardEnsemble, plausible: float) -> torch.Tensor:
-    """Targets of a pseudo-label. A real cell passes every criterion; of a swapped one only the class is known wrong."""
+    """Targets of a pseudo-label. A real image passes every criterion; of a swapped one only the class is wrong."""
     rest = 1.0 if plausible else math.nan
-    return torch.tensor([plausible, *(plausible if name == "cell_type" else rest for name in model.criteria)])
+    return torch.tensor(
+        [plausible, *(plausible if name == model.class_criterion else rest for name in model.criteria)]
+    )
 
 
 def other(model: RewardEnsemble, prompt: str, rng: random.Random) -> str:

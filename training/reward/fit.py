@@ -97,6 +97,7 @@ def _build(config: RewardConfig, rated: Rated | None, real: Examples | None) -> 
     parent = RewardEnsemble.load(config.parent) if config.parent else None
     if parent is not None and config.backbone is None:
         parent.scale = Scale()
+        parent.class_criterion = config.domain.class_criterion
         return _trainable(parent, config)
     # Upon another backbone nothing of the parent's weights can stay; what it was asked can.
     vocabulary = parent.vocabulary if parent else real.vocabulary if real else _vocabulary_of(rated)
@@ -109,6 +110,7 @@ def _build(config: RewardConfig, rated: Rated | None, real: Examples | None) -> 
         widths=config.widths,
         backbone=VisionBackbone.open(config.backbone) if config.backbone else None,
     )
+    model.class_criterion = config.domain.class_criterion
     return _trainable(model.to(memory_format=torch.channels_last), config)
 
 

@@ -51,8 +51,18 @@ FirstOption = Annotated[
         help="The first champion, since which nothing may be lost. Default: the root of --against's lineage."
     ),
 ]
+DomainOption = Annotated[
+    str,
+    typer.Option(
+        envvar="VOUCH_DOMAIN", help="A shipped domain, or the folder of another one. Default: the system's."
+    ),
+]
 SymmetricOption = Annotated[
-    bool, typer.Option(help="Flips and quarter turns show the same thing, as of cells but not of chests.")
+    bool | None,
+    typer.Option(
+        help="Flips and quarter turns show the same thing, as of cells but not of chests.",
+        show_default="what the domain says",
+    ),
 ]
 DownstreamOption = Annotated[
     bool,
@@ -86,7 +96,8 @@ def evaluate(
     judge: JudgeOption = None,
     features: FeaturesOption = [],  # noqa: B006
     first: FirstOption = "",
-    symmetric: SymmetricOption = True,
+    domain: DomainOption = "",
+    symmetric: SymmetricOption = None,
     downstream: DownstreamOption = False,
     out: OutOption = Path("evidence"),
     per_class: PerClassOption = 50,
@@ -117,7 +128,7 @@ def evaluate(
     state = session.state or Path(os.environ.get("VOUCH_STATE", "state"))
     request = EvaluationRequest(
         version=version, data=data, out=out, state=state, against=against, first=first, train=train, judge=judge,
-        features=tuple(features), symmetric=symmetric, downstream=downstream,
+        features=tuple(features), domain=domain, symmetric=symmetric, downstream=downstream,
         settings={"per_class": per_class, **recipes.parse_assignments(setting)},
     ).check()  # fmt: skip
     require("train")

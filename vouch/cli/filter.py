@@ -68,6 +68,7 @@ def filter_command(
     """
     from vouch.datasets.filter import FilterSettings, filter_images
     from vouch.datasets.imagesets import open_image_set
+    from vouch.formats.intensity import IntensityWindow
     from vouch.formats.texts import printable_name
 
     settings = FilterSettings(
@@ -76,7 +77,8 @@ def filter_command(
     )  # fmt: skip
     open_image_set(source)  # complains before anything is asked of the system
     with session.connect() as client:
-        images = open_image_set(source, vocabulary_of(client))
+        chosen = IntensityWindow.parse(window) if window else None
+        images = open_image_set(source, vocabulary_of(client), chosen)
         with render.progress() as bar:
             task = bar.add_task("scoring", total=images.count())
 
@@ -154,6 +156,8 @@ def _warn(summary: dict[str, Any]) -> None:
     for why in summary["skipped_why"]:
         examples = ", ".join(why["examples"])
         console.print(f"skipped {why['count']}: {why['reason']} ({examples})", markup=False, highlight=False)
+    for warning, count in summary["warnings"].items():
+        console.print(f"{count} images: {warning}", markup=False, highlight=False)
     if summary["small_range"]:
         console.print(
             f"{summary['small_range']} images use a small part of their grey values and are nearly black to the reward"

@@ -8,6 +8,7 @@ import typer
 
 from vouch import __version__
 from vouch.cli import (
+    adapt,
     audit,
     concept,
     evaluate,
@@ -62,6 +63,7 @@ for single in (up, status, logs, generate, score, filter_, rate):
 root.add_typer(review.app, name="review")
 root.add_typer(ratings.app, name="ratings")
 root.add_typer(train.app, name="train")
+root.add_typer(adapt.app)
 root.add_typer(concept.app, name="concept")
 root.add_typer(runs.app, name="runs")
 root.add_typer(versions.app)

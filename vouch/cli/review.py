@@ -57,7 +57,7 @@ def add_real(
     with session.connect() as client:
         words = vocabulary_of(client)
         chosen = IntensityWindow.parse(window) if window else None
-        images = sampled(open_image_set(data, words), count, seed)
+        images = sampled(open_image_set(data, words, chosen), count, seed)
         sent = Parcel(images, prompt, vary=words is not None, window=chosen)
         report = client.import_real_images(sent)
     failures = sent.refused(report)

@@ -16,6 +16,7 @@ from vouch.formats.texts import printable_name
 
 if TYPE_CHECKING:
     from vouch.client import Client
+    from vouch.formats.intensity import IntensityWindow
     from vouch.types.score import ImageScore, ScoreItem, ScoreResult
 
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
@@ -108,13 +109,26 @@ def _item(image: str, prompt: str, window: str) -> ScoreItem:
     raise InvalidInput(f"{image} is neither an image file nor the 64-digit digest of a stored image.")
 
 
+def _dicom(path: Path, window: IntensityWindow | None) -> bytes:
+    """A PNG of a DICOM file. Raises `InvalidInput` for one that is not read."""
+    from vouch.datasets.dicom import read_dicom
+
+    image = read_dicom(path, b"one image groups with no other", window)
+    for note in image.notes:
+        render.stderr().print(f"{printable_name(path.name)}: {note}", markup=False, highlight=False)
+    return image.data
+
+
 def _data(path: Path, window: str) -> bytes:
     """The file's bytes, through the window if there is one. Of what is no image, the system says why."""
+    from vouch.datasets.imagesets.items import HEAD_BYTES, is_dicom_file
     from vouch.formats.images import range_note, windowed
     from vouch.formats.intensity import IntensityWindow
 
-    data = path.read_bytes()
     chosen = IntensityWindow.parse(window) if window else None
+    data = path.read_bytes()
+    if is_dicom_file(path.name, data[:HEAD_BYTES]):
+        return _dicom(path, chosen)
     try:
         if chosen:
             return windowed(data, chosen)

@@ -319,6 +319,7 @@ def _row(source: SourceImage, scored: Scored, settings: FilterSettings) -> tuple
         error=scored.error,
         prompt_source=whose,
         note="" if scored.score is None else _range_note(source.data, settings),
+        warning=source.note,
     )
     return row, source.data
 

@@ -56,6 +56,8 @@ class Row:
     """own, given (it had none), overridden (the given one took its place), or "" without a prompt."""
     note: str = ""
     """What else is to be known: an image that uses a small part of its grey values."""
+    warning: str = ""
+    """What a person should look at: text that may be burned into a DICOM image."""
 
 
 @dataclass
@@ -68,6 +70,7 @@ class Tally:
     skipped: dict[str, list[str]] = field(default_factory=dict)
     skipped_by: Counter[str] = field(default_factory=Counter)
     small_range: int = 0
+    warned: Counter[str] = field(default_factory=Counter)
 
     def add(self, row: Mapping[str, Any]) -> None:
         if row["score"] is not None:
@@ -75,6 +78,8 @@ class Tally:
             self.histogram[min(HISTOGRAM_BINS - 1, int(row["score"] * HISTOGRAM_BINS))] += 1
         self.prompts[row.get("prompt_source") or ""] += 1
         self.small_range += bool(row.get("note"))
+        if warning := row.get("warning"):
+            self.warned[warning] += 1
         if row["status"] == "skipped":
             self.skipped_by[row["error"]] += 1
             examples = self.skipped.setdefault(row["error"], [])
@@ -92,6 +97,7 @@ class Tally:
             "prompts_filled": self.prompts["given"],
             "prompts_overridden": self.prompts["overridden"],
             "small_range": self.small_range,
+            "warnings": dict(self.warned),
             "mean_score": self.total / scored if scored else None,
             "score_histogram": self.histogram,
         }

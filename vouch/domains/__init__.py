@@ -1,1 +1,1 @@
-"""Medical domains: what an expert is asked about an image, a JSON file per domain."""
+"""Medical domains: what an expert is asked about an image and how it is captioned, a folder per domain."""

@@ -27,7 +27,10 @@ class EvaluationRequest(BaseModel):
     train: Path | None = None
     judge: Path | None = None
     features: tuple[Path, ...] = ()
-    symmetric: bool = True
+    domain: str = ""
+    """A shipped domain, or the folder of another one; "": the system's."""
+    symmetric: bool | None = None
+    """None: what the domain says."""
     downstream: bool = False
     settings: Mapping[str, Any] = {}
     """Further settings of the evaluation, such as `per_class`."""

@@ -9,12 +9,14 @@ import contextlib
 import json
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 from vouch.errors import FailedPrecondition, InvalidInput, NotFound
+from vouch.formats.texts import printable_name
 from vouch.storage.atomic import storage_errors, write_whole
 from vouch.storage.locks import take_lock
 
@@ -99,15 +101,28 @@ class StateFolder:
         """Make the folder and its parts, if they are not there.
 
         Raises:
+            InvalidInput: its name cannot be spelled in a URL.
             FailedPrecondition: a file is in the way, or the place may not be written.
             StorageFull: no room.
         """
+        self._check_name()
         with storage_errors(f"The state folder {self.root}"):
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for part in (self.blobs, self.models, self.runs, self.metrics, self.logs):
                 part.mkdir(mode=0o700, exist_ok=True)
             self._close_to_others()
         return self
+
+    def _check_name(self) -> None:
+        """Bytes that are no text in the locale's encoding cannot stand in the URL of the catalog."""
+        name = str(self.root)
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise InvalidInput(
+                f"The state folder {printable_name(name)} has characters that are no text in this locale's encoding "
+                f"({sys.getfilesystemencoding()}). Set LC_ALL=C.UTF-8 and leave PYTHONUTF8 unset, or name another "
+                "folder.",
+                "UNREADABLE_PATH",
+            )
 
     def _close_to_others(self) -> None:
         """Take from others what an older version or a generous umask left them. Parts lie behind the folder's own

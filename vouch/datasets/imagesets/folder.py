@@ -1,12 +1,15 @@
-"""A folder as an image set: image files, tars and Parquet files, wherever they lie below it."""
+"""A folder as an image set: image files, DICOM files, tars and Parquet files, wherever they lie below it."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from vouch.datasets.dicom import read_dicom
 from vouch.datasets.imagesets.items import Skip, SourceImage, size_problem
 from vouch.datasets.imagesets.metadata import Metadata
 from vouch.datasets.imagesets.parquet import ParquetSet
@@ -14,7 +17,8 @@ from vouch.datasets.imagesets.prompts import MAX_NOTE_BYTES, PROMPT_SUFFIXES, Im
 from vouch.datasets.imagesets.tar import TarSet
 from vouch.datasets.imagesets.unique import Unique
 from vouch.datasets.imagesets.walk import Entry, walk
-from vouch.errors import InvalidInput
+from vouch.errors import FailedPrecondition, InvalidInput, VouchError
+from vouch.formats.intensity import IntensityWindow
 from vouch.formats.texts import printable_name
 from vouch.models.captions import Vocabulary
 
@@ -22,11 +26,13 @@ from vouch.models.captions import Vocabulary
 class FolderSet:
     """Everything below a folder in sorted order; the key is the relative path, for shards with the key inside."""
 
-    def __init__(self, path: Path, vocabulary: Vocabulary | None = None) -> None:
+    def __init__(
+        self, path: Path, vocabulary: Vocabulary | None = None, window: IntensityWindow | None = None
+    ) -> None:
         self.path = path
         self.layout = "folder"
         self.ignored: Counter[str] = Counter()
-        self._vocabulary = vocabulary
+        self._vocabulary, self._window, self._salt = vocabulary, window, b""
 
     def count(self) -> int | None:
         """Images and rows; None with a tar among them."""
@@ -44,15 +50,25 @@ class FolderSet:
         """Every item below the folder, and last each row of a metadata table whose file is not there."""
         self.ignored.clear()
         tables = _Tables(self._vocabulary)
-        keys = Unique()
+        keys, passed_over = Unique(), False
         for entry in walk(self.path):
             if entry.kind == "ignored":
                 self.ignored[entry.why] += 1
             elif entry.kind in ("tar", "parquet"):
                 yield from self._shard(entry, skip)
-            elif not (skip and skip(key := keys.of(entry.key))):
-                yield _read(entry, key if skip else keys.of(entry.key), tables)
+            elif skip and skip(key := keys.of(entry.key)):
+                passed_over = True
+            else:
+                yield self._item(entry, key if skip else keys.of(entry.key), tables)
         yield from tables.missing(skip)
+        if not passed_over:  # else nobody has seen the UIDs of all files
+            yield from tables.missing_uids()
+
+    def _item(self, entry: Entry, key: str, tables: _Tables) -> SourceImage:
+        if entry.kind != "dicom":
+            return _read(entry, key, tables)
+        self._salt = self._salt or _salt_of(self.path)
+        return _read_dicom(entry, key, tables, self._salt, self._window)
 
     def _shard(self, entry: Entry, skip: Skip | None) -> Iterator[SourceImage]:
         prefix = entry.key + "/"
@@ -72,13 +88,15 @@ class _Tables:
         self._vocabulary = vocabulary
         self._tables: dict[PurePosixPath, Metadata] = {}
 
-    def words(self, entry: Entry, words: ImageText) -> ImageText:
-        """These words, with what they lack from the tables of the image's folder, those above, or the folder's name."""
+    def words(self, entry: Entry, words: ImageText, uid: str = "") -> ImageText:
+        """These words, with what they lack from the tables of the image's folder, those above, or the folder's name.
+        uid: SOPInstanceUID of a DICOM image, by which a table may name it."""
         inside = PurePosixPath(entry.key)
         for folder, path in zip(inside.parents, entry.path.parents):  # noqa: B905 - the set ends before the disk
             if folder not in self._tables:
                 self._tables[folder] = Metadata(path, self._vocabulary)
-            words = words.or_else(self._tables[folder].of(inside.relative_to(folder).as_posix()))
+            table = self._tables[folder]
+            words = words.or_else(table.of_uid(uid)).or_else(table.of(inside.relative_to(folder).as_posix()))
         # Words that are there but unreadable say more than the class: it does not stand in for them.
         return words if words.problem else words.or_else(self._class_folder(inside.parent.name))
 
@@ -95,6 +113,11 @@ class _Tables:
                 if not (skip and skip(key)):
                     yield SourceImage(key, b"", problem=why)
 
+    def missing_uids(self) -> Iterator[SourceImage]:
+        for folder, table in self._tables.items():
+            for where, why in table.missing_uids():
+                yield SourceImage((folder / where).as_posix(), b"", problem=why)
+
 
 def _read(entry: Entry, key: str, tables: _Tables) -> SourceImage:
     if entry.kind == "skipped":
@@ -109,6 +132,33 @@ def _read(entry: Entry, key: str, tables: _Tables) -> SourceImage:
         return SourceImage(key, b"", problem=f"The file could not be read: {error.strerror}.")
     except Exception as error:  # noqa: BLE001 - one odd file must not end the set
         return SourceImage(key, b"", problem=f"The file could not be read ({type(error).__name__}: {error}).")
+
+
+def _read_dicom(
+    entry: Entry, key: str, tables: _Tables, salt: bytes, window: IntensityWindow | None
+) -> SourceImage:
+    try:
+        image = read_dicom(entry.path, salt, window)
+    except FailedPrecondition as error:  # a package is missing: no fault of the file
+        return SourceImage(key, b"", skipped=error.message)
+    except VouchError as error:
+        if error.reason == "DICOM_NO_IMAGE":  # reports, presentation states, structures
+            return SourceImage(key, b"", skipped=error.message)
+        return SourceImage(key, b"", problem=error.message)
+    except OSError as error:
+        return SourceImage(key, b"", problem=f"The file could not be read: {error.strerror}.")
+    words = tables.words(entry, _beside(entry), image.uid)
+    read = words.on(key, image.data, size_problem(len(image.data)))
+    return replace(read, patient=image.patient or read.patient, note=" ".join(image.notes))
+
+
+def _salt_of(folder: Path) -> bytes:
+    """The salt of patients' hashes: what lies in the set, by names and sizes. The same set groups its patients alike on
+    every reading, and a hash says nothing to whoever has not the set."""
+    total = hashlib.sha256()
+    for entry in walk(folder):
+        total.update(f"{entry.key} {entry.path.stat().st_size if entry.path.is_file() else 0}\n".encode())
+    return total.digest()
 
 
 def _beside(entry: Entry) -> ImageText:

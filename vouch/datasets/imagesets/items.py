@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from vouch.datasets.dicom import is_dicom
+
 MAX_IMAGE_BYTES = 16 * 1024 * 1024
 """An encoded image larger than this is reported as a problem and not read."""
 Skip = Callable[[str], bool]
@@ -25,12 +27,13 @@ OTHER = "other files"
 
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\x00", b"MM\x00*")
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"  # RFC 1740: what macOS keeps beside a file on foreign file systems
-_DICOM = "DICOM files are not read. Export them as PNG or TIFF."
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+_DICOM = "DICOM files are read from a folder, not from a tar. Unpack it."
 _PLAIN = frozenset(
     {".txt", ".caption", ".json", ".jsonl", ".cls", ".csv", ".tsv", ".md", ".xml", ".yaml", ".yml", ".html", ".log"}
 )  # fmt: skip
 _NOT_READ = (
-    (_DICOM, ".dcm .dicom .ima"),
+    (_DICOM, " ".join(sorted(DICOM_SUFFIXES))),
     (
         "This image format is not read. Convert it to PNG.",
         ".heic .heif .avif .jp2 .j2k .jxl .ppm .pgm .pbm .pnm .tga .psd .exr .ico",
@@ -73,6 +76,11 @@ class SourceImage:
     """Why there is no prompt although words are there that should be one; empty when there are none."""
     skipped: str = ""
     """Why what looks like an image (or a set of them) was not read at all; empty when it was."""
+    patient: str = field(default="", repr=False)
+    """Whose image it is, "" where nothing says so: a column of the table, or a salted hash of DICOM's PatientID. Says
+    which images belong together, and is kept in memory only."""
+    note: str = ""
+    """What a person should look at, as a sentence: text that may be burned into a DICOM image."""
 
 
 class ImageSet(Protocol):
@@ -129,7 +137,15 @@ def foreign(name: str, head: bytes) -> str:
     parts = name.lower().rsplit(".", 2)[1:]
     if reason := _FOREIGN.get("." + ".".join(parts)) or _FOREIGN.get("." + parts[-1] if parts else ""):
         return reason
-    return _DICOM if head[128:132] == b"DICM" else ""
+    return _DICOM if is_dicom(head) else ""
+
+
+def is_dicom_file(name: str, head: bytes) -> bool:
+    """Whether a file is a DICOM file: by its suffix, or by its first bytes where the suffix says nothing."""
+    suffix = suffix_of(name)
+    if suffix in DICOM_SUFFIXES:
+        return True
+    return suffix not in IMAGE_SUFFIXES and is_dicom(head) and name.upper() != "DICOMDIR"
 
 
 def tells_kind(name: str) -> bool:

@@ -4,6 +4,8 @@ Each row names a file, relative to the table's folder, and says what it shows:
 
     file_name,prompt
     train/0001.jpg,neutrophil
+
+A row may name a DICOM file by its SOPInstanceUID instead, in a column of that name.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from typing import Any
 
 from vouch.datasets.imagesets.prompts import (
     FILE_COLUMNS,
+    PATIENT_COLUMNS,
     PROMPT_COLUMNS,
+    UID_COLUMNS,
     ImageText,
     json_object,
     words_of_row,
@@ -36,6 +40,8 @@ class Metadata:
         self._folder, self._vocabulary = folder, vocabulary
         self._words: dict[str, ImageText] = {}
         self._table: dict[str, str] = {}  # where each file is named
+        self._by_uid: dict[str, tuple[ImageText, str]] = {}  # with where each is said
+        self._met: set[str] = set()
         self._unusable = ""
         for name in NAMES:
             if (table := folder / name).is_file():
@@ -44,6 +50,19 @@ class Metadata:
     def of(self, file: str) -> ImageText:
         """The words for `file`, a path relative to the folder."""
         return self._words.get(file, ImageText(problem=self._unusable))
+
+    def of_uid(self, uid: str) -> ImageText:
+        """The words for the DICOM image of this SOPInstanceUID."""
+        if not uid or uid not in self._by_uid:
+            return ImageText()
+        self._met.add(uid)
+        return self._by_uid[uid][0]
+
+    def missing_uids(self) -> Iterator[tuple[str, str]]:
+        """(row, why) of each row whose SOPInstanceUID no image had so far."""
+        for uid, (_, where) in self._by_uid.items():
+            if uid not in self._met:
+                yield where, f"{where} names a SOPInstanceUID that no DICOM file here has."
 
     def missing(self) -> Iterator[tuple[str, str]]:
         """(file, why) of each row whose file is not there, or not below the folder."""
@@ -56,14 +75,25 @@ class Metadata:
     def _read(self, table: Path) -> None:
         columns, rows = _READERS[table.suffix](table)
         column = next((name for name in FILE_COLUMNS if name in columns), "")
-        if not column:
+        uids = next((name for name in UID_COLUMNS if name in columns), "")
+        if not column and not uids:
             self._unusable = (
                 f"{table.name} is there, but has no column file_name that says which image a row describes; its "
                 f"columns are {', '.join(columns)[:300] or 'none'}."
             )
             return
-        for where, row in rows:
-            self._add(row.get(column), row, f"{table.name} {where}", table.name)
+        for number, row in rows:
+            where = f"{table.name} {number}"
+            if uids and isinstance(row.get(uids), str) and row[uids]:
+                self._add_uid(row[uids].strip(), row, where)
+            if column and (row.get(column) or not uids):
+                self._add(row.get(column), row, where, table.name)
+
+    def _add_uid(self, uid: str, row: dict[str, Any], where: str) -> None:
+        words = words_of_row(row, where, self._vocabulary)
+        if self._by_uid.setdefault(uid, (words, where))[0] != words:
+            problem = f"{where} names a SOPInstanceUID that an earlier row names, with different words."
+            self._by_uid[uid] = (ImageText(problem=problem), where)
 
     def _add(self, file: Any, row: dict[str, Any], where: str, table: str) -> None:
         file = file.get("path") if isinstance(file, dict) else file
@@ -87,7 +117,8 @@ def is_table_of_files(path: Path) -> bool:
 
 
 def _from_csv(path: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
-    columns, rows = read_csv(path, {*FILE_COLUMNS, *PROMPT_COLUMNS, "label"}.__contains__)
+    known = {*FILE_COLUMNS, *UID_COLUMNS, *PROMPT_COLUMNS, *PATIENT_COLUMNS, "label"}
+    columns, rows = read_csv(path, known.__contains__)
     return columns, ((f"row {number}", dict(row)) for number, row in rows)
 
 

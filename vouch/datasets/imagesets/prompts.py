@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,21 @@ from vouch.models.captions import Vocabulary, caption
 PROMPT_SUFFIXES = (".json", ".txt", ".caption", ".cls")
 PROMPT_COLUMNS = ("prompt", "text", "caption")
 FILE_COLUMNS = ("file_name", "image", "filename", "file", "path")
+UID_COLUMNS = ("SOPInstanceUID", "sop_instance_uid", "dicom_id")
+"""Columns that say by DICOM's SOPInstanceUID which image a row describes."""
+PATIENT_COLUMNS = ("patient", "patient_id", "PatientID", "subject_id")
+"""Columns that say whose image a row describes. No prompt ever names them."""
+_IDENTIFYING = frozenset((
+    "patientid", "patientname", "patientbirthdate", "patientbirthname", "patientaddress",
+    "patienttelephonenumbers", "otherpatientids", "otherpatientnames", "subjectid", "dicomid",
+    "sopinstanceuid", "seriesinstanceuid", "studyinstanceuid", "studyid", "accessionnumber", "studydate",
+    "seriesdate", "acquisitiondate", "contentdate", "studytime", "institutionname", "institutionaddress",
+    "referringphysicianname", "performingphysicianname", "operatorsname", "requestingphysician",
+    "physiciansofrecord", "medicalrecordlocator", "issuerofpatientid", "stationname", "deviceserialnumber",
+    "mrn",
+))  # fmt: skip
+"""Columns named like DICOM elements that identify people (PS3.15, table E.1-1), in lower case without separators: they
+are no attributes of an image."""
 MAX_PROMPT_BYTES = 64 * 1024
 MAX_NOTE_BYTES = 1024 * 1024
 """More of a JSON file beside an image is not read."""
@@ -29,6 +45,7 @@ class ImageText:
     attributes: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
     """Why there is no prompt although something is there; "" otherwise."""
+    patient: str = field(default="", repr=False)
 
     def or_else(self, other: ImageText) -> ImageText:
         """These, with what they lack taken from the other ones. A problem is kept until there is a prompt."""
@@ -38,13 +55,15 @@ class ImageText:
             self.label or other.label,
             self.attributes or other.attributes,
             "" if prompt else self.problem or other.problem,
+            self.patient or other.patient,
         )
 
     def on(self, key: str, data: bytes, problem: str = "") -> SourceImage:
         """The image with these words."""
         return SourceImage(
-            key, b"" if problem else data, self.prompt, self.label, self.attributes, problem, self.problem
-        )
+            key, b"" if problem else data, self.prompt, self.label, self.attributes, problem, self.problem,
+            patient=self.patient,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -127,18 +146,31 @@ def words_of_row(row: Mapping[str, Any], where: str, vocabulary: Vocabulary | No
     attributes = _attributes(row)
     if label and not prompt and not label.isdigit():
         prompt = caption(label, _known(attributes, vocabulary))
-    return ImageText(prompt, label, attributes)
+    return ImageText(prompt, label, attributes, patient=_patient(row))
+
+
+def _patient(row: Mapping[str, Any]) -> str:
+    found = next((row[name] for name in PATIENT_COLUMNS if row.get(name) not in (None, "")), "")
+    if isinstance(found, float):  # a column of numbers with gaps, as pandas writes it
+        return label_text(found) if math.isfinite(found) else ""
+    return escaped(str(found)) if isinstance(found, (str, int)) else ""
+
+
+def is_identifying(column: str) -> bool:
+    """Whether a column is named like a DICOM element that identifies people."""
+    return re.sub(r"[ _-]", "", column).lower() in _IDENTIFYING
 
 
 def _attributes(row: Mapping[str, Any]) -> dict[str, str]:
     taken = {"label", *PROMPT_COLUMNS, *FILE_COLUMNS}
     texts = {name: value for name, value in row.items() if name not in taken and isinstance(value, str)}
+    texts = {name: value for name, value in texts.items() if not is_identifying(name)}
     return {name: escaped(value) for name, value in texts.items() if value and not _is_number(value)}
 
 
 def _known(attributes: Mapping[str, str], vocabulary: Vocabulary | None) -> dict[str, str]:
     if vocabulary is None:
-        return dict(attributes)
+        return {name: value for name, value in attributes.items() if name not in PATIENT_COLUMNS}
     return {name: value for name, value in attributes.items() if value in vocabulary.attributes.get(name, ())}
 
 

@@ -17,6 +17,7 @@ from vouch.datasets.imagesets.items import (
     TAR_SUFFIXES,
     foreign,
     is_apple_double,
+    is_dicom_file,
     is_image,
     suffix_of,
     tells_kind,
@@ -26,7 +27,7 @@ from vouch.datasets.imagesets.parquet import images_column
 from vouch.errors import InvalidInput
 from vouch.formats.texts import printable_name
 
-Kind = Literal["image", "tar", "parquet", "skipped", "ignored"]
+Kind = Literal["image", "dicom", "tar", "parquet", "skipped", "ignored"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,10 @@ def _kind_of(path: Path) -> tuple[Kind, str]:
         return "tar", ""
     if name.lower().endswith(PARQUET_SUFFIXES):
         return _parquet_kind(path)
+    if is_dicom_file(name, head):
+        return "dicom", ""
+    if name.upper() == "DICOMDIR":
+        return "ignored", "DICOM directories"
     if reason := foreign(name, head):
         return "skipped", reason
     return ("image", "") if is_image(name, head) else ("ignored", OTHER)

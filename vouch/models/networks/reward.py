@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from vouch.domains.criteria import load_domain
 from vouch.errors import CorruptVersion
 from vouch.models.captions import Vocabulary
 from vouch.models.networks.backbone import Backbone, fit_size, to_input
@@ -81,6 +82,7 @@ class RewardEnsemble(nn.Module):
     ) -> None:
         super().__init__()
         self.vocabulary, self.criteria = vocabulary, tuple(criteria)
+        self.class_criterion = load_domain().class_criterion  # a training sets that of its own domain
         self.size = backbone.looks.size if backbone else size
         self.widths, self.scale = tuple(widths), scale or Scale()
         self.backbone = backbone

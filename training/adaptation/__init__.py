@@ -1,0 +1,1 @@
+"""Adapting a foundation model to a medical domain: its data, and the check of them that comes first."""
