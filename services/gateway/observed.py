@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from services import metrics
-from services.rpcs import RPCS
 from vouch import tracing
+from vouch.rpcs import RPCS
 
 T = TypeVar("T", bound=type)
 

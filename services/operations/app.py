@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 from ray.serve.handle import DeploymentHandle
 
-from services import logs, rpcs
+from services import logs
 from services.identity import Identity
 from services.jobs.app import TrainingService
 from services.overview import overview
@@ -16,6 +16,7 @@ from services.pools import Pools
 from services.rollout.app import RolloutService
 from services.rollout.controller import RolloutController
 from services.versions.app import ModelsService
+from vouch import rpcs
 from vouch.client.rpcs import METHODS
 from vouch.settings import Settings
 from vouch.storage.catalog import Catalog
