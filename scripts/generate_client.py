@@ -54,7 +54,7 @@ def generated(source: Path) -> str:
 
 def _formatted(text: str) -> str:
     """As `make lint-fix` leaves it: names in their order, lines as long as they may be."""
-    ruff = [sys.executable, "-m", "ruff"]
+    ruff = [str(Path(sys.executable).with_name("ruff"))]
     for command in (["check", "--quiet", "--fix", "--select", "I"], ["format", "--quiet"]):
         command = [*ruff, *command, "--stdin-filename", str(FOLDER / "sync.py"), "-"]
         text = subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout

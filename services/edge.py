@@ -11,7 +11,7 @@ A gateway method takes the request and who asks, returns or yields messages, and
         @edge.streaming
         async def WatchRun(self, request: WatchRunRequest, identity: edge.Identity): yield Run()
 
-The decorators, knowing the RPC by the method's name, check the token and the role in the table of `services.rpcs`, and
+The decorators, knowing the RPC by the method's name, check the token and the role in the table of `vouch.rpcs`, and
 translate errors by `STATUS`. They serve a plain `grpc.aio` server and Ray Serve alike. Ray Serve drops
 the trailing metadata of a call that raises, so a failed call does not raise: it sets code, details and
 metadata, and answers with an empty message. gRPC never delivers the empty answer of a unary call; a
@@ -36,10 +36,10 @@ from google.rpc import error_details_pb2, status_pb2
 
 from services import field_limits, logs
 from services.identity import Identity
-from services.rpcs import RPCS
 from vouch import errors
 from vouch.client import rpcs
 from vouch.client.endpoint import CLIENT_KEY
+from vouch.rpcs import RPCS
 from vouch.types.token import Token
 
 DOMAIN = "vouch"

@@ -101,8 +101,9 @@ class Feedback:
             page_token=request.page_token,
         )
         ratings = self._messages(page.items)
+        hidden = self._blinding.hidden({rating.image for rating in page.items}, caller)
         for message in ratings:
-            if self._blinding.hides(message.image_digest, caller):
+            if message.image_digest in hidden:
                 message.ClearField("generator_version")
         return pb.ListRatingsResponse(ratings=ratings, next_page_token=page.next_token)
 
@@ -174,7 +175,7 @@ class Feedback:
 
     @on_thread
     def GetImage(self, request: pb.GetImageRequest, caller: Identity) -> pb.StoredImage:
-        return self._shown(self._review.image(request.digest, caller.owner), caller)
+        return self._shown([self._review.image(request.digest, caller.owner)], caller)[0]
 
     @on_thread
     def ListImages(self, request: pb.ListImagesRequest, caller: Identity) -> pb.ListImagesResponse:
@@ -188,15 +189,13 @@ class Feedback:
             page_size=request.page_size,
             page_token=request.page_token,
         )
-        images = self._review.about(page.items)
-        return pb.ListImagesResponse(
-            images=[self._shown(image, caller) for image in images],
-            next_page_token=page.next_token,
-        )
+        images = self._shown(self._review.about(page.items), caller)
+        return pb.ListImagesResponse(images=images, next_page_token=page.next_token)
 
-    def _shown(self, image: StoredImage, caller: Identity) -> pb.StoredImage:
-        message = wire.to_message(image, pb.StoredImage)
-        return _to_rate(message) if self._blinding.hides(image.digest, caller) else message
+    def _shown(self, images: Sequence[StoredImage], caller: Identity) -> list[pb.StoredImage]:
+        hidden = self._blinding.hidden({image.digest for image in images}, caller)
+        messages = [wire.to_message(image, pb.StoredImage) for image in images]
+        return [_to_rate(message) if message.digest in hidden else message for message in messages]
 
     async def DescribeCriteria(
         self, request: pb.DescribeCriteriaRequest, caller: Identity

@@ -6,6 +6,8 @@ its own, so every image is still to rate for it. Clients see their own images in
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from services.identity import Identity
 from vouch.errors import PermissionDenied
 from vouch.storage.catalog import Catalog
@@ -17,13 +19,13 @@ class Blinding:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    def hides(self, image: str, caller: Identity) -> bool:
-        """Whether this caller must not know the origin and the scores of the image with this digest."""
+    def hidden(self, images: Collection[str], caller: Identity) -> frozenset[str]:
+        """Those of the images, by their digests, whose origin and scores this caller must not know."""
         if not caller.is_blinded:
-            return False
+            return frozenset()
         if caller.rates_for_others:
-            return True
-        return not self._catalog.ratings.list(image=image, rater=caller.name, page_size=1).items
+            return frozenset(images)
+        return frozenset(images) - self._catalog.ratings.rated_by(caller.name, images)
 
     def check_filter(self, name: str, value: str, caller: Identity) -> None:
         """Refuse a filter that tells a rater the origin of the images in its list.

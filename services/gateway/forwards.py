@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from services import edge
 from services.gateway.handles import stream
 from services.identity import Identity
-from services.rpcs import RPCS, Rpc
 from vouch.client.rpcs import METHODS
+from vouch.rpcs import RPCS, Rpc
 
 T = TypeVar("T", bound=type)
 

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from services import metrics
-from services.rpcs import RPCS
 from vouch import tracing
+from vouch.rpcs import RPCS
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

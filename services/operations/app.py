@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from ray.serve.handle import DeploymentHandle
 
 import vouch
-from services import logs, metrics, rpcs
+from services import logs, metrics
 from services.account.app import AccountService
 from services.identity import Identity
 from services.jobs.app import TrainingService
@@ -25,6 +25,7 @@ from services.rollout.judge_process import JudgeProcess, judge_command
 from services.rollout.meter import Meter
 from services.rollout.replay import Replays
 from services.versions.app import ModelsService
+from vouch import rpcs
 from vouch.client.rpcs import METHODS
 from vouch.settings import Settings
 from vouch.storage.blobs import BlobStore

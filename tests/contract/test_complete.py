@@ -9,10 +9,10 @@ import re
 import pytest
 from google.protobuf.descriptor import Descriptor
 
-from services.rpcs import RPCS, Rpc
 from vouch import wire
 from vouch.client import AsyncClient, Client, rpcs
 from vouch.pb.v1 import feedback_pb2
+from vouch.rpcs import RPCS, Rpc
 from vouch.types.rating import Rating
 from vouch.types.token import ROLES
 

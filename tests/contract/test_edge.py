@@ -16,11 +16,11 @@ from google.rpc import error_details_pb2, status_pb2
 
 from services import edge, logs
 from services.environment import LOGS_FOLDER
-from services.rpcs import RPCS
 from tests.keys import FixedKeys
 from vouch import errors
 from vouch.client import failures
 from vouch.pb.v1 import training_pb2
+from vouch.rpcs import RPCS
 from vouch.types.token import ROLES
 
 ASKED = training_pb2.GetRunRequest()

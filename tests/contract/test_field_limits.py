@@ -16,10 +16,10 @@ from google.protobuf.message import Message
 from services import edge, ingress
 from services import field_limits as limits
 from services.field_limits import Bytes, Count, Moment, Number, Text, Tree, Words
-from services.rpcs import RPCS
 from tests.keys import FixedKeys
 from vouch.client import groups, rpcs
 from vouch.errors import InvalidInput
+from vouch.rpcs import RPCS
 
 TOKENS = {"client": "c-token", "rater": "r-token", "operator": "o-token"}
 OPERATOR = [("authorization", "Bearer o-token")]

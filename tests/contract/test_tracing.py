@@ -17,11 +17,11 @@ import vouch
 from services.gateway.observed import observed
 from services.generation.engine import Engine
 from services.generation.engine_trace import EngineTrace
-from services.rpcs import RPCS
 from tests.edged_server import EdgedServer
 from tests.fakes import FakeGenerator
 from vouch import tracing
 from vouch.errors import NotFound
+from vouch.rpcs import RPCS
 from vouch.testing import TOKENS
 from vouch.types.generation import GenerationRequest
 

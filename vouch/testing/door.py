@@ -13,18 +13,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from vouch import errors
+from vouch.rpcs import RPCS
 from vouch.types.token import ROLES, SCOPES, Scope
-
-RATER = frozenset({"RecordRating", "ImportRatings", "ListRatings", "NextForReview"})
-"""RPCs that need the role rater."""
-OPERATOR = frozenset(
-    {
-        "ImportRealImages", "StartRollout", "PromoteRollout", "RollBackRollout", "PauseRollout", "ResumeRollout",
-        "GetServingHistory", "ListAuditEntries", "VerifyAudit", "ReplayImage", "GetRollout", "WatchRollout",
-        "ListRollouts", "StartTraining", "GetRun", "ListRuns", "CancelRun", "WatchRun",
-    }
-)  # fmt: skip
-"""RPCs that need the role operator. All others need the role client."""
 
 CODES: dict[type[errors.VouchError], grpc.StatusCode] = {
     errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
@@ -47,11 +37,6 @@ class Caller:
     name: str
     role: str
     scopes: tuple[Scope, ...]
-
-
-def role_needed(rpc: str) -> str:
-    """The least role that may make a call."""
-    return "operator" if rpc in OPERATOR else "rater" if rpc in RATER else "client"
 
 
 def guarded(
@@ -100,7 +85,7 @@ def _admit(rpc: str, context: grpc.aio.ServicerContext, tokens: dict[str, str] |
     role = next((role for role, known in tokens.items() if known == secret), None)
     if role is None:
         raise errors.Unauthenticated("This call brings no token, or one that is not in `TOKENS`.")
-    needed = role_needed(rpc)
+    needed = RPCS[rpc].role
     if ROLES.index(role) < ROLES.index(needed):  # type: ignore[arg-type]
         raise errors.PermissionDenied(f"{rpc} needs the role {needed}; this token has the role {role}.")
     return Caller(role, role, () if role == "client" else SCOPES)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
+from vouch.client.rpcs import METHODS, answer_class
 from vouch.pb.v1 import (
     feedback_pb2_grpc,
     generation_pb2_grpc,
@@ -21,7 +23,7 @@ from vouch.pb.v1 import (
     training_pb2_grpc,
 )
 from vouch.storage.state import Access, StateFolder
-from vouch.testing.door import guarded
+from vouch.testing.door import Caller, guarded
 from vouch.testing.feedback import FakeFeedback
 
 TOKENS = {"client": "client-token", "rater": "rater-token", "operator": "operator-token"}
@@ -106,7 +108,20 @@ class FakeServer(FakeFeedback):
         await server.stop(None)
 
     def _handler(self, rpc: str) -> Callable[..., Any]:
-        return guarded(rpc, getattr(self, rpc), self._tokens)
+        return guarded(rpc, getattr(self, rpc, None) or _without_behaviour(rpc), self._tokens)
+
+
+def _without_behaviour(rpc: str) -> Callable[..., Any]:
+    """What answers an RPC that the fake does not play: one empty message."""
+    answer = answer_class(rpc)
+
+    async def once(request: Any, caller: Caller) -> Message:
+        return answer()
+
+    async def stream(request: Any, caller: Caller) -> AsyncIterator[Message]:
+        yield answer()
+
+    return stream if METHODS[rpc].server_streaming else once
 
 
 class _Handlers:

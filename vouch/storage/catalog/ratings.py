@@ -142,6 +142,13 @@ class Ratings:
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
 
+    def rated_by(self, rater: str, images: Collection[str]) -> frozenset[str]:
+        """Those of these images that the rater has rated."""
+        table = tables.ratings
+        query = sa.select(table.c.image).where(table.c.rater == rater, table.c.image.in_(images)).distinct()
+        with self._database.read() as connection:
+            return frozenset(connection.execute(query).scalars())
+
     def counts(self, images: Collection[str]) -> dict[str, int]:
         """The number of current ratings of each of these images that has one."""
         table = tables.ratings

@@ -1,7 +1,7 @@
 """The one table of RPCs: who may make each call, and which deployment answers it.
 
-The gateway makes the RPCs of other deployments from this table, the guard of the door reads the roles, and the
-operations deployment finds its handlers here.
+The gateway makes the RPCs of other deployments from this table, the guard of the door and the fake server of
+`vouch.testing` read the roles, and the operations deployment finds its handlers here.
 """
 
 from __future__ import annotations
