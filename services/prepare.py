@@ -1,0 +1,37 @@
+"""`python -m services.prepare`: what a cluster needs once before it serves. Doing it again changes nothing.
+
+Makes the catalog's tables, publishes the first models, and lets a slot that serves nothing serve them. `vouch up` does
+the same by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from services.starter import check_models, publish_models
+from vouch.errors import VouchError
+from vouch.settings import load_settings
+from vouch.storage.catalog import Catalog
+from vouch.storage.state import PRIVATE
+
+
+def main() -> int:
+    os.umask(PRIVATE)
+    try:
+        settings = load_settings()
+        settings.folder.create()
+        check_models(settings)
+        publish_models(settings)
+        with Catalog(settings.resolved_catalog_url) as catalog:
+            for slot in catalog.serving.list():
+                version = catalog.versions.get(slot.champion)
+                sys.stdout.write(f"{slot.slot} serves {version.name} ({version.digest[:12]})\n")
+    except VouchError as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
