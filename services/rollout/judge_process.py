@@ -38,6 +38,8 @@ class JudgeProcess:
         asked = {"prompt": prompt, "champion": _text(champion), "candidate": _text(candidate)}
         with self._lock:
             answer = self._ask(json.dumps(asked).encode() + b"\n")
+            if not answer:
+                self._end()
         try:
             told = json.loads(answer)
             outcomes = {str(name): outcome for name, outcome in told.items() if outcome in OUTCOMES}
@@ -47,10 +49,13 @@ class JudgeProcess:
 
     def stop(self) -> None:
         with self._lock:
-            if self._process is not None:
-                self._process.kill()
-                self._process.wait()
-                self._process = None
+            self._end()
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
 
     def _ask(self, line: bytes) -> bytes:
         process = self._running()
