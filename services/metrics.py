@@ -91,7 +91,7 @@ for _kind in RUN_KINDS:
 ALL = (
     REQUESTS, REQUEST_SECONDS, IMAGES, BATCH_IMAGES, STEPS, IMAGE_STEPS, WAIT_SECONDS, ADMISSION_STEPS, ENGINE_SECONDS,
     STAGE_SECONDS, STEP_SECONDS, EVICTIONS, WAITING, RUNNING, SCORES, SCORE_SECONDS, SCORE_VALUES, ACCEPTED, REPEATS,
-    RATINGS, SWAPS, REFUSALS, LOAD_SECONDS, RUNS,
+    RATINGS, SWAPS, REFUSALS, LOAD_SECONDS, RUNS, SIDE_FAILURES, SIDE_SECONDS,
 )  # fmt: skip
 """What an alert or a dashboard may name."""
 
@@ -119,8 +119,8 @@ def sides() -> dict[str, SideMetrics]:
     for family in registry.collect():
         for sample in family.samples:
             side = sample.labels.get("side", "")
-            if sample.name == "vouch_side_failures_total":
+            if sample.name == f"{SIDE_FAILURES.describe()[0].name}_total":
                 failed[side] = sample.value
-            elif sample.name == "vouch_side_seconds_bucket":
+            elif sample.name == f"{SIDE_SECONDS.describe()[0].name}_bucket":
                 edges.setdefault(side, {})[float(sample.labels["le"])] = sample.value
     return {side: SideMetrics(failed.get(side, 0.0), edges[side]) for side in SIDES}
