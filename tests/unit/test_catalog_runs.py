@@ -187,7 +187,7 @@ def test_a_run_that_was_left_behind_goes_before_those_that_wait(catalog):
     assert catalog.runs.oldest_open() is None
     first, second = (catalog.runs.create("reward", {}, request_id=name) for name in ("a", "b"))
     assert catalog.runs.oldest_open() == first
-    catalog.runs.start(second.id)
-    assert catalog.runs.oldest_open().id == second.id
-    catalog.runs.finish(second.id, "FAILED", error="x")
+    catalog.runs.start(second.run_id)
+    assert catalog.runs.oldest_open().run_id == second.run_id
+    catalog.runs.finish(second.run_id, "FAILED", error="x")
     assert catalog.runs.oldest_open() == first

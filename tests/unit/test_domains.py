@@ -191,7 +191,17 @@ def test_a_folder_without_a_domain_is_not_found(tmp_path: Path) -> None:
 
 def test_evaluating_another_domain_asks_for_its_judge(toy: Path, tmp_path: Path) -> None:
     data = write_files(tmp_path / "data", {"a.png": b"x"})
-    arguments = ["evaluate", "v", "--data", str(data), "--out", str(tmp_path / "out"), "--domain", str(toy)]
+    arguments = [
+        "evaluate",
+        "v",
+        "--offline",
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "out"),
+        "--domain",
+        str(toy),
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "vouch", *arguments, "--state", str(tmp_path / "state")],
         capture_output=True,
