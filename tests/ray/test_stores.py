@@ -64,13 +64,13 @@ def test_a_queued_run_is_carried_out_where_the_settings_keep_everything(
         **training_environment(settings),
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     }
-    command = training_command(run.id)
+    command = training_command(run.run_id)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800, check=False)
 
-    run = store.catalog.runs.get(run.id)
+    run = store.catalog.runs.get(run.run_id)
     assert (done.returncode, run.state, run.error) == (0, "SUCCEEDED", ""), done.stderr[-2000:]
     version = store.catalog.versions.get(run.version)
-    assert version.lineage["run_id"] == run.id and len(version.lineage["ratings"]) == 40
+    assert version.lineage["run_id"] == run.run_id and len(version.lineage["ratings"]) == 40
     if settings.models_url:
         there = Registry(store.catalog, tmp_path / "elsewhere", settings.models_url)
         assert (there.open(version.digest) / "reward.safetensors").is_file()
