@@ -11,6 +11,7 @@ from services import loopback
 from services.gateway.app import Gateway
 from tests.ray.conftest import listening, until
 from vouch.errors import InvalidInput
+from vouch.rpcs import RPCS
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
