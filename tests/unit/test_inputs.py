@@ -164,7 +164,7 @@ def test_sub_labels_are_frozen_with_the_images_of_the_class_that_nobody_told_of(
     assert (said[40], said[41], len(said)) == (1.0, 0.0, 3)
     assert said[42] != said[42]
     assert found.counts() == (1, 1)
-    assert len(found.only_told()) == 2
+    assert len(found.only_labelled()) == 2
 
 
 def test_a_sub_label_says_nothing_of_how_plausible_an_image_is(
