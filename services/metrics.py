@@ -119,8 +119,13 @@ def sides() -> dict[str, SideMetrics]:
     for family in registry.collect():
         for sample in family.samples:
             side = sample.labels.get("side", "")
-            if sample.name == f"{SIDE_FAILURES.describe()[0].name}_total":
+            if sample.name == _name(SIDE_FAILURES) + "_total":
                 failed[side] = sample.value
-            elif sample.name == f"{SIDE_SECONDS.describe()[0].name}_bucket":
+            elif sample.name == _name(SIDE_SECONDS) + "_bucket":
                 edges.setdefault(side, {})[float(sample.labels["le"])] = sample.value
     return {side: SideMetrics(failed.get(side, 0.0), edges[side]) for side in SIDES}
+
+
+def _name(metric: Counter | Histogram) -> str:
+    """Of its family, without the endings of its series."""
+    return next(iter(metric.describe())).name

@@ -81,10 +81,10 @@ VALUES: dict[str, type] = {
 
 
 @overload
-def to_value(message: Message) -> Any: ...
+def to_value(message: Message, /) -> Any: ...
 @overload
-def to_value(message: Message, kind: type[V], **more: Any) -> V: ...
-def to_value(message: Message, kind: type | None = None, **more: Any) -> Any:
+def to_value(message: Message, kind: type[V], /, **more: Any) -> V: ...
+def to_value(message: Message, kind: type | None = None, /, **more: Any) -> Any:
     """The value of a message. kind: its class, where that is not the one of the message's name. more: fields of the
     value that the message does not have, or has otherwise."""
     kind = kind or VALUES[message.DESCRIPTOR.name]

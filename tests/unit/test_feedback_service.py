@@ -1,0 +1,51 @@
+"""The feedback deployment without Ray: what it lists imports again exactly."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from services.feedback.app import Feedback
+from services.identity import Identity
+from vouch.pb.v1 import feedback_pb2 as pb
+from vouch.settings import load_settings
+from vouch.storage.catalog import Catalog
+
+OPERATOR = Identity.unchecked()
+
+
+@pytest.fixture
+def feedback(tmp_path: Path, make_image) -> Feedback:
+    settings = load_settings(state=tmp_path / "state")
+    settings.folder.create()
+    with Catalog(settings.resolved_catalog_url) as catalog:
+        catalog.images.add([make_image(1)])
+    return Feedback(settings)
+
+
+def recorded(feedback: Feedback, digest: str) -> pb.Rating:
+    rating = pb.Rating(
+        image_digest=digest, rater="ada", kind="RATING_KIND_HUMAN", verdict="VERDICT_PLAUSIBLE"
+    )
+    rating.answers["cell_size"] = pb.ANSWER_PASS
+    request = pb.RecordRatingRequest(request_id="once", rating=rating)
+    return asyncio.run(feedback.RecordRating(request, OPERATOR))
+
+
+def test_a_listed_rating_imports_as_the_same_one(feedback: Feedback, make_image) -> None:
+    recorded(feedback, make_image(1).digest)
+    listed = asyncio.run(feedback.ListRatings(pb.ListRatingsRequest(), OPERATOR)).ratings
+    answer = asyncio.run(feedback.ImportRatings(pb.ImportRatingsRequest(ratings=listed), 0, OPERATOR))
+    assert (answer.recorded, answer.already_recorded, answer.failed) == (0, 1, 0)
+
+
+def test_a_rating_from_another_system_keeps_its_id_and_its_time(feedback: Feedback, make_image) -> None:
+    rating = recorded(feedback, make_image(1).digest)
+    rating.rating_id, rating.request_id, rating.rater = "of-elsewhere", "another", "grace"
+    rating.created_at.FromSeconds(1_700_000_000)
+    answer = asyncio.run(feedback.ImportRatings(pb.ImportRatingsRequest(ratings=[rating]), 0, OPERATOR))
+    assert (answer.recorded, answer.failed) == (1, 0)
+    listed = asyncio.run(feedback.ListRatings(pb.ListRatingsRequest(rater="grace"), OPERATOR)).ratings
+    assert [(one.rating_id, one.created_at.seconds) for one in listed] == [("of-elsewhere", 1_700_000_000)]
