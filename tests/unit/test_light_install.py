@@ -82,7 +82,7 @@ NEEDS: dict[str, tuple[str, str]] = {
     "token revoke": ("server", "ada"),
     "token rotate": ("server", "ada"),
     "train pretrain": ("train", "--data IMAGES --offline --out OUT"),
-    "evaluate": ("train", "generator-1 --data IMAGES"),
+    "evaluate": ("train", "generator-1 --offline --data IMAGES"),
 }
 """Commands that miss an extra: its name, and arguments."""
 
