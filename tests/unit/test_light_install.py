@@ -67,6 +67,12 @@ WORKS: dict[str, str] = {
     "rollout rollback": "rollout-1 --reason test",
     "rollout status": "",
     "rollout watch": "rollout-1",
+    "rollout pause": "rollout-1",
+    "rollout resume": "rollout-1",
+    "rollout history": "",
+    "audit list": "",
+    "audit verify": "",
+    "replay": "DIGEST",
 }
 """Commands that the client's packages are enough for, with arguments."""
 NEEDS: dict[str, tuple[str, str]] = {
