@@ -155,7 +155,7 @@ def test_real_cells_through_an_autoencoder_of_four_channels_pass_clearly_less_of
     seen, calibration, fresh = (every.subset(range(first, 360, 3)) for first in range(3))
     memory = Memory(lite0(side=96), tmp_path)
     judge = judge_of(seen, calibration, fresh, memory)
-    soft = through(load_autoencoder(ROOT / "vouch" / "starter" / "generator"), images_of(fresh))
+    soft = through(load_autoencoder(ROOT / "benchmarks" / "starter" / "first_autoencoder"), images_of(fresh))
     before, after = (
         judge.assess(images, fresh.labels).plausible.mean() for images in (images_of(fresh), soft)
     )

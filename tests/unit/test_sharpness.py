@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-import vouch
 from tests.real import PBC64, needs_pbc64
 from training.data.examples import load_examples
 from training.evaluation.codec import load_autoencoder, through
@@ -21,7 +20,7 @@ from training.evaluation.sharpness import (
     sharpness,
 )
 
-STARTER = Path(vouch.__file__).parent / "starter" / "generator"
+FIRST_AUTOENCODER = Path(__file__).parents[2] / "benchmarks" / "starter" / "first_autoencoder"
 
 
 def noise(count: int, seed: int) -> np.ndarray:
@@ -66,6 +65,6 @@ def test_a_version_that_smooths_moves_away_from_real_images() -> None:
 @needs_pbc64
 def test_real_cells_through_an_autoencoder_of_four_channels_have_lost_their_granules() -> None:
     cells = load_examples(PBC64 / "val.parquet").images[:64].permute(0, 2, 3, 1).numpy()
-    soft = through(load_autoencoder(STARTER), cells[:32])
+    soft = through(load_autoencoder(FIRST_AUTOENCODER), cells[:32])
     found = sharpness(Spectra.of(cells[32:]), Spectra.of(soft))
     assert found[HIGH_BAND].high < 0.6

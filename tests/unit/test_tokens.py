@@ -112,7 +112,7 @@ def test_an_import_knows_the_ratings_of_other_tokens_by_their_id(catalog, domain
 def test_two_callers_may_use_the_same_request_id_for_different_runs(catalog):
     one = catalog.runs.create("reward", {"seed": 1}, request_id="1", created_by="alice")
     other = catalog.runs.create("reward", {"seed": 2}, request_id="1", created_by="bob")
-    assert one.id != other.id
+    assert one.run_id != other.run_id
     assert catalog.runs.create("reward", {"seed": 1}, request_id="1", created_by="alice") == one
 
 
@@ -121,7 +121,7 @@ def test_nobody_can_take_the_request_id_of_an_automatic_roll_back(catalog):
         catalog.serving.ensure(slot, "a" * 64)
     first = catalog.rollouts.start("generator", "b" * 64, percent=5, actor="alice", request_id="auto-1")
     second = catalog.rollouts.start("reward", "c" * 64, percent=5, actor="system", request_id="auto-1")
-    assert first.id != second.id
+    assert first.rollout_id != second.rollout_id
 
 
 # ---- images
