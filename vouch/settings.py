@@ -33,7 +33,6 @@ OTHER_VARIABLES = frozenset(
         "VOUCH_DEBUG",
         "VOUCH_TOKEN",
         "VOUCH_TRACES",
-        "VOUCH_RAY_ADDRESS",
         "VOUCH_SETTINGS",
         SNAPSHOT,
     }
@@ -60,6 +59,8 @@ class ServerSettings(_Section):
     """Serve even where inner ports, which ask for no token, can be reached from other machines."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    gateways: int = Field(default=1, ge=1, le=64)
+    """Replicas of the gateway. Several on different nodes of a cluster outlive the loss of one."""
 
     @property
     def on_loopback(self) -> bool:
@@ -187,11 +188,20 @@ class TrainingSettings(_Section):
     threads: int = Field(default=1, ge=1, le=1024)
     workers: int = Field(default=1, ge=1, le=1024)
     """Ray Train workers of a job; they share every batch."""
+    min_workers: int = Field(default=0, ge=0, le=1024)
+    """The fewest with which a job goes on when nodes of a cluster leave; it grows to `workers` when they are back.
+    0 is `workers`: a job waits until there is room for all."""
     data: Path | None = None
     """The folder in which callers name image sets and backbones. None: any path while the system listens on a loopback
     address, and none otherwise."""
     gpus: float = Field(default=0.0, ge=0, le=8)
     """Of each worker. With none it computes on the CPU."""
+
+    @model_validator(mode="after")
+    def _not_more_at_least(self) -> TrainingSettings:
+        if self.min_workers > self.workers:
+            raise ValueError(f"min_workers is {self.min_workers}, more than workers, {self.workers}")
+        return self
 
 
 class Settings(BaseSettings):
@@ -211,6 +221,9 @@ class Settings(BaseSettings):
     models_url: str = ""
     """fsspec URL of the model versions, e.g. s3://bucket/models; "" is the state folder, which then every machine
     must share."""
+    ray_address: str = ""
+    """HOST:PORT of the head of a Ray cluster that runs already, on which `vouch up` then serves; "" starts a Ray of its
+    own on this machine."""
     server: ServerSettings = ServerSettings()
     generation: GenerationSettings = GenerationSettings()
     reward: RewardSettings = RewardSettings()
