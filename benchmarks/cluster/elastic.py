@@ -153,10 +153,9 @@ class _Disturber(threading.Thread):
             self.failure = failure
 
     def _disturb(self) -> None:
-        self._until_training_with(2, after=0)
-        step = self._step()
+        both = self._until_training_with(2, [])
         self._nodes.kill(next(iter(self._nodes.cluster.worker_nodes)))
-        (alone,) = self._until_training_with(1, after=step)
+        (alone,) = self._until_training_with(1, both)
         # The run may not end before the node is back: its worker stands still for as long as that takes.
         alone.send_signal(signal.SIGSTOP)
         try:
@@ -166,8 +165,11 @@ class _Disturber(threading.Thread):
         _until(lambda: len(_workers()) == 2)
         self.seen.append(2)
 
-    def _until_training_with(self, count: int, after: int) -> list[psutil.Process]:
-        _until(lambda: len(_workers()) == count and self._step() > after)
+    def _until_training_with(self, count: int, before: list[psutil.Process]) -> list[psutil.Process]:
+        """Wait until so many workers, none of those before, have made a checkpoint together."""
+        _until(lambda: len(_workers()) == count and not set(before) & set(_workers()))
+        step = self._step()
+        _until(lambda: self._step() > step)
         self.seen.append(count)
         return _workers()
 

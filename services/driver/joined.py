@@ -186,13 +186,11 @@ def _check_serve() -> None:
 def _check_nodes(settings: Settings, nodes: list[dict[str, Any]]) -> None:
     """Raises FailedPrecondition where a node has not the same vouch, or does not know the catalog."""
     probe = ray.remote(num_cpus=0, max_retries=0)(look)
-    told = {
-        node["NodeManagerHostname"]: probe.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(str(settings.folder.root))
-        for node in nodes
-    }
-    for name, answer in told.items():
+    places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    folder = str(settings.folder.root)
+    answers = [probe.options(scheduling_strategy=place).remote(folder) for place in places]
+    for node, answer in zip(nodes, answers, strict=True):
+        name = str(node["NodeManagerHostname"])
         try:
             check_node(settings, name, ray.get(answer, timeout=PROBE_S))
         except RayError as error:
