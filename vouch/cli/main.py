@@ -10,6 +10,7 @@ from vouch import __version__
 from vouch.cli import (
     adapt,
     audit,
+    backup,
     concept,
     evaluate,
     generate,
@@ -73,3 +74,4 @@ root.add_typer(rollout.app, name="rollout")
 root.add_typer(replay.app)
 root.add_typer(audit.app, name="audit")
 root.add_typer(token.app, name="token")
+root.add_typer(backup.app)
