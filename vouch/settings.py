@@ -194,6 +194,22 @@ class TrainingSettings(_Section):
     """Of each worker. With none it computes on the CPU."""
 
 
+class RetentionSettings(_Section):
+    """What `vouch gc` may remove. Ratings, rated images, lineages and model versions are always kept."""
+
+    unnamed_hours: float = Field(default=24.0, ge=1)
+    """Age of blobs and version folders that no record names; younger ones may be about to be named."""
+    checkpoints_days: float = Field(default=7.0, ge=0)
+    """After the end of a run, for its checkpoints."""
+    runs_days: float = Field(default=90.0, ge=0)
+    """After the end of a run, for its folder with the log. Its record stays."""
+    logs_days: float = Field(default=30.0, ge=0)
+    """Age of logs of calls and of Ray."""
+    images_days: float | None = Field(default=None, ge=1)
+    """Age of generated images that nobody rated, that were not handed out for review, and that no lineage names.
+    None keeps them for ever. A repeated request whose image is gone draws it again."""
+
+
 class Settings(BaseSettings):
     """The whole tree. Make one with `load_settings`, which turns complaints into `InvalidInput`."""
 
@@ -217,6 +233,7 @@ class Settings(BaseSettings):
     review: ReviewSettings = ReviewSettings()
     rollout: RolloutSettings = RolloutSettings()
     training: TrainingSettings = TrainingSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -13,6 +13,7 @@ from vouch.cli import (
     backup,
     concept,
     evaluate,
+    gc,
     generate,
     logs,
     rate,
@@ -75,3 +76,4 @@ root.add_typer(replay.app)
 root.add_typer(audit.app, name="audit")
 root.add_typer(token.app, name="token")
 root.add_typer(backup.app)
+root.add_typer(gc.app)

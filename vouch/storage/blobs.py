@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import uuid
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,16 @@ class BlobStore:
     def _holds(self, path: Any, size: int) -> bool:
         # Another size means damage by something that is not vouch: write it again.
         try:
-            return bool(path.stat().st_size == size)
+            return bool(path.stat().st_size == size) and self._touched(path)
         except FileNotFoundError:
             return False
+
+    def _touched(self, path: Any) -> bool:
+        """A blob that is stored again is young again, so that `vouch gc` leaves it to the record that will name it."""
+        if self._local:
+            with suppress(PermissionError):  # another user's file, which that user's gc has to spare
+                os.utime(path.path)
+        return True
 
     def _write(self, path: Any, data: bytes) -> None:
         if self._local:
