@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.faults import damage, power, search
+from benchmarks.faults import damage, live, power, search
 from benchmarks.report import Report
 
 
@@ -25,14 +25,25 @@ class Amounts:
     cuts: int = 100
     schedules: int = 200
     damaged: int = 1_000  # flips, and as many truncations
+    killing_s: float = 300.0
+    turns: int = 1  # kills of each kind of process
+    rollbacks: int = 5
+    overload_s: float = 180.0
+    gone_s: float = 60.0  # without a catalog
 
 
-QUICK = Amounts(cuts=2, schedules=2, damaged=10)
+QUICK = Amounts(cuts=2, schedules=2, damaged=10, killing_s=20.0, rollbacks=1, overload_s=15.0, gone_s=10.0)
 
 PARTS: dict[str, Callable[[Report, Amounts], None]] = {
     "power": lambda report, amounts: power.measure(report, amounts.cuts),
     "search": lambda report, amounts: search.measure(report, amounts.schedules),
     "damage": lambda report, amounts: damage.measure(report, amounts.damaged),
+    "replicas": lambda report, amounts: live.replicas(report, amounts.killing_s),
+    "turns": lambda report, amounts: live.turns(report, amounts.turns),
+    "orphans": lambda report, amounts: live.orphans(report),
+    "rollback": lambda report, amounts: live.rollback(report, amounts.rollbacks),
+    "overload": lambda report, amounts: live.overload(report, amounts.overload_s),
+    "catalog": lambda report, amounts: live.catalog_gone(report, amounts.gone_s),
 }
 
 
@@ -45,6 +56,10 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     parser.add_argument("--parts", default=",".join(PARTS), help=f"only these, by comma: {', '.join(PARTS)}")
     parser.add_argument(
+        "--killing", type=float, metavar="S", help="seconds in which replicas are killed (default 300)"
+    )
+    parser.add_argument("--overload", type=float, metavar="S", help="seconds of overload (default 180)")
+    parser.add_argument(
         "--quick", action="store_true", help="only show that it runs; the figures mean nothing"
     )
     given = parser.parse_args()
@@ -53,9 +68,15 @@ def main() -> int:
         parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     report = Report("faults")
     for part in parts:
-        PARTS[part](report, QUICK if given.quick else Amounts())
+        PARTS[part](report, _amounts(given))
     report.finish(given.json)
     return 0
+
+
+def _amounts(given: argparse.Namespace) -> Amounts:
+    amounts = QUICK if given.quick else Amounts()
+    chosen = {"killing_s": given.killing, "overload_s": given.overload}
+    return replace(amounts, **{name: value for name, value in chosen.items() if value is not None})
 
 
 if __name__ == "__main__":
