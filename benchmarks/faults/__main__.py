@@ -1,9 +1,9 @@
 """Faults: what a system loses, and how soon it serves again.
 
-    python -m benchmarks.faults --json FILE [--parts power,search,damage] [--quick]
+    python -m benchmarks.faults --json FILE [--parts power,search,mutants,damage] [--quick]
 
-`power`, `search` and `damage` drive the storage and the rollout controller without a system. The others start systems
-and take minutes each. Power cuts need root and a loop device.
+`power`, `search`, `mutants` and `damage` drive the storage and the rollout controller without a system. The others
+start systems and take minutes each. Power cuts need root and a loop device.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ QUICK = Amounts(cuts=2, schedules=2, damaged=10, killing_s=20.0, rollbacks=1, ov
 
 PARTS: dict[str, Callable[[Report, Amounts], None]] = {
     "power": lambda report, amounts: power.measure(report, amounts.cuts),
-    "search": lambda report, amounts: search.measure(report, amounts.schedules),
+    "search": lambda report, amounts: search.measure_alarms(report, amounts.schedules),
+    "mutants": lambda report, amounts: search.measure_mutants(report, amounts.schedules),
     "damage": lambda report, amounts: damage.measure(report, amounts.damaged),
     "replicas": lambda report, amounts: live.replicas(report, amounts.killing_s),
     "turns": lambda report, amounts: live.turns(report, amounts.turns),

@@ -7,10 +7,12 @@ touches. Inside a request every fsync, rename and transaction is a point where a
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import select
 import signal
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +56,14 @@ class Forked:
     def __init__(
         self, settings: Settings, disk: LoopDisk | None, plant: Callable[[], None] | None = None
     ) -> None:
+        scratch = _scratch().name
         orders, self._orders = os.pipe()
         self._answers, answers = os.pipe()
         fcntl.fcntl(answers, PIPE_SIZE, 1 << 20)  # nobody reads while a power cut is waited for
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._orders), os.close(self._answers)
-            _child(settings, disk, plant, orders, answers)
+            _child(settings, disk, plant, orders, answers, scratch)
         os.close(orders), os.close(answers)
         self._buffer = b""
         self._gone = False
@@ -135,16 +138,27 @@ class Forked:
         return line
 
 
+@functools.cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder for the short-lived files of all children, which are killed and remove nothing. It ends with us."""
+    return tempfile.TemporaryDirectory(prefix="vouch-forked-")
+
+
 # ---- in the child
 
 
 def _child(
-    settings: Settings, disk: LoopDisk | None, plant: Callable[[], None] | None, orders: int, answers: int
+    settings: Settings,
+    disk: LoopDisk | None,
+    plant: Callable[[], None] | None,
+    orders: int,
+    answers: int,
+    scratch: str,
 ) -> None:
     """Never returns: an exception must not unwind into the parent's copy of its own code."""
     code = 1
     try:
-        os.environ["TMPDIR"] = "/tmp"
+        tempfile.tempdir = scratch  # outside of the disk that is cut, and removed by the parent
         if plant is not None:
             plant()
         points = _Points(disk)

@@ -13,7 +13,9 @@ ASKS = {
 }  # fmt: skip
 FAULTS = {"kill": 2, "cut": 2, "restart": 1}
 STRIKES = {"": 10, "kill": 3, "cut": 3, "stop": 3, "full": 2}
-MOVES = ("promote", "roll_back", "start")
+STRIKES_OF_JUDGE = {"": 5, "kill": 1, "cut": 1, "stop": 5, "full": 1}
+MOVES = {"promote": 4, "roll_back": 2, "start": 1}
+"""What the other process does while one is stopped: what that one had in mind is outdated when it wakes."""
 DEEPEST = {"publish": 45, "image": 14}
 """Points of a request, about; a strike behind the last one does not hit."""
 
@@ -45,14 +47,14 @@ def draw(seed: int, powered: bool = True) -> list[Turn]:
 def _turn(chance: random.Random, last: Turn | None, powered: bool) -> Turn:
     if last is not None and last.strike == "stop":
         other = WORKERS[1 - WORKERS.index(last.worker)]
-        if chance.random() < 0.7:  # what the stopped one had in mind may be outdated when it wakes
-            return Turn(other, chance.choice(MOVES), chance.randrange(1000))
+        if chance.random() < 0.7:
+            return Turn(other, _chosen(chance, MOVES), chance.randrange(1000))
     worker = chance.choice(WORKERS)
     if chance.random() < 0.12:
         what = _chosen(chance, FAULTS)
         return Turn(worker, what if powered or what != "cut" else "kill", chance.randrange(1000))
     what = _chosen(chance, ASKS)
-    strike = _chosen(chance, STRIKES)
+    strike = _chosen(chance, STRIKES_OF_JUDGE if what == "judge" else STRIKES)
     if not powered and strike in ("cut", "full"):
         strike = "kill"
     point = 0 if strike in ("", "stop", "full") else chance.randrange(DEEPEST.get(what, 10))
