@@ -194,6 +194,21 @@ class TrainingSettings(_Section):
     """Of each worker. With none it computes on the CPU."""
 
 
+class RetrainingSettings(_Section):
+    """When the reward model is trained again by itself. Off unless `new_ratings` or `drift` is set."""
+
+    new_ratings: int | None = Field(default=None, ge=20)
+    """Ratings by people since the last training that are enough for another."""
+    drift: float | None = Field(default=None, gt=0, lt=1)
+    """Share of new verdicts that the serving reward model may contradict; more, beyond chance, trains it again."""
+    cooldown_h: float = Field(default=24.0, gt=0)
+    """Hours between two trainings that begin by themselves."""
+    runs_in_30_days: int = Field(default=4, ge=1)
+    """The budget of trainings that begin by themselves."""
+    hold_s: float = Field(default=600.0, ge=0)
+    """How long each share of the rollout that follows is held at least."""
+
+
 class RetentionSettings(_Section):
     """What `vouch gc` may remove. Ratings, rated images, lineages and model versions are always kept."""
 
@@ -233,6 +248,7 @@ class Settings(BaseSettings):
     review: ReviewSettings = ReviewSettings()
     rollout: RolloutSettings = RolloutSettings()
     training: TrainingSettings = TrainingSettings()
+    retraining: RetrainingSettings = RetrainingSettings()
     retention: RetentionSettings = RetentionSettings()
 
     @classmethod

@@ -172,13 +172,11 @@ def orphans(report: Report) -> None:
     """`vouch up` gets SIGKILL: `orphans_after_kill`, and the next start serves."""
     with tempfile.TemporaryDirectory(prefix="vouch-live-") as folder:
         state = Path(folder) / "state"
-        up = Up(state)
-        if not up.is_up():
-            raise RuntimeError("the system did not come up")
-        mark = up.mark
-        up.process.send_signal(signal.SIGKILL)
-        time.sleep(LEFT_AFTER_S)
-        left = [" ".join(one.cmdline())[:100] for one in marked(mark)]
+        with running(state) as up:
+            mark = up.mark
+            up.process.send_signal(signal.SIGKILL)
+            time.sleep(LEFT_AFTER_S)
+            left = [one.as_dict(["pid", "cmdline"]) for one in marked(mark)]
         print("left:", left)
         with running(state), vouch.connect(state=state) as client:
             served = len(client.generate_images(PROMPTS[0], steps=1).images)
