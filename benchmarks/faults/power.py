@@ -232,6 +232,8 @@ def cuts(number: int, seed: int = 0, plant: Plant | None = None, until_lost: boo
             lost = rounds.cut()
             if lost and until_lost:
                 break
+            if rounds.came_to.cuts % 20 == 0:
+                print(f"{rounds.came_to.cuts} cuts, {len(rounds.came_to.lost)} losses", flush=True)
     return rounds.came_to
 
 

@@ -89,6 +89,8 @@ def measure_alarms(report: Report, schedules: int) -> None:
             if failure is not None:
                 alarms += 1
                 _show("nothing planted", failure)
+            if seed % 20 == 19:
+                print(f"{seed + 1} schedules, {alarms} alarms", flush=True)
     unit = f"of {schedules} schedules{powered}"
     report.add("false_alarms", Figure(alarms, unit=unit, must="<= 0", aim="<= 0"))
 

@@ -13,7 +13,7 @@ from typing import Any
 from upath import UPath
 
 from vouch.errors import DataLoss, InvalidInput, NotFound
-from vouch.storage.atomic import storage_errors, write_whole
+from vouch.storage.atomic import storage_errors, sync, write_whole
 from vouch.storage.objects import LOCAL, object_errors, object_path
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -101,7 +101,7 @@ class BlobStore:
 
     def _write(self, path: Any, data: bytes) -> None:
         if self._local:
-            Path(path.path).parent.mkdir(parents=True, exist_ok=True)
+            _make_durable(Path(path.path).parent)
             write_whole(Path(path.path), data)
         elif self._atomic_put:
             path.write_bytes(data)
@@ -110,3 +110,10 @@ class BlobStore:
             temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
             temporary.write_bytes(data)
             temporary.fs.mv(temporary.path, path.path)
+
+
+def _make_durable(folder: Path) -> None:
+    """Make a folder whose name is on the disk too: a blob is only as durable as the names above it."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        sync(folder.parent)
