@@ -22,6 +22,7 @@ from benchmarks.report import Report
 class Amounts:
     """How much is tried."""
 
+    seed: int = 0  # of the moments of power cuts
     cuts: int = 100
     schedules: int = 200
     damaged: int = 1_000  # flips, and as many truncations
@@ -35,7 +36,7 @@ class Amounts:
 QUICK = Amounts(cuts=2, schedules=2, damaged=10, killing_s=20.0, rollbacks=1, overload_s=15.0, gone_s=10.0)
 
 PARTS: dict[str, Callable[[Report, Amounts], None]] = {
-    "power": lambda report, amounts: power.measure(report, amounts.cuts),
+    "power": lambda report, amounts: power.measure(report, amounts.cuts, amounts.seed),
     "search": lambda report, amounts: search.measure_alarms(report, amounts.schedules),
     "mutants": lambda report, amounts: search.measure_mutants(report, amounts.schedules),
     "damage": lambda report, amounts: damage.measure(report, amounts.damaged),
@@ -59,6 +60,9 @@ def main() -> int:
     parser.add_argument(
         "--killing", type=float, metavar="S", help="seconds in which replicas are killed (default 300)"
     )
+    parser.add_argument("--cuts", type=int, metavar="N", help="power cuts (default 100)")
+    parser.add_argument("--schedules", type=int, metavar="N", help="schedules of a search (default 200)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the moments of power cuts (default 0)")
     parser.add_argument("--overload", type=float, metavar="S", help="seconds of overload (default 180)")
     parser.add_argument(
         "--quick", action="store_true", help="only show that it runs; the figures mean nothing"
@@ -76,7 +80,13 @@ def main() -> int:
 
 def _amounts(given: argparse.Namespace) -> Amounts:
     amounts = QUICK if given.quick else Amounts()
-    chosen = {"killing_s": given.killing, "overload_s": given.overload}
+    chosen = {
+        "killing_s": given.killing,
+        "overload_s": given.overload,
+        "cuts": given.cuts,
+        "schedules": given.schedules,
+        "seed": given.seed,
+    }
     return replace(amounts, **{name: value for name, value in chosen.items() if value is not None})
 
 

@@ -33,7 +33,7 @@ def catalog_unsynced() -> None:
         prepare(connection, record)
         connection.execute("PRAGMA synchronous=OFF")
 
-    database._prepare_sqlite = careless
+    database._prepare_sqlite = careless  # type: ignore[assignment]
 
 
 def acknowledged_before_commit() -> None:

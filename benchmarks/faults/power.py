@@ -1,4 +1,10 @@
-"""Power cuts at random moments, while one process rates, one publishes and swaps, and one migrates old catalogs."""
+"""Power cuts at random moments, while one process rates, one publishes and swaps, and one migrates old catalogs.
+
+The processes are stopped before the cut, each between two system calls. An fsync that is under way while Linux shuts
+the file system down can answer that all is well (it looks for the shutdown before it waits for the journal, and a
+journal that was aborted meanwhile has nothing left to wait for); a disk without power answers nothing. In the search
+the process itself cuts the power, between two calls too.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +13,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +34,8 @@ from vouch.storage.catalog.migrate import migrate
 
 SHORTEST_S, LONGEST_S = 0.03, 1.0
 """From the start of a round to its power cut."""
+EACH = 10
+"""Cuts that one state lives through."""
 ROLES = ("rate", "move", "migrate")
 OLD_ROWS = 40
 Tell = Callable[[Answer], None]
@@ -39,7 +48,15 @@ class Roaming:
     cuts: int = 0
     acknowledged: int = 0
     lost: list[str] = field(default_factory=list)
-    slots: int = 0  # times that a version was moved
+    moves: int = 0  # of rollouts
+
+    def plus(self, other: Roaming) -> Roaming:
+        return Roaming(
+            self.cuts + other.cuts,
+            self.acknowledged + other.acknowledged,
+            self.lost + other.lost,
+            self.moves + other.moves,
+        )
 
 
 def roam(parts: Parts, tell: Tell, role: str, first: int, seed: int, known: dict[str, Any]) -> None:
@@ -113,6 +130,8 @@ class Rounds:
         """One round. What was lost in it."""
         children = [self._child(role) for role in ROLES]
         time.sleep(self._chance.uniform(SHORTEST_S, LONGEST_S))
+        for child in children:
+            child.freeze()
         self._disk.cut()
         for child in children:
             child.kill()
@@ -122,7 +141,7 @@ class Rounds:
         self._disk.remount()
         found = [one for lines in told for one in self._read(lines)] + self._again(told) + self._look()
         self.came_to.cuts += 1
-        self.came_to.slots = self._known.moves
+        self.came_to.moves = self._known.moves
         self.came_to.lost += found
         self._number += 1_000  # fresh numbers for the next round
         return found
@@ -208,9 +227,8 @@ def old_catalog(path: Path) -> None:
                 (f"slot-{number}", number),
             )
     database.close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA journal_mode=DELETE")  # one file, to be copied
-    connection.close()
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("PRAGMA journal_mode=DELETE")  # one file, to be copied
 
 
 def _of_migrated(path: Path) -> list[str]:
@@ -225,16 +243,20 @@ def _of_migrated(path: Path) -> list[str]:
 
 
 def cuts(number: int, seed: int = 0, plant: Plant | None = None, until_lost: bool = False) -> Roaming:
-    """So many power cuts on one state folder; `until_lost` ends with the first that lost something."""
-    with mounted() as disk:
-        rounds = Rounds(disk, seed, plant)
-        for _ in range(number):
-            lost = rounds.cut()
-            if lost and until_lost:
-                break
-            if rounds.came_to.cuts % 20 == 0:
-                print(f"{rounds.came_to.cuts} cuts, {len(rounds.came_to.lost)} losses", flush=True)
-    return rounds.came_to
+    """So many power cuts; `until_lost` ends with the first that lost something. A state lives through `EACH` of them,
+    then another begins: what is compared after each cut would grow without end."""
+    came_to = Roaming()
+    while came_to.cuts < number and not (until_lost and came_to.lost):
+        with mounted() as disk:
+            rounds = Rounds(disk, seed + came_to.cuts, plant)
+            for _ in range(min(EACH, number - came_to.cuts)):
+                if rounds.cut() and until_lost:
+                    break
+        came_to = came_to.plus(rounds.came_to)
+        print(
+            f"{came_to.cuts} cuts, {came_to.acknowledged} acknowledged, {len(came_to.lost)} lost", flush=True
+        )
+    return came_to
 
 
 def everything_unsynced() -> None:
@@ -243,18 +265,18 @@ def everything_unsynced() -> None:
     catalog_unsynced()
 
 
-def measure(report: Report, number: int) -> None:
+def measure(report: Report, number: int, seed: int = 0) -> None:
     """`power_cut_losses` over so many cuts, and how many cuts a system without fsync survives."""
     reason = why_not()
     if reason:
         print(f"power cuts are left out: {reason}")
         report.add("power_cut_losses", Figure(None, unit=f"not measured: {reason}", must="<= 0", aim="<= 0"))
         return
-    came_to = cuts(number)
-    mutant = cuts(number, plant=everything_unsynced, until_lost=True)
+    came_to = cuts(number, seed)
+    mutant = cuts(number, seed, plant=everything_unsynced, until_lost=True)
     for one in came_to.lost[:20]:
         print(one)
-    unit = f"of {came_to.acknowledged} acknowledged, {came_to.cuts} cuts, {came_to.slots} moves"
+    unit = f"of {came_to.acknowledged} acknowledged, {came_to.cuts} cuts, {came_to.moves} moves"
     report.add("power_cut_losses", Figure(len(came_to.lost), unit=unit, must="<= 0", aim="<= 0"))
     found = f"cuts until a system without fsync loses data ({(mutant.lost or ['never'])[0][:60]})"
     report.add("cuts_until_mutant_loses", Figure(mutant.cuts if mutant.lost else None, unit=found))

@@ -62,9 +62,9 @@ class Forked:
         fcntl.fcntl(answers, PIPE_SIZE, 1 << 20)  # nobody reads while a power cut is waited for
         self.pid = os.fork()
         if self.pid == 0:
-            os.close(self._orders), os.close(self._answers)
+            _close(self._orders, self._answers)
             _child(settings, disk, plant, orders, answers, scratch)
-        os.close(orders), os.close(answers)
+        _close(orders, answers)
         self._buffer = b""
         self._gone = False
 
@@ -115,6 +115,11 @@ class Forked:
             lines.append(dict(json.loads(line)))
         return lines
 
+    def freeze(self) -> None:
+        """Stop it between two system calls, so that none is under way. See `power`."""
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
+
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone. Its answers can still be read."""
         if not self._gone:
@@ -124,7 +129,7 @@ class Forked:
 
     def close(self) -> None:
         self.kill()
-        os.close(self._orders), os.close(self._answers)
+        _close(self._orders, self._answers)
 
     def _line(self, timeout_s: float) -> bytes | None:
         while b"\n" not in self._buffer:
@@ -136,6 +141,11 @@ class Forked:
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
+
+
+def _close(*handles: int) -> None:
+    for handle in handles:
+        os.close(handle)
 
 
 @functools.cache
