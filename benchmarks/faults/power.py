@@ -110,7 +110,7 @@ def migrated(old: str, new: str) -> Answer:
     return {"new": new}
 
 
-class Rounds:
+class CutRounds:
     """One state folder that lives through one power cut after the other."""
 
     def __init__(self, disk: LoopDisk, seed: int, plant: Plant | None = None) -> None:
@@ -248,7 +248,7 @@ def cuts(number: int, seed: int = 0, plant: Plant | None = None, until_lost: boo
     came_to = Roaming()
     while came_to.cuts < number and not (until_lost and came_to.lost):
         with mounted() as disk:
-            rounds = Rounds(disk, seed + came_to.cuts, plant)
+            rounds = CutRounds(disk, seed + came_to.cuts, plant)
             for _ in range(min(EACH, number - came_to.cuts)):
                 if rounds.cut() and until_lost:
                     break
