@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class Up:
 
     state: Path
     options: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,7 +83,7 @@ class Up:
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "vouch", "up", "--json", *self.options],
-            env={**os.environ, **settings},
+            env={**os.environ, **settings, **self.settings},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -119,8 +120,8 @@ class Up:
 
 
 @contextlib.contextmanager
-def running(state: Path) -> Iterator[Up]:
-    up = Up(state)
+def running(state: Path, **settings: str) -> Iterator[Up]:
+    up = Up(state, settings=settings)
     try:
         if not up.is_up():
             raise RuntimeError(f"the system did not come up, exit code {up.process.poll()}")
@@ -184,8 +185,8 @@ def _calls(client: Client) -> dict[str, Callable[[Client], Any]]:
     }
 
 
-def kills(folder: Path, repeats: int = 1) -> dict[str, Any]:
-    """Kill each of `SURVIVED` under load. Failures that callers of the client library see, and the seconds until every
+def kills(folder: Path, repeats: int = 1, survived: Mapping[str, str] = SURVIVED) -> dict[str, Any]:
+    """Kill each of `survived` under load. Failures that callers of the client library see, and the seconds until every
     kind of call that began after the kill was answered."""
     kinds: dict[str, dict[str, Any]] = {}
     with running(folder / "state") as up:
@@ -193,7 +194,7 @@ def kills(folder: Path, repeats: int = 1) -> dict[str, Any]:
         callers = [Caller(name, call, client) for name, call in _calls(client).items()]
         for caller in callers:
             caller.start()
-        for kind, words in SURVIVED.items():
+        for kind, words in survived.items():
             kinds[kind] = _worst([_kill(up, words, callers) for _ in range(repeats)])
             _say(f"{kind}: {kinds[kind]}")
         for caller in callers:

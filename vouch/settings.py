@@ -204,6 +204,37 @@ class TrainingSettings(_Section):
         return self
 
 
+class RetrainingSettings(_Section):
+    """When the reward model is trained again by itself. Off unless `new_ratings` or `drift` is set."""
+
+    new_ratings: int | None = Field(default=None, ge=20)
+    """Ratings by people since the last training that are enough for another."""
+    drift: float | None = Field(default=None, gt=0, lt=1)
+    """Share of new verdicts that the serving reward model may contradict; more, beyond chance, trains it again."""
+    cooldown_h: float = Field(default=24.0, gt=0)
+    """Hours between two trainings that begin by themselves."""
+    runs_in_30_days: int = Field(default=4, ge=1)
+    """The budget of trainings that begin by themselves."""
+    hold_s: float = Field(default=600.0, ge=0)
+    """How long each share of the rollout that follows is held at least."""
+
+
+class RetentionSettings(_Section):
+    """What `vouch gc` may remove. Ratings, rated images, lineages and model versions are always kept."""
+
+    unnamed_hours: float = Field(default=24.0, ge=1)
+    """Age of blobs and version folders that no record names; younger ones may be about to be named."""
+    checkpoints_days: float = Field(default=7.0, ge=0)
+    """After the end of a run, for its checkpoints."""
+    runs_days: float = Field(default=90.0, ge=0)
+    """After the end of a run, for its folder with the log. Its record stays."""
+    logs_days: float = Field(default=30.0, ge=0)
+    """Age of logs of calls and of Ray."""
+    images_days: float | None = Field(default=None, ge=1)
+    """Age of generated images that nobody rated, that were not handed out for review, and that no lineage names.
+    None keeps them for ever. A repeated request whose image is gone draws it again."""
+
+
 class Settings(BaseSettings):
     """The whole tree. Make one with `load_settings`, which turns complaints into `InvalidInput`."""
 
@@ -230,6 +261,8 @@ class Settings(BaseSettings):
     review: ReviewSettings = ReviewSettings()
     rollout: RolloutSettings = RolloutSettings()
     training: TrainingSettings = TrainingSettings()
+    retraining: RetrainingSettings = RetrainingSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
+from torch.nn import functional as F
 
 from training.data.examples import Examples
 from training.loop.ema import Ema
@@ -84,7 +85,10 @@ class DecoderTrainer(Trainer):
     def _reconstruction(self, images: torch.Tensor, restored: torch.Tensor) -> tuple[float, torch.Tensor]:
         """The loss without the discriminator, and its gradient with respect to `restored`."""
         free = restored.detach().requires_grad_(True)
-        loss = reconstruction.pixel_loss(free, images)
+        halves = (F.avg_pool2d(one, 2) for one in (free, images))
+        loss = reconstruction.pixel_loss(*halves) + self.config.detail * reconstruction.pixel_loss(
+            free, images
+        )
         loss = loss + self.config.frequency * reconstruction.focal_frequency_loss(free, images)
         loss = loss + self.config.perceptual * reconstruction.perceptual_loss(self.levels, free, images)
         (gradient,) = torch.autograd.grad(loss, free)
