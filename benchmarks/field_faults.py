@@ -127,16 +127,24 @@ class Up:
 
 
 @contextlib.contextmanager
-def running(state: Path) -> Iterator[Up]:
-    up = Up(state)
+def started(state: Path, options: tuple[str, ...] = ()) -> Iterator[Up]:
+    """A start that is ended with the block, also where the benchmark itself is told to end."""
+    up = Up(state, options)
     try:
-        if not up.is_up():
-            raise RuntimeError(f"it did not come up, exit code {up.process.poll()}: {up.said()[-2000:]}")
         yield up
     finally:
         up.process.send_signal(signal.SIGTERM)
         if up.wait(60) is None:
             up.process.kill()
+
+
+@contextlib.contextmanager
+def running(state: Path) -> Iterator[Up]:
+    """A start that has come up."""
+    with started(state) as up:
+        if not up.is_up():
+            raise RuntimeError(f"it did not come up, exit code {up.process.poll()}: {up.said()[-2000:]}")
+        yield up
 
 
 # ---- kills that a system survives
@@ -275,10 +283,8 @@ def refusals(folder: Path) -> dict[str, Any]:
     for number, (name, (make, part)) in enumerate(UNLOADABLE.items()):
         model = make(folder / "models" / f"model-{number}")  # a name that says nothing of the part
         option = "--reward" if name.startswith("reward") else "--generator"
-        up = Up(folder / f"state-{number}", (option, str(model)))
-        came_up = up.is_up()
-        up.process.send_signal(signal.SIGTERM)
-        up.wait(60)
+        with started(folder / f"state-{number}", (option, str(model))) as up:
+            came_up = up.is_up()
         line = next((line for line in up.said().splitlines() if line.startswith("error:")), "")
         refused = not came_up and part in line and "Remedy:" in line and up.process.returncode in (2, 5)
         cases[name] = {"refused": refused, "exit_code": up.process.returncode, "said": line[:400]}
