@@ -300,7 +300,7 @@ class Client(Calls):
     def start_training(
         self, kind: str, config: Mapping[str, Any] | None = None, *, request_id: str = ""
     ) -> Run:
-        """Queues a run: "pretrain", "reward", "align", "concept" or "evaluate"."""
+        """Queues a run: "pretrain", "reward", "align", "concept", "adapt" or "evaluate"."""
         return self._value("StartTraining", kind=kind, config=config or {}, request_id=request_id)
 
     def get_run(self, run_id: str) -> Run:

@@ -322,6 +322,8 @@ def adapt(base: Generator, folder: Path) -> Generator:
     pipe.fuse_lora()
     pipe.unload_lora_weights()
     vocabulary = Vocabulary.load(folder) or base.vocabulary
+    if vocabulary is not None and not vocabulary.labels:  # adapted to free text
+        vocabulary = None
     defaults = load_defaults(
         folder, Defaults(base.default_steps, base.default_guidance, base.default_options)
     )
