@@ -28,8 +28,10 @@ from vouch.formats.intensity import IntensityWindow
 REPORT_FILE = "data-check.json"
 
 
-def fit(config: AdaptConfig, session: TrainingSession) -> dict[str, float]:
+def fit(config: AdaptConfig, session: TrainingSession, data: CaptionedSet | None = None) -> dict[str, float]:
     """Adapts `config.base` and writes what is published into `config.out`.
+
+    data: images in memory, in the place of those of `config.data`; nothing is checked of them.
 
     Raises:
         InvalidInput: a base that is none, or data with an error of the data check.
@@ -37,7 +39,7 @@ def fit(config: AdaptConfig, session: TrainingSession) -> dict[str, float]:
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     base = Foundation(config.base, config.parent, session.device, config.precision)
-    data = checked(config, base.size, session)
+    data = checked(config, base.size, session) if data is None else data
     if config.recipe not in TUNINGS:
         raise InvalidInput(f"The recipe {config.recipe} is not there yet; there are {', '.join(TUNINGS)}.")
     tuning = TUNINGS[config.recipe](base, config)

@@ -37,6 +37,39 @@ class PriorSettings(Group):
     share: float = Field(default=0.25, gt=0, lt=1, description="of these, per image that is learned from")
 
 
+class InversionSettings(Group):
+    """New words (recipe text-inversion)."""
+
+    words: Words = Field(
+        default=(),
+        description="new words, each WORD=PHRASE with the phrase of captions that it takes the place of, or WORD alone "
+        "to stand before every caption; default: <adapted>, or token",
+    )
+    vectors: int = Field(default=4, ge=1, le=32, description="vectors of each word")
+    begins_as: Word = Field(
+        default="", description="words whose vectors each begins as; default: its phrase, or 'image'"
+    )
+    keep_norm: bool = Field(default=True, description="every vector keeps the length that it began with")
+
+    def pairs(self, token: str) -> tuple[tuple[str, str], ...]:
+        """Each word with the phrase that it takes the place of, "" without. token: the word where none is named."""
+        named = [word.partition("=") for word in self.words or (token or "<adapted>",)]
+        return tuple((word.strip(), phrase.strip()) for word, _, phrase in named)
+
+
+class ProjectionSettings(Group):
+    """Another text encoder's words (recipe text-projection)."""
+
+    hidden: int = Field(
+        default=0,
+        ge=0,
+        le=65_536,
+        description="width of the projection's hidden layer; 0: it is linear, and the result loads in plain diffusers",
+    )
+    tune_encoder: bool = Field(default=False, description="let the encoder learn too, at text_lr")
+    tokens: int = Field(default=77, ge=4, le=512, description="tokens of a prompt that are read")
+
+
 class Adaptation(Recipe):
     """A Stable Diffusion model from captioned images of another domain, part by part (arXiv 2210.04133)."""
 
@@ -61,11 +94,24 @@ class Adaptation(Recipe):
         False, description="go on although the autoencoder fails the reconstruction check on these images"
     )
 
+    encoder: Path | None = Field(
+        None, description="text-projection: folder of a text encoder of transformers"
+    )
+    embeddings: Path | None = Field(
+        None,
+        description="text-inversion: a file of textual inversion that the first word begins as; at lr 0 it is kept",
+    )
+    inversion: InversionSettings = InversionSettings()
+    projection: ProjectionSettings = ProjectionSettings()
     rank: int = Field(
         16, ge=0, le=1024, description="rank of the LoRA; 0: all weights of the part are trained"
     )
     lr: float | None = Field(
-        None, ge=0, le=10, description="learning rate; default: 3e-4 of a LoRA, 5e-5 of all weights"
+        None,
+        ge=0,
+        le=10,
+        description="learning rate; default: 3e-4 of a LoRA, 5e-5 of all weights, "
+        "5e-3 of new words, 1e-3 of a projection",
     )
     text_lr: float | None = Field(
         None, ge=0, le=10, description="learning rate of the text encoder; default: a tenth of lr"
