@@ -177,8 +177,8 @@ def test_a_cell_tells_loss_recognition_copies_colour_and_distance(measured: Expe
     told = {
         "validation_loss", "colour_leak", "copies", "recognised_no_copies", "known_recognised", "lr", "seconds",
         "convolutional_recognised_trained", "convolutional_recognised_held_out", "convolutional_recognised_negation",
-        "convolutional_recognised_real", "convolutional_fid", "convolutional_fid_real", "convolutional_coverage_of_floor",
-        "convolutional_finding_logit_distance",
+        "convolutional_recognised_real", "convolutional_fid", "convolutional_fid_real",
+        "convolutional_coverage_of_floor", "convolutional_finding_logit_distance",
     }  # fmt: skip
     assert told <= set(figures)
     assert figures["convolutional_fid"] > 0 and 0 <= figures["copies"] <= 1

@@ -210,6 +210,16 @@ def test_an_encoder_that_lacks_a_file_is_refused(tmp_path: Path, left: str) -> N
         load_text_encoder(tmp_path / "bert")
 
 
+def test_a_tokenizer_of_another_encoder_is_refused(tmp_path: Path) -> None:
+    from transformers import BertTokenizer
+
+    words = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(40)))
+    folder = save_bert(tmp_path / "bert")
+    BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(folder)
+    with pytest.raises(InvalidInput, match="a tokenizer of 45 tokens, and vectors of 15"):
+        load_text_encoder(folder)
+
+
 def test_an_encoder_that_lacks_weights_is_refused_by_their_name(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 

@@ -12,6 +12,10 @@ from vouch.errors import InvalidInput
 UNUSED = "pooler"
 """Weights of this part may be missing: prompts are read token by token."""
 
+VOCABULARIES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
+)  # fmt: skip
+
 
 def load_text_encoder(folder: Path, tokens: int = 77) -> tuple[Any, Any]:
     """Tokenizer and network of a text encoder of transformers (BERT, RoBERTa, MPNet, T5, CLIP, …), in single precision.
@@ -37,6 +41,7 @@ def load_text_encoder(folder: Path, tokens: int = 77) -> tuple[Any, Any]:
         ) from error
     if missing := sorted(name for name in info["missing_keys"] if not name.startswith(UNUSED)):
         raise _refusal(folder, f"is not whole: it lacks {missing[0]} ({len(missing)} missing)")
+    _check_tokenizer(folder, tokenizer, network)
     if tokenizer.pad_token is None:
         raise _refusal(folder, "has no token to pad prompts with")
     tokenizer.model_max_length = min(tokens, tokenizer.model_max_length, _longest(network.config))
@@ -49,6 +54,15 @@ def width_of(network: Any) -> int:
     """Values of each token that it reads."""
     config = network.config
     return int(getattr(config, "hidden_size", None) or config.d_model)
+
+
+def _check_tokenizer(folder: Path, tokenizer: Any, network: Any) -> None:
+    """transformers makes an empty tokenizer where it finds no vocabulary."""
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise _refusal(folder, f"has no vocabulary ({', '.join(VOCABULARIES[:3])}, …)")
+    rows = network.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise _refusal(folder, f"has a tokenizer of {len(tokenizer)} tokens, and vectors of {rows}")
 
 
 def _class_of(config: Any) -> Any:
