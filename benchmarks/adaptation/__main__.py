@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.adaptation.experiment import Experiment, Options
+from benchmarks.adaptation.experiment import Experiment, ExperimentOptions
 from benchmarks.adaptation.ladder import ALL, RECIPES, Cell, cells
 from benchmarks.adaptation.sets import DATA, Sets
 from benchmarks.adaptation.summary import summarised
@@ -79,10 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _options(asked: argparse.Namespace) -> Options:
+def _options(asked: argparse.Namespace) -> ExperimentOptions:
     further = settings.parse_assignments(asked.set)
     batch = int(further.pop("batch", 16))
-    return Options(
+    return ExperimentOptions(
         base=asked.base, sets=Sets(asked.data, asked.size), work=asked.work, encoder=asked.encoder,
         passes=asked.passes, minutes=asked.minutes, batch=batch, drawn=asked.drawn,
         search=asked.search, judge_steps=asked.judge_steps, probe=not asked.no_probe, settings=settings.nested(further),

@@ -58,7 +58,7 @@ Figures = dict[str, float | None]
 
 
 @dataclass(frozen=True)
-class Options:
+class ExperimentOptions:
     """How large the experiment is. passes, minutes: of each training; passes None: as the ladder says."""
 
     base: Path
@@ -95,7 +95,7 @@ class Curves(NoTracker):
 class Experiment:
     """The cells of one ladder and their figures, which are kept in ``results.json`` of the work folder."""
 
-    def __init__(self, ladder: Ladder, options: Options) -> None:
+    def __init__(self, ladder: Ladder, options: ExperimentOptions) -> None:
         self.ladder, self.options = ladder, options
         self.data = LadderData(ladder, options.sets)
         self._path = options.work / "results.json"
@@ -293,7 +293,7 @@ def _silent(progress: TrainingProgress) -> bool:
     return True
 
 
-def _scratch(options: Options, seed: int) -> Path:
+def _scratch(options: ExperimentOptions, seed: int) -> Path:
     """The base with random weights in U-Net and text encoder."""
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.adaptation.experiment import Experiment, Options
+from benchmarks.adaptation.experiment import Experiment, ExperimentOptions
 from benchmarks.adaptation.judges import FindingJudge, share_of
 from benchmarks.adaptation.ladder import (
     ALL,
@@ -61,7 +61,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def options(world: Path, work: Path) -> Options:
+def options(world: Path, work: Path) -> ExperimentOptions:
     few = {
         "warmup": 1,
         "precision": "float32",
@@ -69,7 +69,7 @@ def options(world: Path, work: Path) -> Options:
         "ema": 0.0,
         "prior": {"images": 2, "prompts": ("x-ray",)},
     }
-    return Options(
+    return ExperimentOptions(
         base=world / "base", sets=Sets(world / "data", SIZE), work=work, passes=24, batch=4, drawn=24, steps=2,
         judge_steps=3, probe=False, validated=4, settings=few,
     )  # fmt: skip

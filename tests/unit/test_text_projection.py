@@ -194,6 +194,18 @@ def test_padding_is_masked_in_serving_and_in_alignment(linear: Path) -> None:
     assert torch.allclose(Encoder(tokenizer, network)(["a chest"]), generator.encode("a chest"), atol=1e-5)
 
 
+def test_what_a_run_reads_is_checked_as_paths_and_bound_by_digest() -> None:
+    from training.jobs.plans import DATA
+    from vouch import recipes
+
+    assert {"encoder", "embeddings"} <= set(recipes.path_settings("adapt"))
+    assert {"encoder", "embeddings"} <= set(DATA)
+    settings = {"data": "chests", "recipe": "text-inversion", "inversion.words": ["<a>=b c", "<d>"]}
+    _, recipe = recipes.parse("adapt", settings)
+    assert recipe.inversion.pairs("") == (("<a>", "b c"), ("<d>", ""))  # type: ignore[attr-defined]
+    assert recipe.publishes == "diffusers"  # type: ignore[attr-defined]
+
+
 # ---- what is refused
 
 
