@@ -186,6 +186,7 @@ class Experiment:
             "validated": options.validated,
             "domain": self.data.domain,
             "cache": options.work / "latents",
+            "keep_vae": True,  # what the autoencoder loses counts in every figure; a tuned one is another base
         }
         return AdaptConfig(**{**places, **shared, **own, **rates, **options.settings})  # type: ignore[arg-type]
 
