@@ -64,12 +64,14 @@ def save_foundation(
 
 
 def save_chests(folder: Path, count: int = 40, patients: int = 20) -> Path:
-    """Grey images of bright and dark noise, with a caption each, of so many patients."""
+    """Grey images of bright and dark noise, a little wider than high, with a caption each, of so many patients."""
     rng = np.random.default_rng(0)
     files, rows = {}, ["file_name,caption,patient"]
     for number in range(count):
         bright = number % 2
-        grey = np.clip(rng.normal(180 if bright else 70, 25, (SIZE // 4, SIZE // 4)), 0, 255).astype(np.uint8)
+        grey = np.clip(rng.normal(180 if bright else 70, 25, (SIZE // 4, SIZE // 4 + 2)), 0, 255).astype(
+            np.uint8
+        )
         image = Image.fromarray(np.kron(grey, np.ones((4, 4), np.uint8))).convert("RGB")
         files[f"{number:03d}.png"] = encoded(image)
         rows.append(f"{number:03d}.png,a {'bright' if bright else 'dark'} chest,p{number % patients}")

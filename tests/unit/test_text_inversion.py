@@ -41,7 +41,7 @@ def ask(world: Path, folder: Path, base: str = "1.x", **settings: object) -> Ada
     values: dict[str, object] = {
         "data": world / "chests", "recipe": "text-inversion", "steps": 2, "batch": 2, "threads": 1, "lr": 0.05,
         "warmup": 1, "validate_every": 2, "validated": 4, "precision": "float32", "ema": 0.0,
-        "domain": load_domain("chest_xray"), "cache": world / "latents",
+        "domain": load_domain("chest_xray"), "keep_vae": True, "cache": world / "latents",
     }  # fmt: skip
     return AdaptConfig(**{**values, "base": world / base, "out": folder / "version", **settings})  # type: ignore[arg-type]
 

@@ -44,7 +44,7 @@ def ask(world: Path, folder: Path, base: str = "1.x", **settings: object) -> Ada
     values: dict[str, object] = {
         "data": world / "chests", "recipe": "text-projection", "steps": 2, "batch": 2, "threads": 1, "lr": 0.01,
         "warmup": 1, "validate_every": 2, "validated": 4, "precision": "float32", "ema": 0.0,
-        "domain": load_domain("chest_xray"), "cache": world / "latents", "encoder": world / "bert",
+        "domain": load_domain("chest_xray"), "keep_vae": True, "cache": world / "latents", "encoder": world / "bert",
         "drop_caption": 0.0,
     }  # fmt: skip
     return AdaptConfig(**{**values, "base": world / base, "out": folder / "version", **settings})  # type: ignore[arg-type]

@@ -48,4 +48,4 @@ def settings_of(
     asked = {name: str(value) if isinstance(value, Path) else value for name, value in given.items() if value}
     asked["data"] = str(Path(asked["data"]).resolve())
     _, recipe = recipes.parse("adapt", {**asked, **settings, "base": str(check_base_folder(base))}, domain)
-    return {**recipe.model_dump(mode="json"), "out": str(out.resolve())}
+    return {**recipe.model_dump(mode="json", exclude_unset=True), "out": str(out.resolve())}

@@ -17,7 +17,8 @@ from vouch.models.defaults import Defaults
 from vouch.models.pipelines import Generator, load_generator
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
-ENCODED_AT_ONCE = 32
+ENCODED_AT_ONCE = 2**17
+"""Pixels; more would take more memory than the training itself."""
 
 
 class Foundation:
@@ -65,13 +66,19 @@ class Foundation:
         """Mixed precision as the settings say."""
         return autocast(self.precision, self.device)
 
+    @property
+    def is_half(self) -> bool:
+        """Whether matrix products run in bfloat16."""
+        with self.autocast():
+            return bool(torch.is_autocast_enabled(self.device))
+
     # ---- latents
 
     @torch.no_grad()
     def posterior(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and deviation [N, C, h, w] of the unscaled latents of uint8 images [N, 3, S, S]; float32, on the CPU."""
         means, deviations = [], []
-        for batch in images.split(ENCODED_AT_ONCE):
+        for batch in images.split(max(1, ENCODED_AT_ONCE // images.shape[-1] ** 2)):
             found = self.pipe.vae.encode(to_unit(batch).to(self.device)).latent_dist
             means.append(found.mean.float().cpu())
             deviations.append(found.std.float().cpu())

@@ -102,11 +102,14 @@ class CachedLatents:
         self._stored = np.load(self._file, mmap_mode="r", allow_pickle=False)
         self._place: dict[str, int] = json.loads(self._keys.read_text())
 
+    def stored(self, row: int, number: int) -> np.ndarray:
+        """Mean and deviation [2, C, h, w] of one view of the image in this row."""
+        found: np.ndarray = self._stored[self._place[f"{self._digests[row]}/{number}"]]
+        return found
+
     def clean(self, rows: Sequence[int], variants: Sequence[int], random_: torch.Generator) -> torch.Tensor:
-        places = [
-            self._place[f"{self._digests[row]}/{number}"] for row, number in zip(rows, variants, strict=True)
-        ]
-        mean, deviation = torch.from_numpy(self._stored[places].astype(np.float32)).unbind(1)
+        views = np.stack([self.stored(row, number) for row, number in zip(rows, variants, strict=True)])
+        mean, deviation = torch.from_numpy(views.astype(np.float32)).unbind(1)
         return self.base.scaled(mean + deviation * torch.randn(mean.shape, generator=random_))
 
     def _encode(self, images: torch.Tensor, symmetric: bool, session: TrainingSession) -> None:

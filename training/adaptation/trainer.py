@@ -1,91 +1,64 @@
-"""A foundation model in training: one step of any recipe, its validation, and the weights that are kept."""
+"""A foundation model in training: one step of any recipe that denoises."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
 
 from training.adaptation.config import AdaptConfig
 from training.adaptation.data import CaptionedSet
 from training.adaptation.latents import LatentSource
+from training.adaptation.noised import NoisedBatch
+from training.adaptation.prior import Prior
+from training.adaptation.sheet import SheetDrawer
 from training.adaptation.tuning import Tuning
+from training.adaptation.validated import ValidatedTrainer
 from training.adaptation.validation import ValidationLoss
-from training.loop import checkpoint
-from training.loop.ema import Ema
 from training.loop.gradient_step import apply_gradients
-from training.loop.learning_rates import trapezoid
 from training.loop.session import TrainingSession
-from training.loop.trainer import Trainer
 from training.objectives import denoising
 from training.randomness import numbers, tensors
 
-Sheet = Callable[[int], None]
-
 
 @dataclass(frozen=True)
-class Noised:
-    """Latents x_t [N, C, h, w] on the way to noise, their timesteps [N] and captions, what the network should say of
-    them, and how much each counts [N]."""
+class Lesson:
+    """What is learned from: images with their latents, what is to be kept, and what validates; the last two where
+    there is any."""
 
-    x: torch.Tensor
-    timesteps: torch.Tensor
-    captions: list[str]
-    wanted: torch.Tensor
-    weight: torch.Tensor
-
-    def part(self, rows: slice) -> Noised:
-        return Noised(
-            self.x[rows], self.timesteps[rows], self.captions[rows], self.wanted[rows], self.weight[rows]
-        )  # fmt: skip
+    data: CaptionedSet
+    latents: LatentSource
+    prior: Prior | None = None
+    validation: ValidationLoss | None = None
 
 
-class AdaptationTrainer(Trainer):
-    """Weights, optimiser and average of a tuning. Without `validation` the last weights are kept.
-
-    sheet: draws a sheet of images at a step, with the averaged weights in place.
-    """
-
-    parts = ("trained", "optimizer")
+class AdaptationTrainer(ValidatedTrainer):
+    """A tuning that learns to denoise the latents of a lesson."""
 
     def __init__(
         self,
         tuning: Tuning,
-        data: CaptionedSet,
-        latents: LatentSource,
-        validation: ValidationLoss | None,
+        lesson: Lesson,
         config: AdaptConfig,
         session: TrainingSession,
-        sheet: Sheet = lambda step: None,
+        sheet: SheetDrawer,
     ) -> None:
-        self.tuning, self.data, self.latents, self.validation = tuning, data, latents, validation
-        self.config, self.group, self._sheet = config, session.group, sheet
-        self.parameters = tuning.weights
-        self.trained = nn.ParameterList(self.parameters)
-        self.optimizer = torch.optim.AdamW(tuning.groups, betas=(0.9, 0.99), weight_decay=config.weight_decay)
-        self.ema = Ema([self.trained], config.ema) if config.ema else None
-        self.best: dict[str, Any] = {}
-        self.first_loss = float("nan")
-        self.validated_at = -1
-
-    def rate(self, done: float, step: int) -> float:
-        return trapezoid(done, step, self.config.warmup, self.config.cooldown)
+        super().__init__(tuning.groups, lesson.validation, config, session, sheet)
+        self.tuning, self.lesson, self.drawer = tuning, lesson, sheet
 
     def step(self, step: int, done: float) -> dict[str, float]:
-        """One update, from the mean gradient of the batch's parts."""
+        """One update, from the gradients of the batch's parts."""
         del done
         name = (self.group.rank_seed(self.config.seed), "adapt", step)
         torch.manual_seed(numbers(*name, "dropout").getrandbits(62))  # a resumed run drops the same
-        batch = self._batch(name)
-        count = len(batch.captions)
-        size = -(-count // self.config.accumulate)
+        batch = self._batch(numbers(*name), tensors(*name))
+        size = -(-len(batch) // self.config.accumulate)
         self.optimizer.zero_grad(set_to_none=True)
         loss = 0.0
-        for start in range(0, count, size):
-            part = self._loss(batch.part(slice(start, start + size))) / count
+        for start in range(0, len(batch), size):
+            part = self._loss(batch.part(slice(start, start + size)))
             part.backward()
             loss += float(part.detach())
         apply_gradients(self.optimizer, self.parameters, self.group)
@@ -94,95 +67,61 @@ class AdaptationTrainer(Trainer):
             self.ema.update()
         return {"loss": loss, "lr": self.optimizer.param_groups[0]["lr"]}
 
-    def _batch(self, name: tuple[object, ...]) -> Noised:
-        """Images and captions of this step, noised."""
-        config, base, rng, random_ = self.config, self.tuning.base, numbers(*name), tensors(*name)
-        rows = [rng.randrange(len(self.data)) for _ in range(self.group.batch_share(config.batch))]
-        views = [rng.randrange(self.latents.variants) for _ in rows]
-        captions = [self._caption(row, rng.random(), rng) for row in rows]
-        clean = self.latents.clean(rows, views, random_)
+    def _batch(self, rng: random.Random, random_: torch.Generator) -> NoisedBatch:
+        """Images of this step, noised; after them those of what is to be kept."""
+        lesson, config = self.lesson, self.config
+        count = self.group.batch_share(config.batch)
+        rows = [rng.randrange(len(lesson.data)) for _ in range(count)]
+        captions = [self._caption(row, rng) for row in rows]
+        batch = self._noised(lesson.latents, rows, captions, 1 / count, rng, random_)
+        if lesson.prior is None or not config.prior.weight:
+            return batch
+        return batch.and_(self._kept(lesson.prior, max(1, round(count * config.prior.share)), rng, random_))
+
+    def _kept(self, prior: Prior, count: int, rng: random.Random, random_: torch.Generator) -> NoisedBatch:
+        """Of images that the base drew: to be denoised, or to be spoken of as the base does."""
+        rows = [rng.randrange(len(prior.prompts)) for _ in range(count)]
+        prompts = [prior.prompts[row] for row in rows]
+        batch = self._noised(prior.latents, rows, prompts, self.config.prior.weight / count, rng, random_)
+        if self.config.prior.kind == "drawn":
+            return batch
+        base = self.tuning.base
+        with torch.no_grad(), self.tuning.as_base(), base.autocast():
+            said = self.tuning.predict(batch.x.to(base.device), batch.timesteps, batch.captions)
+        return replace(batch, wanted=said.float().cpu())
+
+    def _noised(
+        self,
+        latents: LatentSource,
+        rows: Sequence[int],
+        captions: list[str],
+        weight: float,
+        rng: random.Random,
+        random_: torch.Generator,
+    ) -> NoisedBatch:
+        base = self.tuning.base
+        clean = latents.clean(rows, [rng.randrange(latents.variants) for _ in rows], random_)
         noise = torch.randn(clean.shape, generator=random_)
         timesteps = torch.randint(0, len(base.alphas), (len(rows),), generator=random_)
         x = denoising.noised(clean, noise, base.alphas, timesteps)
         wanted = denoising.target(base.prediction, clean, noise, base.alphas, timesteps)
-        return Noised(x, timesteps, captions, wanted, self._weight(timesteps))
+        return NoisedBatch(x, timesteps, captions, wanted, weight * self._snr_weight(timesteps))
 
-    def _caption(self, row: int, chance: float, rng: Any) -> str:
-        caption = self.data.caption(row, rng)
-        return "" if chance < self.config.drop_caption else self.tuning.worded(caption)
+    def _caption(self, row: int, rng: random.Random) -> str:
+        dropped, caption = rng.random() < self.config.drop_caption, self.lesson.data.caption(row, rng)
+        return "" if dropped else self.tuning.worded(caption)
 
-    def _weight(self, timesteps: torch.Tensor) -> torch.Tensor:
+    def _snr_weight(self, timesteps: torch.Tensor) -> torch.Tensor:
         base = self.tuning.base
         if not self.config.min_snr:
             return torch.ones(len(timesteps))
         snr = denoising.signal_to_noise(base.alphas, timesteps)
         return denoising.min_snr_weight(snr, base.prediction, self.config.min_snr)
 
-    def _loss(self, part: Noised) -> torch.Tensor:
+    def _loss(self, part: NoisedBatch) -> torch.Tensor:
         """The weighted error, summed over the images."""
         base = self.tuning.base
         with base.autocast():
             output = self.tuning.predict(part.x.to(base.device), part.timesteps, part.captions)
         error = denoising.per_sample_error(output, part.wanted.to(output.device))
         return (part.weight.to(error) * error).sum()
-
-    # ---- between steps
-
-    def after_step(self, step: int, session: TrainingSession) -> bool:
-        """Measures and draws when it is due; whether the last `patience` validation losses brought nothing."""
-        if step % self.config.validate_every == 0:
-            self._validate(step, session)
-        if step and step % self.config.sheet_every == 0:
-            self._averaged(lambda: self._sheet(step))
-        since = (step - self.best["step"]) // self.config.validate_every if self.best else 0
-        return since >= self.config.patience
-
-    def finish(self, step: int, session: TrainingSession) -> None:
-        self._validate(step, session)
-
-    def _validate(self, step: int, session: TrainingSession) -> None:
-        if self.validation is None or self.validated_at >= step:
-            return
-        loss = self._averaged(self.validation)
-        self.validated_at = step
-        session.tracker.metrics({"validation_loss": loss}, step)
-        if step == 0:
-            self.first_loss = loss
-        if loss < self.best.get("loss", float("inf")):
-            shadow = self.ema.shadow if self.ema else self.parameters
-            weights = [weight.detach().cpu().clone() for weight in shadow]
-            self.best = {"loss": loss, "step": step, "weights": weights}
-
-    def _averaged(self, measure: Callable[[], Any]) -> Any:
-        """What `measure` returns with the averaged weights in place."""
-        if self.ema is None:
-            return measure()
-        self.ema.swap()
-        try:
-            return measure()
-        finally:
-            self.ema.swap()
-
-    def keep_best(self) -> dict[str, float]:
-        """Puts the best averaged weights into the model; the last ones where nothing validated. Which they are."""
-        if not self.best:
-            if self.ema:
-                self.ema.swap()
-            return {}
-        checkpoint.restore(self.parameters, self.best["weights"])
-        return {
-            "best_step": float(self.best["step"]),
-            "validation_loss": self.best["loss"],
-            "validation_loss_before": self.first_loss,
-        }
-
-    def state_dict(self) -> dict[str, Any]:
-        own = {"best": self.best, "first_loss": self.first_loss, "validated_at": self.validated_at}
-        return super().state_dict() | own | ({"ema": self.ema.state_dict()} if self.ema else {})
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.best, self.first_loss = dict(state["best"]), state["first_loss"]
-        self.validated_at = state["validated_at"]
-        if self.ema:
-            self.ema.load_state_dict(state["ema"])

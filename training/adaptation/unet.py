@@ -25,7 +25,7 @@ LORA_LR, FULL_LR = 3e-4, 5e-5
 
 
 class UNetTuning(Tuning):
-    """The recipe `unet`, and `unet-text` with the text encoder beside it."""
+    """The recipe `unet`."""
 
     parts: tuple[str, ...] = ("unet",)
 
@@ -36,13 +36,12 @@ class UNetTuning(Tuning):
         self._before: dict[str, nn.Module] = {}
         for part in self.parts:
             network = getattr(base.pipe, part)
-            if not config.rank and config.prior.weight:
+            if not config.rank and config.prior.weight and config.prior.kind == "noise-free":
                 self._before[part] = copy.deepcopy(network).eval()
             weights = adapted(network, part, config.rank) if config.rank else whole(network)
             self.groups.append({"params": weights, "lr": rates[part]})
         if config.checkpointing:
             base.pipe.unet.enable_gradient_checkpointing()
-            base.pipe.unet.train()
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
@@ -75,6 +74,12 @@ class UNetTuning(Tuning):
                 pipe.unload_lora_weights()
             save_whole(pipe, out)
         write_defaults(self.base.defaults, out)
+
+
+class UNetTextTuning(UNetTuning):
+    """The recipe `unet-text`: the text encoder learns beside the U-Net, at a rate of its own."""
+
+    parts = ("unet", "text_encoder")
 
 
 def adapted(network: Any, part: str, rank: int) -> list[nn.Parameter]:

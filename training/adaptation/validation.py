@@ -35,11 +35,7 @@ class ValidationLoss:
     @torch.no_grad()
     def __call__(self, batch: int = 16) -> float:
         """Mean squared error of what the network should say."""
-        unet = self._tuning.base.pipe.unet
-        learning = unet.training
-        unet.eval()
         errors = [self._errors(slice(start, start + batch)) for start in range(0, len(self), batch)]
-        unet.train(learning)
         return float(torch.cat(errors).mean())
 
     def _errors(self, part: slice) -> torch.Tensor:

@@ -70,6 +70,25 @@ class ProjectionSettings(Group):
     tokens: int = Field(default=77, ge=4, le=512, description="tokens of a prompt that are read")
 
 
+class VaeSettings(Group):
+    """The recipe vae: the autoencoder learns to restore the images."""
+
+    part: Literal["decoder", "all"] = Field(
+        default="decoder",
+        description="what learns; after all, the U-Net has to be adapted to the new latents",
+    )
+    crop: int = Field(default=64, ge=8, le=1024, description="side of a crop, pixels")
+    frequency: float = Field(
+        default=0.5, ge=0, le=1e6, description="weight of the focal frequency loss (2012.12821)"
+    )
+    kl: float = Field(
+        default=1e-6,
+        ge=0,
+        le=1e6,
+        description="weight of the KL divergence per latent value, where all of it learns",
+    )
+
+
 class Adaptation(Recipe):
     """A Stable Diffusion model from captioned images of another domain, part by part (arXiv 2210.04133)."""
 
@@ -79,7 +98,10 @@ class Adaptation(Recipe):
     base: Path | None = Field(
         None, description="diffusers folder of the foundation model; default: the version that parent names"
     )
-    recipe: AdaptationRecipe = Field("unet", description="which parts are trained, and how")
+    recipe: AdaptationRecipe = Field(
+        "unet",
+        description="which parts are trained, and how; with minutes and without recipe and rank, what validates best",
+    )
     fit: Literal["crop", "pad", "squash"] = Field(
         "crop",
         description="how an image that is no square becomes one: its middle, black beside it, or distorted",
@@ -110,7 +132,7 @@ class Adaptation(Recipe):
         None,
         ge=0,
         le=10,
-        description="learning rate; default: 3e-4 of a LoRA, 5e-5 of all weights, "
+        description="learning rate; default: 3e-4 of a LoRA or the autoencoder, 5e-5 of all weights, "
         "5e-3 of new words, 1e-3 of a projection",
     )
     text_lr: float | None = Field(
@@ -133,6 +155,12 @@ class Adaptation(Recipe):
         "auto",
         description="number format of matrix products; auto: bfloat16 where the processor multiplies it faster",
     )
+    memory_gb: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="gigabytes that training may take beside the model; default: what is free",
+    )
     warmup: int = Field(20, ge=0, le=10_000_000, description="steps over which the rate rises")
     cooldown: float = Field(
         0.3, ge=0, le=1, description="last share of the run, in which the rate falls to zero"
@@ -151,6 +179,7 @@ class Adaptation(Recipe):
         "", description="rare word before every caption, so that other prompts stay as they were"
     )
     prior: PriorSettings = PriorSettings()
+    vae: VaeSettings = VaeSettings()
 
     cache_latents: bool = Field(
         True, description="encode each image once, as mean and deviation, and not anew at every step"
@@ -165,6 +194,10 @@ class Adaptation(Recipe):
     validated: int = Field(256, ge=1, le=1_000_000, description="images of a validation loss")
     patience: int = Field(
         8, ge=1, le=10_000, description="validation losses without a better one after which training stops"
+    )
+    copy_guard: bool = Field(
+        True,
+        description="look for copies of training images on every sheet, and go back to the last sheet without",
     )
     sheet_every: int = Field(250, ge=1, le=1_000_000, description="steps between sheets of drawn images")
     checkpoint_every: int = Field(100, ge=1, le=1_000_000)
