@@ -14,6 +14,7 @@ from vouch.cli import (
     evaluate,
     generate,
     logs,
+    lora,
     rate,
     ratings,
     replay,
@@ -67,6 +68,7 @@ root.add_typer(adapt.app)
 root.add_typer(concept.app, name="concept")
 root.add_typer(runs.app, name="runs")
 root.add_typer(versions.app)
+root.add_typer(lora.app, name="lora")
 root.add_typer(evaluate.app)
 root.add_typer(reward.app, name="reward")
 root.add_typer(rollout.app, name="rollout")
