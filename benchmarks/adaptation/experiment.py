@@ -188,7 +188,8 @@ class Experiment:
             "cache": options.work / "latents",
             "keep_vae": True,  # what the autoencoder loses counts in every figure; a tuned one is another base
         }
-        return AdaptConfig(**{**places, **shared, **own, **rates, **options.settings})  # type: ignore[arg-type]
+        chosen = _within({**shared, **own, **rates}, options.settings)
+        return AdaptConfig(**{**places, **chosen})  # type: ignore[arg-type]
 
     def _adapted(self, cell: Cell, folder: Path, rate: float) -> tuple[Figures, CaptionedSet]:
         data, curves, started = self.data.few(cell.images, cell.seed), Curves(), time.monotonic()
@@ -287,6 +288,15 @@ class Experiment:
     def _note(self, name: str, figures: Figures) -> None:
         self.options.work.mkdir(parents=True, exist_ok=True)
         write_whole(self._path, json.dumps({**self.results, name: figures}, indent=1).encode())
+
+
+def _within(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others in their place; of a group those alone that are given."""
+    merged = {
+        name: {**own[name], **value} if isinstance(value, Mapping) and name in own else value
+        for name, value in given.items()
+    }
+    return {**own, **merged}
 
 
 def _silent(progress: TrainingProgress) -> bool:

@@ -138,6 +138,18 @@ def test_equal_compute_is_asked_of_every_recipe_and_nothing_ends_one_early(world
     )
 
 
+def test_a_setting_of_a_group_leaves_the_others_of_the_group(world: Path, tmp_path: Path) -> None:
+    config = Experiment("far", options(world, tmp_path)).config_of(
+        Cell("far", "unet-lora", 2, 0), tmp_path, 0.1
+    )
+    assert (config.prior.images, config.prior.weight, config.prior.share) == (
+        2,
+        PRIOR["weight"],
+        PRIOR["share"],
+    )
+    assert config.lr == 0.1 and config.keep_vae and config.threads == 1
+
+
 def test_the_first_seed_of_every_cell_comes_before_the_second_of_any() -> None:
     plan = list(cells(["far"], ["unet-lora", "scratch"], [5, ALL], 2))
     assert [cell.seed for cell in plan] == [0] * 4 + [1] * 4
