@@ -130,6 +130,7 @@ _DATA = Bytes(16 * MIB)
 LIMITS: dict[str, Limit] = {
     "request_id": Text(128, "A UUID does."),
     "prompt": Text(1_000),
+    "negative_prompt": Text(1_000),
     "version": _REFERENCE,
     "reward_version": _REFERENCE,
     "generator_version": _REFERENCE,

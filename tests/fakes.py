@@ -12,6 +12,7 @@ import torch
 
 from vouch.errors import Cancelled
 from vouch.models.sampling import Trajectory
+from vouch.types.guidance import PLAIN, GuidanceOptions
 
 OnStep = Callable[[int, int], bool]
 
@@ -48,7 +49,13 @@ class FakeGenerator:
         self.began = threading.Event()
 
     def generate(
-        self, prompts: list[str], seeds: list[int], steps: int, guidance: float, on_step: OnStep | None = None
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        steps: int,
+        guidance: float,
+        on_step: OnStep | None = None,
+        options: GuidanceOptions = PLAIN,
     ) -> np.ndarray:
         self.batches.append(list(seeds))
         self.began.set()

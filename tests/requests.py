@@ -28,5 +28,6 @@ def image_request(
         guidance_start=options.start,
         guidance_stop=options.stop,
         adapter_start=options.adapter_start,
+        negative_prompt=options.negative_prompt,
         **more,
     )

@@ -14,6 +14,7 @@ from services.generation.engine import Engine
 from tests.fakes import path
 from vouch.errors import Cancelled
 from vouch.models.sampling import Trajectory
+from vouch.types.guidance import PLAIN, GuidanceOptions
 
 PATIENCE_S = 20.0
 WORDS = {"": 0.0, "neutrophil": 1.0, "monocyte": 2.0, "nan": 3.0, "no pixels": 4.0, "no step": 5.0}
@@ -140,6 +141,7 @@ class TracedWhole(TracedModel):
         steps: int,
         guidance: float,
         on_step: Callable[[int, int], bool] | None = None,
+        options: GuidanceOptions = PLAIN,
     ) -> np.ndarray:
         if "no words" in prompts:
             raise KeyError("no words")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,6 +127,13 @@ def evaluate(
 @app.command()
 def adapt(
     data: Annotated[Path, typer.Option(help="Captioned images.")],
+    base: Annotated[Path | None, typer.Option(help="The diffusers folder that is adapted.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the LoRA or the diffusers folder goes.")] = None,
+    run_dir: Annotated[
+        Path, typer.Option(help="Checkpoints, sheets, MLflow. The same folder resumes.")
+    ] = Path("state/runs/adapt"),
+    setting: Annotated[list[str], typer.Option("--set", help="Any setting: --set steps=2000")] = [],  # noqa: B006
+    workers: Annotated[int, typer.Option(help="Ray Train workers; 0: in this process, without Ray.")] = 1,
     check_only: Annotated[bool, typer.Option("--check-only", help="Train nothing.")] = False,
     domain: Annotated[str, typer.Option(help="A shipped domain, or the folder of another one.")] = "",
     size: Annotated[int | None, typer.Option(help="Pixels a side that training will use.")] = None,
@@ -135,16 +143,20 @@ def adapt(
     ] = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Checks a set of captioned images before a generator is adapted to it; edits and deletes nothing.
+    """Adapts a foundation model to captioned images; with --check-only it only looks at these.
 
-    Example: python -m training adapt --check-only --data chests
+    Example: python -m training adapt --base stable-diffusion --data chests --out adapted --set steps=500
     """
-    from training.adaptation.command import check
+    from training.adaptation.command import check, settings_of
 
-    if not check_only:
-        raise InvalidInput("Adapting is not there yet: give --check-only to look at the data.")
     chosen = load_domain(domain or load_settings().domain)
-    raise typer.Exit(check(data, chosen, size, window, accept, as_json))
+    if check_only:
+        raise typer.Exit(check(data, chosen, size, window, accept, as_json))
+    given = {"data": data, "window": window, "accept": accept}
+    config = settings_of(base, out, given, recipes.parse_assignments(setting), chosen)
+    run = partial(_run, workers=workers) if workers else _here
+    figures = run("adapt", config, run_dir.resolve())
+    _tell("adapt", figures, run_dir.resolve(), as_json)
 
 
 def _run(kind: str, config: dict[str, Any], folder: Path, workers: int = 1) -> dict[str, Any]:

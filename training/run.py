@@ -114,7 +114,7 @@ def _work(run: Run, settings: Settings, agreed: Plan) -> Work:
 def _command(run: Run) -> str:
     """The command line that would ask for the same again."""
     config = recipes.flat(run.config)
-    words = ["vouch", "train", run.kind]
+    words = ["vouch", "adapt"] if run.kind == "adapt" else ["vouch", "train", run.kind]
     if run.kind == "concept":
         words = [
             "vouch",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.adaptation.captions import cell_captions, kind_captions, light_of, training_captions
 from training.adaptation.data import CaptionedSet, load_set
+from training.adaptation.duplicates import near_pairs, thumbnail
 from training.adaptation.images import ReadOptions
 from training.adaptation.splits import Split
 from vouch.datasets.imagesets import open_image_set
@@ -67,6 +68,15 @@ class Sets:
             if label not in without and (not only or label in only)
         ]
         return cells.subset(kept)
+
+
+def without_repeats(images: CaptionedSet, of: Sequence[CaptionedSet]) -> CaptionedSet:
+    """`images` without those that nearly repeat an image of another set: mednist64 has neighbouring slices of one
+    volume on both sides of its splits, and what was trained on them would validate too well."""
+    own = len(images)
+    thumbnails = [thumbnail(array) for one in (images, *of) for array in one.arrays]
+    repeats = {min(pair) for pair in near_pairs(thumbnails) if min(pair) < own <= max(pair)}
+    return images.subset([row for row in range(own) if row not in repeats])
 
 
 def joined(*sets: CaptionedSet) -> CaptionedSet:

@@ -84,11 +84,13 @@ def reports() -> list[Report]:
 
 
 def pages() -> dict[str, str]:
-    """Path below docs/ and Markdown: an overview, and one page for each report."""
-    every = reports()
-    commands = _commands()
-    made = {f"results/{one.name}.md": NOTE + _page(one, commands.get(one.name, "")) for one in every}
-    return {"results/index.md": NOTE + _overview(every), **made}
+    """Path below docs/ and Markdown: an overview, one page for each report, and one for words that no report has yet,
+    such as what an experiment is expected to show."""
+    every, words, commands = reports(), _words(), _commands()
+    made = {one.name: _page(one, commands.get(one.name, "")) for one in every}
+    both = {name: made.get(name, f"# {name}\n") + _beside(words.get(name, "")) for name in {**made, **words}}
+    named = {f"results/{name}.md": NOTE + text for name, text in sorted(both.items())}
+    return {"results/index.md": NOTE + _overview(every, sorted(set(words) - set(made))), **named}
 
 
 def headlines() -> str:
@@ -111,13 +113,22 @@ def _read(path: Path) -> Report:
     return Report(path.stem, told["machine"], told["versions"], told["date"], figures)
 
 
+def _words() -> dict[str, str]:
+    """What people wrote beside a report, or before one: the Markdown files of benchmarks/reports but its own page."""
+    return {path.stem: path.read_text("utf-8") for path in REPORTS.glob("*.md") if path.name != "README.md"}
+
+
+def _beside(words: str) -> str:
+    return f"\n{words}" if words else ""
+
+
 def _commands() -> dict[str, str]:
     """What benchmarks/reports/README.md says of how each report was made."""
     rows = re.findall(r"^\| (.+?) \| (.+) \|$", (REPORTS / "README.md").read_text("utf-8"), re.MULTILINE)
     return {name: command for files, command in rows for name in re.findall(r"`([\w-]+)\.json`", files)}
 
 
-def _overview(every: Iterable[Report]) -> str:
+def _overview(every: Iterable[Report], unmeasured: Iterable[str]) -> str:
     missed = [
         (f"[{one.name}]({one.name}.md)", code(name), _value(figure), _interval(figure), _limit(figure.must))
         for one in every
@@ -141,6 +152,7 @@ def _overview(every: Iterable[Report]) -> str:
             table(("report", "figure", "measured", "95 % interval", "must"), missed),
             "## Reports\n",
             table(("report", "date", "measured on", "figures", "missed"), listed),
+            *(f"\nExpected, and not measured yet: [{name}]({name}.md).\n" for name in unmeasured),
         ]
     )
 

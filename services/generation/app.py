@@ -91,6 +91,8 @@ class Generation:
         loaded = await self._choose(request.request_id, request.version, request.client)
         wanted, request = request.progress, _decided(request, loaded.model)
         label = loaded.model.label(request.prompt)
+        if request.negative_prompt:
+            loaded.model.label(request.negative_prompt)
         furthest = 0  # step that was reported
         trace = EngineTrace(request.trace, len(request.seeds))
         side = "" if request.client == COMPARISON else side_of(self._convergence.routes, loaded.digest)
@@ -177,6 +179,7 @@ def _image(
         guidance_start=options.start,
         guidance_stop=options.stop,
         adapter_start=options.adapter_start,
+        negative_prompt=options.negative_prompt,
         generator_version=loaded.digest,
         generator_name=loaded.model.version.name,
         label=label,

@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from services.generation.denoise import Encode
 from services.generation.slots import Slot
 from vouch.errors import Cancelled
+from vouch.types.guidance import GuidanceOptions
 
 
 def group_by_settings(slots: Sequence[Slot]) -> list[list[Slot]]:
-    """Slots that one call of the pipeline can draw: equal steps and guidance."""
-    groups: dict[tuple[int, float], list[Slot]] = {}
+    """Slots that one call of the pipeline can draw: equal steps, guidance and negative prompt."""
+    groups: dict[tuple[int, float, GuidanceOptions], list[Slot]] = {}
     for slot in slots:
         ticket = slot.ticket
-        groups.setdefault((ticket.steps, ticket.guidance), []).append(slot)
+        groups.setdefault((ticket.steps, ticket.guidance, ticket.options), []).append(slot)
     return list(groups.values())
 
 
@@ -34,7 +35,7 @@ def draw_by_pipeline(
 
     prompts, seeds = [slot.ticket.request.prompt for slot in slots], [slot.seed for slot in slots]
     try:
-        images = ticket.model.generate(prompts, seeds, ticket.steps, ticket.guidance, on_step)
+        images = ticket.model.generate(prompts, seeds, ticket.steps, ticket.guidance, on_step, ticket.options)
     except Cancelled:
         return
     for slot, image in zip(slots, images, strict=True):

@@ -10,6 +10,7 @@ import torch
 
 from vouch.models.predictions import Predictor
 from vouch.models.sampling import Trajectory
+from vouch.types.guidance import GuidanceOptions
 
 OnStep = Callable[[int, int], bool]
 
@@ -32,7 +33,13 @@ class Model(Predictor, Protocol):
         ...
 
     def generate(
-        self, prompts: list[str], seeds: list[int], steps: int, guidance: float, on_step: OnStep | None
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        steps: int,
+        guidance: float,
+        on_step: OnStep | None,
+        options: GuidanceOptions,
     ) -> np.ndarray:
         """Whole images, uint8 [N, H, W, 3]."""
         ...

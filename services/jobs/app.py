@@ -46,7 +46,7 @@ class TrainingService:
         kind = wire.word(request, "kind")
         if not kind:
             raise InvalidInput(
-                "kind is missing: say what to do: pretrain, reward, align, concept or evaluate."
+                "kind is missing: say what to do: pretrain, reward, align, concept, adapt or evaluate."
             )
         config = wire.to_dict(request.config)
         recipes.parse(kind, config)

@@ -149,6 +149,7 @@ def order_again(record: ImageRecord, version: str) -> GenerationRequest:
         guidance_method=record.guidance_method,
         guidance_start=record.guidance_start,
         guidance_stop=record.guidance_stop,
+        negative_prompt=record.negative_prompt,
         adapter_start=record.adapter_start,
         score=False,
     )

@@ -98,7 +98,8 @@ def test_a_value_that_no_message_holds_is_refused_before_it_is_sent(
 
 def test_how_to_guide_reaches_the_server_and_comes_back_with_the_image(client: Client) -> None:
     how: dict[str, Any] = {
-        "guidance_method": "cfg_pp", "guidance_start": 0.25, "guidance_stop": 0.75, "adapter_start": 0.5
+        "guidance_method": "cfg_pp", "guidance_start": 0.25, "guidance_stop": 0.75, "adapter_start": 0.5,
+        "negative_prompt": "monocyte",
     }  # fmt: skip
     answer = client.generate_images("neutrophil", **how)
     streamed = [one for one in client.stream_images("neutrophil", **how) if isinstance(one, GeneratedImage)]

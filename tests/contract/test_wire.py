@@ -21,7 +21,7 @@ IMAGE = GeneratedImage(
     seed=2**63 - 1, sampler="ddim eta=0.5",
     steps=20, guidance=2.5, generator_version="g" * 64, generator_name="starter",
     reward_version="r" * 64, score=0.5, score_std=0.25, criterion_scores={"cell_size": 0.75}, created_at=DAY,
-    guidance_method="cfg_pp", guidance_start=0.25, guidance_stop=0.75, adapter_start=0.5,
+    guidance_method="cfg_pp", guidance_start=0.25, guidance_stop=0.75, adapter_start=0.5, negative_prompt="blur",
 )  # fmt: skip
 
 

@@ -324,3 +324,34 @@ def test_a_guide_of_other_latents_is_refused_when_it_is_loaded(folder, tmp_path)
     unet.save_pretrained(str(bad / "guide"))
     with pytest.raises(InvalidInput, match="guide has sample_size 16, the generator's has 8"):
         load_generator(bad)
+
+
+# ---- negative prompts
+
+
+@pytest.mark.parametrize("sampler", list(SCHEDULERS))
+def test_a_negative_prompt_draws_what_diffusers_draws(
+    folder: Path, generator: Generator, engine: Engine, sampler: str
+) -> None:
+    """In two steps: these loud random weights blow up the rounding of more."""
+
+    def ours(negative: str) -> np.ndarray:
+        inbox, options = Inbox(), GuidanceOptions(negative_prompt=negative)
+        engine.submit(
+            *image_request(generator, PROMPT, (SEED,), 2, 2.0, sampler=sampler, options=options), inbox
+        )
+        return inbox.finished(1)[0].image.astype(int)
+
+    theirs = plain_pipe(folder, sampler)(
+        PROMPT, negative_prompt="basophil", num_inference_steps=2, guidance_scale=2.0,
+        generator=torch.Generator().manual_seed(SEED), output_type="np",
+    ).images[0]  # fmt: skip
+    assert same(ours("basophil"), grey(theirs))
+    assert not same(ours(""), grey(theirs))
+
+
+def test_a_pipeline_that_draws_whole_images_takes_a_negative_prompt_too(generator: Generator) -> None:
+    options = GuidanceOptions(negative_prompt="basophil")
+    whole = generator.generate([PROMPT], [SEED], STEPS, 4.0, options=options)
+    plain = generator.generate([PROMPT], [SEED], STEPS, 4.0)
+    assert not np.array_equal(whole, plain)

@@ -81,6 +81,8 @@ NEEDS: dict[str, tuple[str, str]] = {
     "review add-real": ("formats", "IMAGES --prompt neutrophil"),
     "ratings export": ("formats", "OUT.parquet"),
     "adapt": ("train", "--check-only --data IMAGES"),
+    "lora export": ("server", "generator-1 OUT"),
+    "lora import": ("server", "IMAGE --base generator-1"),
     "up": ("server", ""),
     "reward compare": ("server", "one two"),
     "token create": ("server", "--name ada --role rater"),

@@ -51,6 +51,11 @@ class CaptionedSet:
         return hashlib.sha256("\n".join(map(repr, rows)).encode()).hexdigest()
 
     @property
+    def arrays(self) -> np.ndarray:
+        """The images as uint8 [N, S, S, 3]."""
+        return self.images.permute(0, 2, 3, 1).numpy()
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """What has to stay together: the patient, or images that are the same byte by byte."""
         return tuple(patient or digest for patient, digest in zip(self.patients, self.digests, strict=True))

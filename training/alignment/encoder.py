@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from vouch.models.embeddings import spelled_out
+
 
 class Encoder:
     """A text encoder with its tokenizer. While nothing of it is trained, each prompt is encoded once."""
@@ -24,9 +26,9 @@ class Encoder:
         return self.encode(self.tokens(prompts)) if self.learns else self._remembered(prompts)
 
     def tokens(self, prompts: Sequence[str]) -> torch.Tensor:
-        """int64 [N, L]."""
+        """int64 [N, L]. A word of several vectors is as many tokens."""
         tokens: torch.Tensor = self._tokenizer(
-            list(prompts),
+            spelled_out(prompts, self._tokenizer),
             padding="max_length",
             max_length=self._tokenizer.model_max_length,
             truncation=True,
@@ -35,7 +37,9 @@ class Encoder:
         return tokens
 
     def encode(self, tokens: torch.Tensor) -> torch.Tensor:
-        encoded: torch.Tensor = self.network(tokens)[0]
+        masked = getattr(self.network.config, "use_attention_mask", False)
+        options = {"attention_mask": tokens.ne(self._tokenizer.pad_token_id)} if masked else {}
+        encoded: torch.Tensor = self.network(tokens, **options)[0]
         return encoded
 
     @torch.no_grad()

@@ -6,6 +6,9 @@ import random
 
 from vouch.models.captions import caption
 
+FULL_CAPTIONS = 0.15
+"""Share of captions that name every annotated attribute: a client may ask for all of them."""
+
 
 def random_caption(
     label: str, attributes: dict[str, str], rng: random.Random, bare: float = 0.4, full: float = 0.0

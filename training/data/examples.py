@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from training.data.captions import FULL_CAPTIONS, random_caption
 from training.data.digest import digest_of
 from vouch.datasets.imagesets import SourceImage, open_image_set
 from vouch.domains.criteria import Domain, load_domain
@@ -51,6 +53,10 @@ class Examples:
     def arrays(self) -> np.ndarray:
         """The images as uint8 [N, H, W, 3]."""
         return self.images.permute(0, 2, 3, 1).numpy()
+
+    def caption(self, row: int, rng: random.Random) -> str:
+        """The caption of the image in this row in one of its forms."""
+        return random_caption(self.labels[row], self.attributes[row], rng, full=FULL_CAPTIONS)
 
     def subset(self, indices: Sequence[int]) -> Examples:
         """The examples at `indices`, in that order; the digest stays that of the whole file."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from training.adaptation.config import AdaptConfig
+from training.adaptation.fit import fit as adapt
 from training.alignment.config import AlignConfig
 from training.alignment.fit import fit as align
 from training.attributes import fit as attributes
@@ -26,7 +28,8 @@ LOOPS: dict[str, tuple[type[BaseModel], Callable[..., dict[str, Any]]]] = {
     "reward": (RewardConfig, teach_reward),
     "align": (AlignConfig, align),
     "concept": (ConceptConfig, teach_concept),
+    "adapt": (AdaptConfig, adapt),
     "evaluate": (evaluate.EvaluateConfig, evaluate.fit),
 }
-SHARED = ("pretrain", "reward", "align", "concept")
+SHARED = ("pretrain", "reward", "align", "concept", "adapt")
 """Loops that several workers can share; of the others rank zero alone does the work."""

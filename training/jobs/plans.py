@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import vouch
+from training.adaptation.config import AdaptConfig
 from training.concepts.sublabels import freeze_sub_labels
 from training.data.digest import digest_of
 from training.inputs.pairs import PAIRS_FILE
 from training.inputs.snapshot import freeze
+from training.jobs.foundations import published_base
 from vouch import recipes
 from vouch.domains.criteria import Domain, load_domain
 from vouch.errors import FailedPrecondition, InvalidInput, NotFound
@@ -35,6 +37,8 @@ DATA = {
     "held_out": "the images of --held-out",
     "vae_features": "the folder of --vae-features",
     "vae": "the folder of --vae",
+    "encoder": "the folder of --encoder",
+    "embeddings": "the file of --embeddings",
     "ratings": "the frozen ratings in its folder",
     "comparisons": "the frozen comparisons in its folder",
     "sub_labels": "the frozen sub-labels in its folder",
@@ -107,7 +111,7 @@ def plan(run: Run, store: Store) -> Plan:
     folder = store.folder.run(run.run_id)
     folder.mkdir(parents=True, exist_ok=True)
     planners = {"pretrain": _pretrain, "reward": _reward, "align": _align, "concept": _concept}
-    planner = {**planners, "evaluate": _evaluate}[run.kind]
+    planner = {**planners, "adapt": _adapt, "evaluate": _evaluate}[run.kind]
     own = recipe.model_dump(mode="json", exclude_unset=True)
     if run.kind == "evaluate":
         own["version"], own["against"], own["first"] = _sides(own, store, run)
@@ -201,6 +205,25 @@ def _concept(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> P
         "concept": {own["concept"]: own["kind_of"]},
     }
     return Plan(config, "generator", "diffusers", parent.digest, asked.name, lineage)
+
+
+def _adapt(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
+    given = own.pop("base", None)
+    if given and not asked.parent:  # an earlier attempt is bound to what it was published as
+        parent = published_base(store.registry, Path(given))
+    else:
+        parent = store.serving("generator", asked.parent or asked.generator)
+    base = store.base(parent)
+    config = {
+        **own,
+        "base": str(store.registry.open(base.digest)),
+        "parent": str(store.registry.open(parent.digest)) if parent.format == "lora" else None,
+        "cache": str(store.folder.root / "latents"),
+    }
+    data = {**_data(config), **_further(config, ("encoder", "embeddings"))}
+    adapted = AdaptConfig.model_validate({**config, "domain": store.domain})
+    form = "diffusers" if parent.format == "lora" else adapted.publishes
+    return Plan(config, "generator", form, parent.digest, asked.name, {"base": base.digest, "data": data})
 
 
 def _sides(own: Mapping[str, Any], store: Store, run: Run) -> tuple[str, str, str]:

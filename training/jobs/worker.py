@@ -58,12 +58,22 @@ def work(job: Work) -> dict[str, float]:
         return fit(config, session)
 
 
+def teller(folder: Path) -> Callable[[TrainingProgress], bool]:
+    """Tells progress in a file of the run's folder, which a bar shows, and goes on."""
+
+    def tell(progress: TrainingProgress) -> bool:
+        write_whole(folder / "progress.json", json.dumps(asdict(progress)).encode())
+        return True
+
+    return tell
+
+
 def _teller(job: Work) -> Callable[[TrainingProgress], bool]:
-    path = Path(job.folder) / "progress.json"
+    told = teller(Path(job.folder))
     catalog = Catalog(job.catalog_url) if job.catalog_url else None
 
     def tell(progress: TrainingProgress) -> bool:
-        write_whole(path, json.dumps(asdict(progress)).encode())
+        told(progress)
         if catalog is None:
             return True
         run = catalog.runs.progress(

@@ -42,6 +42,14 @@ def target(
     return alpha.sqrt() * noise - (1.0 - alpha).sqrt() * clean
 
 
+def noised(
+    clean: torch.Tensor, noise: torch.Tensor, alphas_cumprod: torch.Tensor, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """x_t = √ᾱ·x₀ + √(1-ᾱ)·ε of latents [N, C, h, w] at timesteps [N]."""
+    alpha = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    return alpha.sqrt() * clean + (1.0 - alpha).sqrt() * noise
+
+
 def predicted_clean(
     prediction: str,
     output: torch.Tensor,

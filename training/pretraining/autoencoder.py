@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from diffusers import AutoencoderKL
 
-from training.data.examples import Examples
 from training.loop.session import TrainingSession
 from training.loop.training_loop import TrainingLoop
 from training.pretraining.autoencoder_trainer import AutoencoderTrainer
+from training.pretraining.captioned import Captioned
 from training.pretraining.config import PretrainConfig
 from training.pretraining.whitening import whiten
 
 
 def fit_vae(
-    config: PretrainConfig, examples: Examples, session: TrainingSession
+    config: PretrainConfig, examples: Captioned, session: TrainingSession
 ) -> tuple[AutoencoderKL, dict[str, float]]:
     """Trains the autoencoder, resuming from the session's folder; returns it with averaged, whitened weights."""
     trainer = AutoencoderTrainer(config, examples, session)

@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from training.data.augmentation import dihedral, to_unit, turned
-from training.data.examples import Examples
 from training.loop.ema import Ema
 from training.loop.gradient_step import apply_gradients
 from training.loop.learning_rates import cosine
@@ -17,6 +16,7 @@ from training.loop.session import TrainingSession
 from training.loop.trainer import Trainer
 from training.objectives import reconstruction
 from training.pretraining.adversary import Adversary
+from training.pretraining.captioned import Captioned
 from training.pretraining.config import PretrainConfig
 from training.pretraining.networks import build_vae
 from training.pretraining.precision import autocast
@@ -29,7 +29,7 @@ class AutoencoderTrainer(Trainer):
 
     parts = ("vae", "optimizer", "adversary", "ema")
 
-    def __init__(self, config: PretrainConfig, examples: Examples, session: TrainingSession) -> None:
+    def __init__(self, config: PretrainConfig, examples: Captioned, session: TrainingSession) -> None:
         self.config, self.group, self.device = config, session.group, session.device
         self.images = examples.images
         self.vae = build_vae(config, examples.images.shape[-1]).to(

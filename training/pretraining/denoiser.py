@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from training.data.examples import Examples
 from training.evaluation.copies import CopyAlarm
 from training.loop.session import TrainingSession
 from training.loop.training_loop import TrainingLoop
+from training.pretraining.captioned import Captioned
 from training.pretraining.config import PretrainConfig
 from training.pretraining.denoiser_trainer import DenoiserTrainer
 from training.pretraining.held_out_loss import HeldOutLoss
@@ -20,8 +20,8 @@ from vouch.models.pipelines import GUIDE_FOLDER
 def fit_denoiser(
     config: PretrainConfig,
     networks: Networks,
-    train: tuple[Examples, torch.Tensor],
-    held_out: tuple[Examples, torch.Tensor] | None,
+    train: tuple[Captioned, torch.Tensor],
+    held_out: tuple[Captioned, torch.Tensor] | None,
     session: TrainingSession,
 ) -> dict[str, Any]:
     """Trains `networks.trained`, resuming from the session's folder, and leaves the best averaged weights in them.

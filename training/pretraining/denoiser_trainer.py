@@ -9,7 +9,6 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 
 from training.contact_sheet import contact_sheet
-from training.data.examples import Examples
 from training.evaluation.copies import CopyAlarm
 from training.loop import checkpoint
 from training.loop.ema import Ema
@@ -17,6 +16,7 @@ from training.loop.gradient_step import gradient_step
 from training.loop.learning_rates import trapezoid
 from training.loop.session import TrainingSession
 from training.loop.trainer import Trainer
+from training.pretraining.captioned import Captioned
 from training.pretraining.config import PretrainConfig
 from training.pretraining.denoising import draw_caption, draw_timesteps, velocity_error
 from training.pretraining.held_out_loss import HeldOutLoss
@@ -38,7 +38,7 @@ class DenoiserTrainer(Trainer):
         self,
         config: PretrainConfig,
         networks: Networks,
-        examples: Examples,
+        examples: Captioned,
         latents: torch.Tensor,
         session: TrainingSession,
         validation: HeldOutLoss | None,
@@ -126,8 +126,7 @@ class DenoiserTrainer(Trainer):
     def draw_grid(self, session: TrainingSession, step: int) -> None:
         """Four images of every label by default serving, from the first average; tells how many are near copies."""
         self.averages[0].swap()
-        labels = self.networks.vocabulary.labels
-        prompts = [caption(label) for label in labels for _ in range(4)]
+        prompts = [caption(label) for label in sorted(set(self.examples.labels)) for _ in range(4)]
         seeds = [torch.Generator().manual_seed(number) for number in range(len(prompts))]
         images = self.networks.pipeline()(
             prompts,

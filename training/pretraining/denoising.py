@@ -7,17 +7,12 @@ from typing import Any
 
 import torch
 
-from training.data.captions import random_caption
-from training.data.examples import Examples
 from training.objectives import denoising
+from training.pretraining.captioned import Captioned
 from training.pretraining.config import PretrainConfig
 from training.pretraining.networks import Networks
 
 TIMESTEPS = 1000
-
-
-FULL_CAPTIONS = 0.15
-"""Share of captions that name every annotated attribute: a client may ask for all of them."""
 
 
 def velocity_error(
@@ -47,8 +42,8 @@ def draw_timesteps(count: int, config: PretrainConfig, random_: torch.Generator)
     return (torch.where(even, share, torch.sigmoid(logits)) * TIMESTEPS).long().clamp(0, TIMESTEPS - 1)
 
 
-def draw_caption(examples: Examples, row: int, drop: float, rng: random.Random) -> str:
+def draw_caption(examples: Captioned, row: int, drop: float, rng: random.Random) -> str:
     """The caption of one image in one of its forms; empty with probability `drop`, for guidance."""
     if rng.random() < drop:
         return ""
-    return random_caption(examples.labels[row], examples.attributes[row], rng, full=FULL_CAPTIONS)
+    return examples.caption(row, rng)

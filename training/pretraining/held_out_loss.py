@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from training.data.examples import Examples
+from training.pretraining.captioned import Captioned
 from training.pretraining.config import PretrainConfig
 from training.pretraining.denoising import draw_caption, draw_timesteps, velocity_error
 from training.pretraining.networks import Networks
@@ -16,7 +16,7 @@ class HeldOutLoss:
     """The denoising loss of held-out images: the same images, captions, noise and timesteps every time."""
 
     def __init__(
-        self, config: PretrainConfig, networks: Networks, examples: Examples, latents: torch.Tensor
+        self, config: PretrainConfig, networks: Networks, examples: Captioned, latents: torch.Tensor
     ) -> None:
         self.config, self.networks = config, networks
         rng, random_ = numbers(config.seed, "validation"), tensors(config.seed, "validation")

@@ -6,9 +6,9 @@ import torch
 from diffusers import AutoencoderKL
 
 from training.data.augmentation import to_unit, turned
-from training.data.examples import Examples
 from training.loop import checkpoint
 from training.loop.session import TrainingSession
+from training.pretraining.captioned import Captioned
 from training.pretraining.config import PretrainConfig
 from training.pretraining.precision import autocast
 
@@ -17,7 +17,7 @@ from training.pretraining.precision import autocast
 def encode_views(
     config: PretrainConfig,
     vae: AutoencoderKL,
-    examples: Examples,
+    examples: Captioned,
     session: TrainingSession,
     name: str = "latents",
 ) -> torch.Tensor:

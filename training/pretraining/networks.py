@@ -25,13 +25,15 @@ class Networks:
     def __init__(
         self,
         config: PretrainConfig,
-        vocabulary: Vocabulary,
+        words: Vocabulary | CLIPTokenizer,
         vae: AutoencoderKL,
         latent_size: int,
         device: str,
     ) -> None:
-        self.vae, self.vocabulary, self.device = vae, vocabulary, device
-        self.tokenizer: CLIPTokenizer = train_tokenizer(vocabulary)
+        """words: the vocabulary, in which every prompt has to stay; or a tokenizer, and any prompt is taken."""
+        self.vae, self.device = vae, device
+        self.vocabulary = words if isinstance(words, Vocabulary) else None
+        self.tokenizer: CLIPTokenizer = train_tokenizer(words) if isinstance(words, Vocabulary) else words
         self.text_encoder = build_text_encoder(config, self.tokenizer).to(device)
         self.unet = build_unet(config, vae.config.latent_channels, latent_size).to(
             device, memory_format=torch.channels_last
@@ -103,7 +105,7 @@ class Networks:
         text_encoder.cpu().save_pretrained(folder / "text_encoder", safe_serialization=True)
 
     def save(self, config: PretrainConfig) -> None:
-        """Writes the diffusers folder, VAE and U-Net in half precision, with the vocabulary beside it.
+        """Writes the diffusers folder, VAE and U-Net in half precision, with the vocabulary, if any, beside it.
 
         The text encoder stays in single precision: transformers would load it as stored where diffusers loads the
         others as float32, and a plain ``from_pretrained(folder)`` would then mix the two.
@@ -112,7 +114,8 @@ class Networks:
         self.unet.to("cpu", torch.float16)
         self.text_encoder.cpu()
         self.pipeline().save_pretrained(config.out, safe_serialization=True)
-        self.vocabulary.save(config.out)
+        if self.vocabulary is not None:
+            self.vocabulary.save(config.out)
         Defaults(
             config.default_steps, config.default_guidance, GuidanceOptions(stop=config.default_stop)
         ).save(config.out)

@@ -6,11 +6,11 @@ import torch
 from diffusers import AutoencoderKL
 
 from training.data.augmentation import to_unit
-from training.data.examples import Examples
+from training.pretraining.captioned import Captioned
 
 
 @torch.no_grad()
-def whiten(vae: AutoencoderKL, examples: Examples, count: int = 2048) -> None:
+def whiten(vae: AutoencoderKL, examples: Captioned, count: int = 2048) -> None:
     """Gives every latent channel mean 0 and standard deviation 1 over `examples`, inside the 1×1 convolutions around
     the latents: what is decoded stays the same, and `scaling_factor` is 1.
 

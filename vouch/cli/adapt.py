@@ -1,17 +1,21 @@
-"""``vouch adapt``: what a data set is worth for adapting a generator to it."""
+"""``vouch adapt``: a foundation model becomes a generator of captioned images' domain; their check comes first."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from vouch import recipes
+from vouch.cli.run_settings import parse_settings, settings_help
 from vouch.cli.session import Session, command
-from vouch.errors import InvalidInput
+from vouch.cli.train import DetachOption, start
 from vouch.extras import require
+from vouch.models.folders import check_base_folder
 
 OFFLINE = "training"
 
@@ -25,6 +29,17 @@ DataOption = Annotated[
         exists=True,
     ),
 ]
+BaseOption = Annotated[
+    str,
+    typer.Option(
+        help="The foundation model: a version, or a diffusers folder.",
+        show_default="the generator that serves",
+    ),
+]
+OutOption = Annotated[
+    Path | None, typer.Option(help="Without a running system: where the result goes, as a folder.")
+]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Train here, without a running system.")]
 CheckOnlyOption = Annotated[bool, typer.Option("--check-only", help="Look at the data and train nothing.")]
 DomainOption = Annotated[
     str,
@@ -52,33 +67,83 @@ AcceptOption = Annotated[
     app,
     "adapt",
     """
-    vouch adapt --check-only --data chests/
-    vouch adapt --check-only --data study.parquet --domain chest_xray --size 224
+    vouch adapt --base stable-diffusion-2-1/ --data chests/
+    vouch adapt --base generator-2 --data chests/ --recipe unet --rank 32 --steps 2000 --detach
     vouch adapt --check-only --data dicom/ --window=-1000:400 --json
     """,
+    any_options=True,
+    more_help=settings_help("adapt"),
 )
 def adapt(
     session: Session,
+    context: typer.Context,
     data: DataOption,
+    base: BaseOption = "",
     check_only: CheckOnlyOption = False,
     domain: DomainOption = "",
     size: SizeOption = None,
     window: WindowOption = "",
     accept: AcceptOption = [],  # noqa: B006
+    out: OutOption = None,
+    offline: OfflineOption = False,
+    detach: DetachOption = False,
 ) -> None:
-    """Check a set of captioned images before a generator is adapted to it.
+    """Adapt a foundation model to captioned images of another domain; publishes a version that serves.
 
-    Reports unreadable files, duplicates, leakage between splits and patients, captions that never vary, tinted grey,
-    the spread of sizes and too few images. Nothing is edited or deleted, and nothing that is printed names a patient.
-    Ends with 0 where training may begin, and with 2 where an error was found.
+    The data are checked first: unreadable files, duplicates, leakage between splits and patients, captions that never
+    vary, tinted grey, the spread of sizes, too few images. Nothing is edited or deleted, and nothing that is printed
+    names a patient. With --check-only that is all; it ends with 0 where training may begin, and with 2 where an
+    error was found. Without a running system the training happens in this process and writes a folder (--out).
     """
-    if not check_only:
-        raise InvalidInput("Adapting is not there yet: give --check-only to look at the data.")
-    require("train")
-    arguments = ["adapt", "--data", str(data), "--check-only"]
+    if check_only:
+        _python(session, ["--data", str(data), "--check-only", *_reading(domain, size, window, accept)])
+    settings = parse_settings(context.args)
+    if not offline and out is None:
+        named = _named(base)
+        reading = {"window": window, "accept": accept}
+        config = {
+            "data": str(data),
+            **named,
+            **{name: value for name, value in reading.items() if value},
+            **settings,
+        }
+        start(session, "adapt", config, detach)
+        return
+    arguments = ["--data", str(data), *_reading(domain, None, window, accept)]
+    arguments += [
+        word for name, value in (("--base", base), ("--out", out)) if value for word in (name, str(value))
+    ]
+    for name in ("run_dir", "workers"):
+        if name in settings:
+            arguments += [f"--{name.replace('_', '-')}", str(settings.pop(name))]
+    for name, value in recipes.flat(settings).items():
+        arguments += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    _python(session, arguments)
+
+
+def _named(base: str) -> dict[str, Any]:
+    """The setting that names the foundation model: a folder of this machine, or else a version.
+
+    Raises InvalidInput for what looks like a folder or a name on a hub, and is not here.
+    """
+    if not base:
+        return {}
+    if Path(base).expanduser().exists() or "/" in base:
+        return {"base": str(check_base_folder(Path(base)))}
+    return {"parent": base}
+
+
+def _reading(domain: str, size: int | None, window: str, accept: list[str]) -> list[str]:
+    arguments = []
     for name, value in {"--domain": domain, "--size": size, "--window": window}.items():
         arguments += [f"{name}={value}"] if value else []
     for code in accept:
         arguments += ["--accept", code]
-    arguments += ["--json"] if session.as_json else []
+    return arguments
+
+
+def _python(session: Session, arguments: list[str]) -> None:
+    """Becomes `python -m training adapt`."""
+    require("train")
+    arguments = ["adapt", *arguments, *(["--json"] if session.as_json else [])]
     os.execv(sys.executable, [sys.executable, "-m", OFFLINE, *arguments])  # noqa: S606 - no shell

@@ -77,6 +77,18 @@ FIGURES: Mapping[str, Mapping[str, Shown]] = {
         "train_seconds": _MINUTES,
         "practice_seconds": Shown("practice time", "min", 1, 1 / 60),
     },
+    "adapt": {
+        "images": Shown("training images"),
+        "steps": Shown("steps"),
+        "best_step": Shown("step of the kept weights"),
+        "validation_loss_before": Shown("validation loss of the base", "", 4),
+        "validation_loss": Shown("validation loss of the kept weights", "", 4),
+        "copies": _share("near copies of training images"),
+        "kept_loss_ratio": Shown("error on the base's own images, after ÷ before", "", 3),
+        "vae_psnr": Shown("what the autoencoder leaves", "dB", 1),
+        "rank": Shown("rank of the LoRA; 0: all weights"),
+        "train_seconds": _MINUTES,
+    },
 }
 """By kind of training: its figures in the order in which they are read. The run's record holds all of them."""
 

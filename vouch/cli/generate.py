@@ -46,6 +46,7 @@ AdapterStartOption = Annotated[
     float | None,
     typer.Option(help="Share of the steps that an aligned version leaves to its base, 0 to 1."),
 ]
+NegativeOption = Annotated[str, typer.Option("--negative", help="What guidance leads away from, in words.")]
 SamplerOption = Annotated[str, typer.Option(help="ddim, euler or dpm++2m. Default: the generator's own.")]
 EtaOption = Annotated[float, typer.Option(help="Noise that ddim adds back, 0 to 1.")]
 VersionOption = Annotated[str, typer.Option(help="Generator by name or digest. Default: what serves.")]
@@ -73,6 +74,7 @@ def generate(
     guidance_start: GuidanceStartOption = None,
     guidance_stop: GuidanceStopOption = None,
     adapter_start: AdapterStartOption = None,
+    negative: NegativeOption = "",
     sampler: SamplerOption = "",
     eta: EtaOption = 0.0,
     version: VersionOption = "",
@@ -95,7 +97,7 @@ def generate(
         }
         guiding: dict[str, Any] = {
             "guidance": guidance, "guidance_method": guidance_method, "guidance_start": guidance_start,
-            "guidance_stop": guidance_stop,
+            "guidance_stop": guidance_stop, "negative_prompt": negative,
         }  # fmt: skip
         events = client.stream_images(
             prompt, count=count, seed=seed, version=version, score=score, **sampling, **guiding

@@ -16,6 +16,7 @@ from vouch.cli import (
     gc,
     generate,
     logs,
+    lora,
     rate,
     ratings,
     replay,
@@ -69,6 +70,7 @@ root.add_typer(adapt.app)
 root.add_typer(concept.app, name="concept")
 root.add_typer(runs.app, name="runs")
 root.add_typer(versions.app)
+root.add_typer(lora.app, name="lora")
 root.add_typer(evaluate.app)
 root.add_typer(reward.app, name="reward")
 root.add_typer(rollout.app, name="rollout")

@@ -57,6 +57,7 @@ class Client(Calls):
         guidance_start: float | None = None,
         guidance_stop: float | None = None,
         adapter_start: float | None = None,
+        negative_prompt: str = "",
         version: str = "",
         score: bool = True,
         reward_version: str = "",
@@ -67,8 +68,8 @@ class Client(Calls):
         request = rpcs.request(
             "GenerateImages", prompt=prompt, count=count, seed=seed, steps=steps, guidance=guidance,
             sampler=sampler, eta=eta, guidance_method=guidance_method, guidance_start=guidance_start,
-            guidance_stop=guidance_stop, adapter_start=adapter_start, version=version, score=score,
-            reward_version=reward_version,
+            guidance_stop=guidance_stop, adapter_start=adapter_start,
+            negative_prompt=negative_prompt, version=version, score=score, reward_version=reward_version,
             timeout_s=timeout_s, request_id=request_id,
         )  # fmt: skip
         return to_value(self._call("GenerateImages", request, deadline_of(timeout_s)))
@@ -87,6 +88,7 @@ class Client(Calls):
         guidance_start: float | None = None,
         guidance_stop: float | None = None,
         adapter_start: float | None = None,
+        negative_prompt: str = "",
         version: str = "",
         score: bool = True,
         reward_version: str = "",
@@ -101,8 +103,8 @@ class Client(Calls):
         request = rpcs.request(
             "StreamImages", prompt=prompt, count=count, seed=seed, steps=steps, guidance=guidance,
             sampler=sampler, eta=eta, guidance_method=guidance_method, guidance_start=guidance_start,
-            guidance_stop=guidance_stop, adapter_start=adapter_start, version=version, score=score,
-            reward_version=reward_version,
+            guidance_stop=guidance_stop, adapter_start=adapter_start,
+            negative_prompt=negative_prompt, version=version, score=score, reward_version=reward_version,
             timeout_s=timeout_s, preview_every=preview_every, request_id=request_id,
         )  # fmt: skip
         return self._listen("StreamImages", request, None if timeout_s is None else deadline_of(timeout_s))
@@ -300,7 +302,7 @@ class Client(Calls):
     def start_training(
         self, kind: str, config: Mapping[str, Any] | None = None, *, request_id: str = ""
     ) -> Run:
-        """Queues a run: "pretrain", "reward", "align", "concept" or "evaluate"."""
+        """Queues a run: "pretrain", "reward", "align", "concept", "adapt" or "evaluate"."""
         return self._value("StartTraining", kind=kind, config=config or {}, request_id=request_id)
 
     def get_run(self, run_id: str) -> Run:

@@ -46,6 +46,23 @@ def check_generator_folder(folder: Path) -> None:
     variants_of(folder)
 
 
+def check_base_folder(folder: Path) -> Path:
+    """The absolute path of a foundation model. Nothing is ever downloaded.
+
+    Raises:
+        InvalidInput: no such folder, or none that can be drawn with; says what to do.
+    """
+    path = folder.expanduser().resolve()
+    if not path.exists():
+        raise InvalidInput(
+            f"There is no folder {folder}, and vouch downloads no model: fetch it where there is a network "
+            f"(hf download {folder} --local-dir FOLDER), and name that folder.",
+            "NO_BASE",
+        )
+    check_generator_folder(path)
+    return path
+
+
 def check_reward_folder(folder: Path) -> None:
     """Raises InvalidInput for a folder that is no reward model of vouch."""
     if (folder / INDEX).is_file():

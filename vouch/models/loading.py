@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from vouch.errors import InvalidInput
 from vouch.models.folders import INDEX, WEIGHTS, variants_of
+from vouch.models.projection import PROJECTION_FOLDER, load_projection
 
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 """Optional parts of a pipeline that vouch never calls. They are not loaded, whatever their classes are."""
@@ -36,6 +38,7 @@ def load_pipeline(folder: Path) -> Any:
     except Exception as error:  # diffusers and transformers raise two dozen kinds
         raise _refusal(folder, "tokenizer", error) from error
     pipe.set_progress_bar_config(disable=True)
+    _load_projection(pipe.unet, folder)
     pipe.unet.to(memory_format=torch.channels_last)
     pipe.vae.to(memory_format=torch.channels_last)
     return pipe
@@ -68,6 +71,13 @@ def _load_weights(folder: Path, part: str, named: list[str], variant: str | None
             "NOT_A_GENERATOR",
         )
     return model.eval()
+
+
+def _load_projection(unet: Any, folder: Path) -> None:
+    try:
+        load_projection(unet, folder)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise _refusal(folder, PROJECTION_FOLDER, error) from error
 
 
 def _load_scheduler(folder: Path, named: list[str]) -> Any:

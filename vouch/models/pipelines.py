@@ -117,6 +117,10 @@ class Generator:
                 f"This generator can only guide every step with cfg: {self.fallback_reason}. "
                 "Leave guidance_method, guidance_start, guidance_stop and adapter_start out."
             )
+        if options.negative_prompt and self.pipe.unet.config.time_cond_proj_dim is not None:
+            raise InvalidInput(
+                "This generator takes its guidance as an embedding, and none from words. Leave negative_prompt out."
+            )
         if options.method not in self.guidance_methods:
             raise InvalidInput(
                 f"This generator has no {GUIDE_FOLDER} folder to autoguide with; "
@@ -203,6 +207,11 @@ class Generator:
             list(prompts),
             num_inference_steps=steps,
             guidance_scale=guidance,
+            **(
+                {"negative_prompt": [options.negative_prompt] * len(prompts)}
+                if options.negative_prompt
+                else {}
+            ),
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             callback_on_step_end=after_step,
             output_type="np",
@@ -322,6 +331,8 @@ def adapt(base: Generator, folder: Path) -> Generator:
     pipe.fuse_lora()
     pipe.unload_lora_weights()
     vocabulary = Vocabulary.load(folder) or base.vocabulary
+    if vocabulary is not None and not vocabulary.labels:  # adapted to free text
+        vocabulary = None
     defaults = load_defaults(
         folder, Defaults(base.default_steps, base.default_guidance, base.default_options)
     )

@@ -78,7 +78,7 @@ def guided_steps(
 
 def _negative(network: Predictor, drawing: Predictor, prompt: str, options: GuidanceOptions) -> Conditioning:
     if options.method != "autoguidance":
-        return Conditioning(drawing, drawing.encode(""))
+        return Conditioning(drawing, drawing.encode(options.negative_prompt))
     assert network.guide is not None, "a request is checked before its steps are made"
     return Conditioning(network.guide, network.guide.encode(prompt))
 

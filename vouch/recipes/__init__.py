@@ -1,5 +1,7 @@
 """What a training run can be asked for: every setting by name, with its limits. Checked before a run is queued."""
 
+from vouch.recipes.adaptation import ADAPTATION_RECIPES as ADAPTATION_RECIPES
+from vouch.recipes.adaptation import Adaptation as Adaptation
 from vouch.recipes.alignment import DEFAULT_METHOD as DEFAULT_METHOD
 from vouch.recipes.alignment import Alignment as Alignment
 from vouch.recipes.asked import Asked as Asked

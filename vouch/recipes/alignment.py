@@ -10,21 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from vouch.recipes.base import Recipe
+from vouch.recipes.base import Group, Recipe
 
 DEFAULT_METHOD: Final = "draft"
 """What `benchmarks.alignment` says: all but two points of the gain of `reward_gradient`, and variety rises, where
 that one's falls."""
 OWN_DEFAULTS: Mapping[str, Mapping[str, Any]] = {"draft": {"batch": 12}}
 """Common settings for which a method has another default than the rest."""
-
-
-class Group(BaseModel):
-    """Settings that belong together, given as ``group.name``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ValidationSettings(Group):

@@ -20,6 +20,12 @@ def shipped_domain() -> Domain:
     return load_domain()
 
 
+class Group(BaseModel):
+    """Settings that belong together, given as ``group.name``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
 class OfDomain(BaseModel):
     """Settings of a loop that depend on the kind of image."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vouch.recipes.adaptation import Adaptation
 from vouch.recipes.alignment import Alignment
 from vouch.recipes.base import Recipe
 from vouch.recipes.concept import ConceptLearning
@@ -16,5 +17,6 @@ RECIPES: Mapping[str, type[Recipe]] = {
     "reward": RewardTraining,
     "align": Alignment,
     "concept": ConceptLearning,
+    "adapt": Adaptation,
     "evaluate": Evaluation,
 }

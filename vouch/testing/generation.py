@@ -95,6 +95,7 @@ class FakeGeneration(FakeOperations):
             image.guidance_method = request.guidance_method or g.GUIDANCE_METHOD_CFG
             image.guidance_start, image.guidance_stop = request.guidance_start, request.guidance_stop or 1.0
             image.adapter_start = request.adapter_start
+            image.negative_prompt = request.negative_prompt
         return drawn
 
     def _image(self, prompt: str, seed: int, index: int) -> g.GeneratedImage:

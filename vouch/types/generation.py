@@ -31,6 +31,7 @@ class GenerationRequest:
     guidance_start: float | None = None
     guidance_stop: float | None = None
     adapter_start: float | None = None
+    negative_prompt: str = ""
     version: str = (
         ""  # of the generator: a reference at first, a digest from the gateway on; "": by the routing table
     )
@@ -51,6 +52,7 @@ class GenerationRequest:
             start=self.guidance_start,
             stop=self.guidance_stop,
             adapter_start=self.adapter_start,
+            negative_prompt=self.negative_prompt,
         )
 
     @property
@@ -89,6 +91,7 @@ class GeneratedImage:
     guidance_start: float
     guidance_stop: float
     adapter_start: float
+    negative_prompt: str = ""
     # Within the server alone; a client gets the defaults.
     label: str = field(default="", repr=False)  # the class that the prompt declares, "" without a vocabulary
     engine_s: float = field(default=0.0, repr=False)  # seconds from the first step to the pixels
@@ -108,6 +111,7 @@ class GeneratedImage:
             "guidance_method": options.method,
             "guidance_start": options.start,
             "guidance_stop": options.stop,
+            "negative_prompt": options.negative_prompt,
             "adapter_start": options.adapter_start,
         }
         return cls(**{**own, **how, **image_fields(score), **more})

@@ -25,7 +25,8 @@ class GuidanceOptions:
 
     method: one of METHODS. start, stop: the guided interval (Kynkäänniemi et al. 2024, arXiv 2404.07724); outside of it
     the network is asked once. adapter_start: the share of the steps that an aligned version leaves to its base before
-    its adapter is active (Sorokin et al. 2025, arXiv 2505.22569).
+    its adapter is active (Sorokin et al. 2025, arXiv 2505.22569). negative_prompt: what guidance leads away from, but
+    for autoguidance, which leads away from another network.
 
     Raises:
         InvalidInput: an unknown method, or fractions that make no interval within [0, 1].
@@ -35,6 +36,7 @@ class GuidanceOptions:
     start: float = 0.0
     stop: float = 1.0
     adapter_start: float = 0.0
+    negative_prompt: str = ""
 
     def __post_init__(self) -> None:
         check_method(self.method)
@@ -50,7 +52,7 @@ class GuidanceOptions:
     @property
     def plain(self) -> bool:
         """Whether this is what a plain diffusers pipeline does."""
-        return self == PLAIN
+        return replace(self, negative_prompt="") == PLAIN
 
     def guided_steps(self, scale: float, steps: int) -> range:
         """The steps of `steps` that are guided; they take the network twice."""
@@ -78,6 +80,7 @@ class GuidanceChoice:
     start: float | None = None
     stop: float | None = None
     adapter_start: float | None = None
+    negative_prompt: str | None = None
 
     def upon(self, defaults: GuidanceOptions) -> GuidanceOptions:
         """The defaults with what was chosen. Raises InvalidInput when the two make no interval."""

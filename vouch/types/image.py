@@ -34,6 +34,7 @@ class ImageRecord:
     guidance_start: float | None = None
     guidance_stop: float | None = None
     adapter_start: float | None = None
+    negative_prompt: str = ""
     generator_version: str = ""  # digest of the version that drew it
     request_id: str = ""
     created_at: datetime = field(default_factory=now)
@@ -46,6 +47,7 @@ class ImageRecord:
             start=self.guidance_start,
             stop=self.guidance_stop,
             adapter_start=self.adapter_start,
+            negative_prompt=self.negative_prompt,
         )
         return choice.upon(PLAIN)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-RunKind = Literal["pretrain", "reward", "align", "evaluate", "concept"]
+RunKind = Literal["pretrain", "reward", "align", "evaluate", "concept", "adapt"]
 RunState = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
 
 RUN_KINDS: tuple[str, ...] = get_args(RunKind)

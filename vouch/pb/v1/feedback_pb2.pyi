@@ -275,7 +275,7 @@ class GetImageRequest(_message.Message):
     def __init__(self, digest: _Optional[str] = ...) -> None: ...
 
 class StoredImage(_message.Message):
-    __slots__ = ("digest", "data", "media_type", "size_bytes", "width", "height", "source", "prompt", "seed", "sampler", "steps", "guidance", "generator_version", "generator_name", "reward_version", "score", "score_std", "criterion_scores", "request_id", "rating_count", "created_at", "label", "guidance_method", "guidance_start", "guidance_stop", "adapter_start")
+    __slots__ = ("digest", "data", "media_type", "size_bytes", "width", "height", "source", "prompt", "seed", "sampler", "steps", "guidance", "generator_version", "generator_name", "reward_version", "score", "score_std", "criterion_scores", "request_id", "rating_count", "created_at", "label", "guidance_method", "guidance_start", "guidance_stop", "adapter_start", "negative_prompt")
     class CriterionScoresEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -309,6 +309,7 @@ class StoredImage(_message.Message):
     GUIDANCE_START_FIELD_NUMBER: _ClassVar[int]
     GUIDANCE_STOP_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_START_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
     digest: str
     data: bytes
     media_type: str
@@ -335,7 +336,8 @@ class StoredImage(_message.Message):
     guidance_start: float
     guidance_stop: float
     adapter_start: float
-    def __init__(self, digest: _Optional[str] = ..., data: _Optional[bytes] = ..., media_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., source: _Optional[_Union[ImageSource, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., sampler: _Optional[str] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., reward_version: _Optional[str] = ..., score: _Optional[float] = ..., score_std: _Optional[float] = ..., criterion_scores: _Optional[_Mapping[str, float]] = ..., request_id: _Optional[str] = ..., rating_count: _Optional[int] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., label: _Optional[str] = ..., guidance_method: _Optional[str] = ..., guidance_start: _Optional[float] = ..., guidance_stop: _Optional[float] = ..., adapter_start: _Optional[float] = ...) -> None: ...
+    negative_prompt: str
+    def __init__(self, digest: _Optional[str] = ..., data: _Optional[bytes] = ..., media_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., source: _Optional[_Union[ImageSource, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., sampler: _Optional[str] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., reward_version: _Optional[str] = ..., score: _Optional[float] = ..., score_std: _Optional[float] = ..., criterion_scores: _Optional[_Mapping[str, float]] = ..., request_id: _Optional[str] = ..., rating_count: _Optional[int] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., label: _Optional[str] = ..., guidance_method: _Optional[str] = ..., guidance_start: _Optional[float] = ..., guidance_stop: _Optional[float] = ..., adapter_start: _Optional[float] = ..., negative_prompt: _Optional[str] = ...) -> None: ...
 
 class ListImagesRequest(_message.Message):
     __slots__ = ("generator_version", "label", "request_id", "page_size", "page_token")

@@ -19,7 +19,7 @@ GUIDANCE_METHOD_CFG_PP: GuidanceMethod
 GUIDANCE_METHOD_AUTOGUIDANCE: GuidanceMethod
 
 class GenerateImagesRequest(_message.Message):
-    __slots__ = ("request_id", "prompt", "count", "seed", "steps", "guidance", "version", "score", "reward_version", "timeout_s", "sampler", "eta", "guidance_method", "guidance_start", "guidance_stop", "adapter_start")
+    __slots__ = ("request_id", "prompt", "count", "seed", "steps", "guidance", "version", "score", "reward_version", "timeout_s", "sampler", "eta", "guidance_method", "guidance_start", "guidance_stop", "adapter_start", "negative_prompt")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class GenerateImagesRequest(_message.Message):
     GUIDANCE_START_FIELD_NUMBER: _ClassVar[int]
     GUIDANCE_STOP_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_START_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompt: str
     count: int
@@ -52,7 +53,8 @@ class GenerateImagesRequest(_message.Message):
     guidance_start: float
     guidance_stop: float
     adapter_start: float
-    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., version: _Optional[str] = ..., score: bool = ..., reward_version: _Optional[str] = ..., timeout_s: _Optional[float] = ..., sampler: _Optional[str] = ..., eta: _Optional[float] = ..., guidance_method: _Optional[_Union[GuidanceMethod, str]] = ..., guidance_start: _Optional[float] = ..., guidance_stop: _Optional[float] = ..., adapter_start: _Optional[float] = ...) -> None: ...
+    negative_prompt: str
+    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., version: _Optional[str] = ..., score: bool = ..., reward_version: _Optional[str] = ..., timeout_s: _Optional[float] = ..., sampler: _Optional[str] = ..., eta: _Optional[float] = ..., guidance_method: _Optional[_Union[GuidanceMethod, str]] = ..., guidance_start: _Optional[float] = ..., guidance_stop: _Optional[float] = ..., adapter_start: _Optional[float] = ..., negative_prompt: _Optional[str] = ...) -> None: ...
 
 class GenerateImagesResponse(_message.Message):
     __slots__ = ("request_id", "images", "generator_version", "reward_version", "summary")
@@ -69,7 +71,7 @@ class GenerateImagesResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., images: _Optional[_Iterable[_Union[GeneratedImage, _Mapping]]] = ..., generator_version: _Optional[str] = ..., reward_version: _Optional[str] = ..., summary: _Optional[_Union[GenerationSummary, _Mapping]] = ...) -> None: ...
 
 class StreamImagesRequest(_message.Message):
-    __slots__ = ("request_id", "prompt", "count", "seed", "steps", "guidance", "version", "score", "reward_version", "timeout_s", "sampler", "eta", "preview_every", "guidance_method", "guidance_start", "guidance_stop", "adapter_start")
+    __slots__ = ("request_id", "prompt", "count", "seed", "steps", "guidance", "version", "score", "reward_version", "timeout_s", "sampler", "eta", "preview_every", "guidance_method", "guidance_start", "guidance_stop", "adapter_start", "negative_prompt")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +89,7 @@ class StreamImagesRequest(_message.Message):
     GUIDANCE_START_FIELD_NUMBER: _ClassVar[int]
     GUIDANCE_STOP_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_START_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompt: str
     count: int
@@ -104,7 +107,8 @@ class StreamImagesRequest(_message.Message):
     guidance_start: float
     guidance_stop: float
     adapter_start: float
-    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., version: _Optional[str] = ..., score: bool = ..., reward_version: _Optional[str] = ..., timeout_s: _Optional[float] = ..., sampler: _Optional[str] = ..., eta: _Optional[float] = ..., preview_every: _Optional[int] = ..., guidance_method: _Optional[_Union[GuidanceMethod, str]] = ..., guidance_start: _Optional[float] = ..., guidance_stop: _Optional[float] = ..., adapter_start: _Optional[float] = ...) -> None: ...
+    negative_prompt: str
+    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., version: _Optional[str] = ..., score: bool = ..., reward_version: _Optional[str] = ..., timeout_s: _Optional[float] = ..., sampler: _Optional[str] = ..., eta: _Optional[float] = ..., preview_every: _Optional[int] = ..., guidance_method: _Optional[_Union[GuidanceMethod, str]] = ..., guidance_start: _Optional[float] = ..., guidance_stop: _Optional[float] = ..., adapter_start: _Optional[float] = ..., negative_prompt: _Optional[str] = ...) -> None: ...
 
 class StreamImagesResponse(_message.Message):
     __slots__ = ("progress", "image", "summary", "preview")
@@ -165,7 +169,7 @@ class GenerationSummary(_message.Message):
     def __init__(self, images: _Optional[int] = ..., generator_version: _Optional[str] = ..., reward_version: _Optional[str] = ..., engine_s: _Optional[float] = ..., score_s: _Optional[float] = ..., total_s: _Optional[float] = ..., fallback_reason: _Optional[str] = ...) -> None: ...
 
 class GeneratedImage(_message.Message):
-    __slots__ = ("data", "media_type", "digest", "index", "width", "height", "prompt", "seed", "sampler", "steps", "guidance", "generator_version", "generator_name", "reward_version", "score", "score_std", "criterion_scores", "created_at", "guidance_method", "guidance_start", "guidance_stop", "adapter_start")
+    __slots__ = ("data", "media_type", "digest", "index", "width", "height", "prompt", "seed", "sampler", "steps", "guidance", "generator_version", "generator_name", "reward_version", "score", "score_std", "criterion_scores", "created_at", "guidance_method", "guidance_start", "guidance_stop", "adapter_start", "negative_prompt")
     class CriterionScoresEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -195,6 +199,7 @@ class GeneratedImage(_message.Message):
     GUIDANCE_START_FIELD_NUMBER: _ClassVar[int]
     GUIDANCE_STOP_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_START_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     media_type: str
     digest: str
@@ -217,7 +222,8 @@ class GeneratedImage(_message.Message):
     guidance_start: float
     guidance_stop: float
     adapter_start: float
-    def __init__(self, data: _Optional[bytes] = ..., media_type: _Optional[str] = ..., digest: _Optional[str] = ..., index: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., sampler: _Optional[str] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., reward_version: _Optional[str] = ..., score: _Optional[float] = ..., score_std: _Optional[float] = ..., criterion_scores: _Optional[_Mapping[str, float]] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., guidance_method: _Optional[_Union[GuidanceMethod, str]] = ..., guidance_start: _Optional[float] = ..., guidance_stop: _Optional[float] = ..., adapter_start: _Optional[float] = ...) -> None: ...
+    negative_prompt: str
+    def __init__(self, data: _Optional[bytes] = ..., media_type: _Optional[str] = ..., digest: _Optional[str] = ..., index: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., sampler: _Optional[str] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., generator_version: _Optional[str] = ..., generator_name: _Optional[str] = ..., reward_version: _Optional[str] = ..., score: _Optional[float] = ..., score_std: _Optional[float] = ..., criterion_scores: _Optional[_Mapping[str, float]] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., guidance_method: _Optional[_Union[GuidanceMethod, str]] = ..., guidance_start: _Optional[float] = ..., guidance_stop: _Optional[float] = ..., adapter_start: _Optional[float] = ..., negative_prompt: _Optional[str] = ...) -> None: ...
 
 class DescribeGeneratorRequest(_message.Message):
     __slots__ = ("version",)

@@ -78,6 +78,7 @@ images = sa.Table(
     sa.Column("guidance_start", sa.Float(53)),
     sa.Column("guidance_stop", sa.Float(53)),
     sa.Column("adapter_start", sa.Float(53)),
+    _text("negative_prompt", server_default=""),
     _text("generator_version", index=True),
     _text("request_id", index=True),
     _moment("created_at"),

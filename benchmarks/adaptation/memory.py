@@ -1,0 +1,108 @@
+"""How far the memory forecast is from what training takes: each setting in a process of its own.
+
+python -m benchmarks.adaptation.memory --base vouch/starter/generator --json memory.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {"batch": 8, "rank": 16},
+    {"batch": 32, "rank": 16},
+    {"batch": 96, "rank": 16},
+    {"batch": 96, "rank": 16, "checkpointing": True},
+    {"batch": 96, "rank": 16, "accumulate": 4},
+    {"batch": 32, "rank": 4},
+    {"batch": 32, "rank": 128},
+    {"batch": 8, "rank": 0},
+    {"batch": 32, "rank": 0},
+    {"batch": 96, "rank": 0},
+    {"batch": 96, "rank": 0, "checkpointing": True},
+    {"batch": 32, "rank": 0, "ema": 0.0},
+)
+LEAST = 0.05
+"""How far below the truth a forecast may be."""
+
+
+def measure(base: Path, settings: dict[str, Any]) -> dict[str, float]:
+    """Forecast and truth of one setting, in bytes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        data = write_images(Path(scratch) / "images")
+        config = {
+            "base": str(base), "data": str(data), "out": str(Path(scratch) / "out"), "steps": 3, "keep_vae": True,
+            "validate_every": 1000, "sheet_every": 1000, "checkpoint_every": 3, "precision": "float32", "threads": 1,
+            "recipe": "unet", "copy_guard": False, "validated": 4, **settings,
+        }  # fmt: skip
+        ran = subprocess.run(
+            [sys.executable, "-m", "benchmarks.adaptation.memory", "--one", json.dumps(config), "--run", scratch],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    return dict(json.loads(ran.stdout.strip().splitlines()[-1]))
+
+
+def write_images(folder: Path, count: int = 24) -> Path:
+    """Noise with a caption each."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    rows = ["file_name,caption,patient"]
+    for number in range(count):
+        Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,image {number},p{number}")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def run_one(config: dict[str, Any], folder: Path) -> None:
+    from training.adaptation.config import AdaptConfig
+    from training.adaptation.fit import fit
+    from training.loop.session import TrainingSession
+
+    figures = fit(AdaptConfig.model_validate(config), TrainingSession(folder / "run"))
+    print(json.dumps({name: figures[f"memory_{name}_bytes"] for name in ("forecast", "taken")}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--base", type=Path, default=Path("vouch/starter/generator"))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", type=int, nargs="*", help="numbers of settings, from 0")
+    parser.add_argument("--one", help="a setting as JSON, in this process")
+    parser.add_argument("--run", type=Path)
+    asked = parser.parse_args()
+    if asked.one:
+        run_one(json.loads(asked.one), asked.run)
+        return
+    rows = []
+    for number, settings in enumerate(SETTINGS):
+        if asked.only and number not in asked.only:
+            continue
+        found = measure(asked.base.resolve(), settings)
+        error = found["forecast"] / found["taken"] - 1
+        rows.append({"settings": settings, **found, "error": error})
+        forecast, taken = (found[name] / 1e6 for name in ("forecast", "taken"))
+        print(f"{settings}: {forecast:.0f} MB forecast, {taken:.0f} MB taken, {error:+.1%}", flush=True)
+    errors = [row["error"] for row in rows]
+    report = {
+        "memory_forecast_error": max(map(abs, errors)),
+        "memory_forecast_lowest": min(errors),
+        "never_too_low": min(errors) >= -LEAST,
+        "rows": rows,
+    }
+    text = json.dumps(report, indent=1)
+    if asked.json:
+        asked.json.write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""How much memory an adaptation will take, told before it starts, and what would fit where it is too much.
+
+What autograd keeps of a forward pass is counted on the meta device, which computes shapes and no numbers: exact for any
+network, crop and LoRA, in seconds and without the memory.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from training.adaptation.config import AdaptConfig
+from training.adaptation.foundation import Foundation
+from vouch.errors import Exhausted
+
+GIGA = 1e9
+BYTES = 4
+"""Of a weight, a gradient or a moment: all are in single precision."""
+HALF_SHARE = 0.6
+"""Of what is kept in single precision, what mixed precision keeps: norms and sums stay wide."""
+WORKSPACE = 1.15
+"""Times what is kept: gradients on their way back, and scratch space of convolutions."""
+
+
+@dataclass(frozen=True)
+class MemoryForecast:
+    """Bytes beside what the process holds already. kept: what the backward pass needs; learning: gradients, both
+    moments of AdamW, average and best weights; saving: the copy of a checkpoint on its way to the disk, which no GPU
+    holds."""
+
+    kept: int
+    learning: int
+    saving: int
+
+    @property
+    def total(self) -> int:
+        """The most at one time: a checkpoint is written when no activations are held."""
+        return self.learning + max(round(WORKSPACE * self.kept), self.saving)
+
+
+def forecast(base: Foundation, weights: int, config: AdaptConfig) -> MemoryForecast:
+    """Of a U-Net that is prepared: with its LoRA, and with the weights that learn marked. weights: how many learn."""
+    count = -(-_rows(config) // config.accumulate)
+    unet = base.pipe.unet
+    own = sum(weight.numel() for weight in unet.parameters() if weight.requires_grad)
+    kept = kept_bytes(unet, _unet_inputs(base, count, words_learn=own < weights), config.checkpointing)
+    averages = (1 if config.ema else 0) + 1
+    learning = BYTES * weights * (3 + averages)
+    saving = 0 if base.device != "cpu" else BYTES * weights * (3 + averages)
+    return MemoryForecast(round(kept * HALF_SHARE) if base.is_half else kept, learning, saving)
+
+
+def _rows(config: AdaptConfig) -> int:
+    """Images of a step, kept ones included."""
+    return config.batch + (max(1, round(config.batch * config.prior.share)) if config.prior.weight else 0)
+
+
+def _unet_inputs(
+    base: Foundation, count: int, words_learn: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    config = base.pipe.unet.config
+    with torch.no_grad():
+        words = base.encode([""]).shape
+    latents = (count, config.in_channels, config.sample_size, config.sample_size)
+    return (
+        torch.empty(latents, device="meta"),
+        torch.empty(count, dtype=torch.long, device="meta"),
+        torch.empty((count, *words[1:]), device="meta", requires_grad=words_learn),
+    )
+
+
+def kept_bytes(network: Any, inputs: tuple[torch.Tensor, ...], checkpointing: bool = False) -> int:
+    """What autograd keeps of `network(*inputs)` for the backward pass, weights left out."""
+    ghost = _ghost(network)
+    counted, inner = _Counted(ghost), [0]
+
+    def probe(block: Callable[..., Any], *given: Any) -> Any:
+        """In place of a checkpoint: inputs are kept, and what the block keeps inside is held one block at a time."""
+        within = _Counted(ghost)
+        with within.counting():
+            output = block(*given)
+        inner[0] = max(inner[0], within.total)
+        for value in given:
+            counted.add(value)
+        return output
+
+    if checkpointing:
+        ghost.enable_gradient_checkpointing(probe)
+    with counted.counting(), torch.enable_grad():
+        ghost(*inputs)
+    return counted.total + inner[0]
+
+
+def _ghost(network: nn.Module) -> Any:
+    """A copy whose tensors have shapes and no numbers."""
+    memo: dict[int, Any] = {}
+    for weight in network.parameters():
+        memo[id(weight)] = nn.Parameter(torch.empty_like(weight, device="meta"), weight.requires_grad)
+    for buffer in network.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(network, memo)
+
+
+class _Counted:
+    """Bytes of the storages that autograd keeps, each once."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._own = {weight.untyped_storage()._cdata for weight in network.parameters()}
+        self._kept: dict[int, Any] = {}
+
+    @property
+    def total(self) -> int:
+        return sum(storage.nbytes() for storage in self._kept.values())
+
+    def add(self, value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            storage = value.untyped_storage()
+            if storage._cdata not in self._own:
+                self._kept[storage._cdata] = storage
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        def pack(value: torch.Tensor) -> torch.Tensor:
+            self.add(value)
+            return value
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+            yield
+
+
+# ---- what there is
+
+
+def free_bytes(device: str) -> int:
+    """Memory that may still be taken: of the GPU, or of this machine and its control group."""
+    if device != "cpu":
+        return int(torch.cuda.mem_get_info()[0])
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    free = next(int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:")
+    return min([free, *_left_in_group()])
+
+
+def _left_in_group() -> list[int]:
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
+    except (OSError, ValueError):
+        return []
+    return [int(limit) - used] if limit.isdigit() else []
+
+
+def check_memory(base: Foundation, weights: int, config: AdaptConfig) -> MemoryForecast:
+    """The forecast, where it fits.
+
+    Raises:
+        Exhausted: it does not; says what would.
+    """
+    own = forecast(base, weights, config)
+    free = round(config.memory_gb * GIGA) if config.memory_gb else free_bytes(base.device)
+    if own.total <= free:
+        return own
+    raise Exhausted(
+        f"This would take {own.total / GIGA:.2f} GB of memory, and {free / GIGA:.2f} GB are free. "
+        f"{_remedy(base, weights, config, free)}",
+        "NO_MEMORY",
+    )
+
+
+def _remedy(base: Foundation, weights: int, config: AdaptConfig, free: int) -> str:
+    """The first change that would fit, the cheapest one in time first."""
+    parts = [2**power for power in range(1, 13) if 2**power <= config.batch]
+    changes: list[dict[str, Any]] = [{"accumulate": count} for count in parts if count > config.accumulate]
+    changes += [{"checkpointing": True, "accumulate": count} for count in (1, *parts)]
+    for change in changes:
+        other = forecast(base, weights, config.model_copy(update=change))
+        if other.total <= free:
+            words = " ".join(f"--{name} {str(value).lower()}" for name, value in change.items())
+            return f"It would fit with {words} ({other.total / GIGA:.2f} GB)."
+    if not config.rank:
+        return "All weights do not fit however the batch is divided: train a LoRA (--rank 16)."
+    return "Nothing that is trained upon this base fits: take a smaller one, or a machine with more memory."
