@@ -239,7 +239,8 @@ def _is_below(command: str, path: str) -> bool:
 
 def _options(path: str, command: object) -> set[str]:
     names = {name for one in cli.options(command) for name in (*one.opts, *one.secondary_opts)} | {"--help"}
-    kind = {"vouch concept add": "concept"}.get(path, path.removeprefix("vouch train "))
+    own = {"vouch concept add": "concept", "vouch adapt": "adapt"}
+    kind = own.get(path, path.removeprefix("vouch train "))
     if kind in recipes.RECIPES:  # settings of a run are no options of Typer's
         fields = {field.replace("_", "-") for field in settings.names(kind)}
         names |= {f"--{field}" for field in fields} | {f"--no-{field}" for field in fields}
