@@ -21,10 +21,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -70,9 +70,13 @@ class Up:
 
     state: Path
     options: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] = field(init=False)
+    _log: IO[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
+        # A pipe that nobody reads would stop the system once it is full.
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this
         port = free_range(2)
         settings = {
             "VOUCH_STATE": str(self.state),
@@ -82,12 +86,17 @@ class Up:
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "vouch", "up", "--json", *self.options],
-            env={**os.environ, **settings},
+            env={**os.environ, **settings, **self.settings},
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._log,
             text=True,
             start_new_session=True,
         )
+
+    def said(self) -> str:
+        """Everything that it has written to its standard error."""
+        log = self._log.fileno()  # whose position is the writer's too
+        return os.pread(log, os.fstat(log).st_size, 0).decode("utf-8", "replace")
 
     def is_up(self, timeout_s: float = START_S) -> bool:
         """Wait for its first line."""
@@ -119,16 +128,24 @@ class Up:
 
 
 @contextlib.contextmanager
-def running(state: Path) -> Iterator[Up]:
-    up = Up(state)
+def started(state: Path, options: tuple[str, ...] = (), **settings: str) -> Iterator[Up]:
+    """A start that is ended with the block, also where the benchmark itself is told to end."""
+    up = Up(state, options, settings)
     try:
-        if not up.is_up():
-            raise RuntimeError(f"the system did not come up, exit code {up.process.poll()}")
         yield up
     finally:
         up.process.send_signal(signal.SIGTERM)
         if up.wait(60) is None:
             up.process.kill()
+
+
+@contextlib.contextmanager
+def running(state: Path, **settings: str) -> Iterator[Up]:
+    """A start that has come up."""
+    with started(state, **settings) as up:
+        if not up.is_up():
+            raise RuntimeError(f"it did not come up, exit code {up.process.poll()}: {up.said()[-2000:]}")
+        yield up
 
 
 # ---- kills that a system survives
@@ -184,8 +201,8 @@ def _calls(client: Client) -> dict[str, Callable[[Client], Any]]:
     }
 
 
-def kills(folder: Path, repeats: int = 1) -> dict[str, Any]:
-    """Kill each of `SURVIVED` under load. Failures that callers of the client library see, and the seconds until every
+def kills(folder: Path, repeats: int = 1, survived: Mapping[str, str] = SURVIVED) -> dict[str, Any]:
+    """Kill each of `survived` under load. Failures that callers of the client library see, and the seconds until every
     kind of call that began after the kill was answered."""
     kinds: dict[str, dict[str, Any]] = {}
     with running(folder / "state") as up:
@@ -193,7 +210,7 @@ def kills(folder: Path, repeats: int = 1) -> dict[str, Any]:
         callers = [Caller(name, call, client) for name, call in _calls(client).items()]
         for caller in callers:
             caller.start()
-        for kind, words in SURVIVED.items():
+        for kind, words in survived.items():
             kinds[kind] = _worst([_kill(up, words, callers) for _ in range(repeats)])
             _say(f"{kind}: {kinds[kind]}")
         for caller in callers:
@@ -267,11 +284,9 @@ def refusals(folder: Path) -> dict[str, Any]:
     for number, (name, (make, part)) in enumerate(UNLOADABLE.items()):
         model = make(folder / "models" / f"model-{number}")  # a name that says nothing of the part
         option = "--reward" if name.startswith("reward") else "--generator"
-        up = Up(folder / f"state-{number}", (option, str(model)))
-        came_up = up.is_up()
-        up.process.send_signal(signal.SIGTERM)
-        _, said = up.process.communicate(timeout=60)
-        line = next((line for line in said.splitlines() if line.startswith("error:")), "")
+        with started(folder / f"state-{number}", (option, str(model))) as up:
+            came_up = up.is_up()
+        line = next((line for line in up.said().splitlines() if line.startswith("error:")), "")
         refused = not came_up and part in line and "Remedy:" in line and up.process.returncode in (2, 5)
         cases[name] = {"refused": refused, "exit_code": up.process.returncode, "said": line[:400]}
         _say(f"{name}: {cases[name]}")

@@ -22,11 +22,12 @@ from vouch.types.generation import GenerateImagesResponse
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for: one image."""
+    """What is asked for: one image. request_id: "" leaves it to the client."""
 
     prompt: str
     seed: int
     steps: int
+    request_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class ConstantLoad:
                 steps=order.steps,
                 score=False,
                 timeout_s=self._timeout_s,
+                request_id=order.request_id,
             )
         except VouchError as error:
             sentence = f"{type(error).__name__}: {error}"

@@ -47,7 +47,7 @@ def graph(settings: Settings) -> Application:
     )
     reward = _deployment(Reward, settings.reward.replicas, settings.reward.max_ongoing)
     drawn, scored = generation.bind(settings), reward.bind(settings)
-    gateway = _deployment(serve.ingress(web)(Gateway), 1, 1000, name="Gateway")
+    gateway = _deployment(serve.ingress(web)(Gateway), settings.server.gateways, 1000, name="Gateway")
     return gateway.options(ray_actor_options=_actor(ROUTER_IN_OWN_LOOP)).bind(
         settings,
         drawn,

@@ -35,6 +35,10 @@ def prepare_environment(settings: Settings, scratch: Path) -> None:
     they are stays as the user has set it."""
     for name, value in {**_quiet(), **_patient(), **_quick()}.items():
         os.environ.setdefault(name, value)
+    if settings.ray_address:
+        os.environ.update(cluster_environment(settings))
+        os.environ.pop("RAY_ADDRESS", None)
+        return
     os.environ.update({**_direct(), **_guarded(settings), **_bounded(), **loopback.ENVIRONMENT})
     os.environ[METRICS_FOLDER] = str(_emptied(settings.folder.metrics))
     os.environ[LOGS_FOLDER] = str(settings.folder.logs)
@@ -44,6 +48,41 @@ def prepare_environment(settings: Settings, scratch: Path) -> None:
     if settings.server.tls_cert is not None:
         os.environ.update(_tls(settings))
     os.environ.pop("RAY_ADDRESS", None)
+
+
+def cluster_environment(settings: Settings) -> dict[str, str]:
+    """What the processes of an application on a Ray that runs already are told. Nothing of it is secret, for Ray logs
+    it: where a catalog's URL may hold a password, every node has `VOUCH_CATALOG_URL` in its own environment."""
+    told = {name: os.environ.get(name, value) for name, value in _for_replicas().items()}
+    told.update(_direct(), **_bounded())
+    told[METRICS_FOLDER], told[LOGS_FOLDER] = str(settings.folder.metrics), str(settings.folder.logs)
+    if not settings.server.auth:
+        told[CATALOG_URL] = ""
+    elif not settings.catalog_url:
+        told[CATALOG_URL] = settings.resolved_catalog_url
+    if settings.server.tls_cert is not None:
+        told.update(_tls(settings))
+    return told
+
+
+def _for_replicas() -> dict[str, str]:
+    """Of how quiet, patient and quick processes are, what is not of Ray's own processes."""
+    everything = {**_quiet(), **_patient(), **_quick()}
+    return {
+        name: value for name, value in everything.items() if not name.startswith("RAY_") or "_SERVE_" in name
+    }
+
+
+def guarding_catalog_url() -> str:
+    """Where a proxy finds the tokens; "" where the system admits everybody.
+
+    Raises KeyError where neither the system nor the node says so: a door that knows no catalog stays shut.
+    """
+    if CATALOG_URL in os.environ:
+        return os.environ[CATALOG_URL]
+    if url := os.environ.get("VOUCH_CATALOG_URL"):
+        return url
+    raise KeyError(CATALOG_URL)
 
 
 def uses_haproxy(settings: Settings) -> bool:

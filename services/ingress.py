@@ -7,7 +7,6 @@ protobuf reaches the gateway as `edge.MalformedRequest`, so that one place refus
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,7 +15,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from services import edge, field_limits, metrics
-from services.environment import CATALOG_URL
+from services.environment import guarding_catalog_url
 from services.keyring import Keyring
 from vouch.client import rpcs
 from vouch.errors import VouchError
@@ -125,6 +124,6 @@ def guard_with(access: edge.AccessControl) -> None:
 def known_access() -> edge.AccessControl:
     """Who may call: what the gateway of this process said, or in a proxy what the catalog says."""
     if not _access:
-        url = os.environ[CATALOG_URL]
+        url = guarding_catalog_url()
         guard_with(edge.AccessControl(Keyring(Catalog(url).tokens) if url else None))
     return _access[0]

@@ -118,8 +118,12 @@ def _run(settings: Settings, events: Events, *, as_json: bool) -> int:
         check_models(settings)
         with _scratch(settings.folder) as (mark, scratch):
             prepare_environment(settings, scratch)
-            _say("starting Ray and loading the models ...")
+            _say(f"{_ray(settings)} and loading the models ...")
             return _attend(settings, System(mark, scratch, events), events, as_json=as_json)
+
+
+def _ray(settings: Settings) -> str:
+    return f"joining the Ray at {settings.ray_address}" if settings.ray_address else "starting Ray"
 
 
 @contextlib.contextmanager

@@ -12,7 +12,10 @@ import pytest
 
 from benchmarks.cluster.object_server import BUCKET, object_server
 from vouch.domains.criteria import Domain, load_domain
+from vouch.settings import Settings
+from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
+from vouch.storage.state import StateFolder
 from vouch.types.image import ImageRecord
 from vouch.types.rating import NewRating
 
@@ -57,11 +60,25 @@ def bucket(_object_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> s
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def catalog_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database, once of each kind."""
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Where a system keeps everything, with nothing in it: once in one state folder with SQLite, and once in PostgreSQL
+    and a server of the S3 protocol. Whatever takes this fixture, or one of those below, runs on both."""
+    folder = StateFolder(tmp_path / "state").create()
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'catalog.db'}"
-    return _emptied(request.getfixturevalue("postgres"))
+        return Settings(state=folder.root)
+    bucket = request.getfixturevalue("bucket")
+    return Settings(
+        state=folder.root,
+        catalog_url=_emptied(request.getfixturevalue("postgres")),
+        blobs_url=f"{bucket}/blobs",
+        models_url=f"{bucket}/models",
+    )
+
+
+@pytest.fixture
+def catalog_url(settings: Settings) -> str:
+    """An empty database."""
+    return settings.resolved_catalog_url
 
 
 @pytest.fixture
@@ -71,9 +88,15 @@ def catalog(catalog_url: str) -> Iterator[Catalog]:
 
 
 @pytest.fixture
-def models_url(catalog_url: str, request: pytest.FixtureRequest) -> str:
-    """Where versions lie: in the state folder beside SQLite, in an object store beside PostgreSQL."""
-    return "" if catalog_url.startswith("sqlite") else f"{request.getfixturevalue('bucket')}/models"
+def models_url(settings: Settings) -> str:
+    """Where versions lie; "" is the state folder."""
+    return settings.models_url
+
+
+@pytest.fixture
+def blobs(settings: Settings) -> BlobStore:
+    """An empty store of images."""
+    return BlobStore(settings.resolved_blobs_url)
 
 
 @pytest.fixture(scope="session")

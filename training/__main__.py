@@ -85,7 +85,7 @@ def starter(
         "state/runs/starter"
     ),
     part: Annotated[
-        list[str], typer.Option(help="rater, generator, judge or reward; repeatable. Default: all.")
+        list[str], typer.Option(help="rater, generator, decoder, judge or reward; repeatable.")
     ] = [],  # noqa: B006
     setting: Annotated[
         list[str], typer.Option("--set", help="Any setting of the generator's training: --set minutes=60")

@@ -158,7 +158,8 @@ def main() -> int:
     os.umask(PRIVATE)
     try:
         settings = _settings(arguments.state)
-        fit = partial(run_on_ray, workers=settings.training.workers, gpus=settings.training.gpus)
+        wanted = settings.training
+        fit = partial(run_on_ray, workers=wanted.workers, min_workers=wanted.min_workers, gpus=wanted.gpus)
         if arguments.queued:
             sys.stdout.write(f"carried out {drain(settings, fit)} runs\n")
             return 0

@@ -33,7 +33,6 @@ OTHER_VARIABLES = frozenset(
         "VOUCH_DEBUG",
         "VOUCH_TOKEN",
         "VOUCH_TRACES",
-        "VOUCH_RAY_ADDRESS",
         "VOUCH_SETTINGS",
         SNAPSHOT,
     }
@@ -60,6 +59,8 @@ class ServerSettings(_Section):
     """Serve even where inner ports, which ask for no token, can be reached from other machines."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    gateways: int = Field(default=1, ge=1, le=64)
+    """Replicas of the gateway. Several on different nodes of a cluster outlive the loss of one."""
 
     @property
     def on_loopback(self) -> bool:
@@ -187,11 +188,51 @@ class TrainingSettings(_Section):
     threads: int = Field(default=1, ge=1, le=1024)
     workers: int = Field(default=1, ge=1, le=1024)
     """Ray Train workers of a job; they share every batch."""
+    min_workers: int = Field(default=0, ge=0, le=1024)
+    """The fewest with which a job goes on when nodes of a cluster leave; it grows to `workers` when they are back.
+    0 is `workers`: a job waits until there is room for all."""
     data: Path | None = None
     """The folder in which callers name image sets and backbones. None: any path while the system listens on a loopback
     address, and none otherwise."""
     gpus: float = Field(default=0.0, ge=0, le=8)
     """Of each worker. With none it computes on the CPU."""
+
+    @model_validator(mode="after")
+    def _not_more_at_least(self) -> TrainingSettings:
+        if self.min_workers > self.workers:
+            raise ValueError(f"min_workers is {self.min_workers}, more than workers, {self.workers}")
+        return self
+
+
+class RetrainingSettings(_Section):
+    """When the reward model is trained again by itself. Off unless `new_ratings` or `drift` is set."""
+
+    new_ratings: int | None = Field(default=None, ge=20)
+    """Ratings by people since the last training that are enough for another."""
+    drift: float | None = Field(default=None, gt=0, lt=1)
+    """Share of new verdicts that the serving reward model may contradict; more, beyond chance, trains it again."""
+    cooldown_h: float = Field(default=24.0, gt=0)
+    """Hours between two trainings that begin by themselves."""
+    runs_in_30_days: int = Field(default=4, ge=1)
+    """The budget of trainings that begin by themselves."""
+    hold_s: float = Field(default=600.0, ge=0)
+    """How long each share of the rollout that follows is held at least."""
+
+
+class RetentionSettings(_Section):
+    """What `vouch gc` may remove. Ratings, rated images, lineages and model versions are always kept."""
+
+    unnamed_hours: float = Field(default=24.0, ge=1)
+    """Age of blobs and version folders that no record names; younger ones may be about to be named."""
+    checkpoints_days: float = Field(default=7.0, ge=0)
+    """After the end of a run, for its checkpoints."""
+    runs_days: float = Field(default=90.0, ge=0)
+    """After the end of a run, for its folder with the log. Its record stays."""
+    logs_days: float = Field(default=30.0, ge=0)
+    """Age of logs of calls and of Ray."""
+    images_days: float | None = Field(default=None, ge=1)
+    """Age of generated images that nobody rated, that were not handed out for review, and that no lineage names.
+    None keeps them for ever. A repeated request whose image is gone draws it again."""
 
 
 class Settings(BaseSettings):
@@ -211,12 +252,17 @@ class Settings(BaseSettings):
     models_url: str = ""
     """fsspec URL of the model versions, e.g. s3://bucket/models; "" is the state folder, which then every machine
     must share."""
+    ray_address: str = ""
+    """HOST:PORT of the head of a Ray cluster that runs already, on which `vouch up` then serves; "" starts a Ray of its
+    own on this machine."""
     server: ServerSettings = ServerSettings()
     generation: GenerationSettings = GenerationSettings()
     reward: RewardSettings = RewardSettings()
     review: ReviewSettings = ReviewSettings()
     rollout: RolloutSettings = RolloutSettings()
     training: TrainingSettings = TrainingSettings()
+    retraining: RetrainingSettings = RetrainingSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @classmethod
     def settings_customise_sources(

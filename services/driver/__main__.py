@@ -19,7 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from services import loopback
 from services.environment import SCRATCH
@@ -30,6 +30,10 @@ from services.tokens import access_of
 from vouch.errors import VouchError
 from vouch.settings import Access, Settings, load_settings
 from vouch.types.clock import now
+
+if TYPE_CHECKING:  # Ray is imported when the environment is as its processes need it
+    from services.driver.joined import JoinedCluster
+    from services.driver.node import Node
 
 LOOK_S = 0.5
 """Seconds between two looks at Ray's own processes."""
@@ -43,20 +47,14 @@ class Driver:
 
         refuse: called at once with why the models cannot be served, though Ray still starts.
         """
-        from services.driver.node import Node
-
         started = now()
-        with ThreadPoolExecutor(1) as beside:
-            published = beside.submit(_published, settings, refuse)
-            self.node = Node(scratch)
-            self.node.check_gpus(settings.generation)
-            from services.driver import doors
+        self.node = _joined(settings) if settings.ray_address else _own(settings, scratch, refuse)
+        from services.driver import doors
 
-            doors.start_serve(settings)
-            published.result()
         self.access: Access = access_of(settings)
         doors.deploy(settings)
-        loopback.check_ports(settings.server)
+        if not settings.ray_address:  # the ports of a cluster are in the care of whoever started it
+            loopback.check_ports(settings.server)
         self.warnings = check_serving(settings, started)
         settings.folder.write_access(self.access)
 
@@ -88,6 +86,37 @@ def main() -> int:
         told = f"The system broke off ({type(error).__name__}: {error}). VOUCH_DEBUG=1 shows where."
         _tell(events, "failed", message=told, exit_code=1)
     return 0
+
+
+def _own(settings: Settings, scratch: Path, refuse: Callable[[VouchError], None]) -> Node:
+    """A Ray of this system with Serve on it, and the models published beside its start: both take long."""
+    from services.driver.node import Node, check_gpus
+
+    with ThreadPoolExecutor(1) as beside:
+        published = beside.submit(_published, settings, refuse)
+        node = Node(scratch)
+        check_gpus(settings.generation)
+        from services.driver import doors
+
+        doors.start_serve(settings)
+        published.result()
+    return node
+
+
+def _joined(settings: Settings) -> JoinedCluster:
+    """A Ray that ran before, with Serve on it, and the models published: nothing before all checks have passed."""
+    from services.driver.joined import JoinedCluster
+
+    cluster = JoinedCluster(settings)
+    try:
+        publish_models(settings)
+        from services.driver import doors
+
+        doors.start_serve(settings)
+    except BaseException:
+        cluster.stop()
+        raise
+    return cluster
 
 
 def _published(settings: Settings, refuse: Callable[[VouchError], None]) -> None:

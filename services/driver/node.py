@@ -43,19 +43,20 @@ class Node:
         """The name of a vital process that has ended; "" while all are alive."""
         return next((label for label, process in self._vital.items() if _has_ended(process)), "")
 
-    def check_gpus(self, settings: GenerationSettings) -> None:
-        """Raises FailedPrecondition where there are fewer than the replicas want: Serve would wait for ever."""
-        there, wanted = ray.cluster_resources().get("GPU", 0), settings.gpus * settings.replicas
-        if wanted > there:
-            raise FailedPrecondition(
-                f"The generation replicas want {wanted:g} GPUs and Ray finds {there:g}. Set VOUCH_GENERATION__GPUS=0 "
-                "to draw on the CPU.",
-                "NO_GPU",
-            )
-
     def stop(self) -> None:
         if ray.is_initialized():
             ray.shutdown()
+
+
+def check_gpus(settings: GenerationSettings) -> None:
+    """Raises FailedPrecondition where there are fewer than the replicas want: Serve would wait for ever."""
+    there, wanted = ray.cluster_resources().get("GPU", 0), settings.gpus * settings.replicas
+    if wanted > there:
+        raise FailedPrecondition(
+            f"The generation replicas want {wanted:g} GPUs and Ray finds {there:g}. Set VOUCH_GENERATION__GPUS=0 "
+            "to draw on the CPU.",
+            "NO_GPU",
+        )
 
 
 def _has_ended(process: psutil.Process | None) -> bool:

@@ -18,6 +18,8 @@ from services.jobs.app import TrainingService
 from services.overview import Overview, overview
 from services.pools import Pools
 from services.processes import MARK
+from services.retraining.loop import retrain_now_and_then
+from services.retraining.retrainer import Retrainer
 from services.rollout.app import RolloutService
 from services.rollout.comparison import Comparison, Draw
 from services.rollout.controller import NoObserver, RolloutController
@@ -63,6 +65,7 @@ class Operations:
         )
         self._catalog, self._controller, self._started_at = catalog, controller, now()
         self._training = TrainingService(settings, catalog)
+        retrain_now_and_then(Retrainer(settings, catalog, controller))
         self.services = (
             ModelsService(catalog, registry, controller),
             RolloutService(catalog, controller),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from services.generation.sides import COMPARISON
 from services.rollout.analysis import Events, PairCounts
@@ -67,7 +67,7 @@ class Comparison:
         events = dict(self._count(rollout)) if self._count else dict(counted.events)
         return Evidence(pairs=pairs, events=events)
 
-    def notes(self) -> dict[str, Any]:
+    def notes(self) -> dict[str, object]:
         with self._lock:
             return {"cursor": self._cursor}
 

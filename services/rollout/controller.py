@@ -42,7 +42,7 @@ class RolloutObserver(Protocol):
         """Everything counted so far, with what the rollout's record holds from earlier lives."""
         ...
 
-    def notes(self) -> dict[str, Any]:
+    def notes(self) -> dict[str, object]:
         """What is kept with the evidence, so that nothing is counted twice."""
         ...
 
@@ -53,7 +53,7 @@ class NoObserver:
     def evidence(self, rollout: Rollout) -> Evidence:
         return Evidence.from_json(rollout.plan.evidence) if rollout.plan else Evidence()
 
-    def notes(self) -> dict[str, Any]:
+    def notes(self) -> dict[str, object]:
         return {}
 
 
@@ -283,7 +283,7 @@ class RolloutController:
             if ancestor.format != "lora":
                 break  # an adapter stands on the first whole model before it, and on nothing between
 
-    def _gate(self, version: Version, order: StartOrder) -> dict[str, Any]:
+    def _gate(self, version: Version, order: StartOrder) -> dict[str, object]:
         """What the evidence says; a refusal that is forced is kept as such."""
         champion = self._registry.get(self._catalog.serving.get(version.kind).champion)
         if order.force and not order.reason.strip():
@@ -304,7 +304,7 @@ class RolloutController:
             return self._registry.evidence(version.digest)
         return read_reward_evidence(self._registry.folder(version.digest))
 
-    def _plan(self, order: StartOrder, steps: tuple[int, ...], gate: dict[str, Any]) -> RolloutPlan:
+    def _plan(self, order: StartOrder, steps: tuple[int, ...], gate: dict[str, object]) -> RolloutPlan:
         """Every rollout keeps its gate and why it was forced, also one that is moved by hand."""
         if order.hold_s is not None and not 0 <= order.hold_s <= 30 * 24 * 3600:
             raise InvalidInput(f"hold is {order.hold_s:g} s; it must be 0 s to 30 days.")

@@ -48,7 +48,7 @@ class Evidence:
         added = {name: self.pairs.get(name, PairCounts()) + pairs.get(name, PairCounts()) for name in names}
         return Evidence(pairs=added, events=self.events)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """The counts as JSON keeps them."""
         pairs = {name: [one.worse, one.better, one.ties] for name, one in sorted(self.pairs.items())}
         events = {

@@ -11,7 +11,7 @@ from vouch.types.version import Version
 FORCE = "To start it all the same: --force --reason WHY, which the audit log keeps."
 
 
-def admit(version: Version, champion: Version, evidence: Mapping[str, Any]) -> dict[str, Any]:
+def admit(version: Version, champion: Version, evidence: Mapping[str, Any]) -> dict[str, object]:
     """What of `evidence` admits the version, to be kept with its rollout.
 
     A generator needs a passed gate of `vouch evaluate` against the champion. A reward model needs to have been measured
@@ -22,7 +22,7 @@ def admit(version: Version, champion: Version, evidence: Mapping[str, Any]) -> d
     return (_generator if version.kind == "generator" else _reward)(version, champion, evidence)
 
 
-def _generator(version: Version, champion: Version, evidence: Mapping[str, Any]) -> dict[str, Any]:
+def _generator(version: Version, champion: Version, evidence: Mapping[str, Any]) -> dict[str, object]:
     command = f"vouch evaluate {version.name} --against {champion.name} --data IMAGES"
     gate = evidence.get("gate")
     if not gate:
@@ -51,7 +51,7 @@ def _generator(version: Version, champion: Version, evidence: Mapping[str, Any])
     }
 
 
-def _reward(version: Version, champion: Version, evidence: Mapping[str, Any]) -> dict[str, Any]:
+def _reward(version: Version, champion: Version, evidence: Mapping[str, Any]) -> dict[str, object]:
     auroc = evidence.get("auroc")
     if not auroc or auroc.get("low") is None:
         raise FailedPrecondition(

@@ -14,9 +14,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests import tiny
 
 START_S = 400.0
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A reader's folder, whose `state` belongs to a running system: one for every test, for a start takes most of a
+    minute."""
+    folder = tmp_path_factory.mktemp("desk")
+    with started(folder):
+        yield folder
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.e2e.conftest import free_port, started
+from tests.e2e.conftest import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -49,10 +48,9 @@ class Shell:
         return Told(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.fixture(scope="module")
-def vouch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    with started(tmp_path_factory.mktemp("e2e")) as state:
-        yield Shell(state)
+@pytest.fixture(scope="session")
+def vouch(desk: Path) -> Shell:
+    return Shell(desk / "state")
 
 
 def test_an_image_is_drawn_scored_rated_exported_and_filtered(vouch: Shell, tmp_path: Path) -> None:
@@ -66,11 +64,11 @@ def test_an_image_is_drawn_scored_rated_exported_and_filtered(vouch: Shell, tmp_
     assert scored["score"] == pytest.approx(images[0]["score"], abs=1e-3)
 
     rated = vouch(
-        "rate", "--rater", "ada", "--limit", 2, "--json", keys="y" * (QUESTIONS + 1) + "n" * (QUESTIONS + 1)
+        "rate", "--rater", "eve", "--limit", 2, "--json", keys="y" * (QUESTIONS + 1) + "n" * (QUESTIONS + 1)
     )
     assert rated.json["rated"] == 2
     for name in ("ratings.csv", "ratings.parquet"):
-        assert vouch("ratings", "export", tmp_path / name, "--json").json["ratings"] == 2
+        assert vouch("ratings", "export", tmp_path / name, "--rater", "eve", "--json").json["ratings"] == 2
         assert vouch("ratings", "import", tmp_path / name, "--json").json["already_recorded"] == 2
 
     threshold = sorted(image["score"] for image in images)[3]

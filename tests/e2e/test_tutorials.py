@@ -5,25 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import started
 from tests.snippets import ROOT, Snippet, snippets
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 TUTORIALS = ROOT / "docs" / "tutorials"
-
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A reader's folder, whose `state` belongs to a running system."""
-    folder = tmp_path_factory.mktemp("tutorials")
-    with started(folder):
-        yield folder
 
 
 def test_first_images(desk: Path) -> None:

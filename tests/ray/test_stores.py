@@ -11,27 +11,15 @@ from pathlib import Path
 import pytest
 
 from services.jobs.runner import training_command, training_environment
-from tests.conftest import _emptied
 from tests.tiny import save_reward
 from tests.unit.test_reward_training import SMALL, cell
 from training.jobs.plans import Store
 from vouch.domains.criteria import Domain
 from vouch.formats import images as codec
-from vouch.settings import Settings
 from vouch.storage.registry import Registry
 from vouch.types.rating import NewRating
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900), pytest.mark.slow]
-
-
-@pytest.fixture(params=["embedded", "cluster"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """Where everything lies: in one state folder, or in PostgreSQL and an object store."""
-    state = tmp_path / "state"
-    if request.param == "embedded":
-        return Settings(state=state)
-    url, bucket = _emptied(request.getfixturevalue("postgres")), request.getfixturevalue("bucket")
-    return Settings(state=state, catalog_url=url, blobs_url=f"{bucket}/blobs", models_url=f"{bucket}/models")
 
 
 def fill(store: Store, make_image: Callable, domain: Domain, tmp_path: Path, count: int = 40) -> None:
@@ -54,7 +42,6 @@ def fill(store: Store, make_image: Callable, domain: Domain, tmp_path: Path, cou
 def test_a_queued_run_is_carried_out_where_the_settings_keep_everything(
     settings, make_image, domain, tmp_path
 ):
-    settings.folder.create()
     store = Store.open(settings)
     fill(store, make_image, domain, tmp_path)
     run = store.catalog.runs.create("reward", {"steps": 20, **SMALL}, request_id="asked")
@@ -79,7 +66,6 @@ def test_a_queued_run_is_carried_out_where_the_settings_keep_everything(
 
 
 def test_the_queue_is_drained_by_one_job_at_a_time(settings):
-    settings.folder.create()
     store = Store.open(settings)
     store.catalog.runs.create("reward", {"parent": "nowhere"}, request_id="a")
     store.catalog.runs.create("reward", {"parent": "nowhere"}, request_id="b")

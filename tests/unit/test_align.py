@@ -50,6 +50,12 @@ UNSTOPPED = {
     },
 }
 UNVALIDATED: dict[str, object] = {"validation.every": 0}
+slow = pytest.mark.slow
+BY_KIND = [
+    method if method in ("kto", "draft", "nft") else pytest.param(method, marks=slow)
+    for method in WITHOUT_REAL
+]
+"""One method of each kind for every run, of rated images, of sampled paths and of rounds; the others are slow."""
 PROMPTS = [VOCABULARY.labels[i % 5] for i in range(10)]
 SEEDS = list(range(10))
 
@@ -123,12 +129,12 @@ def run(toy: Path, folder: Path, **settings: object) -> AlignConfig:
     [
         {"method": "reward_gradient"},
         {"method": "draft", "draft.gradient_steps": 2},
-        {"method": "draft", "draft.views": 2},
+        pytest.param({"method": "draft", "draft.views": 2}, marks=slow),
         {"method": "ddpo", "ddpo.gradient_steps": 3, "ddpo.groups": 2},
         {"method": "nft"},
-        {"method": "nft", "nft.round_steps": 0},
+        pytest.param({"method": "nft", "nft.round_steps": 0}, marks=slow),
         {"method": "awm", "awm.novelty": 0.5, "lr": 2e-2, "steps": 50},
-        {"method": "draft", "draft.novelty": 0.5},
+        pytest.param({"method": "draft", "draft.novelty": 0.5}, marks=slow),
         {"method": "kto", "kto.beta": 100.0},
     ],
     ids=lambda settings: " ".join(f"{name}={value}" for name, value in settings.items()),
@@ -236,7 +242,7 @@ def test_a_strong_anchor_keeps_the_parent(toy: Path, tmp_path: Path) -> None:
     assert moved[1000.0] < moved[0.0]
 
 
-@pytest.mark.parametrize("method", WITHOUT_REAL)
+@pytest.mark.parametrize("method", BY_KIND)
 def test_the_adapter_is_diffusers_own_and_another_round_begins_where_it_ended(
     toy: Path, tmp_path: Path, method: str
 ) -> None:
@@ -252,73 +258,80 @@ def test_the_adapter_is_diffusers_own_and_another_round_begins_where_it_ended(
     StableDiffusionPipeline.from_pretrained(str(toy / "base")).load_lora_weights(str(first.out))
 
 
-@pytest.mark.parametrize("method", WITHOUT_REAL)
-def test_the_text_encoder_can_be_adapted_too_and_stays_so_when_the_unet_alone_learns_on(
-    toy: Path, tmp_path: Path, method: str
-) -> None:
-    both = run(toy, tmp_path / "both", method=method, text_encoder=True, steps=3, **UNVALIDATED)
+def test_an_adapted_text_encoder_stays_so_when_the_unet_alone_learns_on(toy: Path, tmp_path: Path) -> None:
+    both = run(toy, tmp_path / "both", method="kto", text_encoder=True, steps=3, **UNVALIDATED)
     fit(both, TrainingSession(tmp_path / "both"))
-    alone = run(toy, tmp_path / "alone", method=method, steps=2, parent=both.out, **UNVALIDATED)
+    alone = run(toy, tmp_path / "alone", method="kto", steps=2, parent=both.out, **UNVALIDATED)
     fit(alone, TrainingSession(tmp_path / "alone"))
-    base = load_generator(toy / "base")
     first, second = (load_generator(config.out, toy / "base") for config in (both, alone))
-    prompt = PROMPTS[0]
-    assert not torch.equal(first.encode(prompt), base.encode(prompt))
-    assert torch.equal(first.encode(prompt), second.encode(prompt))
+    assert torch.equal(first.encode(PROMPTS[0]), second.encode(PROMPTS[0]))
     assert not np.array_equal(draw(first), draw(second))
 
 
-@pytest.mark.parametrize("text_encoder", [False, True])
+def weights_of(config: AlignConfig) -> bytes:
+    return next(config.out.glob("*.safetensors")).read_bytes()
+
+
+def from_the_checkpoint_before(config: AlignConfig, folder: Path, step: int) -> bytes:
+    """The weights of an attempt after one that was killed before its last checkpoint."""
+    *_, last = sorted(folder.rglob("step-*"))
+    shutil.rmtree(last)
+    (saved,) = folder.rglob("step-*")
+    assert saved.name.endswith(f"{step}"), "it would begin anew"
+    next(config.out.glob("*.safetensors")).unlink()
+    fit(config, TrainingSession(folder))
+    return weights_of(config)
+
+
 @pytest.mark.parametrize("method", WITHOUT_REAL)
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
-    toy: Path, tmp_path: Path, method: str, text_encoder: bool
+def test_every_method_adapts_the_text_encoder_and_goes_on_to_the_same_weights(
+    toy: Path, tmp_path: Path, method: str
 ) -> None:
-    def stop_at_8(progress: TrainingProgress) -> bool:
-        return progress.step < 8
+    """The checkpoint lies within a round, and behind a validation."""
+    config = run(toy, tmp_path, method=method, text_encoder=True, checkpoint_every=5, steps=7)
+    fit(config, TrainingSession(tmp_path))
+    adapted, base = (
+        load_generator(folder, parent)
+        for folder, parent in ((config.out, toy / "base"), (toy / "base", None))
+    )
+    assert not torch.equal(adapted.encode(PROMPTS[0]), base.encode(PROMPTS[0]))
+    assert weights_of(config) == from_the_checkpoint_before(config, tmp_path, 5)
+
+
+@pytest.mark.parametrize("method", BY_KIND)
+def test_every_method_goes_on_to_the_same_weights_of_the_unet_alone(
+    toy: Path, tmp_path: Path, method: str
+) -> None:
+    config = run(toy, tmp_path, method=method, checkpoint_every=5, steps=7)
+    fit(config, TrainingSession(tmp_path))
+    assert weights_of(config) == from_the_checkpoint_before(config, tmp_path, 5)
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(toy: Path, tmp_path: Path) -> None:
+    def stop_at_4(progress: TrainingProgress) -> bool:
+        return progress.step < 4
 
     whole, broken = (
-        run(
-            toy,
-            tmp_path / name,
-            method=method,
-            text_encoder=text_encoder,
-            checkpoint_every=2,
-            steps=10,
-        )
-        for name in ("whole", "broken")
+        run(toy, tmp_path / name, method="kto", checkpoint_every=2, steps=6) for name in ("whole", "broken")
     )
     fit(whole, TrainingSession(tmp_path / "whole", every_s=0))
     with pytest.raises(Cancelled):
-        fit(broken, TrainingSession(tmp_path / "broken", stop_at_8, every_s=0))
+        fit(broken, TrainingSession(tmp_path / "broken", stop_at_4, every_s=0))
     fit(broken, TrainingSession(tmp_path / "broken", every_s=0))
-    weights = [next(c.out.glob("*.safetensors")).read_bytes() for c in (whole, broken)]
-    assert weights[0] == weights[1]
+    assert weights_of(whole) == weights_of(broken)
 
 
 def test_a_run_that_learns_from_comparisons_goes_on_to_the_same_weights_too(
     toy: Path, tmp_path: Path
 ) -> None:
-    configs = {
-        name: run(toy, tmp_path / name, method="dpo", checkpoint_every=2, steps=6)
-        for name in ("whole", "broken")
-    }
-    for name in configs:
-        compare(tmp_path / name)
-    fit(configs["whole"], TrainingSession(tmp_path / "whole", every_s=0))
-    with pytest.raises(Cancelled):
-        fit(
-            configs["broken"],
-            TrainingSession(tmp_path / "broken", lambda progress: progress.step < 4, every_s=0),
-        )
-    fit(configs["broken"], TrainingSession(tmp_path / "broken", every_s=0))
-    weights = [next(c.out.glob("*.safetensors")).read_bytes() for c in configs.values()]
-    assert weights[0] == weights[1]
+    config = run(toy, tmp_path, method="dpo", checkpoint_every=2, steps=3)
+    compare(tmp_path)
+    fit(config, TrainingSession(tmp_path))
+    assert weights_of(config) == from_the_checkpoint_before(config, tmp_path, 2)
 
 
 @pytest.mark.parametrize("method", ["real", "reward_weighted"])
-def test_a_run_beside_real_images_that_was_stopped_goes_on_to_the_same_weights(
-    toy: Path, tmp_path: Path, method: str
-) -> None:
+def test_a_run_beside_real_images_goes_on_to_the_same_weights(toy: Path, tmp_path: Path, method: str) -> None:
     """Which of them are its anchor, and by which captions, is drawn again by every attempt."""
     rows = [
         {"image": codec.encode_png(image), "label": prompt, "cell_size": "big" if number % 2 else "small"}
@@ -326,24 +339,11 @@ def test_a_run_beside_real_images_that_was_stopped_goes_on_to_the_same_weights(
             zip(draw(load_generator(toy / "base")), PROMPTS, strict=True)
         )
     ]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "real.parquet")
-    config = {
-        name: run(
-            toy, tmp_path / name, method=method, data=tmp_path / "real.parquet", checkpoint_every=2, steps=10
-        )
-        for name in ("whole", "broken")
-    }
-    fit(config["whole"], TrainingSession(tmp_path / "whole", every_s=0))
-    with pytest.raises(Cancelled):
-        fit(
-            config["broken"],
-            TrainingSession(tmp_path / "broken", lambda progress: progress.step < 7, every_s=0),
-        )
-    fit(config["broken"], TrainingSession(tmp_path / "broken", every_s=0))
-    weights = {
-        name: next(config[name].out.glob("*.safetensors")).read_bytes() for name in ("whole", "broken")
-    }
-    assert weights["whole"] == weights["broken"]
+    data = tmp_path / "real.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), data)
+    config = run(toy, tmp_path / "run", method=method, data=data, checkpoint_every=5, steps=7)
+    fit(config, TrainingSession(tmp_path / "run"))
+    assert weights_of(config) == from_the_checkpoint_before(config, tmp_path / "run", 5)
 
 
 def test_without_validation_the_last_weights_are_kept(toy: Path, tmp_path: Path) -> None:

@@ -84,9 +84,8 @@ def test_a_folder_without_a_manifest_is_not_there(bucket, tmp_path):
 
 
 @pytest.mark.parametrize("clock", ["own", "same"])
-def test_two_processes_that_publish_the_same_name_never_leave_half_of_a_version(
-    clock, catalog, postgres, bucket, tmp_path
-):
-    outcomes = races.run(postgres, f"{bucket}/models", tmp_path, races=15, clock=clock)
+def test_two_processes_that_publish_the_same_name_never_leave_half_of_a_version(clock, settings, tmp_path):
+    Catalog(settings.resolved_catalog_url).close()
+    outcomes = races.run(settings.resolved_catalog_url, settings.models_url, tmp_path, races=15, clock=clock)
     assert outcomes.wrong == []
     assert outcomes.both + outcomes.one == 15

@@ -110,11 +110,21 @@ def test_latents_at_half_the_size_decode_to_the_image_at_half_the_size(
     assert torch.allclose(wanted, torch.nn.functional.avg_pool2d(batch, 2))
 
 
-def test_a_score_of_the_discriminator_sees_twenty_pixels() -> None:
+def test_a_score_of_the_discriminator_sees_24_pixels_and_the_means_around_them() -> None:
     images = torch.zeros(1, 3, 64, 64, requires_grad=True)
     PatchDiscriminator()(images)[0, 0, 8, 8].backward()
     seen = images.grad.abs().sum((0, 1)) > 0  # type: ignore[union-attr]
-    assert int(seen.any(0).sum()) == int(seen.any(1).sum()) == 20
+    assert int(seen.any(0).sum()) == int(seen.any(1).sum()) == 24 + 8
+
+
+def test_the_discriminator_learns_a_grain_of_two_grey_levels() -> None:
+    torch.manual_seed(0)
+    adversary = Adversary(1.6e-3, 0.5, "float32", "cpu", WorkerGroup.here())
+    losses = []
+    for _ in range(40):
+        plain = 0.5 * torch.rand(8, 3, 1, 1).expand(8, 3, 16, 16)
+        losses.append(adversary.update(plain + 2 / 127.5 * torch.randn(plain.shape), plain))
+    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_the_groups_of_a_norm_divide_every_width() -> None:

@@ -157,3 +157,13 @@ def test_a_place_that_may_not_be_written_is_refused(tmp_path):
     (tmp_path / "blobs").write_text("a file")
     with pytest.raises(FailedPrecondition, match="in the way"):
         BlobStore(tmp_path / "blobs").put(b"cell")
+
+
+def test_the_name_of_a_new_folder_is_on_the_disk_before_a_blob_is_acknowledged(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("vouch.storage.blobs.sync", lambda path: synced.append(path))
+    blobs = BlobStore(tmp_path / "blobs")
+    digest = blobs.put(b"one")
+    blobs.put(b"one")
+    assert synced == [tmp_path / "blobs"]
+    assert (tmp_path / "blobs" / digest[:2]).is_dir()

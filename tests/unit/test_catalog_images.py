@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -192,8 +193,6 @@ def test_adding_images_tells_how_many_are_new(catalog, make_image):
 
 def test_the_images_of_a_request_are_found_without_a_look_at_every_image(catalog, catalog_url, make_image):
     """Every call asks so whether it is repeated: with a million images a scan took seconds on SQLite."""
-    if not catalog_url.startswith("sqlite"):
-        pytest.skip("PostgreSQL plans by the size of its tables, and these are small")
     catalog.images.add([make_image(1, request_id="r-1")], owner="client")
     statements = []
     database = Database(catalog_url)
@@ -207,6 +206,15 @@ def test_the_images_of_a_request_are_found_without_a_look_at_every_image(catalog
     assert selects
     with database.read() as connection:
         for text, values in selects:
-            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).all()
-            assert not [row for row in plan if row[3].startswith("SCAN images")], plan
+            assert not re.search("scan (on )?images", plan(connection, text, values), re.IGNORECASE)
     database.close()
+
+
+def plan(connection: sa.Connection, text: str, values: object) -> str:
+    """How the database would find the rows. PostgreSQL looks at every row of a small table even where an index would
+    find it; it is told not to where it can do without."""
+    if connection.dialect.name == "sqlite":
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).all()
+        return "\n".join(row[3] for row in rows)
+    connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+    return "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {text}", values).all())

@@ -67,6 +67,19 @@ def test_an_image_whose_caller_leaves_while_its_pixels_are_made_is_not_told(engi
     assert left.events == []
 
 
+class LostPixels(FakeStepper):
+    """It decodes one image less than it is given."""
+
+    def decode(self, x: torch.Tensor) -> np.ndarray:
+        return super().decode(x)[1:]
+
+
+def test_an_image_whose_pixels_are_lost_fails_rather_than_waits_for_ever(engine):
+    inbox = Inbox()
+    engine.submit(*request(LostPixels(), 1), inbox)
+    assert isinstance(inbox.failed().error, Internal)
+
+
 def test_a_request_after_the_end_is_told_so(engine):
     engine.stop()
     inbox = Inbox()

@@ -160,8 +160,8 @@ def test_what_was_lost_since_the_first_champion_is_measured_on_the_same_prompts_
     assert all(check["passed"] is not False for check in checks)
 
 
-def test_the_first_champion_is_the_root_of_the_lineage_of_what_serves(place, tmp_path):
-    store = Store.open(Settings(state=StateFolder(tmp_path / "state").create().root))
+def test_the_first_champion_is_the_root_of_the_lineage_of_what_serves(place, settings):
+    store = Store.open(settings)
     parent = ""
     for name, seed in (("one", 0), ("two", 1)):
         version = store.registry.publish(
@@ -322,21 +322,21 @@ def in_this_process(job: Work) -> dict[str, object]:
     return dict(work(replace(job, catalog_url="")))
 
 
-def test_an_evaluation_is_a_run_and_its_verdict_is_kept_with_the_version(place, tmp_path):
-    store = Store.open(Settings(state=StateFolder(tmp_path / "state").create().root))
+def test_an_evaluation_is_a_run_and_its_verdict_is_kept_with_the_version(place, settings, tmp_path):
+    store = Store.open(settings)
     old, new = (published(store, copied(place / f"generator-{n}", tmp_path), f"g-{n}") for n in (0, 1))
     store.catalog.serving.ensure("generator", old.digest)
-    settings = {
+    asked = {
         "data": str(place / "test.parquet"),
         "judge": str(place / "judge"),
         "per_class": 2,
         "steps": 2,
         "threads": 1,
     }
-    run = store.catalog.runs.create("evaluate", {"version": "g-1", **settings}, request_id="asked")
+    run = store.catalog.runs.create("evaluate", {"version": "g-1", **asked}, request_id="asked")
     before = len(store.registry.list())
 
-    version = execute(Settings(state=tmp_path / "state"), run.run_id, in_this_process)
+    version = execute(settings, run.run_id, in_this_process)
 
     ended = store.catalog.runs.get(run.run_id)
     assert (ended.state, ended.version, version.digest) == ("SUCCEEDED", new.digest, new.digest)
@@ -350,7 +350,7 @@ def test_an_evaluation_is_a_run_and_its_verdict_is_kept_with_the_version(place, 
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("asked", "says"),
     [
         ({"version": "g-0"}, "is what it would be compared with"),
         ({"version": "r-0"}, "compares generators"),
@@ -358,18 +358,18 @@ def test_an_evaluation_is_a_run_and_its_verdict_is_kept_with_the_version(place, 
         ({"version": "g-9"}, "g-9"),
     ],
 )
-def test_an_evaluation_that_makes_no_sense_fails_with_a_reason(place, tmp_path, settings, says):
-    store = Store.open(Settings(state=StateFolder(tmp_path / "state").create().root))
+def test_an_evaluation_that_makes_no_sense_fails_with_a_reason(place, settings, tmp_path, asked, says):
+    store = Store.open(settings)
     for name, kind in (("g-0", "generator"), ("g-1", "generator"), ("r-0", "reward")):
         source = tmp_path / name
         source.mkdir()
         (source / "weights.safetensors").write_bytes(name.encode())
         store.registry.publish(source, kind=kind, format="diffusers", name=name)
     store.catalog.serving.ensure("generator", store.registry.get("g-0").digest)
-    given = {"data": str(place / "test.parquet"), "judge": str(place / "judge"), **settings}
+    given = {"data": str(place / "test.parquet"), "judge": str(place / "judge"), **asked}
     run = store.catalog.runs.create("evaluate", given, request_id="asked")
     with pytest.raises(VouchError, match=says):
-        execute(Settings(state=tmp_path / "state"), run.run_id, in_this_process)
+        execute(settings, run.run_id, in_this_process)
     ended = store.catalog.runs.get(run.run_id)
     assert ended.state == "FAILED"
     assert says in ended.error

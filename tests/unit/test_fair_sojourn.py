@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -55,6 +57,13 @@ def test_a_client_who_asks_often_delays_only_its_own_requests():
     one = scheduler.add("patient", 30)
     finish = scheduler.finish_times()
     assert finish[one] < min(finish[job] for job in many)
+
+
+def test_jobs_rank_in_the_order_in_which_they_finish():
+    scheduler = FairSojournScheduler()
+    jobs = [scheduler.add(client, rows) for client, rows in (("a", 3), ("b", 1), ("c", 2), ("d", 9))]
+    scheduler.advance(11)
+    assert [job.finish_rank for job in jobs] == [2, 0, 1, math.inf]
 
 
 def test_a_removed_job_costs_the_others_nothing():

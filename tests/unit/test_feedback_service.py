@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
 from services.feedback.app import Feedback
 from services.identity import Identity
 from vouch.pb.v1 import feedback_pb2 as pb
-from vouch.settings import load_settings
+from vouch.settings import Settings
 from vouch.storage.catalog import Catalog
 
 OPERATOR = Identity.unchecked()
 
 
 @pytest.fixture
-def feedback(tmp_path: Path, make_image) -> Feedback:
-    settings = load_settings(state=tmp_path / "state")
-    settings.folder.create()
+def feedback(settings: Settings, make_image) -> Feedback:
     with Catalog(settings.resolved_catalog_url) as catalog:
         catalog.images.add([make_image(1)])
     return Feedback(settings)

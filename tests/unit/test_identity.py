@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,13 +29,6 @@ IMPORTER = Identity("operator", name="import", scopes=("human", "simulated", "an
 CLIENT = Identity("client", name="client")
 OTHER_CLIENT = Identity("client", name="other")
 VERSION = "a" * 64
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    settings = Settings(state=tmp_path / "state")
-    settings.folder.create()
-    return settings
 
 
 @pytest.fixture
@@ -216,7 +208,9 @@ def test_a_request_id_of_another_client_finds_nothing(feedback: Feedback, image:
 def test_a_client_cannot_have_the_image_of_another_scored(settings: Settings, image: str) -> None:
     with Catalog(settings.resolved_catalog_url) as catalog:
         blobs = BlobStore(settings.resolved_blobs_url)
-        scoring = Scoring(None, catalog, blobs, Registry(catalog, settings.folder.models))  # type: ignore[arg-type]
+        scoring = Scoring(
+            None, catalog, blobs, Registry(catalog, settings.folder.models, settings.models_url)
+        )  # type: ignore[arg-type]
 
         def reason(owner: str | None) -> str:
             found = scoring._find(ScoreItem(item_id="1", digest=image), _Call("r", "", owner, needs_id=True))

@@ -22,11 +22,6 @@ from vouch.types.rating import NewRating, Preference
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path / "blobs")
-
-
-@pytest.fixture
 def drawn(catalog: Catalog, blobs: BlobStore, make_image) -> str:
     """The digest of one stored image."""
     data = codec.encode_png(np.full((64, 64, 3), 90, np.uint8))

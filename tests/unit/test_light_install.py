@@ -89,6 +89,10 @@ NEEDS: dict[str, tuple[str, str]] = {
     "token list": ("server", ""),
     "token revoke": ("server", "ada"),
     "token rotate": ("server", "ada"),
+    "backup": ("server", "OUT"),
+    "restore": ("server", "OUT"),
+    "check": ("server", ""),
+    "gc": ("server", ""),
     "train pretrain": ("train", "--data IMAGES --offline --out OUT"),
     "evaluate": ("train", "generator-1 --offline --data IMAGES"),
 }

@@ -7,6 +7,7 @@ import pytest
 from services.rollout.controller import RolloutController, StartOrder
 from services.rollout.policy import Hold, Observation, RollBack, converged, decide, next_percent
 from vouch.errors import CorruptVersion, FailedPrecondition, InvalidInput, NotFound
+from vouch.settings import Settings
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
 from vouch.types.clock import now
@@ -69,10 +70,10 @@ def test_replicas_are_in_step_when_they_serve_this_very_revision():
 class System:
     """A controller on a real catalog and registry, with two generators published and one serving."""
 
-    def __init__(self, folder: Path) -> None:
-        self.catalog = Catalog(f"sqlite:///{folder / 'catalog.db'}")
-        self.models = folder / "models"
-        self.registry = Registry(self.catalog, self.models)
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.catalog = Catalog(settings.resolved_catalog_url)
+        self.models = settings.folder.models
+        self.registry = Registry(self.catalog, self.models, settings.models_url)
         self.hurried: list[str] = []
         self.first, self.second = self.publish(folder, "one"), self.publish(folder, "two")
         self.catalog.serving.ensure("generator", self.first.digest)
@@ -94,8 +95,8 @@ class System:
 
 
 @pytest.fixture
-def system(tmp_path):
-    system = System(tmp_path)
+def system(tmp_path, settings):
+    system = System(tmp_path, settings)
     yield system
     system.catalog.close()
 

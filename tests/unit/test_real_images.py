@@ -47,11 +47,6 @@ def picture(number: int, size: tuple[int, int] = (SIZE, SIZE), kind: str = "PNG"
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path / "blobs")
-
-
-@pytest.fixture
 def real(catalog: Catalog, blobs: BlobStore) -> RealImageStore:
     return RealImageStore(catalog, blobs)
 
@@ -134,12 +129,6 @@ def test_a_generator_that_takes_any_words_takes_any_label(catalog: Catalog, real
 
 
 # ---- the call
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    (tmp_path / "state").mkdir()
-    return Settings(state=tmp_path / "state")
 
 
 @pytest.fixture

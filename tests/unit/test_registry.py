@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 from tests.unit.test_atomic import SMALL_FILES
 from vouch.errors import AlreadyExists, CorruptVersion, InvalidInput, NotFound
 from vouch.storage.catalog import Catalog
+from vouch.storage.objects import object_path
 from vouch.storage.registry import MANIFEST, Registry, read_manifest
 
 
@@ -108,6 +109,34 @@ def test_an_unknown_version_is_not_found(ref, registry, folder):
     publish(registry, folder)
     with pytest.raises(NotFound, match="vouch versions"):
         registry.open(ref)
+
+
+def test_a_version_of_another_kind_than_asked_for_is_refused(registry, folder):
+    generator, reward = publish(registry, folder), publish(registry, folder, kind="reward")
+    assert registry.digest("") == ""
+    assert registry.digest(generator.name) == registry.digest("generator@1", "generator") == generator.digest
+    with pytest.raises(InvalidInput, match="generator-1 is a generator, not a reward model"):
+        registry.digest(generator.name, "reward")
+    with pytest.raises(InvalidInput, match="reward-1 is a reward, not a generator"):
+        registry.digest(reward.digest, "generator")
+
+
+def test_a_name_that_another_process_takes_meanwhile_leaves_nothing_behind(
+    registry, folder, tmp_path, models_url, monkeypatch
+):
+    """Both found the name free; the other was the first to enter it."""
+
+    def kept():
+        roots = [object_path(root) for root in (str(tmp_path / "models"), models_url) if root]
+        return sorted(str(path) for root in roots for path in root.rglob("*"))
+
+    publish(registry, folder, name="taken")
+    monkeypatch.setattr(registry, "_known", lambda name, fixed: None)
+    before = kept()
+    (folder / "model_index.json").write_text('{"of": "the second"}')
+    with pytest.raises(AlreadyExists, match="another version called taken"):
+        publish(registry, folder, name="taken")
+    assert kept() == before
 
 
 def test_an_unknown_parent_is_refused_before_anything_is_copied(registry, folder, tmp_path):
@@ -211,6 +240,7 @@ def test_a_version_that_does_not_fit_on_the_disk_is_not_published(tmp_path, fold
     Catalog(url).close()
     script = f"""{SMALL_FILES.replace("8192", "500000")}
 from vouch.storage.catalog import Catalog
+from vouch.storage.objects import object_path
 from vouch.errors import StorageFull
 from vouch.storage.registry import Registry
 registry = Registry(Catalog({url!r}), {str(tmp_path / "models")!r})
@@ -232,6 +262,15 @@ def test_evidence_lies_beside_a_version_and_the_last_counts(registry, folder):
     registry.attach_evidence(version.digest, {"gate": {"verdict": "pass"}})
     assert registry.evidence(version.digest[:8]) == {"gate": {"verdict": "pass"}}
     registry.open(version.name)  # the files are as they were
+
+
+def test_the_same_evidence_is_the_same_text_in_whatever_order_it_was_found(catalog, folder, tmp_path):
+    registry = Registry(catalog, tmp_path / "models")
+    version = publish(registry, folder)
+    file = tmp_path / "models" / f"{version.digest}.evidence.json"
+    for evidence in ({"gate": "pass", "against": "é"}, {"against": "é", "gate": "pass"}):
+        registry.attach_evidence(version.name, evidence)
+        assert file.read_text("utf-8") == '{\n "against": "é",\n "gate": "pass"\n}'
 
 
 def test_damaged_evidence_is_told(catalog, folder, tmp_path):

@@ -40,8 +40,8 @@ def stored(catalog: Catalog, blobs: BlobStore, grey: int, prompt: str = "monocyt
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> tuple[Catalog, BlobStore]:
-    return Catalog(f"sqlite:///{tmp_path / 'catalog.db'}"), BlobStore(tmp_path / "blobs")
+def place(catalog: Catalog, blobs: BlobStore) -> tuple[Catalog, BlobStore]:
+    return catalog, blobs
 
 
 def test_only_what_lacks_the_new_score_is_scored(place: tuple[Catalog, BlobStore]) -> None:

@@ -19,7 +19,6 @@ from vouch.domains.criteria import Domain
 from vouch.errors import FailedPrecondition
 from vouch.formats import images as codec
 from vouch.settings import Settings
-from vouch.storage.state import StateFolder
 from vouch.types.rating import NewRating, Preference
 from vouch.types.run import Run
 from vouch.types.version import Version
@@ -67,12 +66,12 @@ def leave(folder: Path, text: str, *names: str) -> Path:
 
 
 class System:
-    """A state folder without anything that runs: its versions are stand-ins, its catalog and registry are real."""
+    """Stores without anything that runs: the versions are stand-ins, catalog, blobs and registry are real."""
 
-    def __init__(self, root: Path, domain: Domain) -> None:
+    def __init__(self, root: Path, settings: Settings, domain: Domain) -> None:
         self.root, self._domain, self._numbers = root, domain, itertools.count()
-        StateFolder(root / "state").create()
-        self.store = Store.open(Settings(state=root / "state"))
+        self._settings = settings
+        self.store = Store.open(settings)
 
     def version(self, slot: str, **values: str) -> Version:
         """A new version, which serves from now on."""
@@ -108,12 +107,12 @@ class System:
         return self.store.catalog.runs.create(kind, config, request_id="asked")  # type: ignore[arg-type]
 
     def attempt(self, run: Run, fit: Fit) -> Version:
-        return execute(Settings(state=self.root / "state"), run.run_id, fit)
+        return execute(self._settings, run.run_id, fit)
 
 
 @pytest.fixture
-def system(tmp_path: Path, domain: Domain) -> Iterator[System]:
-    system = System(tmp_path, domain)
+def system(tmp_path: Path, settings: Settings, domain: Domain) -> Iterator[System]:
+    system = System(tmp_path, settings, domain)
     yield system
     system.store.catalog.close()
 

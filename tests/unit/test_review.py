@@ -22,9 +22,8 @@ from vouch.types.review import HandedOut
 
 
 @pytest.fixture
-def place(catalog: Catalog, tmp_path: Path, make_image, make_rating, domain):
+def place(catalog: Catalog, blobs: BlobStore, make_image, make_rating, domain):
     """A catalog with 30 new images, 10 real ones, and 5 that the rater has rated."""
-    blobs = BlobStore(tmp_path / "blobs")
     kinds = ["generated"] * 35 + ["real"] * 10
     for number, source in enumerate(kinds):
         data = f"image {number}".encode()

@@ -40,23 +40,17 @@ STUBBORN = """
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> StateFolder:
-    return StateFolder(tmp_path / "state").create()
+def folder(settings: Settings) -> StateFolder:
+    return settings.folder
 
 
 @pytest.fixture
-def catalog(folder: StateFolder) -> Iterator[Catalog]:
-    with Catalog(folder.catalog_url) as catalog:
-        yield catalog
-
-
-@pytest.fixture
-def make_runner(catalog: Catalog, folder: StateFolder) -> Iterator[Callable[[str], Runner]]:
+def make_runner(catalog: Catalog, catalog_url: str, folder: StateFolder) -> Iterator[Callable[[str], Runner]]:
     runners: list[Runner] = []
 
     def make(script: str) -> Runner:
         def command(run_id: str) -> list[str]:
-            return [sys.executable, "-c", textwrap.dedent(script).format(url=folder.catalog_url, run=run_id)]
+            return [sys.executable, "-c", textwrap.dedent(script).format(url=catalog_url, run=run_id)]
 
         runner = Runner(catalog, folder, command, niceness=3, poll_s=0.05, grace_s=0.5)
         runners.append(runner)

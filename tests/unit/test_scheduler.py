@@ -113,6 +113,16 @@ def test_images_that_find_room_in_the_next_batch_are_known():
     assert [slot.free_since for slot in queue.scheduler if slot.ticket is ticket] == [0, None]
 
 
+@pytest.mark.parametrize(
+    ("slots", "step_rows", "guidance", "room"),
+    [(3, 100, 1.0, [0, 0, 0, None]), (100, 4, 2.0, [0, 0, None, None])],
+)
+def test_there_is_room_up_to_the_last_slot_and_the_last_row(slots, step_rows, guidance, room):
+    queue = Queue(slots, step_rows)
+    queue.add("a", images=4, guidance=guidance)
+    assert [slot.free_since for slot in queue.scheduler] == room
+
+
 def test_an_image_whose_room_was_taken_by_a_shorter_one_was_not_free_to_begin():
     queue = Queue(slots=8, step_rows=1)
     long, _ = queue.add("l", steps=5), queue.add("s", steps=1)

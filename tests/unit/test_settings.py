@@ -53,6 +53,18 @@ def test_fewer_replicas_at_most_than_at_least_are_refused():
         load_settings(generation={"replicas": 3, "max_replicas": 2})
 
 
+def test_more_workers_at_least_than_there_are_are_refused():
+    assert load_settings(training={"workers": 4, "min_workers": 1}).training.min_workers == 1
+    with pytest.raises(InvalidInput, match="min_workers is 2, more than workers, 1"):
+        load_settings(training={"min_workers": 2})
+
+
+def test_where_a_ray_runs_already_is_a_setting(monkeypatch):
+    assert load_settings().ray_address == ""
+    monkeypatch.setenv("VOUCH_RAY_ADDRESS", "head:6379")
+    assert load_settings().ray_address == "head:6379"
+
+
 @pytest.mark.parametrize("name", ["VOUCH_SERVER__GRPC_PROT", "VOUCH_STAET", "VOUCH_SERVER__"])
 def test_a_typo_in_the_environment_fails_and_the_right_name_is_suggested(name, monkeypatch):
     monkeypatch.setenv(name, "1")

@@ -32,18 +32,20 @@ def test_every_part_is_trained_and_the_rater_before_the_generator_that_uses_it(
     jobs: Jobs, tmp_path: Path
 ) -> None:
     figures = starter.build(tmp_path / "pbc64", tmp_path / "out", tmp_path / "runs", jobs)
-    assert list(figures) == ["rater", "generator", "judge", "reward"]
-    assert [kind for kind, _ in jobs.asked] == ["attributes", "pretrain", "attributes", "reward"]
+    assert list(figures) == ["rater", "generator", "decoder", "judge", "reward"]
+    assert [kind for kind, _ in jobs.asked] == ["attributes", "pretrain", "decoder", "attributes", "reward"]
 
 
 def test_nothing_but_the_judge_learns_from_the_judges_half_or_its_network(jobs: Jobs, tmp_path: Path) -> None:
     starter.build(tmp_path / "pbc64", tmp_path / "out", tmp_path / "runs", jobs)
-    (rater, generator, judge, reward) = (config for _, config in jobs.asked)
+    (rater, generator, decoder, judge, reward) = (config for _, config in jobs.asked)
     assert judge["split"] == "judge" and rater["split"] == reward["split"] == "teach"
-    assert generator["vae_features"] == str(tmp_path / "out" / "rater")
+    assert generator["vae_features"] == decoder["features"] == str(tmp_path / "out" / "rater")
     judged = (str(tmp_path / "out" / "judge"), str(tmp_path / "runs" / "judge"))
     assert not any(
-        str(value).startswith(judged) for config in (rater, generator, reward) for value in config.values()
+        str(value).startswith(judged)
+        for config in (rater, generator, decoder, reward)
+        for value in config.values()
     )
 
 

@@ -13,12 +13,17 @@ from vouch.models.networks.backbone import to_input
 BATCH = 32
 
 
+def autoencoder_folder(folder: Path) -> Path:
+    """Where the autoencoder of a diffusers folder lies; the folder itself where it is an autoencoder's."""
+    inner = Path(folder) / "vae"
+    return inner if inner.is_dir() else Path(folder)
+
+
 def load_autoencoder(folder: Path) -> Any:
-    """The autoencoder of a diffusers folder, or one that `save_pretrained` wrote alone; single precision."""
+    """The frozen autoencoder of a diffusers folder, or one that `save_pretrained` wrote alone; single precision."""
     from diffusers import AutoencoderKL
 
-    inner = Path(folder) / "vae"
-    vae = AutoencoderKL.from_pretrained(str(inner if inner.is_dir() else folder), torch_dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(str(autoencoder_folder(folder)), torch_dtype=torch.float32)
     return vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 

@@ -34,14 +34,26 @@ ATTEMPTS = 3
 """How often Ray is started: on a busy machine its control service now and then does not come up."""
 MAX_FAILURES = 3
 """How often a killed worker is replaced; the loop then goes on from its last checkpoint."""
+RESIZE_S = 60.0
+"""Seconds between two looks of an elastic job at the cluster."""
 LOOPBACK = "127.0.0.1"
 LOOPBACK_INTERFACE = "lo0" if sys.platform == "darwin" else "lo"
 
 
-def run_on_ray(job: Work, *, workers: int = 1, cpus: float = 0.5, gpus: float = 0.0) -> dict[str, Any]:
+def run_on_ray(
+    job: Work,
+    *,
+    workers: int = 1,
+    min_workers: int = 0,
+    cpus: float = 0.5,
+    gpus: float = 0.0,
+    resize_s: float = RESIZE_S,
+) -> dict[str, Any]:
     """Runs `job` as a Ray Train job and returns its figures.
 
     workers: each with so many CPUs and GPUs; with a GPU its networks compute there.
+    min_workers: with so few the job goes on when nodes leave; 0 is all of them. It looks every `resize_s` seconds
+        whether there is room for more, and then goes on from its last checkpoint.
 
     Joins the cluster that ``VOUCH_RAY_ADDRESS`` names, or starts one of its own on this machine.
 
@@ -52,7 +64,8 @@ def run_on_ray(job: Work, *, workers: int = 1, cpus: float = 0.5, gpus: float = 
         Internal: anything else; says where the log is.
     """
     with _cluster(cpus * workers + 1):
-        _check_room({"CPU": cpus, "GPU": gpus}, workers)
+        fewest = min_workers or workers
+        _check_room({"CPU": cpus, "GPU": gpus}, fewest)
         # One worker on the CPU exchanges nothing. With a process group PyTorch would open a port on every interface.
         grouped = workers > 1 or gpus > 0
         kind = TorchTrainer if grouped else DataParallelTrainer
@@ -61,9 +74,10 @@ def run_on_ray(job: Work, *, workers: int = 1, cpus: float = 0.5, gpus: float = 
             **({"torch_config": _GroupConfig()} if grouped else {}),
             train_loop_config=replace(job, device="cuda" if gpus else "cpu").as_json(),
             scaling_config=ScalingConfig(
-                num_workers=workers,
+                num_workers=workers if fewest == workers else (fewest, workers),
                 use_gpu=gpus > 0,
                 resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})},
+                elastic_resize_monitor_interval_s=resize_s,
             ),
             run_config=RunConfig(
                 # Unique, because Ray Train returns the old result of a name that it has seen.
@@ -188,6 +202,9 @@ class _cluster:
     def __enter__(self) -> None:
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "60")  # a busy machine takes longer than 30
+        os.environ.setdefault(
+            "RAY_agent_register_timeout_ms", "180000"
+        )  # likewise; the raylet ends itself then
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
         if address := os.environ.get("VOUCH_RAY_ADDRESS"):
             ray.init(address=address, **options)

@@ -30,20 +30,23 @@ class DecoderConfig(OfDomain):
     size: int | None = None
     seed: int = 0
     threads: int = 2
-    steps: int = Field(600, ge=1)
+    steps: int = Field(4000, ge=1)
     minutes: float | None = Field(None, gt=0)
     batch: int = Field(32, ge=1)
     crop: int = Field(32, ge=8)
     """Side of a crop, pixels."""
     lr: float = 4e-4
+    detail: float = Field(0.3, ge=0)
+    """Weight of pixels at full size; at half size it is 1. The best guess of detail that latents do not hold is a blur,
+    so most of that detail is left to the discriminator."""
     perceptual: float = 0.3
-    frequency: float = 0.5
+    frequency: float = 0.0
     """Weight of the focal frequency loss (arXiv 2012.12821)."""
-    noise: float = Field(0.1, ge=0)
+    noise: float = Field(0.05, ge=0)
     """Most noise on latents, in standard deviations: the decoder then bears the small errors of a U-Net."""
-    adversarial: float = Field(0.5, ge=0)
+    adversarial: float = Field(1.0, ge=0)
     """Weight of the adversarial loss; 0 leaves it out."""
-    adversarial_after: int = Field(150, ge=0)
+    adversarial_after: int = Field(60, ge=0)
     """Steps in which the discriminator learns alone."""
     discriminator_lr: float = 1.6e-3
     precision: Precision = "auto"

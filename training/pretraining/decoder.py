@@ -15,10 +15,11 @@ from diffusers import AutoencoderKL
 
 from training.data.examples import load_examples
 from training.data.splits import split_of
+from training.evaluation.codec import autoencoder_folder
 from training.loop.session import TrainingSession
 from training.loop.training_loop import TrainingLoop
 from training.pretraining.config import DecoderConfig
-from training.pretraining.decoder_trainer import DecoderTrainer, vae_folder
+from training.pretraining.decoder_trainer import DecoderTrainer
 
 
 def fit(config: DecoderConfig, session: TrainingSession) -> dict[str, float]:
@@ -31,7 +32,7 @@ def fit(config: DecoderConfig, session: TrainingSession) -> dict[str, float]:
         trainer, session, "decoder", session.folder, config.steps, config.minutes, config.checkpoint_every
     ).run()  # its last checkpoint comes before the decoder that training began with is replaced
     trainer.ema.swap()
-    replace(trainer.vae.to(torch.float16), vae_folder(config.generator))
+    replace(trainer.vae.to(torch.float16), autoencoder_folder(config.generator))
     return {"steps": result.steps, "seconds": result.seconds, "train_error_255": result.metrics["error_255"]}
 
 

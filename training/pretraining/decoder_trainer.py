@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
-from diffusers import AutoencoderKL
+from torch.nn import functional as F
 
 from training.data.examples import Examples
+from training.evaluation.codec import load_autoencoder
 from training.loop.ema import Ema
 from training.loop.gradient_step import apply_gradients
 from training.loop.learning_rates import warm_up
@@ -21,11 +20,6 @@ from training.pretraining.precision import autocast
 from training.randomness import tensors
 
 
-def vae_folder(generator: Path) -> Path:
-    """Where the autoencoder of a diffusers folder lies; the folder itself where it is an autoencoder's."""
-    return generator / "vae" if (generator / "vae").is_dir() else generator
-
-
 class DecoderTrainer(Trainer):
     """The decoder of an autoencoder whose encoder is frozen, and the discriminator that it learns against."""
 
@@ -34,8 +28,7 @@ class DecoderTrainer(Trainer):
     def __init__(self, config: DecoderConfig, examples: Examples, session: TrainingSession) -> None:
         self.config, self.images, self.group = config, examples.images, session.group
         self.device = session.device
-        self.vae = AutoencoderKL.from_pretrained(str(vae_folder(config.generator)), torch_dtype=torch.float32)
-        self.vae.requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self.vae = load_autoencoder(config.generator).to(self.device)
         self.decoder = torch.nn.ModuleList([self.vae.decoder, self.vae.post_quant_conv]).requires_grad_(True)
         self.levels = feature_levels(config.features, self.device)
         self.adversary = Adversary(
@@ -84,7 +77,10 @@ class DecoderTrainer(Trainer):
     def _reconstruction(self, images: torch.Tensor, restored: torch.Tensor) -> tuple[float, torch.Tensor]:
         """The loss without the discriminator, and its gradient with respect to `restored`."""
         free = restored.detach().requires_grad_(True)
-        loss = reconstruction.pixel_loss(free, images)
+        halves = (F.avg_pool2d(one, 2) for one in (free, images))
+        loss = reconstruction.pixel_loss(*halves) + self.config.detail * reconstruction.pixel_loss(
+            free, images
+        )
         loss = loss + self.config.frequency * reconstruction.focal_frequency_loss(free, images)
         loss = loss + self.config.perceptual * reconstruction.perceptual_loss(self.levels, free, images)
         (gradient,) = torch.autograd.grad(loss, free)

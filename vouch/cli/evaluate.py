@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -124,12 +124,16 @@ def evaluate(
         }  # fmt: skip
         start(session, "evaluate", _said(config), detach)
         return
-    state = session.state or Path(os.environ.get("VOUCH_STATE", "state"))
     request = EvaluationRequest(
-        version=version, data=data, out=out, state=state, against=against, first=first, train=train, judge=judge,
-        features=tuple(features), domain=domain, symmetric=symmetric, downstream=downstream,
-        settings=settings,
+        version=version, data=data, out=out, state=session.state or Path(os.environ.get("VOUCH_STATE", "state")),
+        against=against, first=first, train=train, judge=judge, features=tuple(features), domain=domain,
+        symmetric=symmetric, downstream=downstream, settings=settings,
     ).check()  # fmt: skip
+    _become_offline_evaluation(request)
+
+
+def _become_offline_evaluation(request: EvaluationRequest) -> NoReturn:
+    """The command of the training extra takes this process's place."""
     require("train")
     arguments = [sys.executable, "-m", OFFLINE, "evaluate", request.model_dump_json()]
     os.execv(sys.executable, arguments)  # noqa: S606 - no shell

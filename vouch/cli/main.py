@@ -10,8 +10,10 @@ from vouch import __version__
 from vouch.cli import (
     adapt,
     audit,
+    backup,
     concept,
     evaluate,
+    gc,
     generate,
     logs,
     lora,
@@ -75,3 +77,5 @@ root.add_typer(rollout.app, name="rollout")
 root.add_typer(replay.app)
 root.add_typer(audit.app, name="audit")
 root.add_typer(token.app, name="token")
+root.add_typer(backup.app)
+root.add_typer(gc.app)

@@ -11,9 +11,9 @@ import typer
 from rich.text import Text
 
 from vouch.cli import render
+from vouch.cli.local import local_catalog
 from vouch.cli.session import Session, command
-from vouch.errors import NotFound, VouchError
-from vouch.extras import require
+from vouch.errors import VouchError
 
 if TYPE_CHECKING:
     from vouch.settings import Settings
@@ -98,17 +98,7 @@ def rotate(session: Session, name: NameArgument) -> None:
 
 @contextlib.contextmanager
 def _tokens(session: Session) -> Iterator[tuple[Settings, Tokens]]:
-    require("server")
-    from vouch.settings import load_settings
-    from vouch.storage.catalog import Catalog
-
-    settings = load_settings(state=session.state)
-    if not settings.folder.root.is_dir():
-        raise NotFound(
-            f"There is no state folder {settings.folder.root}: run `vouch up` once, or name the folder with --state.",
-            "NO_SYSTEM",
-        )
-    with Catalog(settings.resolved_catalog_url) as catalog:
+    with local_catalog(session) as (settings, catalog):
         yield settings, catalog.tokens
 
 

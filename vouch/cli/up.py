@@ -24,6 +24,7 @@ app = typer.Typer()
     vouch up
     vouch up --state /data/vouch --grpc-port 9100 --http-port 8100
     vouch up --generator path/to/a/diffusers/folder
+    vouch up --ray-address 10.0.0.1:6379
     """,
 )
 def up(
@@ -45,6 +46,12 @@ def up(
         bool,
         typer.Option("--trust-network", help="Start even if other machines can reach inner ports."),
     ] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of a Ray cluster that runs already; serve there, on its head's machine."
+        ),
+    ] = None,
     settings: Annotated[Path | None, typer.Option(help="JSON file with any of the settings.")] = None,
 ) -> None:
     """Start the system here and keep it running until Ctrl-C.
@@ -60,6 +67,7 @@ def up(
         "VOUCH_SERVER__TLS_CERT": tls_cert,
         "VOUCH_SERVER__TLS_KEY": tls_key,
         "VOUCH_SERVER__TRUST_NETWORK": "true" if trust_network else None,
+        "VOUCH_RAY_ADDRESS": ray_address,
         "VOUCH_GENERATION__MODEL": generator,
         "VOUCH_REWARD__MODEL": reward,
     }

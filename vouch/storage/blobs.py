@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import uuid
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 from upath import UPath
 
 from vouch.errors import DataLoss, InvalidInput, NotFound
-from vouch.storage.atomic import storage_errors, write_whole
+from vouch.storage.atomic import storage_errors, sync, write_whole
 from vouch.storage.objects import LOCAL, object_errors, object_path
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -87,13 +88,20 @@ class BlobStore:
     def _holds(self, path: Any, size: int) -> bool:
         # Another size means damage by something that is not vouch: write it again.
         try:
-            return bool(path.stat().st_size == size)
+            return bool(path.stat().st_size == size) and self._touched(path)
         except FileNotFoundError:
             return False
 
+    def _touched(self, path: Any) -> bool:
+        """A blob that is stored again is young again, so that `vouch gc` leaves it to the record that will name it."""
+        if self._local:
+            with suppress(PermissionError):  # another user's file, which that user's gc has to spare
+                os.utime(path.path)
+        return True
+
     def _write(self, path: Any, data: bytes) -> None:
         if self._local:
-            Path(path.path).parent.mkdir(parents=True, exist_ok=True)
+            _make_durable(Path(path.path).parent)
             write_whole(Path(path.path), data)
         elif self._atomic_put:
             path.write_bytes(data)
@@ -102,3 +110,10 @@ class BlobStore:
             temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
             temporary.write_bytes(data)
             temporary.fs.mv(temporary.path, path.path)
+
+
+def _make_durable(folder: Path) -> None:
+    """Make a folder whose name is on the disk too: a blob is only as durable as the names above it."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        sync(folder.parent)

@@ -16,6 +16,7 @@ from vouch.storage.catalog.rollouts import Rollouts
 from vouch.storage.catalog.runs import Runs
 from vouch.storage.catalog.serving import ServingSlots
 from vouch.storage.catalog.tokens import Tokens
+from vouch.storage.catalog.unused import UnusedImages
 from vouch.storage.catalog.versions import Versions
 
 
@@ -37,6 +38,7 @@ class Catalog:
         self._database = Database(url)
         migrate(self._database)
         self.images = Images(self._database)
+        self.unused = UnusedImages(self._database)
         self.ratings = Ratings(self._database)
         self.reviews = Reviews(self._database)
         self.versions = Versions(self._database)

@@ -41,6 +41,13 @@ class Database:
             yield connection
 
     @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """A transaction whose every read sees the same moment. A read of SQLite does so by itself."""
+        engine = self._engine if self.is_sqlite else self._repeatable
+        with database_errors(), engine.begin() as connection:
+            yield connection
+
+    @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """A transaction that takes SQLite's write lock at once: a read that later wants to write would fail
         instead of waiting when another writer came between."""
@@ -65,6 +72,10 @@ class Database:
             finally:
                 if held:
                     connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
+
+    @property
+    def _repeatable(self) -> sa.Engine:
+        return self._engine.execution_options(isolation_level="REPEATABLE READ")
 
     @property
     def _writer(self) -> sa.Engine:

@@ -1,0 +1,342 @@
+"""Faults of a running system: what callers of the client see, and how soon it serves again."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import vouch
+from benchmarks import field_faults
+from benchmarks.cluster.databases import postgres
+from benchmarks.field_faults import Up, running
+from benchmarks.load import ConstantLoad, Order, Sample, saturated_s
+from benchmarks.report import Figure, Report
+from benchmarks.swap import SLOT, swap
+from benchmarks.truth import publish_twin
+from services.processes import marked
+from vouch.client import Client
+from vouch.errors import VouchError
+from vouch.storage.catalog import Catalog
+from vouch.storage.state import StateFolder
+from vouch.types.rating import NewRating
+from vouch.types.serving import ServingSlot
+
+UTILISATION = 0.6
+STEPS = 4
+SURVIVED = ("gateway", "serve controller", "haproxy", "operations")
+"""What Serve replaces, of `field_faults`; the jobs service is the operations deployment."""
+REPEATED = 60
+"""Finished requests that are asked once more."""
+KILL_EVERY_S, LEFT_AFTER_S = 10.0, 10.0
+PROMPTS = ("neutrophil", "monocyte", "eosinophil")
+
+
+@contextmanager
+def _system(**settings: str) -> Iterator[Up]:
+    with (
+        tempfile.TemporaryDirectory(prefix="vouch-live-") as folder,
+        running(Path(folder) / "state", **settings) as up,
+    ):
+        yield up
+
+
+def _orders(name: str, count: int = 20_000) -> list[Order]:
+    """Each with a request id and a seed of its own."""
+    return [
+        Order(PROMPTS[n % len(PROMPTS)], 10_000 + n, STEPS, request_id=f"{name}-{n}") for n in range(count)
+    ]
+
+
+def _pace(up: Up) -> float:
+    """Seconds between two requests at 60 % of what the system can answer."""
+    return saturated_s(up.state, [replace(one, request_id="") for one in _orders("pace", 200)]) / UTILISATION
+
+
+# ---- replicas
+
+
+def replicas(report: Report, seconds: float) -> None:
+    """A generation replica of two is killed every 10 seconds under load: `client_failures`, `duplicate_draws`."""
+    with _system(VOUCH_GENERATION__REPLICAS="2") as up:
+        every_s, kills = _pace(up), 0
+        with ConstantLoad(up.state, _orders("kill"), every_s=every_s) as load:
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                time.sleep(KILL_EVERY_S)
+                kills += _kill_one(up)
+        samples = load.samples
+        failed, duplicates = [one for one in samples if one.error], _duplicates(up, samples)
+    for one in failed[:10]:
+        print(one.error)
+    unit = f"of {len(samples)} calls; {kills} replicas killed in {seconds:.0f} s"
+    report.add("client_failures", Figure(len(failed), unit=unit, must="<= 0", aim="<= 0"))
+    report.add(
+        "duplicate_draws",
+        Figure(duplicates, unit=f"of {REPEATED} requests asked again", must="<= 0", aim="<= 0"),
+    )
+    slowest = max((one.seconds for one in samples), default=None)
+    report.add("slowest_while_killing", Figure(slowest, unit="s"))
+
+
+def _kill_one(up: Up) -> bool:
+    try:
+        up.find("ray::ServeReplica:vouch:generation").kill()
+    except LookupError:  # both are being replaced
+        return False
+    return True
+
+
+def _duplicates(up: Up, samples: Sequence[Sample]) -> int:
+    """Requests that were drawn twice: they have two images, or a repeat gets another one."""
+    done = [one for one in samples if not one.error]
+    chosen = random.Random(0).sample(done, min(REPEATED, len(done)))
+    found = 0
+    with vouch.connect(state=up.state, role="client") as client, _catalog(up) as catalog:
+        for one in chosen:
+            order = one.order
+            again = client.generate_images(
+                order.prompt, seed=order.seed, steps=order.steps, score=False, request_id=order.request_id
+            )
+            stored = catalog.images.list(request_id=order.request_id).items
+            same = again.images[0].digest == hashlib.sha256(one.data).hexdigest()
+            found += not same or len(stored) != 1
+    return found
+
+
+def _catalog(up: Up) -> Catalog:
+    return Catalog(StateFolder(up.state).catalog_url)
+
+
+# ---- one process after the other
+
+
+def turns(report: Report, repeats: int) -> None:
+    """Gateway, Serve's controller, HAProxy and the jobs service killed in turn, then the raylet, which ends the system:
+    `recovery_s_max`."""
+    kinds = {name: field_faults.SURVIVED[name] for name in SURVIVED}
+    with tempfile.TemporaryDirectory(prefix="vouch-live-") as folder:
+        seen = field_faults.kills(Path(folder), repeats, kinds)
+    for kind, came_to in seen["kills"].items():
+        print(f"{kind}: {came_to}")
+        report.add(
+            f"recovery_s, {kind}",
+            Figure(max(came_to["recovery_s"].values()), unit="s, slowest of seven calls"),
+        )
+    raylet_s, same = _after_raylet()
+    report.add("recovery_s, raylet", Figure(raylet_s, unit="s, started again at once by a supervisor"))
+    slowest = max(seen["kill_recovery_s_max"], raylet_s)
+    report.add("recovery_s_max", Figure(slowest, unit="s, with the raylet", must="<= 10", aim="<= 3"))
+    report.add(
+        "recovery_s_max_of_replaced", Figure(seen["kill_recovery_s_max"], unit="s, without the raylet")
+    )
+    unit = f"of {seen['kill_calls']} calls while processes are killed in turn"
+    report.add("client_failures_in_turns", Figure(seen["kill_failures_seen"], unit=unit, must="<= 0"))
+    report.add("other_version_after", Figure(not same, unit="after a raylet that was killed", must="<= 0"))
+
+
+def _after_raylet() -> tuple[float, bool]:
+    """Seconds from the raylet's death to the first image of the system that a supervisor starts at once, and whether
+    the same version serves."""
+    with tempfile.TemporaryDirectory(prefix="vouch-live-") as folder:
+        state = Path(folder) / "state"
+        with running(state) as up:
+            with vouch.connect(state=state) as client:
+                before = _champion(client)
+            up.find(field_faults.FATAL["raylet"]).kill()
+            killed = time.monotonic()
+            up.wait(60)
+        with running(state), vouch.connect(state=state) as client:
+            client.generate_images(PROMPTS[0], steps=1)
+            return time.monotonic() - killed, _champion(client) == before
+
+
+def _champion(client: Client) -> str:
+    return client.get_serving(SLOT).slots[0].champion_version
+
+
+# ---- the system's own process
+
+
+def orphans(report: Report) -> None:
+    """`vouch up` gets SIGKILL: `orphans_after_kill`, and the next start serves."""
+    with tempfile.TemporaryDirectory(prefix="vouch-live-") as folder:
+        state = Path(folder) / "state"
+        with running(state) as up:
+            mark = up.mark
+            up.process.send_signal(signal.SIGKILL)
+            time.sleep(LEFT_AFTER_S)
+            left = [one.as_dict(["pid", "cmdline"]) for one in marked(mark)]
+        print("left:", left)
+        with running(state), vouch.connect(state=state) as client:
+            served = len(client.generate_images(PROMPTS[0], steps=1).images)
+    report.add("orphans_after_kill", Figure(len(left), unit="processes after 10 s", must="<= 0", aim="<= 0"))
+    report.add("served_after_kill", Figure(served, unit="image of the next start", must=">= 1"))
+
+
+# ---- rollback and overload
+
+
+def rollback(report: Report, repeats: int) -> None:
+    """From the decision to the last replica that serves the old version again: `rollback_s`."""
+    with _system() as up, vouch.connect(state=up.state) as client:
+        first = _champion(client)
+        twin = publish_twin(up.state, first)
+        swap(client, twin)
+        swap(client, first)  # both have been loaded once
+        taken = [_rolled_back(client, twin, first) for _ in range(repeats)]
+    report.add("rollback_s", Figure(max(taken), unit=f"s, slowest of {repeats}", must="<= 2", aim="<= 1"))
+
+
+def _rolled_back(client: Client, twin: str, first: str) -> float:
+    rollout = client.start_rollout(twin, percent=50, force=True, reason="a drill")
+    _wait_for(client, lambda slot: slot.converged)
+    began = time.monotonic()
+    client.roll_back_rollout(rollout.rollout_id, reason="a drill")
+    _wait_for(
+        client,
+        lambda slot: slot.converged and slot.candidate_version == "" and slot.champion_version == first,
+    )
+    return time.monotonic() - began
+
+
+def _wait_for(client: Client, what: Callable[[ServingSlot], bool], timeout_s: float = 120.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not what(client.get_serving(SLOT).slots[0]):
+        if time.monotonic() > deadline:
+            raise RuntimeError("the replicas do not follow")
+        time.sleep(0.02)
+
+
+def overload(report: Report, seconds: float) -> None:
+    """Five times what the system can answer: `overload_goodput_of_best`, its memory, and the way back."""
+    with _system() as up:
+        pace_s = saturated_s(
+            up.state, [replace(one, request_id="") for one in _orders("best", 400)], requests=200
+        )
+        calm_s, before_mb = _latency_s(up), _memory_mb(up)
+        with ConstantLoad(up.state, _orders("more"), every_s=pace_s / 5, timeout_s=30.0) as load:
+            time.sleep(seconds)
+            began, ended = time.monotonic() - seconds, time.monotonic()
+            after_mb = _memory_mb(up)
+        answered = sum(not one.error and began + 5 < one.ended <= ended for one in load.samples)
+        goodput = answered / (seconds - 5)
+        back_s = _back_to_normal_s(up, calm_s)
+        report.add(
+            "overload_goodput_of_best",
+            Figure(
+                goodput * pace_s,
+                unit=f"for {seconds:.0f} s at 5 times the load",
+                must=">= 0.9",
+                aim=">= 0.97",
+            ),
+        )
+        _show_errors(load.samples)
+    report.add("overload_memory_of_calm", Figure(after_mb / before_mb, unit="ratio"))
+    report.add("overload_back_to_normal_s", Figure(back_s, unit="s after the last answer", must="<= 5"))
+
+
+def _show_errors(samples: Sequence[Sample]) -> None:
+    errors = [one.error.split(":")[0] for one in samples if one.error]
+    print({name: errors.count(name) for name in sorted(set(errors))}, "of", len(samples))
+
+
+def _latency_s(up: Up, calls: int = 8) -> float:
+    """The median of single calls."""
+    with vouch.connect(state=up.state, role="client") as client:
+        return float(np.median([_call_s(client, seed) for seed in range(calls)]))
+
+
+def _call_s(client: Client, seed: int) -> float:
+    began = time.monotonic()
+    client.generate_images(PROMPTS[0], seed=seed, steps=STEPS, score=False)
+    return time.monotonic() - began
+
+
+def _back_to_normal_s(up: Up, calm_s: float, within: float = 1.5) -> float:
+    """Seconds until three calls in a row take about as long as before."""
+    began, good = time.monotonic(), 0
+    with vouch.connect(state=up.state, role="client") as client:
+        for seed in itertools.count():
+            since = time.monotonic() - began
+            good = good + 1 if _call_s(client, seed) < within * calm_s else 0
+            if good == 1:
+                first_good = since
+            if good == 3 or since > 60:
+                return first_good if good == 3 else since
+    raise AssertionError
+
+
+def _memory_mb(up: Up) -> float:
+    return sum(one.memory_info().rss for one in marked(up.mark)) / 1e6
+
+
+# ---- the catalog's database
+
+
+def catalog_gone(report: Report, seconds: float) -> None:
+    """PostgreSQL is stopped for a while: images are drawn, ratings refused, none is lost: `lost_ratings`."""
+    with tempfile.TemporaryDirectory(prefix="vouch-live-") as folder:
+        Path(folder).chmod(0o755)  # a server that root starts becomes another user
+        with postgres(Path(folder)) as server, _system(VOUCH_CATALOG_URL=server.get_uri()) as up:
+            rated, drawn, asked, back_s = _without_catalog(up, server, seconds)
+            with Catalog(server.get_uri()) as catalog:
+                stored = {one.request_id for one in catalog.ratings.iterate()}
+    acknowledged = {request for request, taken in rated.items() if taken}
+    unit = f"of {len(acknowledged)} acknowledged, {len(rated) - len(acknowledged)} refused"
+    report.add("lost_ratings", Figure(len(acknowledged - stored), unit=unit, must="<= 0", aim="<= 0"))
+    report.add(
+        "drawn_without_catalog", Figure(drawn, unit=f"of {asked} calls in {seconds:.0f} s", must=">= 1")
+    )
+    report.add("recovery_s, catalog", Figure(back_s, unit="s until a rating is taken", must="<= 10"))
+
+
+def _without_catalog(up: Up, server: Any, seconds: float) -> tuple[dict[str, bool], int, int, float]:
+    """(whether each rating was acknowledged, images drawn, images asked for, seconds until ratings are taken again)."""
+    rated, drawn, asked = {}, 0, 0
+    with vouch.connect(state=up.state, timeout_s=5.0) as client:
+        image = client.generate_images(PROMPTS[0], steps=STEPS).images[0].digest
+        for number in range(20):
+            rated[f"before-{number}"] = _rate(client, image, f"before-{number}")
+        server.stop()
+        stopped = time.monotonic()
+        while time.monotonic() < stopped + seconds:
+            drawn += _draws(client, asked)
+            rated[f"gone-{asked}"] = _rate(client, image, f"gone-{asked}")
+            asked += 1
+        server.start()
+        started = time.monotonic()
+        while not _rate(client, image, "after"):
+            if time.monotonic() - started > 120:
+                raise RuntimeError("no rating is taken after the database came back")
+        rated["after"] = True
+        return rated, drawn, asked, time.monotonic() - started
+
+
+def _draws(client: Client, seed: int) -> bool:
+    try:
+        return bool(client.generate_images(PROMPTS[0], seed=seed, steps=STEPS, timeout_s=10.0).images)
+    except VouchError as error:
+        print("not drawn:", type(error).__name__, str(error)[:160])
+        return False
+
+
+def _rate(client: Client, image: str, request: str) -> bool:
+    """Whether it was acknowledged."""
+    rating = NewRating(request_id=request, image=image, rater="operator", kind="human", verdict="plausible")
+    try:
+        client.record_rating(rating)
+    except VouchError as error:
+        print("not rated:", type(error).__name__, str(error)[:160])
+        return False
+    return True
