@@ -25,8 +25,9 @@ BYTES = 4
 """Of a weight, a gradient or a moment: all are in single precision."""
 HALF_SHARE = 0.6
 """Of what is kept in single precision, what mixed precision keeps: norms and sums stay wide."""
-WORKSPACE = 1.15
-"""Times what is kept: gradients on their way back, and scratch space of convolutions."""
+WORKSPACE = 1.6
+"""Times what is kept: gradients on their way back, and scratch space of convolutions. Of the starter on a CPU,
+batch 96 and rank 16, 1.15 was 28 % too low."""
 
 
 @dataclass(frozen=True)
