@@ -18,6 +18,7 @@ from training.pretraining.discriminator import PatchDiscriminator
 from training.pretraining.latents import encode_views
 from training.pretraining.networks import GROUPS, build_vae
 from training.pretraining.whitening import whiten
+from vouch.errors import InvalidInput
 
 
 @pytest.fixture
@@ -130,3 +131,30 @@ def test_the_discriminator_learns_a_grain_of_two_grey_levels() -> None:
 def test_the_groups_of_a_norm_divide_every_width() -> None:
     default = PretrainConfig(data=Path("x"), out=Path("y"))
     assert all(width % GROUPS == 0 for width in default.vae_channels)
+
+
+def test_a_wider_autoencoder_begins_with_what_the_narrow_one_restores(
+    config: PretrainConfig, examples: Examples, tmp_path: Path
+) -> None:
+    narrow = build_vae(config, 32).eval()
+    narrow.save_pretrained(tmp_path / "vae")
+    more = {"vae_start": tmp_path / "vae", "latent_channels": config.latent_channels + 2}
+    wide = build_vae(config.model_copy(update=more), 32).eval()
+    images = to_unit(examples.images[:2])
+    before, after = (vae.encode(images).latent_dist for vae in (narrow, wide))
+    known = config.latent_channels
+    assert torch.allclose(after.mean[:, :known], before.mean, atol=1e-5)
+    assert torch.allclose(after.logvar[:, :known], before.logvar, atol=1e-5)
+    assert torch.allclose(wide.decode(after.mean).sample, narrow.decode(before.mean).sample, atol=1e-5)
+    wide.decode(wide.encode(images).latent_dist.mean).sample.square().mean().backward()
+    reads_new = wide.decoder.conv_in.weight.grad[:, known:]  # type: ignore[union-attr, index]
+    assert reads_new.abs().sum() > 0, "the new channels can be learned"
+
+
+def test_a_start_of_another_architecture_is_refused_by_the_layer_that_differs(
+    config: PretrainConfig, tmp_path: Path
+) -> None:
+    build_vae(config, 32).save_pretrained(tmp_path / "vae")
+    fewer = {"vae_start": tmp_path / "vae", "latent_channels": config.latent_channels - 1}
+    with pytest.raises(InvalidInput, match="Only the number of latent channels may differ, and only grow"):
+        build_vae(config.model_copy(update=fewer), 32)

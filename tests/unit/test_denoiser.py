@@ -126,13 +126,25 @@ def test_training_goes_on_from_the_weights_of_a_saved_generator(
             assert torch.equal(before.float(), after) and after.dtype == torch.float32
 
 
+def test_a_u_net_of_wider_latents_predicts_what_it_knew(config: PretrainConfig, tmp_path: Path) -> None:
+    first = Networks(config, VOCABULARY, build_vae(config, 16), 8, "cpu")
+    known = first.unet.config.in_channels
+    onward = config.model_copy(update={"unet": tmp_path / "saved", "latent_channels": known + 2})
+    first.save(config.model_copy(update={"out": tmp_path / "saved"}))
+    second = Networks(onward, VOCABULARY, build_vae(onward, 16), 8, "cpu")
+    latents, prompts = torch.randn(2, known + 2, 8, 8), first.embed(["cell", "cell"])
+    before = first.unet.float().eval()(latents[:, :known], 500, prompts).sample
+    after = second.unet.eval()(latents, 500, prompts).sample
+    assert torch.allclose(after[:, :known], before, atol=1e-4)
+
+
 def test_weights_of_another_architecture_are_refused_with_what_to_set(
     config: PretrainConfig, tmp_path: Path
 ) -> None:
     small = Networks(config, VOCABULARY, build_vae(config, 16), 8, "cpu")
     small.save(config.model_copy(update={"out": tmp_path / "saved"}))
     wide = config.model_copy(update={"unet": tmp_path / "saved", "channels": (32, 64)})
-    with pytest.raises(InvalidInput, match="another size than these settings.*channels, latent_channels"):
+    with pytest.raises(InvalidInput, match="another size than these settings.*channels, text_width"):
         Networks(wide, VOCABULARY, build_vae(config, 16), 8, "cpu")
 
 

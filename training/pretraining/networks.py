@@ -13,6 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from training.pretraining.config import PretrainConfig
 from training.pretraining.tokens import train_tokenizer
+from training.pretraining.widening import widen
 from vouch.errors import InvalidInput
 from vouch.models.captions import Vocabulary
 from vouch.models.defaults import Defaults
@@ -43,7 +44,7 @@ class Networks:
             self.load(config.unet)
 
     def load(self, folder: Path) -> None:
-        """Takes the weights of the U-Net and the text encoder of a diffusers folder.
+        """Takes the weights of the U-Net and the text encoder of a diffusers folder, whose latents may be narrower.
 
         Raises:
             InvalidInput: they are of another architecture, or of other words.
@@ -53,13 +54,13 @@ class Networks:
             folder, subfolder="text_encoder", torch_dtype=torch.float32
         )
         try:
-            self.unet.load_state_dict(unet.state_dict())
+            widen(self.unet, unet.state_dict())
             self.text_encoder.load_state_dict(text_encoder.state_dict())
-        except RuntimeError as error:
+        except (InvalidInput, RuntimeError) as error:
             raise InvalidInput(
                 f"{folder} has a U-Net or a text encoder of another size than these settings ask for: give the "
-                "settings that it was trained with (channels, latent_channels, text_width, text_layers) and images "
-                f"with the same labels. {str(error).splitlines()[-1].strip()}"
+                "settings that it was trained with (channels, text_width, text_layers) and images with the same "
+                f"labels. {str(error).splitlines()[-1].strip()}"
             ) from None
 
     @property
@@ -175,9 +176,13 @@ GROUPS = 8
 
 
 def build_vae(config: PretrainConfig, size: int) -> AutoencoderKL:
-    """An `AutoencoderKL` that reduces each side by 2^(levels-1); without attention, so that it works at any size."""
+    """An `AutoencoderKL` that reduces each side by 2^(levels-1); without attention, so that it works at any size.
+
+    Raises:
+        InvalidInput: `config.vae_start` is of another architecture.
+    """
     levels = len(config.vae_channels)
-    return AutoencoderKL(
+    vae = AutoencoderKL(
         sample_size=size,
         latent_channels=config.latent_channels,
         block_out_channels=config.vae_channels,
@@ -188,3 +193,9 @@ def build_vae(config: PretrainConfig, size: int) -> AutoencoderKL:
         mid_block_add_attention=False,
         scaling_factor=1.0,
     )
+    if config.vae_start is not None:
+        start = AutoencoderKL.from_pretrained(
+            str(config.vae_start), torch_dtype=torch.float32, use_safetensors=True
+        )
+        widen(vae, start.state_dict())
+    return vae

@@ -23,6 +23,10 @@ class Pretraining(Recipe):
     vae: Path | None = Field(
         None, description="folder of a trained AutoencoderKL to build upon; default: train one"
     )
+    vae_start: Path | None = Field(
+        None,
+        description="folder of an AutoencoderKL to train on; it may have fewer latent channels. Default: none",
+    )
     vae_steps: int = Field(9000, ge=1, le=10_000_000, description="autoencoder steps")
     vae_minutes: float | None = Field(
         None, gt=0, le=525_600, description="time budget of the autoencoder phase over all attempts, minutes"
