@@ -29,11 +29,9 @@ PNG = [b"first image", b"second image"]
 
 
 @pytest.fixture
-def settings(catalog_url: str, tmp_path: Path) -> Settings:
-    """A system with two images, a correction, two versions, evidence, a rollout, a token and curves of training."""
-    url = "" if catalog_url.startswith("sqlite") else catalog_url
-    settings = Settings(state=tmp_path / "state", catalog_url=url)
-    settings.folder.create()
+def settings(settings: Settings) -> Settings:
+    """A system on either database, its files in its state folder, with an address, a token and curves of training."""
+    settings = settings.model_copy(update={"blobs_url": "", "models_url": ""})
     settings.folder.write_access(Access(address="127.0.0.1:1", http="http://x", tokens={"client": "secret"}))
     with sqlite3.connect(settings.folder.root / "mlflow.db") as curves:
         curves.execute("CREATE TABLE metrics (value REAL)")

@@ -30,13 +30,10 @@ YEAR_S = 365 * 86400.0
 
 
 @pytest.fixture
-def settings(catalog_url: str, tmp_path: Path) -> Settings:
-    url = "" if catalog_url.startswith("sqlite") else catalog_url
-    settings = Settings(
-        state=tmp_path / "state", catalog_url=url, retention=RetentionSettings(images_days=30)
-    )
-    settings.folder.create()
-    return settings
+def settings(settings: Settings) -> Settings:
+    """A system on either database whose files lie in its state folder."""
+    month = RetentionSettings(images_days=30)
+    return settings.model_copy(update={"blobs_url": "", "models_url": "", "retention": month})
 
 
 @pytest.fixture
