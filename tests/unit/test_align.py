@@ -29,6 +29,8 @@ from training.reward.config import RewardConfig
 from training.reward.fit import fit as fit_reward
 from vouch.errors import Cancelled, FailedPrecondition
 from vouch.formats import images as codec
+from vouch.models.captions import Vocabulary
+from vouch.models.defaults import Defaults
 from vouch.models.networks.reward import RewardEnsemble
 from vouch.models.pipelines import Generator, load_generator
 from vouch.recipes import Alignment, nested
@@ -266,6 +268,18 @@ def test_an_adapted_text_encoder_stays_so_when_the_unet_alone_learns_on(toy: Pat
     first, second = (load_generator(config.out, toy / "base") for config in (both, alone))
     assert torch.equal(first.encode(PROMPTS[0]), second.encode(PROMPTS[0]))
     assert not np.array_equal(draw(first), draw(second))
+
+
+def test_what_learns_upon_a_version_that_reads_any_words_reads_any_words(toy: Path, tmp_path: Path) -> None:
+    free = run(toy, tmp_path / "free", method="kto", steps=1, **UNVALIDATED)
+    fit(free, TrainingSession(tmp_path / "free"))
+    Vocabulary((), {}).save(free.out)
+    Defaults(7, 3.0).save(free.out)
+    onward = run(toy, tmp_path / "onward", method="kto", steps=1, parent=free.out, **UNVALIDATED)
+    fit(onward, TrainingSession(tmp_path / "onward"))
+    generator = load_generator(onward.out, toy / "base")
+    assert generator.vocabulary is None
+    assert (generator.default_steps, generator.default_guidance) == (7, 3.0)
 
 
 def weights_of(config: AlignConfig) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from training.alignment.pass_counter import PassCounter
 from training.loop.device_placement import place_on_device
 from training.objectives import denoising
 from vouch.errors import InvalidInput
-from vouch.models.defaults import load_defaults
+from vouch.models.captions import FILE_NAME as VOCABULARY_FILE
+from vouch.models.defaults import DEFAULTS_FILE, load_defaults
 from vouch.models.loading import load_pipeline
 from vouch.models.networks.backbone import to_input
 from vouch.models.networks.reward import RewardEnsemble
@@ -78,7 +80,7 @@ class Student:
         text_encoder: bool = False,
         device: str = "cpu",
     ) -> None:
-        self._base, self._device = base, device
+        self._base, self._parent, self._device = base, parent, device
         self.pipe = load_pipeline(base)
         self.prediction: str = self.pipe.scheduler.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction", "sample"):
@@ -251,11 +253,14 @@ class Student:
         return features
 
     def save(self, out: Path) -> None:
-        """Writes the LoRA in diffusers' own layout."""
+        """Writes the LoRA in diffusers' own layout, with the words and defaults of the version that it trained on."""
         out.mkdir(parents=True, exist_ok=True)
         parts = {"unet": self.unet, "text_encoder": self.pipe.text_encoder}
         layers = {f"{name}_lora_layers": _layers(part) for name, part in parts.items() if _lora_of(part)}
         type(self.pipe).save_lora_weights(str(out), weight_name=LORA_FILE, **layers)
+        for name in (DEFAULTS_FILE, VOCABULARY_FILE):
+            if self._parent is not None and (self._parent / name).is_file():
+                shutil.copyfile(self._parent / name, out / name)
 
     def merge(self, out: Path) -> None:
         """Writes the whole generator with the LoRA in its weights, as a diffusers folder, VAE and U-Net in half
