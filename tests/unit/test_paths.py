@@ -99,7 +99,8 @@ def elsewhere(tmp_path: Path, data: Path | None) -> Settings:
 def test_every_setting_that_is_a_path_is_known_to_be_one() -> None:
     assert recipes.path_settings("reward") == ("data", "backbone")
     assert {kind: recipes.path_settings(kind) for kind in ("pretrain", "align", "concept")} == {
-        "pretrain": ("data", "vae", "vae_features", "held_out", "unet"), "align": ("data",), "concept": ("data",),
+        "pretrain": ("data", "vae", "vae_start", "vae_features", "held_out", "unet"),
+        "align": ("data",), "concept": ("data",),
     }  # fmt: skip
 
 

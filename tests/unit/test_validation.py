@@ -80,9 +80,12 @@ def test_guidance_methods_are_the_words_of_the_contract():
 def test_what_a_request_says_of_guidance_is_its_choice_and_what_it_leaves_out_is_none():
     message = pb.GenerateImagesRequest(guidance_start=0.0, guidance_method="GUIDANCE_METHOD_CFG_PP")
     assert wire.to_value(message, GenerationRequest, seeds=(1,)).choice == GuidanceChoice(
-        method="cfg_pp", start=0.0
+        method="cfg_pp", start=0.0, negative_prompt=""
     )
-    assert wire.to_value(pb.StreamImagesRequest(), GenerationRequest, seeds=(1,)).choice == GuidanceChoice()
+    nothing_said = wire.to_value(pb.StreamImagesRequest(), GenerationRequest, seeds=(1,))
+    assert nothing_said.choice == GuidanceChoice(
+        negative_prompt=""
+    )  # no words are no words, whatever the defaults
 
 
 @pytest.mark.parametrize("kind", [pb.GenerateImagesRequest, pb.StreamImagesRequest])

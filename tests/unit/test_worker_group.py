@@ -118,6 +118,7 @@ def asked(kind: str, world: Path, folder: Path) -> dict[str, Any]:
             "practice_steps": 2, "practice_gradient_steps": 1, "tutor_steps": 10,
             "value": "bright", "batch": 6, "least": 2,
         },
+        "adapt": {**small, "base": str(world / "base"), "data": cells, "rank": 2, "batch": 4, "keep_vae": True},
     }[kind]  # fmt: skip
 
 
