@@ -12,7 +12,6 @@ from vouch.client import Client
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
-@pytest.mark.slow
 def test_a_folder_becomes_a_version_that_draws_any_words_with_guidance(
     client: Client, tmp_path: Path
 ) -> None:

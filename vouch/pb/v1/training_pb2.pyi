@@ -16,6 +16,7 @@ class RunKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RUN_KIND_ALIGN: _ClassVar[RunKind]
     RUN_KIND_EVALUATE: _ClassVar[RunKind]
     RUN_KIND_CONCEPT: _ClassVar[RunKind]
+    RUN_KIND_ADAPT: _ClassVar[RunKind]
 
 class RunState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -31,6 +32,7 @@ RUN_KIND_REWARD: RunKind
 RUN_KIND_ALIGN: RunKind
 RUN_KIND_EVALUATE: RunKind
 RUN_KIND_CONCEPT: RunKind
+RUN_KIND_ADAPT: RunKind
 RUN_STATE_UNSPECIFIED: RunState
 RUN_STATE_QUEUED: RunState
 RUN_STATE_RUNNING: RunState
