@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,8 @@ class RayNodes:
 
     def add(self, cpus: float) -> Any:
         """A further node."""
+        # Ray's hooks at exit are signal handlers, which only the main thread may set; `ray_nodes` ends nodes anyway.
+        self.cluster._shutdown_at_exit = threading.current_thread() is threading.main_thread()
         return self.cluster.add_node(**_options(cpus))
 
     def kill(self, node: Any) -> None:

@@ -14,9 +14,9 @@ from training.adaptation.data import CaptionedSet, load_set
 from training.adaptation.foundation import Foundation
 from training.adaptation.images import ReadOptions
 from training.adaptation.latents import ORIENTATIONS, CachedLatents, FreshLatents, LatentSource
-from training.adaptation.prior import Prior, draw_prior, prior_prompts
+from training.adaptation.prior import PriorImages, draw_prior, prior_prompts
 from training.adaptation.sheet import SheetDrawer
-from training.adaptation.trainer import AdaptationTrainer, Lesson
+from training.adaptation.trainer import AdaptationLesson, AdaptationTrainer
 from training.adaptation.tuning import Tuning
 from training.adaptation.validation import ValidationLoss
 from training.evaluation.copies import CopyAlarm
@@ -41,7 +41,7 @@ def checked(config: AdaptConfig, size: int, session: TrainingSession) -> Caption
     return load_set(config.data, size, reading, config.fit)
 
 
-def drawn_prior(base: Foundation, config: AdaptConfig, session: TrainingSession) -> Prior | None:
+def drawn_prior(base: Foundation, config: AdaptConfig, session: TrainingSession) -> PriorImages | None:
     """What the base draws before it learns, where it is to be kept, or where its words change and somebody knows any of
     them."""
     knows_words = bool(config.prior.prompts or base.vocabulary)
@@ -54,11 +54,15 @@ def drawn_prior(base: Foundation, config: AdaptConfig, session: TrainingSession)
     prompts = prior_prompts(base, config)
     images = draw_prior(base, prompts, session)
     own = config.model_copy(update={"symmetric": False, "crops": 1})
-    return Prior(latent_source(base, images, own, session), prompts)
+    return PriorImages(latent_source(base, images, own, session), prompts)
 
 
 def prepared(
-    tuning: Tuning, data: CaptionedSet, prior: Prior | None, config: AdaptConfig, session: TrainingSession
+    tuning: Tuning,
+    data: CaptionedSet,
+    prior: PriorImages | None,
+    config: AdaptConfig,
+    session: TrainingSession,
 ) -> AdaptationTrainer:
     """The trainer with its latents, and its validation where any image validates."""
     teaching, validating = data.of("train"), data.of("val")
@@ -67,7 +71,7 @@ def prepared(
     if len(validating):
         unseen = FreshLatents(tuning.base, validating.images, False, 1)
         validation = ValidationLoss(tuning, validating, unseen, config.validated, config.seed)
-    lesson = Lesson(teaching, latents, prior, validation)
+    lesson = AdaptationLesson(teaching, latents, prior, validation)
     sheet = SheetDrawer(tuning, teaching, copy_alarm(data, config), config.seed, session)
     return AdaptationTrainer(tuning, lesson, config, session, sheet)
 

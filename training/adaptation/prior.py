@@ -1,4 +1,4 @@
-"""Prior preservation: images that the base draws before it learns, and what is kept of them while it does."""
+"""PriorImages preservation: images that the base draws before it learns, and what is kept of them while it does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WATCHED = 32
 
 
 @dataclass(frozen=True)
-class Prior:
+class PriorImages:
     """Latents of images that the base drew, in the order of their prompts."""
 
     latents: LatentSource
@@ -77,7 +77,7 @@ class Forgetting:
     It is made before anything is learned: what the model says then is what the base says.
     """
 
-    def __init__(self, tuning: Tuning, prior: Prior, seed: int) -> None:
+    def __init__(self, tuning: Tuning, prior: PriorImages, seed: int) -> None:
         self._tuning = tuning
         rng, random_ = numbers(seed, "forgetting"), tensors(seed, "forgetting")
         rows = rng.sample(range(len(prior.prompts)), min(WATCHED, len(prior.prompts)))

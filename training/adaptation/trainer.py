@@ -12,7 +12,7 @@ from training.adaptation.config import AdaptConfig
 from training.adaptation.data import CaptionedSet
 from training.adaptation.latents import LatentSource
 from training.adaptation.noised import NoisedBatch
-from training.adaptation.prior import Prior
+from training.adaptation.prior import PriorImages
 from training.adaptation.sheet import SheetDrawer
 from training.adaptation.tuning import Tuning
 from training.adaptation.validated import ValidatedTrainer
@@ -24,13 +24,13 @@ from training.randomness import numbers, tensors
 
 
 @dataclass(frozen=True)
-class Lesson:
+class AdaptationLesson:
     """What is learned from: images with their latents, what is to be kept, and what validates; the last two where
     there is any."""
 
     data: CaptionedSet
     latents: LatentSource
-    prior: Prior | None = None
+    prior: PriorImages | None = None
     validation: ValidationLoss | None = None
 
 
@@ -40,7 +40,7 @@ class AdaptationTrainer(ValidatedTrainer):
     def __init__(
         self,
         tuning: Tuning,
-        lesson: Lesson,
+        lesson: AdaptationLesson,
         config: AdaptConfig,
         session: TrainingSession,
         sheet: SheetDrawer,
@@ -78,7 +78,9 @@ class AdaptationTrainer(ValidatedTrainer):
             return batch
         return batch.and_(self._kept(lesson.prior, max(1, round(count * config.prior.share)), rng, random_))
 
-    def _kept(self, prior: Prior, count: int, rng: random.Random, random_: torch.Generator) -> NoisedBatch:
+    def _kept(
+        self, prior: PriorImages, count: int, rng: random.Random, random_: torch.Generator
+    ) -> NoisedBatch:
         """Of images that the base drew: to be denoised, or to be spoken of as the base does."""
         rows = [rng.randrange(len(prior.prompts)) for _ in range(count)]
         prompts = [prior.prompts[row] for row in rows]
