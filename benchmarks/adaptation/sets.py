@@ -73,10 +73,17 @@ class Sets:
 def without_repeats(images: CaptionedSet, of: Sequence[CaptionedSet]) -> CaptionedSet:
     """`images` without those that nearly repeat an image of another set: mednist64 has neighbouring slices of one
     volume on both sides of its splits, and what was trained on them would validate too well."""
-    own = len(images)
-    thumbnails = [thumbnail(array) for one in (images, *of) for array in one.arrays]
-    repeats = {min(pair) for pair in near_pairs(thumbnails) if min(pair) < own <= max(pair)}
-    return images.subset([row for row in range(own) if row not in repeats])
+    repeats = {row for other in of for row in _repeating(images, other)}
+    if not repeats:
+        return images
+    # What counts as near depends on how dense the neighbourhood is, so those that are left are looked at again.
+    return without_repeats(images.subset([row for row in range(len(images)) if row not in repeats]), of)
+
+
+def _repeating(images: CaptionedSet, other: CaptionedSet) -> set[int]:
+    """The rows of `images` that nearly repeat one of `other`."""
+    thumbnails = [thumbnail(array) for one in (images, other) for array in one.arrays]
+    return {min(pair) for pair in near_pairs(thumbnails) if min(pair) < len(images) <= max(pair)}
 
 
 def joined(*sets: CaptionedSet) -> CaptionedSet:
