@@ -6,8 +6,8 @@ A recipe is a `Tuning`; `TUNINGS` names them. Everything else of a training is t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,9 @@ class Tuning(ABC):
         output: torch.Tensor = self.base.pipe.unet(x, timesteps.to(x.device), embedded).sample
         return output
 
-    @contextmanager
-    def as_base(self) -> Iterator[None]:
+    @abstractmethod
+    def as_base(self) -> AbstractContextManager[None]:
         """Within it the model is what it was before it learned."""
-        raise NotImplementedError(f"{type(self).__name__} keeps nothing of its base")
-        yield
 
     def after_update(self) -> None:
         """What has to hold of the weights after every update is restored here; nothing by default."""
