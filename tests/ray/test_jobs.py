@@ -72,6 +72,12 @@ class Listeners(threading.Thread):
         self.most_ports = max(self.most_ports, len(ports))
 
 
+@pytest.fixture(autouse=True)
+def _another_ray_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is not told to join a cluster starts its own, whatever Ray the environment names."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+
+
 def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     folder, killed = rated_folder(tmp_path / "run"), []
     killer = threading.Thread(target=kill_the_worker_after, args=(folder / "reward", killed))

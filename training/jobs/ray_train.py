@@ -185,6 +185,7 @@ def _join(rank: int, size: int, port: int, backend: str, timeout_s: int) -> None
 
 def _start_ray(cpus: int, options: Mapping[str, Any]) -> None:
     ray.init(
+        address="local",  # not whichever Ray someone else has started on this machine
         num_cpus=cpus,
         include_dashboard=False,
         object_store_memory=100 * 2**20,
