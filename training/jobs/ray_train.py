@@ -66,31 +66,35 @@ def run_on_ray(
     with _cluster(cpus * workers + 1):
         fewest = min_workers or workers
         _check_room({"CPU": cpus, "GPU": gpus}, fewest)
-        # One worker on the CPU exchanges nothing. With a process group PyTorch would open a port on every interface.
-        grouped = workers > 1 or gpus > 0
-        kind = TorchTrainer if grouped else DataParallelTrainer
-        trainer = kind(
-            _train_loop,
-            **({"torch_config": _GroupConfig()} if grouped else {}),
-            train_loop_config=replace(job, device="cuda" if gpus else "cpu").as_json(),
-            scaling_config=ScalingConfig(
-                num_workers=workers if fewest == workers else (fewest, workers),
-                use_gpu=gpus > 0,
-                resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})},
-                elastic_resize_monitor_interval_s=resize_s,
-            ),
-            run_config=RunConfig(
-                # Unique, because Ray Train returns the old result of a name that it has seen.
-                name=f"{job.run_id or job.kind}-{uuid.uuid4().hex[:8]}",
-                storage_path=str((Path(job.folder) / "ray").resolve()),
-                failure_config=FailureConfig(max_failures=MAX_FAILURES, controller_failure_limit=3),
-            ),
+        scaling = ScalingConfig(
+            num_workers=workers if fewest == workers else (fewest, workers),
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})},
+            elastic_resize_monitor_interval_s=resize_s,
         )
         try:
-            result = trainer.fit()
+            result = _trainer(job, scaling, grouped=workers > 1 or gpus > 0).fit()
         except Exception as error:
             raise _cause(error, job) from error
     return dict(result.metrics or {})
+
+
+def _trainer(job: Work, scaling: ScalingConfig, *, grouped: bool) -> DataParallelTrainer:
+    """grouped: the workers form a process group. One worker on the CPU exchanges nothing, and with a group PyTorch
+    would open a port on every interface."""
+    kind = TorchTrainer if grouped else DataParallelTrainer
+    return kind(
+        _train_loop,
+        **({"torch_config": _GroupConfig()} if grouped else {}),
+        train_loop_config=replace(job, device="cuda" if scaling.use_gpu else "cpu").as_json(),
+        scaling_config=scaling,
+        run_config=RunConfig(
+            # Unique, because Ray Train returns the old result of a name that it has seen.
+            name=f"{job.run_id or job.kind}-{uuid.uuid4().hex[:8]}",
+            storage_path=str((Path(job.folder) / "ray").resolve()),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES, controller_failure_limit=3),
+        ),
+    )
 
 
 def _check_room(each: Mapping[str, float], workers: int) -> None:

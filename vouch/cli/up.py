@@ -17,6 +17,25 @@ SYSTEM = "services.system"
 app = typer.Typer()
 
 
+HostOption = Annotated[
+    str | None, typer.Option(help="Address to listen on. Anything else than 127.0.0.1 needs TLS.")
+]
+GrpcPortOption = Annotated[int | None, typer.Option(help="Port of gRPC.", show_default="9000")]
+HttpPortOption = Annotated[int | None, typer.Option(help="Port of HTTP.", show_default="8000")]
+GeneratorOption = Annotated[str | None, typer.Option(help="Diffusers folder in place of the starter model.")]
+RewardOption = Annotated[str | None, typer.Option(help="Folder of a reward model in place of the starter's.")]
+CertificateOption = Annotated[Path | None, typer.Option(help="Certificate, PEM.")]
+KeyOption = Annotated[Path | None, typer.Option(help="Private key, PEM.")]
+TrustNetworkOption = Annotated[
+    bool, typer.Option("--trust-network", help="Start even if other machines can reach inner ports.")
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT of a Ray cluster that runs already; serve there, on its head's machine."),
+]
+SettingsOption = Annotated[Path | None, typer.Option(help="JSON file with any of the settings.")]
+
+
 @command(
     app,
     "up",
@@ -29,30 +48,16 @@ app = typer.Typer()
 )
 def up(
     session: Session,
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on. Anything else than 127.0.0.1 needs TLS.")
-    ] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC.", show_default="9000")] = None,
-    http_port: Annotated[int | None, typer.Option(help="Port of HTTP.", show_default="8000")] = None,
-    generator: Annotated[
-        str | None, typer.Option(help="Diffusers folder in place of the starter model.")
-    ] = None,
-    reward: Annotated[
-        str | None, typer.Option(help="Folder of a reward model in place of the starter's.")
-    ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="Certificate, PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Private key, PEM.")] = None,
-    trust_network: Annotated[
-        bool,
-        typer.Option("--trust-network", help="Start even if other machines can reach inner ports."),
-    ] = False,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            help="HOST:PORT of a Ray cluster that runs already; serve there, on its head's machine."
-        ),
-    ] = None,
-    settings: Annotated[Path | None, typer.Option(help="JSON file with any of the settings.")] = None,
+    host: HostOption = None,
+    grpc_port: GrpcPortOption = None,
+    http_port: HttpPortOption = None,
+    generator: GeneratorOption = None,
+    reward: RewardOption = None,
+    tls_cert: CertificateOption = None,
+    tls_key: KeyOption = None,
+    trust_network: TrustNetworkOption = False,
+    ray_address: RayAddressOption = None,
+    settings: SettingsOption = None,
 ) -> None:
     """Start the system here and keep it running until Ctrl-C.
 
