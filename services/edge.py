@@ -205,10 +205,10 @@ def refuse(
     The log gets one line without a word of the caller's. Both know it by the same reference.
     """
     reference = secrets.token_hex(6)
-    told = as_vouch_error(error, reference)
-    code = code_of(told)
+    refusal = as_vouch_error(error, reference)
+    code = code_of(refusal)
     entry = {
-        "reference": reference, "code": code.name, "reason": told.reason, "rpc": rpc,
+        "reference": reference, "code": code.name, "reason": refusal.reason, "rpc": rpc,
         "role": identity.role if identity else "",
     }  # fmt: skip
     if request_id:
@@ -217,8 +217,8 @@ def refuse(
         logs.failed(error, **entry)
     else:
         logs.refused(**entry)
-    status = status_of(told, reference)
-    context.set_code(code_of(told))
+    status = status_of(refusal, reference)
+    context.set_code(code_of(refusal))
     context.set_details(status.message)
     context.set_trailing_metadata([(STATUS_KEY, status.SerializeToString())])
 

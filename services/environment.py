@@ -53,16 +53,19 @@ def prepare_environment(settings: Settings, scratch: Path) -> None:
 def cluster_environment(settings: Settings) -> dict[str, str]:
     """What the processes of an application on a Ray that runs already are told. Nothing of it is secret, for Ray logs
     it: where a catalog's URL may hold a password, every node has `VOUCH_CATALOG_URL` in its own environment."""
-    told = {name: os.environ.get(name, value) for name, value in _for_replicas().items()}
-    told.update(_direct(), **_bounded())
-    told[METRICS_FOLDER], told[LOGS_FOLDER] = str(settings.folder.metrics), str(settings.folder.logs)
+    variables = {name: os.environ.get(name, value) for name, value in _for_replicas().items()}
+    variables.update(_direct(), **_bounded())
+    variables[METRICS_FOLDER], variables[LOGS_FOLDER] = (
+        str(settings.folder.metrics),
+        str(settings.folder.logs),
+    )
     if not settings.server.auth:
-        told[CATALOG_URL] = ""
+        variables[CATALOG_URL] = ""
     elif not settings.catalog_url:
-        told[CATALOG_URL] = settings.resolved_catalog_url
+        variables[CATALOG_URL] = settings.resolved_catalog_url
     if settings.server.tls_cert is not None:
-        told.update(_tls(settings))
-    return told
+        variables.update(_tls(settings))
+    return variables
 
 
 def _for_replicas() -> dict[str, str]:

@@ -22,9 +22,9 @@ class MetricsHandler(BaseHTTPRequestHandler):
     """GET /metrics."""
 
     def do_GET(self) -> None:
-        found = self.path.split("?")[0] == "/metrics"
-        body = metrics.page() if found else b"/metrics\n"
-        self.send_response(200 if found else 404)
+        known = self.path.split("?")[0] == "/metrics"
+        body = metrics.page() if known else b"/metrics\n"
+        self.send_response(200 if known else 404)
         self.send_header("Content-Type", CONTENT_TYPE)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

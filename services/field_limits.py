@@ -34,7 +34,7 @@ class Text:
 
     def problem(self, value: str) -> str:
         if len(value) > self.most:
-            return _said(f"has {len(value)} characters; at most {self.most} are allowed.", self.hint)
+            return _with_hint(f"has {len(value)} characters; at most {self.most} are allowed.", self.hint)
         return "has a NUL character, which no text may hold." if "\0" in value else ""
 
 
@@ -63,7 +63,7 @@ class Number:
         if math.isfinite(value) and self.low <= value <= self.high and not (self.above and value == self.low):
             return ""
         span = f"above {_shown(self.low)}, at most" if self.above else f"{_shown(self.low)} to"
-        return _said(f"is {value}; it must be {span} {_shown(self.high)}.", self.hint)
+        return _with_hint(f"is {value}; it must be {span} {_shown(self.high)}.", self.hint)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Count:
     def problem(self, value: Any) -> str:
         if len(value) <= self.most:
             return ""
-        return _said(f"holds {len(value)} entries; at most {self.most} are allowed.", self.hint)
+        return _with_hint(f"holds {len(value)} entries; at most {self.most} are allowed.", self.hint)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Words:
     def problem(self, value: Any) -> str:
         if len(value) > self.most:
             return f"holds {len(value)} entries; at most {self.most} are allowed."
-        return next((f"has a key that {told}" for told in map(self.key.problem, value) if told), "")
+        return next((f"has a key that {problem}" for problem in map(self.key.problem, value) if problem), "")
 
 
 @dataclass(frozen=True)
@@ -227,9 +227,9 @@ def check(message: Any, path: str = "") -> None:
     for field, value in message.ListFields():
         name = f"{path}{field.name}"
         limit = limit_of(field)
-        told = (limit.problem(value) if limit else "") or _unknown_word(field, value)
-        if told:
-            raise InvalidInput(f"{name} {told}", "FIELD_OUT_OF_RANGE")
+        problem = (limit.problem(value) if limit else "") or _unknown_word(field, value)
+        if problem:
+            raise InvalidInput(f"{name} {problem}", "FIELD_OUT_OF_RANGE")
         if field.message_type is None or not is_ours(field.message_type):
             continue
         if not isinstance(limit, Count):
@@ -274,5 +274,5 @@ def _shown(value: float) -> str:
     return "2^63-1" if value == MAX_SEED else f"{value:.15g}"
 
 
-def _said(problem: str, hint: str) -> str:
+def _with_hint(problem: str, hint: str) -> str:
     return f"{problem} {hint}" if hint else problem

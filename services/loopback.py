@@ -63,11 +63,11 @@ def haproxy_on_loopback(template: str) -> str:
 
 def check_ports(server: ServerSettings) -> None:
     """Raises FailedPrecondition when another machine reaches an inner port, unless the network is trusted."""
-    found = open_ports({server.grpc_port, server.http_port})
-    if found and not server.trust_network:
+    exposed = open_ports({server.grpc_port, server.http_port})
+    if exposed and not server.trust_network:
         raise FailedPrecondition(
-            f"Other machines can reach {len(found)} inner ports of this system, which ask for no token: "
-            f"{', '.join(map(str, found[:5]))}. If nobody but you is on this network, say so with --trust-network.",
+            f"Other machines can reach {len(exposed)} inner ports of this system, which ask for no token: "
+            f"{', '.join(map(str, exposed[:5]))}. If nobody but you is on this network, say so with --trust-network.",
             "INNER_PORTS_OPEN",
         )
 
@@ -78,8 +78,8 @@ def open_ports(front: Collection[int]) -> list[OpenPort]:
 
     here = psutil.Process()
     processes = [here, *here.children(recursive=True)]
-    found = [port for process in processes for port in _listening(process)]
-    return [port for port in found if port.port not in front and not is_loopback(port.address)]
+    ports = [port for process in processes for port in _listening(process)]
+    return [port for port in ports if port.port not in front and not is_loopback(port.address)]
 
 
 def is_loopback(address: str) -> bool:

@@ -188,13 +188,13 @@ def _on_signals(act: Callable[..., None]) -> None:
 
 def _announce(access: Access, folder: StateFolder, *, as_json: bool) -> None:
     if as_json:
-        told = {
+        announcement = {
             "address": access.address,
             "http": access.http,
             "state": str(folder.root),
             "access": str(folder.access),
         }
-        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.write(json.dumps(announcement) + "\n")
     else:
         sys.stdout.write(_greeting(access, folder))
     sys.stdout.flush()

@@ -75,8 +75,8 @@ def main(arguments: list[str]) -> int:
     except VouchError as error:
         answer = {"message": error.message, "reason": error.reason}
     except Exception as error:  # noqa: BLE001 - whatever it is, the folder cannot be served
-        told = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        answer = {"message": f"{arguments[1]} fails when it is used ({told}).", "reason": "UNUSABLE_MODEL"}
+        message = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        answer = {"message": f"{arguments[1]} fails when it is used ({message}).", "reason": "UNUSABLE_MODEL"}
     sys.stdout.write(json.dumps(answer) + "\n")
     return 0
 

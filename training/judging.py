@@ -83,11 +83,11 @@ class PairJudge:
         )
         self._champion.seen[label].append(champion)
         self._candidate.seen[label].append(candidate)
-        found = {"near_duplicates": outcome(near[1], near[0])}
+        outcomes = {"near_duplicates": outcome(near[1], near[0])}
         if apart[0] == apart[0]:
             self._distances[label].append(apart[0])
-            found["diversity"] = outcome(apart[1] < NARROWER * apart[0], apart[0] < NARROWER * apart[1])
-        return found
+            outcomes["diversity"] = outcome(apart[1] < NARROWER * apart[0], apart[0] < NARROWER * apart[1])
+        return outcomes
 
     def _is_near(self, label: str, side: Side, features: np.ndarray) -> bool:
         distances = self._distances[label]
@@ -133,10 +133,10 @@ def main() -> int:
     for line in sys.stdin:
         asked = json.loads(line)
         try:
-            told = judge.compare(asked["prompt"], _pixels(asked["champion"]), _pixels(asked["candidate"]))
+            reply = judge.compare(asked["prompt"], _pixels(asked["champion"]), _pixels(asked["candidate"]))
         except Exception as error:  # noqa: BLE001 - a prompt or picture that cannot be judged proves nothing
-            told = {"error": f"{type(error).__name__}: {error}"}
-        sys.stdout.write(json.dumps(told) + "\n")
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        sys.stdout.write(json.dumps(reply) + "\n")
         sys.stdout.flush()
     return 0
 

@@ -23,7 +23,7 @@ import torch
 from benchmarks.adaptation.sets import DATA, SIZE, Sets, joined, without_repeats
 from training.adaptation.data import CaptionedSet
 from training.jobs.progress_bar import ProgressBar
-from training.jobs.worker import teller
+from training.jobs.worker import progress_reporter
 from training.loop.session import TrainingSession
 from training.pretraining.config import PretrainConfig
 from training.pretraining.fit import fit_images
@@ -116,7 +116,9 @@ def train(
     config = settings_of(data, out, settings)
     run.mkdir(parents=True, exist_ok=True)
     with ProgressBar(run / "progress.json"):
-        session = TrainingSession(run, teller(run), device="cuda" if torch.cuda.is_available() else "cpu")
+        session = TrainingSession(
+            run, progress_reporter(run), device="cuda" if torch.cuda.is_available() else "cpu"
+        )
         images = BaseData.load(Sets(data, config.size or SIZE), without)
         _bind(run, images)
         words = train_open_tokenizer(sentences(images.train))

@@ -83,8 +83,8 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - Ray's own: nobody who starts a system should have to read a traceback
         if os.environ.get("VOUCH_DEBUG") == "1":
             traceback.print_exc()
-        told = f"The system broke off ({type(error).__name__}: {error}). VOUCH_DEBUG=1 shows where."
-        _tell(events, "failed", message=told, exit_code=1)
+        message = f"The system broke off ({type(error).__name__}: {error}). VOUCH_DEBUG=1 shows where."
+        _tell(events, "failed", message=message, exit_code=1)
     return 0
 
 

@@ -98,22 +98,22 @@ def cluster_versions(address: str) -> Mapping[str, str]:
     Raises FailedPrecondition where what listens is no Ray, or one that wants another token.
     """
     try:
-        told: dict[str, str] = usage_lib.get_cluster_metadata(GcsClient(address=address))
+        metadata: dict[str, str] = usage_lib.get_cluster_metadata(GcsClient(address=address))
     except Exception as error:  # Ray has no class of its own for any of these
-        said = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        last_line = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise FailedPrecondition(
-            f"What listens at {address} does not answer as a Ray that this user may use ({said[0][:200]}). A cluster "
-            "with tokens wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH.",
+            f"What listens at {address} does not answer as a Ray that this user may use ({last_line[0][:200]}). A "
+            "cluster with tokens wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH.",
             "NO_RAY",
         ) from error
-    return told
+    return metadata
 
 
-def check_versions(address: str, told: Mapping[str, str]) -> None:
+def check_versions(address: str, metadata: Mapping[str, str]) -> None:
     """Raises FailedPrecondition where the cluster's Ray or Python is another than this one: their processes could not
     read each other's messages."""
     here = {"Ray": ray.__version__, "Python": platform.python_version()}
-    there = {"Ray": told["ray_version"], "Python": told["python_version"]}
+    there = {"Ray": metadata["ray_version"], "Python": metadata["python_version"]}
     for name, version in here.items():
         if there[name] != version:
             raise FailedPrecondition(
@@ -202,14 +202,14 @@ def _check_nodes(settings: Settings, nodes: list[dict[str, Any]]) -> None:
             ) from error
 
 
-def check_node(settings: Settings, name: str, told: NodeReport) -> None:
+def check_node(settings: Settings, name: str, report: NodeReport) -> None:
     """Raises FailedPrecondition where this node would not serve as this one does."""
-    if told.version != vouch.__version__:
+    if report.version != vouch.__version__:
         raise FailedPrecondition(
-            f"Node {name} has vouch {told.version}, and this one {vouch.__version__}: install the same everywhere.",
+            f"Node {name} has vouch {report.version}, and this one {vouch.__version__}: install the same everywhere.",
             "VERSIONS_DIFFER",
         )
-    if settings.server.auth and told.catalog != catalog_digest(settings.resolved_catalog_url):
+    if settings.server.auth and report.catalog != catalog_digest(settings.resolved_catalog_url):
         raise FailedPrecondition(
             f"Node {name} does not know this catalog, in which its door would look tokens up. Start its Ray with the "
             "same VOUCH_CATALOG_URL in the environment, as that of the stores' keys.",

@@ -54,9 +54,9 @@ class Review:
             beside=recent,
             uniform_share=self._settings.uniform_share,
         )
-        found = self._with_gold(chosen, rater, kind, label, generator)
-        items = [(record, self._blobs.get(record.digest)) for record, _ in found]
-        self._catalog.reviews.add(logged for _, logged in found)
+        shown = self._with_gold(chosen, rater, kind, label, generator)
+        items = [(record, self._blobs.get(record.digest)) for record, _ in shown]
+        self._catalog.reviews.add(logged for _, logged in shown)
         return items
 
     def _with_gold(
@@ -74,13 +74,13 @@ class Review:
             images.rated_by(rater, kind=kind, label=label, generator_version=generator, count=MAX_GOLD)
         )
         shares = self._settings.real_share, self._settings.repeat_share
-        found = []
+        items = []
         for choice in chosen:
             fate = self._chance.random()
             gold = real if fate < shares[0] else seen if fate < sum(shares) else []
             image = _in_place_of(choice.image, gold) if gold else choice.image
-            found.append((image, _logged(image, choice, rater, kind)))
-        return found
+            items.append((image, _logged(image, choice, rater, kind)))
+        return items
 
     def image(self, digest: str, owner: str | None = None) -> StoredImage:
         """Raises InvalidInput (not a digest), NotFound (also where it is not the owner's), DataLoss (the stored bytes

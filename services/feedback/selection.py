@@ -93,10 +93,10 @@ def _answers(images: Sequence[ImageRecord], scores: Mapping[str, Score]) -> np.n
     names = sorted({name for score in scores.values() for name in score.criteria})
     nothing = [np.nan] * (1 + len(names))
 
-    def said(score: Score | None) -> list[float]:
+    def reward_of(score: Score | None) -> list[float]:
         return [score.overall, *(score.criteria.get(name, 0.5) for name in names)] if score else nothing
 
-    return np.array([said(scores.get(image.digest)) for image in images])
+    return np.array([reward_of(scores.get(image.digest)) for image in images])
 
 
 def _distances(row: int, labels: np.ndarray, answers: np.ndarray) -> np.ndarray:

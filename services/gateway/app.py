@@ -164,8 +164,8 @@ class Gateway:
             part = await self.deployments["feedback"].ImportRealImages.remote(message, offset, drawn)
             offset += len(message.images)
             _add(total, part)
-        told = {"stored": total.stored, "already_stored": total.already_stored, "failed": total.failed}
-        await asyncio.to_thread(self._audit.append, caller.name, "import of real images", "images", told)
+        counts = {"stored": total.stored, "already_stored": total.already_stored, "failed": total.failed}
+        await asyncio.to_thread(self._audit.append, caller.name, "import of real images", "images", counts)
         return total
 
     @unary

@@ -59,8 +59,8 @@ def _parent(grpc_context: Any) -> str:
     """The traceparent that the caller sent, where tracing is on. A malformed one begins a trace of its own."""
     if not tracing.enabled():
         return ""
-    found = dict(grpc_context.invocation_metadata() or ()).get(tracing.KEY, "")
-    return found if isinstance(found, str) else ""
+    parent = dict(grpc_context.invocation_metadata() or ()).get(tracing.KEY, "")
+    return parent if isinstance(parent, str) else ""
 
 
 def _note(name: str, grpc_context: Any, started: float) -> None:

@@ -106,8 +106,8 @@ class Scoring:
             await answers.put(error)
 
     async def _outcomes(self, items: Sequence[Asked], call: _Call) -> list[ScoreResult]:
-        found = await asyncio.to_thread(lambda: [self._find(item, call) for item in items])
-        good = tuple(pair for pair in found if not isinstance(pair, ItemError))
+        sources = await asyncio.to_thread(lambda: [self._find(item, call) for item in items])
+        good = tuple(pair for pair in sources if not isinstance(pair, ItemError))
         scored: Iterator[ImageScore | ItemError] = iter(())
         if good:
             request = ScoreRequest(request_id=call.request_id, items=good, version=call.version)
@@ -115,7 +115,7 @@ class Scoring:
                 scored = iter((await self._reward.score(request)).outcomes)
         return [
             _result(item, pair, pair if isinstance(pair, ItemError) else next(scored), call.version)
-            for item, pair in zip(items, found, strict=True)
+            for item, pair in zip(items, sources, strict=True)
         ]
 
     def _find(self, item: Asked, call: _Call) -> tuple[bytes, str] | ItemError:
@@ -143,11 +143,11 @@ class Scoring:
 
 
 def _result(
-    item: Asked, found: tuple[bytes, str] | ItemError, outcome: ImageScore | ItemError, version: str
+    item: Asked, source: tuple[bytes, str] | ItemError, outcome: ImageScore | ItemError, version: str
 ) -> ScoreResult:
-    if isinstance(outcome, ItemError) or isinstance(found, ItemError) or isinstance(item, ScoreResult):
+    if isinstance(outcome, ItemError) or isinstance(source, ItemError) or isinstance(item, ScoreResult):
         return ScoreResult(item_id=item.item_id, error=outcome if isinstance(outcome, ItemError) else None)
-    digest = item.digest or hashlib.sha256(found[0]).hexdigest()
+    digest = item.digest or hashlib.sha256(source[0]).hexdigest()
     return ScoreResult(
         item_id=item.item_id,
         score=replace(outcome, item_id=item.item_id, digest=digest, reward_version=version),

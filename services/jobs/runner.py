@@ -159,8 +159,8 @@ class Runner:
     def _why(self, run_id: str, code: int) -> str:
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         last = last_line(self._log_file(run_id))
-        said = f" Its last line was: {last}" if last else ""
-        return f"The training process {how} before it was done.{said} The whole log is in {self._log_file(run_id)}."
+        detail = f" Its last line was: {last}" if last else ""
+        return f"The training process {how} before it was done.{detail} The whole log is in {self._log_file(run_id)}."
 
     def _log_file(self, run_id: str) -> Path:
         folder = self._folder.run(run_id)

@@ -134,8 +134,8 @@ class Scorer:
         elif isinstance(error, VouchError):
             batch[0].result.set_exception(error)
         else:
-            told = Internal(f"the reward model failed on this image ({type(error).__name__}: {error})")
-            batch[0].result.set_exception(told)
+            failure = Internal(f"the reward model failed on this image ({type(error).__name__}: {error})")
+            batch[0].result.set_exception(failure)
 
 
 def _item(scores: Scores, row: int) -> ImageScore:

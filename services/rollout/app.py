@@ -120,7 +120,7 @@ class RolloutService:
         return [
             wire.to_message(
                 replace(
-                    _told(rollout, names, *slots[rollout.slot]),
+                    _situation(rollout, names, *slots[rollout.slot]),
                     progress=_progress(rollout, self._controller.decision(rollout)),
                 ),
                 pb.Rollout,
@@ -129,7 +129,7 @@ class RolloutService:
         ]
 
 
-def _told(
+def _situation(
     rollout: Rollout, names: dict[str, str], serving: Serving, reports: Sequence[ReplicaReport]
 ) -> Rollout:
     """The rollout with what a caller is told beside its record."""

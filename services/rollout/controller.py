@@ -358,8 +358,8 @@ def read_reward_evidence(folder: Path) -> dict[str, Any]:
 
 def _rising(steps: tuple[int, ...]) -> tuple[int, ...]:
     if steps[-1] != 100 or any(a >= b for a, b in zip((0, *steps), steps, strict=False)):
-        told = ",".join(map(str, steps))
-        raise InvalidInput(f"steps are {told}; they must rise, begin above 0 and end with 100.")
+        text = ",".join(map(str, steps))
+        raise InvalidInput(f"steps are {text}; they must rise, begin above 0 and end with 100.")
     return steps
 
 

@@ -41,8 +41,8 @@ class JudgeProcess:
             if not answer:
                 self._end()
         try:
-            told = json.loads(answer)
-            outcomes = {str(name): outcome for name, outcome in told.items() if outcome in OUTCOMES}
+            reply = json.loads(answer)
+            outcomes = {str(name): outcome for name, outcome in reply.items() if outcome in OUTCOMES}
         except (ValueError, AttributeError) as error:
             raise Unavailable("the judge's process ended; it is started again for the next pair") from error
         return cast(Mapping[str, Outcome], outcomes)

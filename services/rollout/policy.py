@@ -103,10 +103,8 @@ def _obstacle(seen: Observation, plan: RolloutPlan, proof: Proof) -> str:
         return f"not measured: {', '.join(proof.missing)}"
     if proof.unproven:
         name = min(proof.unproven, key=lambda one: proof.harmless[one])
-        told = f"e = {e_value(proof.harmless[name])}, {e_value(NEEDED)} needed"
-        return (
-            f"not yet proven not worse by {', '.join(map(_words, proof.unproven))} ({_words(name)}: {told})"
-        )
+        evidence = f"e = {e_value(proof.harmless[name])}, {e_value(NEEDED)} needed"
+        return f"not yet proven not worse by {', '.join(map(_words, proof.unproven))} ({_words(name)}: {evidence})"
     return ""
 
 

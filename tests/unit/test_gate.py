@@ -104,7 +104,7 @@ def test_the_first_champion_need_not_be_surpassed_again_by_every_candidate() -> 
 def test_what_was_not_measured_does_not_decide_and_is_said() -> None:
     found = decide({name: change for name, change in GOOD.items() if name != "coverage"})
     assert found.passed
-    assert [check.told for check in found.checks if check.passed is None] == ["coverage was not measured"]
+    assert [check.sentence for check in found.checks if check.passed is None] == ["coverage was not measured"]
 
 
 def test_a_reason_tells_figure_interval_and_what_was_allowed() -> None:

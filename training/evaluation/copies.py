@@ -83,8 +83,8 @@ class CopyAlarm:
         """The share of planted copies that it finds, by kind: of `count` training images drawn at random."""
         rows = np.random.default_rng(0).permutation(len(train))[:count]
         kinds = planted(train[rows], self.symmetric, through)
-        found = {kind: self.alarmed(images) for kind, images in kinds.items()}
-        return {kind: rate(int(alarms.sum()), len(alarms)) for kind, alarms in found.items()}
+        shares = {kind: self.alarmed(images) for kind, images in kinds.items()}
+        return {kind: rate(int(alarms.sum()), len(alarms)) for kind, alarms in shares.items()}
 
     def _block(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         queries = torch.stack(

@@ -198,10 +198,12 @@ def kept_reading(
     return np.asarray(np.load(file, allow_pickle=False))
 
 
-def figures(found: Mapping[str, np.ndarray], groups: Sequence[Hashable] | None = None) -> dict[str, Estimate]:
+def figures(
+    accuracies: Mapping[str, np.ndarray], groups: Sequence[Hashable] | None = None
+) -> dict[str, Estimate]:
     """Accuracy of each arm, and what the generated images add to the real ones. groups: of the test images."""
-    estimates = {f"downstream accuracy, {arm}": accuracy(rows, groups) for arm, rows in found.items()}
-    gain = found["real and synthetic"].astype(float) - found["real"]
+    estimates = {f"downstream accuracy, {arm}": accuracy(rows, groups) for arm, rows in accuracies.items()}
+    gain = accuracies["real and synthetic"].astype(float) - accuracies["real"]
     return estimates | {"downstream gain": accuracy(gain, groups)}
 
 

@@ -47,12 +47,12 @@ class GeneratedSet:
 @dataclass(frozen=True)
 class Space:
     """Real images in the features of one network: `unseen` [U, D] that nothing was trained on, and `train` [T, D] that
-    the generator learned from, None where not at hand. `told` ends the name of every figure in it."""
+    the generator learned from, None where not at hand. `suffix` ends the name of every figure in it."""
 
     extractor: Extractor
     unseen: np.ndarray
     train: np.ndarray | None
-    told: str = ""
+    suffix: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class RealReference:
         prompts = prompts_of_form(asked, unseen, judge.plausibility.vocabulary)
         return cls(
             unseen, train, tuple(spaces), prompts, judge.assess(images, prompts),
-            judge.confidence(images, unseen.labels), _read(_said(judge, images)),
+            judge.confidence(images, unseen.labels), _read(_recognised(judge, images)),
             pixels.Pixels.of(images, unseen.labels),
             None if learned is None else CopyAlarm.calibrated(learned, images, symmetric),
         )  # fmt: skip
@@ -126,9 +126,9 @@ class Seen:
     """Training images that are planted as copies of each kind."""
 
     @cached_property
-    def said(self) -> Recognition:
+    def recognition(self) -> Recognition:
         """What the judge's network, which learned from real images, sees."""
-        return _said(self.judge, self.drawn.images)
+        return _recognised(self.judge, self.drawn.images)
 
     @cached_property
     def spectra(self) -> Spectra:
@@ -181,7 +181,7 @@ class Seen:
         """Every figure with its 95 % interval; "real …" are the same figures of real images, the best one can ask
         for."""
         real, drawn = self.real, self.drawn
-        told = {
+        figures = {
             "plausible": _share(self.assessed.plausible),
             "real plausible": _share(real.assessed.plausible, real.unseen.groups),
             "recognised": _share(self.assessed.recognised),
@@ -198,7 +198,7 @@ class Seen:
         groups = real.unseen.groups
         rest, some = apart(real.unseen.groups, len(drawn.labels))
         for space, features in zip(real.spaces, self.features, strict=True):
-            found = {
+            estimates = {
                 **_likeness(space.unseen, features, "against real", groups),
                 **_likeness(
                     space.unseen[rest],
@@ -211,28 +211,28 @@ class Seen:
                 ),
                 **(_novelty(features, space, real.unseen.groups) if space.train is not None else {}),
             }
-            told |= {name + space.told: estimate for name, estimate in found.items()}
-        told |= self._within_prompts() | self._copies() | self._attributes_shown()
-        told |= sharpness(self.real_spectra, self.spectra, real.unseen.groups)
+            figures |= {name + space.suffix: estimate for name, estimate in estimates.items()}
+        figures |= self._within_prompts() | self._copies() | self._attributes_shown()
+        figures |= sharpness(self.real_spectra, self.spectra, real.unseen.groups)
         away = pixels.distances(real.pixels, self.pixels)
-        return told | {f"{name}, distance from real": estimate for name, estimate in away.items()}
+        return figures | {f"{name}, distance from real": estimate for name, estimate in away.items()}
 
     def _copies(self) -> dict[str, Estimate]:
         """The alarm: how often it goes off, how often it should not have, and how many planted copies it finds."""
         alarm, train = self.real.alarm, self.real.train
         if alarm is None or train is None:
             return {}
-        told = {"copy alarms": _share(self.alarmed), "real copy alarms": alarm.false_alarms()}
+        figures = {"copy alarms": _share(self.alarmed), "real copy alarms": alarm.false_alarms()}
         if self.planted:
             power = alarm.power(train.arrays, self.through, self.planted)
-            told |= {f"copy alarm power, {kind}": estimate for kind, estimate in power.items()}
-        return told
+            figures |= {f"copy alarm power, {kind}": estimate for kind, estimate in power.items()}
+        return figures
 
     def _attributes_shown(self) -> dict[str, Estimate]:
         """How far the shares of each class's attributes are from real ones; the same of as many other real images."""
         real, labels = self.real, np.array(self.real.unseen.labels)
         theirs, known = real.unseen.labels, real.annotated()
-        ours = attribute_distances(real.read, theirs, _read(self.said), self.drawn.labels, known)
+        ours = attribute_distances(real.read, theirs, _read(self.recognition), self.drawn.labels, known)
         rest, some = apart(real.unseen.groups, len(self.drawn.labels))
         sides = [{name: values[rows] for name, values in real.read.items()} for rows in (rest, some)]
         floor = attribute_distances(sides[0], labels[rest].tolist(), sides[1], labels[some].tolist(), known)
@@ -241,16 +241,16 @@ class Seen:
     def _within_prompts(self) -> dict[str, Estimate]:
         if self.repeated is None:
             return {}
-        told = self.repeated.similarities()
+        figures = self.repeated.similarities()
         for space, features in zip(self.real.spaces, self.repeated_features, strict=True):
-            found = self.repeated.figures(features, space.unseen)
-            told |= {name + space.told: estimate for name, estimate in found.items()}
-        return told
+            estimates = self.repeated.figures(features, space.unseen)
+            figures |= {name + space.suffix: estimate for name, estimate in estimates.items()}
+        return figures
 
     def notes(self) -> tuple[str, ...]:
         """What one has to know to read the figures."""
-        told = _proportions(self.drawn.labels, self.real.unseen.labels)
-        return (told,) if self.repeated is None else (told, self.repeated.note)
+        lines = _proportions(self.drawn.labels, self.real.unseen.labels)
+        return (lines,) if self.repeated is None else (lines, self.repeated.note)
 
 
 def paired_changes(ours: Seen, theirs: Seen) -> dict[str, Estimate]:
@@ -263,45 +263,45 @@ def paired_changes(ours: Seen, theirs: Seen) -> dict[str, Estimate]:
     if ours.nearest is not None:
         rows["authentic"] = ours.authentic, theirs.authentic
         rows["copy alarms"] = ours.alarmed, theirs.alarmed
-    told = {
+    changes = {
         name: bootstrapped(one.astype(float) - other, lambda part: float(part.mean()))
         for name, (one, other) in rows.items()
         if len(one)
     }
     known = ours.real
-    told |= changes_of_reach(
+    changes |= changes_of_reach(
         known.spaces[0].unseen, ours.features[0], theirs.features[0], known.unseen.groups
     )
-    told["diversity within a class"] = change_within_class(
+    changes["diversity within a class"] = change_within_class(
         ours.features[0],
         theirs.features[0],
         ours.drawn.labels,
         ours.real.spaces[0].unseen,
         ours.real.unseen.labels,
     )
-    told |= change_of_sharpness(ours.real_spectra, ours.spectra, theirs.spectra, known.unseen.groups)
+    changes |= change_of_sharpness(ours.real_spectra, ours.spectra, theirs.spectra, known.unseen.groups)
     if ours.repeated is not None and theirs.repeated is not None:
         features = ours.repeated_features[0], theirs.repeated_features[0]
-        told |= repeats.changes(ours.repeated, theirs.repeated, features)
+        changes |= repeats.changes(ours.repeated, theirs.repeated, features)
     away = pixels.changes(ours.real.pixels, ours.pixels, theirs.pixels)
-    return told | {f"{name}, distance from real": estimate for name, estimate in away.items()}
+    return changes | {f"{name}, distance from real": estimate for name, estimate in away.items()}
 
 
-def _said(judge: Judge, images: np.ndarray) -> Recognition:
+def _recognised(judge: Judge, images: np.ndarray) -> Recognition:
     return recognise(judge.plausibility.net, torch.from_numpy(images).permute(0, 3, 1, 2))
 
 
-def _read(said: Recognition) -> Read:
-    return {name: logits.argmax(1).numpy() for name, logits in said.attributes.items()}
+def _read(recognition: Recognition) -> Read:
+    return {name: logits.argmax(1).numpy() for name, logits in recognition.attributes.items()}
 
 
 def _attributes(seen: Seen) -> np.ndarray:
     """Of all attributes that prompts ask for, in order, whether the judge's network sees them: bool [K]."""
-    vocabulary, read, found = seen.judge.plausibility.vocabulary, _read(seen.said), []
+    vocabulary, read, distances = seen.judge.plausibility.vocabulary, _read(seen.recognition), []
     for row, prompt in enumerate(seen.drawn.prompts):
         for name, value in vocabulary.parse(prompt).attributes.items():
-            found.append(vocabulary.attributes[name][int(read[name][row])] == value)
-    return np.array(found, dtype=bool)
+            distances.append(vocabulary.attributes[name][int(read[name][row])] == value)
+    return np.array(distances, dtype=bool)
 
 
 def _by_class(
@@ -331,9 +331,9 @@ def _likeness(
     real: np.ndarray, features: np.ndarray, name: str, groups: Sequence[Hashable]
 ) -> dict[str, Estimate]:
     """groups: whose each real image is; what counts real images is resampled by them."""
-    found = coverage(real, features)
+    covered = coverage(real, features)
     counted = {"precision": len(features), "recall": len(real), "coverage": len(real)}
-    figures = {key: rate(round(found[key] * count), count) for key, count in counted.items()}
+    figures = {key: rate(round(covered[key] * count), count) for key, count in counted.items()}
     levels = support.precision_levels(real, features), support.recall_levels(real, features)
     figures |= {
         "density": density(real, features),

@@ -57,7 +57,7 @@ class Check:
     change: Estimate | None
     limit: str
     passed: bool | None
-    told: str
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Gate:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why it is refused; nothing where it is not."""
-        return tuple(check.told for check in self.checks if check.passed is False)
+        return tuple(check.sentence for check in self.checks if check.passed is False)
 
 
 def decide(changes: Mapping[str, Estimate], since_first: Mapping[str, Estimate] | None = None) -> Gate:
@@ -93,7 +93,7 @@ def _checked(rule: Rule, baseline: str, change: Estimate | None) -> Check:
         return Check(rule.name, baseline, None, limit, None, f"{rule.name} was not measured")
     value, worst = (-change.value, -change.low) if rule.rises else (change.value, change.high)
     passed = worst <= _allowed(rule, baseline)
-    return Check(rule.name, baseline, change, limit, passed, _told(rule, baseline, change, passed, value))
+    return Check(rule.name, baseline, change, limit, passed, _sentence(rule, baseline, change, passed, value))
 
 
 def _allowed(rule: Rule, baseline: str) -> float:
@@ -107,7 +107,7 @@ def _limit(rule: Rule, baseline: str) -> str:
     return f"the whole interval has to stay {'above -' if rule.rises else 'below '}{_amount(rule, allowed)}"
 
 
-def _told(rule: Rule, baseline: str, change: Estimate, passed: bool, harm: float) -> str:
+def _sentence(rule: Rule, baseline: str, change: Estimate, passed: bool, harm: float) -> str:
     unit = " points" if rule.points else " real standard deviations"
     value, low, high = (_amount(rule, one, "+") for one in (change.value, change.low, change.high))
     since = "" if baseline == SERVING else f" since {FIRST}"

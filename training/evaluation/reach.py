@@ -36,16 +36,16 @@ def changes_of_reach(
     less, on both sides alike, so the interval is that of the deviations from the rounds' mean.
     """
     levels = [reach_levels(real, generated) for generated in (ours, theirs)]
-    value, random, found = _change(levels), np.random.default_rng(0), []
+    value, random, resampled = _change(levels), np.random.default_rng(0), []
     for rows in resamples(len(real), groups, ROUNDS, random):
         columns = np.unique(random.integers(0, len(ours), len(ours)))
-        found.append(_change([side[:, columns] for side in levels], rows))
-    deviations = np.array(found) - np.mean(found, axis=0)
-    told = {}
+        resampled.append(_change([side[:, columns] for side in levels], rows))
+    deviations = np.array(resampled) - np.mean(resampled, axis=0)
+    changes = {}
     for place, name in enumerate(("coverage", "beta recall")):
         low, high = percentiles(deviations[:, place])
-        told[name] = Estimate(value[place], value[place] + low, value[place] + high)
-    return told
+        changes[name] = Estimate(value[place], value[place] + low, value[place] + high)
+    return changes
 
 
 def _change(levels: list[np.ndarray], rows: np.ndarray | slice = slice(None)) -> tuple[float, float]:

@@ -167,8 +167,8 @@ def resized(images: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return np.stack([np.asarray(Image.fromarray(image).resize((width, height))) for image in images])
 
 
-def _mean(found: Mapping[str, float]) -> Estimate:
+def _mean(values: Mapping[str, float]) -> Estimate:
     """Over prompts, which are resampled; nan of none."""
-    if not found:
+    if not values:
         return Estimate(math.nan, math.nan, math.nan)
-    return bootstrapped(np.array(list(found.values())), lambda rows: float(rows.mean()), rounds=ROUNDS)
+    return bootstrapped(np.array(list(values.values())), lambda rows: float(rows.mean()), rounds=ROUNDS)

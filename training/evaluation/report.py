@@ -106,13 +106,13 @@ def _cell(name: str, estimate: Estimate | None) -> dict[str, object]:
 
 
 def _text(name: str, estimate: Estimate, sign: str = "") -> str:
-    def told(value: float) -> str:
+    def formatted(value: float) -> str:
         return f"{100 * value:{sign}.1f}" if _is_rate(name) else f"{value:{sign}.2f}"
 
     unit = "" if not _is_rate(name) else " points" if sign else " %"
     if estimate.low != estimate.low:
-        return told(estimate.value) + unit
-    return f"{told(estimate.value)}{unit} ({told(estimate.low)} to {told(estimate.high)})"
+        return formatted(estimate.value) + unit
+    return f"{formatted(estimate.value)}{unit} ({formatted(estimate.low)} to {formatted(estimate.high)})"
 
 
 def _is_rate(name: str) -> bool:

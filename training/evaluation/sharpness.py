@@ -95,9 +95,9 @@ def _estimated(
 ) -> Estimate:
     """Resampled images are a little further off for being fewer, so the interval is that of the deviations."""
     random, value = np.random.default_rng(0), figure(real, generated)
-    found = []
+    estimates = []
     for rows in resamples(len(real), groups, ROUNDS, random):
         drawn = random.integers(0, len(generated), len(generated))
-        found.append(figure(real[rows], generated[drawn]))
-    low, high = percentiles(np.array(found) - np.mean(found))
+        estimates.append(figure(real[rows], generated[drawn]))
+    low, high = percentiles(np.array(estimates) - np.mean(estimates))
     return Estimate(value, value + low, value + high)

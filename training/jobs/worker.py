@@ -54,26 +54,28 @@ def work(job: Work) -> dict[str, float]:
         session = TrainingSession(Path(job.folder), group=group, device=job.device)
         return fit(config, session) if job.kind in SHARED else {}
     with tracker_for(job) as tracker:
-        session = TrainingSession(Path(job.folder), _teller(job), tracker, group=group, device=job.device)
+        session = TrainingSession(
+            Path(job.folder), _run_reporter(job), tracker, group=group, device=job.device
+        )
         return fit(config, session)
 
 
-def teller(folder: Path) -> Callable[[TrainingProgress], bool]:
+def progress_reporter(folder: Path) -> Callable[[TrainingProgress], bool]:
     """Tells progress in a file of the run's folder, which a bar shows, and goes on."""
 
-    def tell(progress: TrainingProgress) -> bool:
+    def report(progress: TrainingProgress) -> bool:
         write_whole(folder / "progress.json", json.dumps(asdict(progress)).encode())
         return True
 
-    return tell
+    return report
 
 
-def _teller(job: Work) -> Callable[[TrainingProgress], bool]:
-    told = teller(Path(job.folder))
+def _run_reporter(job: Work) -> Callable[[TrainingProgress], bool]:
+    write = progress_reporter(Path(job.folder))
     catalog = Catalog(job.catalog_url) if job.catalog_url else None
 
-    def tell(progress: TrainingProgress) -> bool:
-        told(progress)
+    def report(progress: TrainingProgress) -> bool:
+        write(progress)
         if catalog is None:
             return True
         run = catalog.runs.progress(
@@ -85,4 +87,4 @@ def _teller(job: Work) -> Callable[[TrainingProgress], bool]:
         )
         return not run.cancel_requested
 
-    return tell
+    return report

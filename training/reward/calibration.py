@@ -24,7 +24,7 @@ class Bin:
     """Images whose scores lie within one tenth: how many, their mean score, and the share that raters passed."""
 
     images: int
-    said: float
+    mean_score: float
     passed: Estimate
 
 

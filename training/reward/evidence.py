@@ -90,14 +90,14 @@ class RewardEvidence:
         write_whole(folder / "reliability.svg", diagram(self, scale).encode())
 
 
-def diagram(found: RewardEvidence, scale: Scale) -> str:
+def diagram(evidence: RewardEvidence, scale: Scale) -> str:
     """The share that raters passed against the mean score of each bin, with Wilson's intervals, over the diagonal."""
     source = (resources.files("training") / "evaluation" / "reliability.svg").read_text(encoding="utf-8")
     page = Environment(autoescape=select_autoescape(default=True, default_for_string=True)).from_string(
         source
     )
-    most = max(one.images for one in found.bins)
-    return page.render(found=found, bins=found.bins, most=most, meaning=scale.meaning)
+    most = max(one.images for one in evidence.bins)
+    return page.render(found=evidence, bins=evidence.bins, most=most, meaning=scale.meaning)
 
 
 def _known(logits: torch.Tensor, wanted: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

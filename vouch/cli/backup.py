@@ -50,7 +50,7 @@ def backup(
     from vouch.storage.backup import make_backup
 
     made = make_backup(settings, target, leave_out_damaged=leave_out_damaged)
-    session.emit(_told(made), lambda: _summary("Backed up", made, target))
+    session.emit(_as_json(made), lambda: _summary("Backed up", made, target))
 
 
 @command(
@@ -78,13 +78,13 @@ def restore(
 
     settings = load_settings(state=session.state)
     if dry_run:
-        found = storage.read_backup(source)
+        backup = storage.read_backup(source)
         storage.check_empty(settings)
-        session.emit(_told(found), lambda: _summary("Would restore", found, source))
+        session.emit(_as_json(backup), lambda: _summary("Would restore", backup, source))
         return
     restored = storage.restore(settings, source)
     _refuse(_look(session, quick=False), but=len(restored.left_out))
-    session.emit(_told(restored), lambda: _summary("Restored", restored, source))
+    session.emit(_as_json(restored), lambda: _summary("Restored", restored, source))
 
 
 @command(
@@ -105,12 +105,12 @@ def check(
 
     Reads only; a running system is not disturbed.
     """
-    found = _look(session, quick)
+    findings = _look(session, quick)
     if session.as_json:
-        session.emit(found, lambda: None)
-    _refuse(found)
+        session.emit(findings, lambda: None)
+    _refuse(findings)
     if not session.as_json:
-        session.emit(found, lambda: _whole(found))
+        session.emit(findings, lambda: _whole(findings))
 
 
 def _look(session: Session, quick: bool) -> Findings:
@@ -123,22 +123,22 @@ def _look(session: Session, quick: bool) -> Findings:
         return look(catalog, BlobStore(settings.resolved_blobs_url), registry, quick=quick)
 
 
-def _refuse(found: Findings, but: int = 0) -> None:
+def _refuse(findings: Findings, but: int = 0) -> None:
     """but: how many problems are known from the backup."""
-    if len(found.problems) > but:
-        shown = "\n".join(f"  {problem}" for problem in found.problems[:MOST_SHOWN])
-        raise DataLoss(f"{len(found.problems)} things are damaged or missing:\n{shown}", "CHECK_FAILED")
+    if len(findings.problems) > but:
+        shown = "\n".join(f"  {problem}" for problem in findings.problems[:MOST_SHOWN])
+        raise DataLoss(f"{len(findings.problems)} things are damaged or missing:\n{shown}", "CHECK_FAILED")
 
 
-def _whole(found: Findings) -> Text:
+def _whole(findings: Findings) -> Text:
     return Text(
-        f"{found.images} images, {found.ratings} ratings, {found.versions} versions and {found.audit_entries} audit "
-        "entries are there, each as it was written.",
+        f"{findings.images} images, {findings.ratings} ratings, {findings.versions} versions and "
+        f"{findings.audit_entries} audit entries are there, each as it was written.",
         style="green",
     )
 
 
-def _told(made: Backup) -> dict[str, object]:
+def _as_json(made: Backup) -> dict[str, object]:
     return {
         "digest": made.digest,
         "created_at": made.created_at,

@@ -60,8 +60,8 @@ def label(
 
 def _unsaid(client: Client, rater: str, name: str, parent: str, limit: int) -> Iterator[Exhibit]:
     """Images of the class, the newest first, of which this rater has not said whether they are of the sub-type."""
-    said = {one.image for one in client.list_ratings(rater=rater) if sub_label(name) in one.answers}
-    for number, image in enumerate(i for i in client.list_images(label=parent) if i.digest not in said):
+    answered = {one.image for one in client.list_ratings(rater=rater) if sub_label(name) in one.answers}
+    for number, image in enumerate(i for i in client.list_images(label=parent) if i.digest not in answered):
         if number == limit:
             return
         yield Exhibit(digest=image.digest, data=client.get_image(image.digest).data, prompt=image.prompt)
@@ -120,5 +120,5 @@ def add(
 def _sources(data: Path | None, column: str, value: str, others: list[str]) -> dict[str, Any]:
     if data is None:
         return {}
-    told = {"column": column, "value": value, "others": others} if column else {}
-    return {"data": str(data.resolve()), **told}
+    sources = {"column": column, "value": value, "others": others} if column else {}
+    return {"data": str(data.resolve()), **sources}

@@ -122,7 +122,7 @@ def evaluate(
             "version": version, "against": against, "first": first, "data": data, "train": train, "judge": judge,
             "symmetric": symmetric, "downstream": downstream or None, **settings,
         }  # fmt: skip
-        start(session, "evaluate", _said(config), detach)
+        start(session, "evaluate", _given(config), detach)
         return
     request = EvaluationRequest(
         version=version, data=data, out=out, state=session.state or Path(os.environ.get("VOUCH_STATE", "state")),
@@ -139,7 +139,7 @@ def _become_offline_evaluation(request: EvaluationRequest) -> NoReturn:
     os.execv(sys.executable, arguments)  # noqa: S606 - no shell
 
 
-def _said(config: dict[str, object]) -> dict[str, object]:
+def _given(config: dict[str, object]) -> dict[str, object]:
     """What was given, with paths as text."""
     given = {name: value for name, value in config.items() if value not in ("", None)}
     return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}

@@ -145,8 +145,8 @@ def _view(summary: dict[str, Any], out: Path) -> Any:
 def _prompts(summary: dict[str, Any]) -> dict[str, Any]:
     if not summary["prompt"]:
         return {}
-    told = {"prompts filled in": summary["prompts_filled"]}
-    return told | (
+    rows = {"prompts filled in": summary["prompts_filled"]}
+    return rows | (
         {"prompts overridden": summary["prompts_overridden"]} if summary["override_prompts"] else {}
     )
 

@@ -38,15 +38,15 @@ def gc(
     with local_catalog(session) as (settings, catalog):
         from vouch.storage.retention import find_garbage, remove_garbage, totals
 
-        found = find_garbage(settings, catalog)
+        garbage = find_garbage(settings, catalog)
         if apply:
-            found = remove_garbage(settings, catalog, found)
-        sums = totals(found)
-    told = {"applied": apply, "totals": sums, "items": [_told(one) for one in found]}
-    session.emit(told, lambda: _table(sums, apply))
+            garbage = remove_garbage(settings, catalog, garbage)
+        sums = totals(garbage)
+    report = {"applied": apply, "totals": sums, "items": [_as_json(one) for one in garbage]}
+    session.emit(report, lambda: _table(sums, apply))
 
 
-def _told(one: Garbage) -> dict[str, Any]:
+def _as_json(one: Garbage) -> dict[str, Any]:
     return {"kind": one.kind, "path": str(one.path), "bytes": one.bytes}
 
 

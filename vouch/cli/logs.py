@@ -56,14 +56,17 @@ def logs(
 
 
 def _show_one(session: Session, folder: StateFolder, reference: str) -> None:
-    found = next((entry for entry in entries(folder.logs) if entry.get("reference") == reference), None)
-    if found is None:
+    entry = next((entry for entry in entries(folder.logs) if entry.get("reference") == reference), None)
+    if entry is None:
         raise NotFound(
             f"Nothing is kept under {reference} in {folder.logs}; old lines make room for new ones.",
             "UNKNOWN_REFERENCE",
         )
-    known = {name: value for name, value in found.items() if name != "trace"}
-    session.emit(found, lambda: render.facts({**known, "trace": Text(visible_lines(found.get("trace", "")))}))
+    known = {name: value for name, value in entry.items() if name != "trace"}
+    session.emit(
+        entry,
+        lambda: render.facts({**known, "trace": Text(visible_lines(entry.get("trace", "")))}),
+    )
 
 
 def entries(folder: Path) -> Iterator[dict[str, Any]]:

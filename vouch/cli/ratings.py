@@ -40,7 +40,7 @@ def list_ratings(
 ) -> None:
     """List ratings, newest first. Simulated ones are marked."""
     with session.connect() as client:
-        found = list(
+        ratings = list(
             client.list_ratings(
                 image_digest=image, rater=rater, kind=kind, generator_version=generator,
                 include_superseded=superseded, limit=limit,
@@ -48,8 +48,8 @@ def list_ratings(
         )  # fmt: skip
     columns = ("rating", "image", "verdict", "answers", "rater", "kind", "when")
     session.emit(
-        {"ratings": found},
-        lambda: render.table(columns, map(_row, found), empty="Nobody has rated anything yet."),
+        {"ratings": ratings},
+        lambda: render.table(columns, map(_row, ratings), empty="Nobody has rated anything yet."),
     )
 
 

@@ -44,8 +44,10 @@ def replay(
             f"{answer.generator_name} draws another image: a pixel differs by {answer.largest_difference} grey levels.",
             "NOT_THE_SAME",
         )
-    told = {name: getattr(answer, name) for name in ("generator_version", "generator_name", "same", "equal")}
-    session.emit({**told, "largest_difference": answer.largest_difference}, lambda: _same(answer))
+    outcome = {
+        name: getattr(answer, name) for name in ("generator_version", "generator_name", "same", "equal")
+    }
+    session.emit({**outcome, "largest_difference": answer.largest_difference}, lambda: _same(answer))
 
 
 def _digest(image: str) -> str:

@@ -62,11 +62,11 @@ def add_real(
         report = client.import_real_images(sent)
     failures = sent.refused(report)
     failed = report.failed + len(sent.unreadable)
-    told = {
+    counts = {
         "stored": report.stored, "already_stored": report.already_stored, "failed": failed,
         "prompts_filled": sent.filled,
     }  # fmt: skip
-    session.emit({**told, "failures": failures}, lambda: _told(**told))
+    session.emit({**counts, "failures": failures}, lambda: _counts_text(**counts))
     if failed:
         _explain(failures)
         raise typer.Exit(2)
@@ -132,7 +132,7 @@ def _place(key: str) -> str:
     return f"{shard} row {int(row)}".strip() if row.isdigit() else key
 
 
-def _told(*, stored: int, already_stored: int, failed: int, prompts_filled: int) -> str:
+def _counts_text(*, stored: int, already_stored: int, failed: int, prompts_filled: int) -> str:
     filled = f"; the given prompt was filled in for {prompts_filled}" if prompts_filled else ""
     return f"{stored} real images added, {already_stored} already there, {failed} refused{filled}"
 

@@ -73,10 +73,10 @@ def compare(
                 model.score,
                 lambda done, total: bar.update(task, completed=done, total=total),
             )
-        found = rescoring.compare(*rescoring.both(catalog, before.digest, after.digest), threshold)
+        comparison = rescoring.compare(*rescoring.both(catalog, before.digest, after.digest), threshold)
         folders = [registry.folder(version.digest) for version in (before, after)]
-    told = {"old": before.name, "new": after.name, "rescored": rescored, **vars(found)}
-    session.emit(told, lambda: _view(before, after, folders, rescored, found))
+    report = {"old": before.name, "new": after.name, "rescored": rescored, **vars(comparison)}
+    session.emit(report, lambda: _view(before, after, folders, rescored, comparison))
 
 
 def _catalog_url(settings: Settings) -> str:
@@ -94,7 +94,7 @@ def _reward(registry: Registry, ref: str) -> Version:
 
 
 def _view(
-    before: Version, after: Version, folders: list[Path], rescored: Any, found: ThresholdComparison
+    before: Version, after: Version, folders: list[Path], rescored: Any, comparison: ThresholdComparison
 ) -> Any:
     from vouch.models.scale import read_scale
 
@@ -107,7 +107,7 @@ def _view(
             f"{one.same_share_low:.3f} to {one.same_share_high:.3f}",
             render.percent(one.same_images),
         )
-        for one in found.thresholds
+        for one in comparison.thresholds
     ]
     columns = (
         "threshold",
@@ -122,9 +122,9 @@ def _view(
         {
             before.name: read_scale(folders[0]).meaning,
             after.name: read_scale(folders[1]).meaning,
-            "images": f"{found.images} with both scores; {rescored.scored} scored now{failed}",
-            "mean score": f"{found.mean_before:.3f}, now {found.mean_after:.3f}",
-            "same order": f"{found.rank_agreement:.3f} (Spearman)",
+            "images": f"{comparison.images} with both scores; {rescored.scored} scored now{failed}",
+            "mean score": f"{comparison.mean_before:.3f}, now {comparison.mean_after:.3f}",
+            "same order": f"{comparison.rank_agreement:.3f} (Spearman)",
             "thresholds": render.table(columns, rows),
         }
     )

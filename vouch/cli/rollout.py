@@ -180,10 +180,10 @@ def status(
         if rollout is not None:
             _emit(session, client.get_rollout(rollout))
             return
-        found = list(client.list_rollouts(limit=limit))
+        rollouts = list(client.list_rollouts(limit=limit))
     columns = ("rollout", "slot", "version", "instead of", "share", "state", "replicas", "changed")
     session.emit(
-        {"rollouts": found}, lambda: render.table(columns, map(_row, found), empty="No rollout yet.")
+        {"rollouts": rollouts}, lambda: render.table(columns, map(_row, rollouts), empty="No rollout yet.")
     )
 
 
@@ -286,11 +286,11 @@ def _proof(rollout: Rollout) -> list[Text]:
         else f"after {plan.held_s:.0f} of {plan.hold_s:.0f} s"
     )
     steps = ", ".join(f"{step} %" for step in plan.steps)
-    told = f"steps {steps}; moves on {mode}"
+    text = f"steps {steps}; moves on {mode}"
     proof = (
         f"e-values: worse 10^{plan.log10_e_worse:.2f}, not worse by 2 points 10^{plan.log10_e_not_worse:.2f}"
     )
-    lines = [f"{told}{'; ' + plan.decision if plan.decision else ''}", f"{proof}; 10^1.30 decides"]
+    lines = [f"{text}{'; ' + plan.decision if plan.decision else ''}", f"{proof}; 10^1.30 decides"]
     lines.append(f"gate: {_gate(plan.gate)}{'; forced: ' + plan.forced if plan.forced else ''}")
     return [Text(line, style="dim") for line in lines]
 

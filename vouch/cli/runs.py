@@ -41,9 +41,9 @@ def list_runs(
 ) -> None:
     """List training runs, newest first."""
     with session.connect() as client:
-        found = list(client.list_runs(kind=kind, state=status, limit=limit))
+        runs = list(client.list_runs(kind=kind, state=status, limit=limit))
     columns = ("run", "kind", "state", "#step", "what", "made", "updated")
-    session.emit({"runs": found}, lambda: render.table(columns, map(_row, found), empty="No run yet."))
+    session.emit({"runs": runs}, lambda: render.table(columns, map(_row, runs), empty="No run yet."))
 
 
 def _row(run: Run) -> tuple[str | Text, ...]:
@@ -62,16 +62,16 @@ def _row(run: Run) -> tuple[str | Text, ...]:
 def show(session: Session, run: RunArgument) -> None:
     """Show one run: its settings, what it learned from, its figures."""
     with session.connect() as client:
-        found = client.get_run(run)
-    session.emit(found, lambda: view(found, state_folder(session)))
+        record = client.get_run(run)
+    session.emit(record, lambda: view(record, state_folder(session)))
 
 
 @command(app, "cancel", "vouch runs cancel align-2")
 def cancel(session: Session, run: RunArgument) -> None:
     """Stop a run that is queued or running. What it published stays."""
     with session.connect() as client:
-        found = client.cancel_run(run)
-    session.emit(found, lambda: view(found, state_folder(session)))
+        record = client.cancel_run(run)
+    session.emit(record, lambda: view(record, state_folder(session)))
 
 
 @command(app, "watch", "vouch runs watch align-2")

@@ -70,10 +70,10 @@ def create(
 def list_tokens(session: Session) -> None:
     """List the tokens: role, scopes, when they were made, used last (to the minute) and revoked."""
     with _tokens(session) as (_, tokens):
-        found = tokens.list()
+        records = tokens.list()
     columns = ("name", "role", "scopes", "made", "last used", "state")
     session.emit(
-        {"tokens": found}, lambda: render.table(columns, map(_row, found), empty="There is no token yet.")
+        {"tokens": records}, lambda: render.table(columns, map(_row, records), empty="There is no token yet.")
     )
 
 

@@ -41,7 +41,7 @@ def versions(
             one = client.get_version(version)
             session.emit(one, lambda: _one(one))
             return
-        found = list(client.list_versions(kind=kind))
+        records = list(client.list_versions(kind=kind))
     rows = [
         (
             v.name,
@@ -52,11 +52,11 @@ def versions(
             render.size(v.size_bytes),
             render.ago(v.created_at),
         )
-        for v in found
+        for v in records
     ]
     columns = ("name", "kind", "format", "digest", "parent", "#size", "published")
     session.emit(
-        {"versions": found}, lambda: render.table(columns, rows, empty="No version has been published.")
+        {"versions": records}, lambda: render.table(columns, rows, empty="No version has been published.")
     )
 
 
@@ -70,22 +70,24 @@ def _one(version: VersionDetails) -> Any:
             "parent": version.parent_name,
             "published": version.created_at,
             **_evidence(version.evidence),
-            **_told(version),
+            **_rows(version),
             "files": render.table(("path", "#size", "sha256"), files),
         }
     )
 
 
-def _evidence(found: Mapping[str, Any]) -> dict[str, Any]:
+def _evidence(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """What its last evaluation says, in a few lines."""
-    if not found:
+    if not evaluation:
         return {}
-    told: dict[str, Any] = {"evaluated": f"{found.get('measured_at', '')}: {found.get('report', '')}"}
-    gate = found.get("gate")
+    cells: dict[str, Any] = {
+        "evaluated": f"{evaluation.get('measured_at', '')}: {evaluation.get('report', '')}"
+    }
+    gate = evaluation.get("gate")
     if gate:
-        told[f"against {found.get('against_name')}"] = "\n".join([gate["verdict"], *gate["reasons"]])
-    rows = [(name, *_percent(figure)) for name, figure in sorted(dict(found.get("figures", {})).items())]
-    return told | {"evidence": render.table(("figure", "#found", "95 % interval"), rows)}
+        cells[f"against {evaluation.get('against_name')}"] = "\n".join([gate["verdict"], *gate["reasons"]])
+    rows = [(name, *_percent(figure)) for name, figure in sorted(dict(evaluation.get("figures", {})).items())]
+    return cells | {"evidence": render.table(("figure", "#found", "95 % interval"), rows)}
 
 
 def _percent(figure: Mapping[str, Any]) -> tuple[str, str]:
@@ -94,7 +96,7 @@ def _percent(figure: Mapping[str, Any]) -> tuple[str, str]:
     return "" if value is None else f"{value:.3f}", interval
 
 
-def _told(version: VersionDetails) -> dict[str, Any]:
+def _rows(version: VersionDetails) -> dict[str, Any]:
     """What its scores mean, and its figures, each with its interval where there is one."""
     if version.lineage is None:
         return {}

@@ -116,12 +116,12 @@ def _stored(access: Access, role: str | None) -> str | None:
     if not access.tokens:
         return None  # authentication is off
     wanted = ROLES if role is None else (role,)
-    found = next((access.tokens[one] for one in wanted if one in access.tokens), None)
-    if found is None:
+    token = next((access.tokens[one] for one in wanted if one in access.tokens), None)
+    if token is None:
         raise NotFound(
             f"access.json has no token for the role {role}; it has {', '.join(sorted(access.tokens))}."
         )
-    return found
+    return token
 
 
 def _parsed(address: str) -> tuple[str, bool]:

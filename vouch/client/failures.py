@@ -48,10 +48,10 @@ def as_vouch_error(error: grpc.RpcError, address: str) -> errors.VouchError:
     if reason is None:
         # Not from a vouch gateway: from the proxy before it, or from this side of the wire.
         details = _explained(code, details, address)
-    told = kind(details or f"The call failed with {code.name}.", reason)
-    if isinstance(told, errors.Exhausted) and retry is not None:
-        return kind(told.message, reason, retry.retry_delay.ToMilliseconds() / 1000)  # type: ignore[call-arg]
-    return told
+    translated = kind(details or f"The call failed with {code.name}.", reason)
+    if isinstance(translated, errors.Exhausted) and retry is not None:
+        return kind(translated.message, reason, retry.retry_delay.ToMilliseconds() / 1000)  # type: ignore[call-arg]
+    return translated
 
 
 def reason_of(error: grpc.RpcError) -> str | None:
@@ -70,9 +70,9 @@ def _detail(error: grpc.RpcError, kind: type[Message]) -> Any:
     for key, value in error.trailing_metadata() or ():
         if key == STATUS_KEY:
             for detail in status_pb2.Status.FromString(value).details:
-                found = kind()
-                if detail.Unpack(found):
-                    return found
+                message = kind()
+                if detail.Unpack(message):
+                    return message
     return None
 
 

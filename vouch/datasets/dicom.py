@@ -230,14 +230,14 @@ def _picture(header: Dataset, window: IntensityWindow | None) -> tuple[np.ndarra
 
 
 def _burned_in(header: Dataset) -> list[str]:
-    said = str(header.get("BurnedInAnnotation") or "").upper()
-    if said == "YES":
+    value = str(header.get("BurnedInAnnotation") or "").upper()
+    if value == "YES":
         return [
             "The DICOM file says that text is burned into its pixels (BurnedInAnnotation): look for names."
         ]
     capture = str(header.get("SOPClassUID") or "").startswith(_SECONDARY_CAPTURE)
     large = min(_number(header, "Rows"), _number(header, "Columns")) >= LARGE_CAPTURE
-    if capture and large and said != "NO":
+    if capture and large and value != "NO":
         return ["The DICOM image is a large secondary capture: text may be burned in. Look for names."]
     return []
 

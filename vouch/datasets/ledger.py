@@ -188,7 +188,7 @@ class Ledger:
                 _write_parquet(self._next_part(), [self._pending])
                 self._pending = []
 
-    def finish(self, settings: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, settings: dict[str, Any], counts: dict[str, Any]) -> dict[str, Any]:
         """Joins the parts into one ledger, writes metadata and summary, and returns the summary.
 
         `found` is what else the summary says.
@@ -197,7 +197,7 @@ class Ledger:
         seconds = time.monotonic() - self._started_at
         self._merge()
         tally = self._write_metadata()
-        summary = self._summary({**settings, **found}, tally, seconds)
+        summary = self._summary({**settings, **counts}, tally, seconds)
         write_whole(self.out / "summary.json", _json(summary))
         return summary
 

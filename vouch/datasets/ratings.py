@@ -211,9 +211,10 @@ def _is_known(column: str) -> bool:
 def _check_columns(path: Path, columns: list[str]) -> None:
     missing = sorted(_NEEDED - set(columns))
     if missing:
-        found = ", ".join(map(repr, columns)) or "none"
+        present = ", ".join(map(repr, columns)) or "none"
         raise InvalidInput(
-            f"{path} lacks the columns {', '.join(missing)}. Its header has {found[:500]}.", "MISSING_COLUMNS"
+            f"{path} lacks the columns {', '.join(missing)}. Its header has {present[:500]}.",
+            "MISSING_COLUMNS",
         )
     unknown = sorted(name for name in columns if not _is_known(name))
     if unknown:

@@ -84,9 +84,9 @@ def rescore(
     scored = done = 0
     for start in range(0, len(waiting), BATCH):
         part = waiting[start : start + BATCH]
-        found = [one for group in _readable(catalog, blobs, part) for one in _scores(group, new, score)]
-        catalog.images.add_scores(found)
-        scored, done = scored + len(found), done + len(part)
+        scores = [one for group in _readable(catalog, blobs, part) for one in _scores(group, new, score)]
+        catalog.images.add_scores(scores)
+        scored, done = scored + len(scores), done + len(part)
         on_progress(done, len(waiting))
     return Rescored(scored=scored, failed=len(waiting) - scored)
 
@@ -170,16 +170,16 @@ def _readable(catalog: Catalog, blobs: BlobStore, digests: Sequence[str]) -> Ite
 def _scores(group: Sequence[Readable], version: str, score: ScoreImages) -> list[Score]:
     """One image that cannot be scored must not cost the others theirs."""
     try:
-        found = score(np.stack([pixels for _, pixels in group]), [record.prompt for record, _ in group])
+        scored = score(np.stack([pixels for _, pixels in group]), [record.prompt for record, _ in group])
     except InvalidInput:
         return [] if len(group) == 1 else [one for pair in group for one in _scores([pair], version, score)]
     return [
         Score(
             image=record.digest,
             version=version,
-            overall=float(found.overall[row]),
-            std=float(found.std[row]),
-            criteria={name: float(values[row]) for name, values in found.criteria.items()},
+            overall=float(scored.overall[row]),
+            std=float(scored.std[row]),
+            criteria={name: float(values[row]) for name, values in scored.criteria.items()},
         )
         for row, (record, _) in enumerate(group)
     ]

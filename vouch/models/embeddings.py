@@ -122,5 +122,5 @@ def spelled_out(prompts: Sequence[str], tokenizer: Any) -> list[str]:
     """Prompts with the tokens of every vector in the place of a word that has several, as the pipeline reads them."""
     from diffusers.loaders import TextualInversionLoaderMixin
 
-    told: list[str] = TextualInversionLoaderMixin().maybe_convert_prompt(list(prompts), tokenizer)
-    return told
+    converted: list[str] = TextualInversionLoaderMixin().maybe_convert_prompt(list(prompts), tokenizer)
+    return converted

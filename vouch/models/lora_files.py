@@ -75,7 +75,7 @@ def import_lora(source: Path, base: Path, out: Path) -> None:
             f"{source.name} changes nothing of {base.name}: it is of another kind of model.", "OTHER_BASE"
         )
     out.mkdir(parents=True, exist_ok=True)
-    named = {f"{part}_lora_layers": found for part, found in layers.items() if found}
+    named = {f"{part}_lora_layers": layer_weights for part, layer_weights in layers.items() if layer_weights}
     type(pipe).save_lora_weights(str(out), weight_name=LORA_FILE, **named)
 
 
@@ -91,12 +91,12 @@ def _layers(network: Any) -> dict[str, torch.Tensor]:
         for name, module in network.named_modules()
         if isinstance(module, BaseTunerLayer) and ADAPTER in getattr(module, "scaling", {})
     }
-    found = get_peft_model_state_dict(network, adapter_name=ADAPTER)
+    weights = get_peft_model_state_dict(network, adapter_name=ADAPTER)
     return {
         key: (weight * strengths[key.partition(".lora_")[0]] if ".lora_B." in key else weight)
         .half()
         .contiguous()
-        for key, weight in found.items()
+        for key, weight in weights.items()
     }
 
 

@@ -127,8 +127,8 @@ def restore(settings: Settings, source: Path) -> Backup:
         with open(source / CATALOG_NAME, encoding="utf-8") as lines:
             CatalogRows(settings.resolved_catalog_url).load(backup.form, lines)
         with Catalog(settings.resolved_catalog_url) as catalog:
-            told = {"created_at": backup.created_at, "records": backup.records}
-            catalog.audit.append(ADMINISTRATOR, "restore", backup.digest, told)
+            summary = {"created_at": backup.created_at, "records": backup.records}
+            catalog.audit.append(ADMINISTRATOR, "restore", backup.digest, summary)
         for name in (MLFLOW_NAME, ACCESS_NAME):  # tokens last: who finds them finds everything
             if name in backup.files:
                 write_whole(settings.folder.root / name, (source / name).read_bytes(), mode=0o600)
@@ -243,8 +243,8 @@ def _finish(target: Path, **values: Any) -> Backup:
             files[path.relative_to(target).as_posix()] = _required(path)
         if path.is_dir():
             sync(path)
-    told = {"format": FORMAT, **values, "files": {name: asdict(entry) for name, entry in files.items()}}
-    text = json.dumps(told, indent=1, sort_keys=True).encode()
+    manifest = {"format": FORMAT, **values, "files": {name: asdict(entry) for name, entry in files.items()}}
+    text = json.dumps(manifest, indent=1, sort_keys=True).encode()
     write_whole(target / MANIFEST_NAME, text, mode=0o600)
     return _parsed(target, text)
 

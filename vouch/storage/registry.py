@@ -145,11 +145,11 @@ class Registry:
         try:
             with storage_errors(f"version {version.name}"):
                 copy.mkdir(parents=True)
-                found = self._archive.fetch(version.digest, version.files, copy)
-            if found:
+                fetched = self._archive.fetch(version.digest, version.files, copy)
+            if fetched:
                 _verify(copy, version)  # what is damaged in the archive never becomes this machine's copy
                 _renamed(copy, folder)
-            return found
+            return fetched
         finally:
             shutil.rmtree(copy, ignore_errors=True)
 

@@ -57,15 +57,15 @@ def find_garbage(settings: Settings, catalog: Catalog) -> list[Garbage]:
     ]
 
 
-def remove_garbage(settings: Settings, catalog: Catalog, found: Iterable[Garbage]) -> list[Garbage]:
+def remove_garbage(settings: Settings, catalog: Catalog, garbage: Iterable[Garbage]) -> list[Garbage]:
     """Remove what is garbage still; answers what went. One entry of the audit log says how much.
 
     Raises:
         FailedPrecondition: images are among it and the system runs (STATE_IN_USE): it could hand one out just now.
     """
-    found, gone = list(found), []
-    images = [one for one in found if one.kind == "image"]
-    others = [one for one in found if one.kind != "image"]
+    garbage, gone = list(garbage), []
+    images = [one for one in garbage if one.kind == "image"]
+    others = [one for one in garbage if one.kind != "image"]
     if images:
         with settings.folder.lock():
             gone += _forget(catalog, images)
@@ -77,10 +77,10 @@ def remove_garbage(settings: Settings, catalog: Catalog, found: Iterable[Garbage
     return gone
 
 
-def totals(found: Iterable[Garbage]) -> dict[str, dict[str, int]]:
+def totals(garbage: Iterable[Garbage]) -> dict[str, dict[str, int]]:
     """{kind: {"count", "bytes"}}."""
     sums: dict[str, dict[str, int]] = {}
-    for one in found:
+    for one in garbage:
         of_kind = sums.setdefault(one.kind, {"count": 0, "bytes": 0})
         of_kind["count"] += 1
         of_kind["bytes"] += one.bytes
@@ -146,8 +146,8 @@ def _ended_before(run: Run, before: float) -> bool:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    found = [path for pattern in ("**/step-[0-9]*", "**/.writing-*", "ray") for path in folder.glob(pattern)]
-    return sorted(path for path in found if path.is_dir() and not path.is_symlink())
+    paths = [path for pattern in ("**/step-[0-9]*", "**/.writing-*", "ray") for path in folder.glob(pattern)]
+    return sorted(path for path in paths if path.is_dir() and not path.is_symlink())
 
 
 def _logs(settings: Settings, before: float) -> Iterator[Garbage]:

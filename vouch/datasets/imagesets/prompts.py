@@ -127,10 +127,10 @@ def json_object(data: bytes) -> dict[str, Any]:
 
 
 def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError(f"it has {next(n for n in found if [p[0] for p in pairs].count(n) > 1)!r} twice")
-    return found
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        raise ValueError(f"it has {next(n for n in unique if [p[0] for p in pairs].count(n) > 1)!r} twice")
+    return unique
 
 
 def words_of_row(row: Mapping[str, Any], where: str, vocabulary: Vocabulary | None) -> ImageText:
@@ -150,10 +150,10 @@ def words_of_row(row: Mapping[str, Any], where: str, vocabulary: Vocabulary | No
 
 
 def _patient(row: Mapping[str, Any]) -> str:
-    found = next((row[name] for name in PATIENT_COLUMNS if row.get(name) not in (None, "")), "")
-    if isinstance(found, float):  # a column of numbers with gaps, as pandas writes it
-        return label_text(found) if math.isfinite(found) else ""
-    return escaped(str(found)) if isinstance(found, (str, int)) else ""
+    patient = next((row[name] for name in PATIENT_COLUMNS if row.get(name) not in (None, "")), "")
+    if isinstance(patient, float):  # a column of numbers with gaps, as pandas writes it
+        return label_text(patient) if math.isfinite(patient) else ""
+    return escaped(str(patient)) if isinstance(patient, (str, int)) else ""
 
 
 def is_identifying(column: str) -> bool:

@@ -132,8 +132,8 @@ _COVERED = ("number", "at", "actor", "action", "subject", "details", "previous")
 
 
 def _digest(values: Mapping[str, Any]) -> str:
-    told = {**values, "at": (values["at"] - _EPOCH) // timedelta(microseconds=1)}
-    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    content = {**values, "at": (values["at"] - _EPOCH) // timedelta(microseconds=1)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _number(page_token: str) -> int:

@@ -85,15 +85,15 @@ class Ratings:
 
     def get_many(self, ids: Sequence[str]) -> tuple[Rating, ...]:
         """The ratings with these ids, in their order: what repeats a run from its lineage. Raises NotFound."""
-        found: dict[str, Rating] = {}
+        ratings: dict[str, Rating] = {}
         with self._database.read() as connection:
             for start in range(0, len(ids), _CHUNK):
                 query = sa.select(tables.ratings).where(tables.ratings.c.id.in_(ids[start : start + _CHUNK]))
-                found.update((row.id, _rating(row)) for row in connection.execute(query))
-        missing = [rating_id for rating_id in ids if rating_id not in found]
+                ratings.update((row.id, _rating(row)) for row in connection.execute(query))
+        missing = [rating_id for rating_id in ids if rating_id not in ratings]
         if missing:
             raise NotFound(f"There is no rating {missing[0]}.", "RATING_NOT_FOUND")
-        return tuple(found[rating_id] for rating_id in ids)
+        return tuple(ratings[rating_id] for rating_id in ids)
 
     def list(
         self,

@@ -87,9 +87,9 @@ def _opened(url: str) -> Iterator[Database]:
 
 def _tables(connection: sa.Connection) -> list[sa.Table]:
     """Those that hold records, what others refer to first."""
-    found = sa.MetaData()
-    found.reflect(connection)
-    return [table for table in found.sorted_tables if table.name != _REVISION]
+    metadata = sa.MetaData()
+    metadata.reflect(connection)
+    return [table for table in metadata.sorted_tables if table.name != _REVISION]
 
 
 def _lines(connection: sa.Connection) -> Iterator[str]:

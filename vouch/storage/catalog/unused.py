@@ -49,13 +49,13 @@ class UnusedImages:
 
     def named(self, digests: Collection[str]) -> frozenset[str]:
         """Those of these digests that are images of the catalog."""
-        table, found = tables.images, set[str]()
+        table, referenced = tables.images, set[str]()
         with self._database.read() as connection:
             for chunk in _chunks(list(digests)):
-                found.update(
+                referenced.update(
                     connection.execute(sa.select(table.c.digest).where(table.c.digest.in_(chunk))).scalars()
                 )
-        return frozenset(found)
+        return frozenset(referenced)
 
 
 def _chunks(digests: list[str]) -> Iterator[list[str]]:
