@@ -10,7 +10,9 @@ import contextlib
 import functools
 import inspect
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ EXIT_CODES = """0 ok · 1 anything else · 2 wrong usage or invalid input · 3 t
 7 data damaged or disk full · 8 Ray ended by itself (vouch up) · 130 interrupted"""
 
 INTERRUPTED = 130
+GRACE_S = 5.0
+"""Seconds that an interrupted command has to put things away."""
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout; the rest on stderr.")
@@ -168,7 +172,8 @@ def _help(function: Callable[..., None], examples: str, more: str) -> str:
 def reported() -> Iterator[None]:
     """Turns what went wrong into one sentence on stderr and an exit code; ``VOUCH_DEBUG=1`` adds the traceback."""
     try:
-        yield
+        with _interruptible():
+            yield
     except VouchError as error:
         raise _ended(str(error), error.exit_code) from None
     except KeyboardInterrupt:
@@ -187,6 +192,34 @@ def reported() -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - the last line of defence against a traceback
         summary = f"{type(error).__name__}: {error}"
         raise _ended(f"Something unexpected went wrong ({summary}). VOUCH_DEBUG=1 shows where.", 1) from None
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, and ends the process `GRACE_S` seconds later if it has not ended by then.
+
+    An interrupt inside gRPC can leave a lock taken, for which putting things away would wait for ever.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:  # the clock of an interrupt runs on: the end of the process can wait for a lock as well
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    signal.signal(signal.SIGALRM, _abandon)
+    signal.setitimer(signal.ITIMER_REAL, GRACE_S)
+    raise KeyboardInterrupt
+
+
+def _abandon(number: int, frame: object) -> None:
+    """Straight to the file: the console's own lock may be the one that is taken."""
+    os.write(2, b"error: Interrupted.\n")
+    os._exit(INTERRUPTED)
 
 
 def _of_os_error(error: OSError) -> tuple[str, int]:

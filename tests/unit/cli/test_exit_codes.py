@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +82,28 @@ def test_a_defect_is_one_sentence_and_a_traceback_only_on_request(
     debugged = CliRunner().invoke(root, ["status"])
     assert "Traceback" in debugged.output
     assert debugged.exit_code == result.exit_code
+
+
+STUCK = """
+import threading
+from vouch.cli import session
+session.GRACE_S = 0.2
+lock = threading.Lock()
+with session.reported():
+    try:
+        print("running", flush=True)
+        threading.Event().wait()
+    finally:
+        lock.acquire()
+        lock.acquire()
+"""
+
+
+def test_an_interrupted_command_ends_though_putting_away_waits_for_ever() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "running\n"
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert (process.returncode, message) == (130, "error: Interrupted.\n")
