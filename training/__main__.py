@@ -54,8 +54,11 @@ def decoder(
     generator: Annotated[
         Path, typer.Option(help="The diffusers folder whose decoder is sharpened, in place.")
     ],
-    features: Annotated[Path, typer.Option(help="Folder of an attribute network, such as a rater's.")],
     data: Annotated[Path, typer.Option(help="Labelled images: the training split only.")],
+    features: Annotated[
+        Path | None,
+        typer.Option(help="Folder of an attribute network to compare images by; default EfficientNet-Lite1."),
+    ] = None,
     run_dir: Annotated[Path, typer.Option(help="Checkpoints. The same folder resumes.")] = Path(
         "state/runs/decoder"
     ),
@@ -63,11 +66,11 @@ def decoder(
 ) -> None:
     """Sharpens a generator's decoder with a perceptual loss; its latents stay as they are.
 
-    Example: python -m training decoder --generator model --features vouch/starter/rater --data train.parquet
+    Example: python -m training decoder --generator model --data train.parquet
     """
     config = {
         "generator": str(generator.resolve()),
-        "features": str(features.resolve()),
+        "features": str(features.resolve()) if features else None,
         "data": str(data.resolve()),
     }
     print(

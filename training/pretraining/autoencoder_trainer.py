@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from training.data.augmentation import dihedral, to_unit, turned
@@ -18,10 +15,11 @@ from training.objectives import reconstruction
 from training.pretraining.adversary import Adversary
 from training.pretraining.captioned import Captioned
 from training.pretraining.config import PretrainConfig
+from training.pretraining.discriminator import Discriminator
 from training.pretraining.networks import build_vae
+from training.pretraining.perceptual import feature_levels
 from training.pretraining.precision import autocast
 from training.randomness import numbers, tensors
-from vouch.models.networks.attributes import AttributeNet
 
 
 class AutoencoderTrainer(Trainer):
@@ -39,7 +37,12 @@ class AutoencoderTrainer(Trainer):
             self.vae.parameters(), lr=config.vae_lr, betas=(0.9, 0.99), weight_decay=1e-4
         )
         self.adversary = Adversary(
-            config.discriminator_lr, config.adversarial_weight, config.precision, self.device, self.group
+            Discriminator(),
+            lr=config.discriminator_lr,
+            weight=config.adversarial_weight,
+            precision=config.precision,
+            device=self.device,
+            group=self.group,
         )
         self.ema = Ema([self.vae], config.vae_ema)
         self.parameters = [*self.vae.parameters(), *self.adversary.parameters]
@@ -131,11 +134,3 @@ def random_crops(
 
 def _noise(like: torch.Tensor, random_: torch.Generator) -> torch.Tensor:
     return torch.randn(like.shape, generator=random_).to(like)
-
-
-def feature_levels(folder: Path | None, device: str) -> list[nn.Module]:
-    """The levels of the perceptual network in `folder`, frozen; none where none is given."""
-    if folder is None:
-        return []
-    net = AttributeNet.load(folder).eval().requires_grad_(False).to(device)
-    return [net.backbone.stem, *net.backbone.blocks]

@@ -23,8 +23,9 @@ class DecoderConfig(OfDomain):
 
     generator: Path
     """The diffusers folder, or that of an AutoencoderKL alone; its decoder is replaced."""
-    features: Path
-    """A folder of an attribute network."""
+    features: Path | None = None
+    """Folder of an attribute network, in whose features images are compared; none is EfficientNet-Lite1 with ImageNet
+    weights."""
     data: Path
     split: Literal["teach", "judge", "all"] = "all"
     size: int | None = None
@@ -39,7 +40,7 @@ class DecoderConfig(OfDomain):
     detail: float = Field(0.3, ge=0)
     """Weight of pixels at full size; at half size it is 1. The best guess of detail that latents do not hold is a blur,
     so most of that detail is left to the discriminator."""
-    perceptual: float = 0.3
+    perceptual: float = 1.0
     frequency: float = 0.0
     """Weight of the focal frequency loss (arXiv 2012.12821)."""
     noise: float = Field(0.05, ge=0)

@@ -14,10 +14,15 @@ from training.loop.session import TrainingSession
 from training.loop.trainer import Trainer
 from training.objectives import reconstruction
 from training.pretraining.adversary import Adversary
-from training.pretraining.autoencoder_trainer import feature_levels, random_crops
+from training.pretraining.autoencoder_trainer import random_crops
 from training.pretraining.config import DecoderConfig
+from training.pretraining.discriminator import Discriminator, FeatureDiscriminator
+from training.pretraining.perceptual import feature_levels, imagenet_levels
 from training.pretraining.precision import autocast
 from training.randomness import tensors
+
+SAMPLE = 256
+"""Crops from which the scale of features is taken."""
 
 
 class DecoderTrainer(Trainer):
@@ -30,10 +35,8 @@ class DecoderTrainer(Trainer):
         self.device = session.device
         self.vae = load_autoencoder(config.generator).to(self.device)
         self.decoder = torch.nn.ModuleList([self.vae.decoder, self.vae.post_quant_conv]).requires_grad_(True)
-        self.levels = feature_levels(config.features, self.device)
-        self.adversary = Adversary(
-            config.discriminator_lr, config.adversarial, config.precision, self.device, self.group
-        )
+        self.levels = feature_levels(config.features, self.device) or imagenet_levels(self.device)
+        self.adversary = self._adversary()
         self.trained = list(self.decoder.parameters())
         self.parameters = [*self.trained, *self.adversary.parameters]
         self.optimizer = torch.optim.AdamW(self.trained, lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0)
@@ -58,6 +61,20 @@ class DecoderTrainer(Trainer):
         apply_gradients(self.optimizer, self.trained, self.group)
         self.ema.update()
         return metrics
+
+    def _adversary(self) -> Adversary:
+        config = self.config
+        sample = random_crops(
+            self.images, SAMPLE, config.crop, tensors(config.seed, "sample"), config.symmetric
+        )
+        return Adversary(
+            Discriminator(FeatureDiscriminator(self.levels, sample.to(self.device))),
+            lr=config.discriminator_lr,
+            weight=config.adversarial,
+            precision=config.precision,
+            device=self.device,
+            group=self.group,
+        )
 
     def _restored(self, random_: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Crops [N, 3, H, W], and what the decoder makes of their latents under a little noise."""

@@ -1,6 +1,8 @@
-"""A patch discriminator: is this patch of a real image or of the autoencoder's?"""
+"""Discriminators: is this patch of a real image or of the autoencoder's?"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -9,6 +11,70 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 BANDS = ((1, 3, 16.0), (3, 9, 8.0))
 """Each band: the sides of the two squares of pixels whose means differ by it, and its amplification."""
+AMPLIFICATION = 4.0
+"""Of features of unit variance: what an autoencoder takes away changes them by a fraction of that."""
+
+
+class Discriminator(nn.Module):
+    """What tells patches by their pixels, and where there is a network of features, what tells them by these."""
+
+    def __init__(self, features: FeatureDiscriminator | None = None) -> None:
+        super().__init__()
+        self.pixels, self.features = PatchDiscriminator(), features
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Images [N, 3, H, W] in [-1, 1] to maps of scores [N, 1, h, w]; above 0 for real."""
+        features = self.features(images) if self.features else ()
+        return (self.pixels(images), *features)
+
+
+class FeatureDiscriminator(nn.Module):
+    """A small head upon each level of a frozen network (Sauer et al. 2021, "Projected GANs", arXiv 2111.01007).
+
+    The network knows what makes a cell, so the heads learn within a few hundred steps which of it is missing.
+    """
+
+    def __init__(self, levels: Sequence[nn.Module], sample: torch.Tensor, width: int = 48) -> None:
+        """levels: of the network, applied one after the other. sample: real images [N, 3, H, W] in [-1, 1]."""
+        super().__init__()
+        self._levels = list(levels)  # not a ModuleList: they are neither trained nor saved here
+        with torch.no_grad():
+            spreads = [(one.mean((0, 2, 3)), one.std((0, 2, 3))) for one in self._maps(sample)]
+        self.heads = nn.ModuleList(_head(mean, deviation, width) for mean, deviation in spreads)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(head(one) for head, one in zip(self.heads, self._maps(images), strict=True))
+
+    def _maps(self, images: torch.Tensor) -> list[torch.Tensor]:
+        maps = []
+        for level in self._levels:
+            images = level(images)
+            maps.append(images)
+        return maps
+
+
+def _head(mean: torch.Tensor, deviation: torch.Tensor, width: int) -> nn.Sequential:
+    channels = len(mean)
+    return nn.Sequential(
+        Standardized(mean, deviation / AMPLIFICATION),
+        spectral_norm(nn.Conv2d(channels, width, 1)),
+        nn.LeakyReLU(0.2),
+        spectral_norm(nn.Conv2d(width, width, 3, 1, 1)),
+        nn.LeakyReLU(0.2),
+        spectral_norm(nn.Conv2d(width, 1, 1)),
+    )
+
+
+class Standardized(nn.Module):
+    """Subtracts a mean and divides by a deviation [C] of features [N, C, H, W]."""
+
+    def __init__(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean[:, None, None])
+        self.register_buffer("deviation", deviation.clamp(min=1e-4)[:, None, None])
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return (features - self.mean) / self.deviation
 
 
 class PatchDiscriminator(nn.Module):
