@@ -3,7 +3,8 @@
 An autoencoder trained on pixels alone blurs what is fine and random: chromatin, granules, the tint of a cytoplasm. So
 the decoder is trained on with a perceptual term (Johnson et al. 2016, arXiv 1603.08155), and against discriminators of
 pixels and of features (`discriminator.py`). The features are of EfficientNet-Lite1 with ImageNet weights, or of a
-network of the teaching half; no judge has either's weights. A U-Net that was trained on the latents goes on with the sharper decoder as it is.
+network of the teaching half; no judge has the weights of either. A U-Net that was trained on the latents goes on with
+the sharper decoder as it is.
 """
 
 from __future__ import annotations
