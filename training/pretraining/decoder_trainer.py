@@ -16,13 +16,15 @@ from training.objectives import reconstruction
 from training.pretraining.adversary import Adversary
 from training.pretraining.autoencoder_trainer import random_crops
 from training.pretraining.config import DecoderConfig
-from training.pretraining.discriminator import Discriminator, FeatureDiscriminator
+from training.pretraining.discriminator import Discriminator, FeatureDiscriminator, blurred
 from training.pretraining.perceptual import feature_levels, imagenet_levels
 from training.pretraining.precision import autocast
 from training.randomness import tensors
 
 SAMPLE = 256
 """Crops from which the scale of features is taken."""
+DETAIL = 9
+"""Pixels: what is broader is left to the pixel loss."""
 
 
 class DecoderTrainer(Trainer):
@@ -54,7 +56,7 @@ class DecoderTrainer(Trainer):
         if self.config.adversarial:
             if step > self.config.adversarial_after:
                 last = self.vae.decoder.conv_out.weight
-                gradient = gradient + self.adversary.gradient(restored, gradient, last)
+                gradient = gradient + of_detail(self.adversary.gradient(restored, gradient, last))
             metrics["discriminator_loss"] = self.adversary.update(images, restored.detach())
         self.optimizer.zero_grad(set_to_none=True)
         restored.backward(gradient)
@@ -102,3 +104,9 @@ class DecoderTrainer(Trainer):
         loss = loss + self.config.perceptual * reconstruction.perceptual_loss(self.levels, free, images)
         (gradient,) = torch.autograd.grad(loss, free)
         return float(loss.detach()), gradient
+
+
+def of_detail(gradient: torch.Tensor) -> torch.Tensor:
+    """Without its means over `DETAIL`×`DETAIL` pixels. A discriminator may add detail that latents do not hold, and not
+    change colours, which they do: it drew the tint of a stain towards that of most images."""
+    return gradient - blurred(gradient, DETAIL)
