@@ -14,9 +14,15 @@ from training.loop.worker_group import WorkerGroup
 from training.pretraining.adversary import Adversary
 from training.pretraining.autoencoder_trainer import AutoencoderTrainer, random_crops
 from training.pretraining.config import PretrainConfig
-from training.pretraining.discriminator import Discriminator, FeatureDiscriminator, PatchDiscriminator
+from training.pretraining.discriminator import (
+    Discriminator,
+    FeatureDiscriminator,
+    Observed,
+    PatchDiscriminator,
+)
 from training.pretraining.latents import encode_views
 from training.pretraining.networks import GROUPS, build_vae
+from training.pretraining.perceptual import feature_maps
 from training.pretraining.whitening import whiten
 from vouch.errors import InvalidInput
 
@@ -96,10 +102,11 @@ def test_heads_on_features_learn_what_a_smoothed_image_lacks(examples: Examples)
         torch.nn.Conv2d(3, 8, 3, 2, 1).requires_grad_(False),
         torch.nn.Conv2d(8, 8, 3, 2, 1).requires_grad_(False),
     ]
-    discriminator = Discriminator(FeatureDiscriminator(levels, real))
+    smooth = torch.nn.functional.avg_pool2d(real, 3, 1, 1)
+    real, smooth = (Observed(one, feature_maps(levels, one)) for one in (real, smooth))
+    discriminator = Discriminator(FeatureDiscriminator(real.maps))
     assert [tuple(one.shape[2:]) for one in discriminator(real)] == [(8, 8), (16, 16), (8, 8)]
-    assert not any(name.startswith("features._levels") for name in discriminator.state_dict())
-    adversary, smooth = adversary_of(discriminator, lr=4e-3), torch.nn.functional.avg_pool2d(real, 3, 1, 1)
+    adversary = adversary_of(discriminator, lr=4e-3)
     for _ in range(30):
         adversary.update(real, smooth)
     for one, other in zip(discriminator(real)[1:], discriminator(smooth)[1:], strict=True):
@@ -111,7 +118,7 @@ def test_the_discriminator_learns_to_tell_a_smoothed_image_from_a_striped_one(ex
     adversary = adversary_of(Discriminator(), lr=4e-3)
     real = to_unit(examples.images[:4])
     smooth = torch.nn.functional.avg_pool2d(real, 3, 1, 1)
-    losses = [adversary.update(real, smooth) for _ in range(20)]
+    losses = [adversary.update(Observed(real), Observed(smooth)) for _ in range(20)]
     assert losses[-1] < 0.7 * losses[0]
 
 
@@ -147,7 +154,8 @@ def test_the_discriminator_learns_a_grain_of_two_grey_levels() -> None:
     losses = []
     for _ in range(40):
         plain = 0.5 * torch.rand(8, 3, 1, 1).expand(8, 3, 16, 16)
-        losses.append(adversary.update(plain + 2 / 127.5 * torch.randn(plain.shape), plain))
+        grainy = plain + 2 / 127.5 * torch.randn(plain.shape)
+        losses.append(adversary.update(Observed(grainy), Observed(plain)))
     assert losses[-1] < 0.8 * losses[0]
 
 

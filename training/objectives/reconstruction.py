@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 
@@ -30,15 +29,15 @@ def focal_frequency_loss(restored: torch.Tensor, images: torch.Tensor) -> torch.
     return (weight * error).mean()
 
 
-def perceptual_loss(
-    levels: Sequence[nn.Module], restored: torch.Tensor, images: torch.Tensor
-) -> torch.Tensor:
-    """Mean over `levels` (applied one after the other) of the squared distance between unit-length features
-    (Johnson et al. 2016, arXiv 1603.08155; LPIPS without its learned weights, arXiv 1801.03924)."""
-    losses = []
-    for level in levels:
-        restored, images = level(restored), level(images)
-        losses.append((F.normalize(restored, dim=1) - F.normalize(images, dim=1)).pow(2).sum(1).mean())
+def perceptual_loss(restored: Sequence[torch.Tensor], images: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Mean over the levels of a network of the squared distance between unit-length features (Johnson et al. 2016,
+    arXiv 1603.08155; LPIPS without its learned weights, arXiv 1801.03924).
+
+    Args:
+        restored, images: of each level, a map of features [N, C, h, w].
+    """
+    pairs = zip(restored, images, strict=True)
+    losses = [(F.normalize(a, dim=1) - F.normalize(b, dim=1)).pow(2).sum(1).mean() for a, b in pairs]
     return torch.stack(losses).mean()
 
 

@@ -10,7 +10,7 @@ import torch
 from training.loop.gradient_step import gradient_step
 from training.loop.worker_group import WorkerGroup
 from training.objectives import reconstruction
-from training.pretraining.discriminator import Discriminator
+from training.pretraining.discriminator import Discriminator, Observed
 from training.pretraining.precision import Precision, autocast
 
 
@@ -34,30 +34,34 @@ class Adversary:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, betas=(0.5, 0.9))
 
     def gradient(
-        self, restored: torch.Tensor, reconstruction_gradient: torch.Tensor, last: torch.Tensor
+        self,
+        fake: Observed,
+        restored: torch.Tensor,
+        reconstruction_gradient: torch.Tensor,
+        last: torch.Tensor,
     ) -> torch.Tensor:
-        """Of the weighted adversarial loss with respect to `restored` [N, 3, H, W].
+        """Of the weighted adversarial loss with respect to `fake.images` [N, 3, H, W], a leaf of its own graph.
 
         Args:
+            restored: the same images, in the graph of the decoder.
             reconstruction_gradient: of the other losses, likewise. The weight balances both at `last`.
             last: weights of the last layer of the decoder.
         """
-        free = restored.detach().requires_grad_(True)
         with autocast(self.precision, self.device):
-            maps = self.discriminator(free)
-        score = torch.stack([one.float().mean() for one in maps]).mean()
-        (gradient,) = torch.autograd.grad(-score, free)
+            scores = self.discriminator(fake)
+        score = torch.stack([one.float().mean() for one in scores]).mean()
+        (gradient,) = torch.autograd.grad(-score, fake.images)
         at_last = [
             torch.autograd.grad(restored, last, one, retain_graph=True)[0]
             for one in (reconstruction_gradient, gradient)
         ]
         return self.weight * reconstruction.adaptive_weight(*at_last) * gradient
 
-    def update(self, real: torch.Tensor, fake: torch.Tensor) -> float:
+    def update(self, real: Observed, fake: Observed) -> float:
         """One step of the discriminator; returns its hinge loss: 2 where it sees no difference, 0 where it sees all."""
         with autocast(self.precision, self.device):
-            maps = self.discriminator(torch.cat([real, fake]))
-        losses = [reconstruction.hinge_discriminator_loss(*one.float().chunk(2)) for one in maps]
+            pairs = zip(self.discriminator(real), self.discriminator(fake.detach()), strict=True)
+            losses = [reconstruction.hinge_discriminator_loss(a.float(), b.float()) for a, b in pairs]
         loss = torch.stack(losses).mean()
         for parameters in self.optimizer.param_groups:  # a resumed run may have another setting
             parameters["lr"] = self.lr

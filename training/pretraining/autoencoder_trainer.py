@@ -15,9 +15,9 @@ from training.objectives import reconstruction
 from training.pretraining.adversary import Adversary
 from training.pretraining.captioned import Captioned
 from training.pretraining.config import PretrainConfig
-from training.pretraining.discriminator import Discriminator
+from training.pretraining.discriminator import Discriminator, Observed
 from training.pretraining.networks import build_vae
-from training.pretraining.perceptual import feature_levels
+from training.pretraining.perceptual import feature_levels, feature_maps
 from training.pretraining.precision import autocast
 from training.randomness import numbers, tensors
 
@@ -62,18 +62,18 @@ class AutoencoderTrainer(Trainer):
             restored, wanted, kl = self._restore(batch, half_size, random_)
         restored = restored.float()
         adversarial = done >= config.adversarial_from and not half_size
-        loss, gradient = self._reconstruction(restored, wanted, done)
+        free = restored.detach().requires_grad_(True)
+        loss, gradient = self._reconstruction(free, wanted, done)
         metrics = {"loss": float(loss.detach()), "kl": float(kl.detach())}
         if adversarial:
-            gradient = gradient + self.adversary.gradient(
-                restored, gradient, self.vae.decoder.conv_out.weight
-            )
+            last = self.vae.decoder.conv_out.weight
+            gradient = gradient + self.adversary.gradient(Observed(free), restored, gradient, last)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward([restored, config.kl_weight * kl], [gradient, None])
         apply_gradients(self.optimizer, list(self.vae.parameters()), self.group)
         self.ema.update()
         if adversarial:
-            metrics["discriminator_loss"] = self.adversary.update(wanted, restored.detach())
+            metrics["discriminator_loss"] = self.adversary.update(Observed(wanted), Observed(free))
         return {**metrics, "error_255": float((restored.detach() - wanted).abs().mean()) * 127.5}
 
     def _restore(
@@ -100,19 +100,17 @@ class AutoencoderTrainer(Trainer):
         return self.vae.decode(latents).sample, batch.contiguous(memory_format=torch.channels_last), kl
 
     def _reconstruction(
-        self, restored: torch.Tensor, wanted: torch.Tensor, done: float
+        self, free: torch.Tensor, wanted: torch.Tensor, done: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss and its gradient with respect to `restored`. Features and frequencies join late: from the start
-        they only slow the pixels down."""
+        """The loss and its gradient with respect to the restored images. Features and frequencies join late: from the
+        start they only slow the pixels down."""
         config = self.config
-        free = restored.detach().requires_grad_(True)
         loss = reconstruction.pixel_loss(free, wanted)
         if done >= config.perceptual_from:
             loss = loss + config.frequency_weight * reconstruction.focal_frequency_loss(free, wanted)
             if self.levels:
-                loss = loss + config.perceptual_weight * reconstruction.perceptual_loss(
-                    self.levels, free, wanted
-                )
+                maps = [feature_maps(self.levels, one) for one in (free, wanted)]
+                loss = loss + config.perceptual_weight * reconstruction.perceptual_loss(*maps)
         (gradient,) = torch.autograd.grad(loss, free)
         return loss, gradient
 

@@ -33,7 +33,7 @@ class DecoderConfig(OfDomain):
     threads: int = 2
     steps: int = Field(4000, ge=1)
     minutes: float | None = Field(None, gt=0)
-    batch: int = Field(32, ge=1)
+    batch: int = Field(16, ge=1)
     crop: int = Field(32, ge=8)
     """Side of a crop, pixels."""
     lr: float = 4e-4

@@ -16,8 +16,8 @@ from training.objectives import reconstruction
 from training.pretraining.adversary import Adversary
 from training.pretraining.autoencoder_trainer import random_crops
 from training.pretraining.config import DecoderConfig
-from training.pretraining.discriminator import Discriminator, FeatureDiscriminator, blurred
-from training.pretraining.perceptual import feature_levels, imagenet_levels
+from training.pretraining.discriminator import Discriminator, FeatureDiscriminator, Observed, blurred
+from training.pretraining.perceptual import feature_levels, feature_maps, imagenet_levels
 from training.pretraining.precision import autocast
 from training.randomness import tensors
 
@@ -51,13 +51,14 @@ class DecoderTrainer(Trainer):
     def step(self, step: int, done: float) -> dict[str, float]:
         del done
         images, restored = self._restored(tensors(self.group.rank_seed(self.config.seed), "decoder", step))
-        loss, gradient = self._reconstruction(images, restored)
+        real, fake = self._observed(images), self._observed(restored.detach().requires_grad_(True))
+        loss, gradient = self._reconstruction(real, fake)
         metrics = {"loss": loss, "error_255": float((restored.detach() - images).abs().mean()) * 127.5}
         if self.config.adversarial:
             if step > self.config.adversarial_after:
                 last = self.vae.decoder.conv_out.weight
-                gradient = gradient + of_detail(self.adversary.gradient(restored, gradient, last))
-            metrics["discriminator_loss"] = self.adversary.update(images, restored.detach())
+                gradient = gradient + of_detail(self.adversary.gradient(fake, restored, gradient, last))
+            metrics["discriminator_loss"] = self.adversary.update(real, fake)
         self.optimizer.zero_grad(set_to_none=True)
         restored.backward(gradient)
         apply_gradients(self.optimizer, self.trained, self.group)
@@ -70,7 +71,7 @@ class DecoderTrainer(Trainer):
             self.images, SAMPLE, config.crop, tensors(config.seed, "sample"), config.symmetric
         )
         return Adversary(
-            Discriminator(FeatureDiscriminator(self.levels, sample.to(self.device))),
+            Discriminator(FeatureDiscriminator(self._observed(sample.to(self.device)).maps)),
             lr=config.discriminator_lr,
             weight=config.adversarial,
             precision=config.precision,
@@ -93,16 +94,20 @@ class DecoderTrainer(Trainer):
             latents = (latents + spread * noise.to(latents)).contiguous(memory_format=torch.channels_last)
             return images, self.vae.decode(latents).sample.float()
 
-    def _reconstruction(self, images: torch.Tensor, restored: torch.Tensor) -> tuple[float, torch.Tensor]:
-        """The loss without the discriminator, and its gradient with respect to `restored`."""
-        free = restored.detach().requires_grad_(True)
-        halves = (F.avg_pool2d(one, 2) for one in (free, images))
-        loss = reconstruction.pixel_loss(*halves) + self.config.detail * reconstruction.pixel_loss(
-            free, images
-        )
-        loss = loss + self.config.frequency * reconstruction.focal_frequency_loss(free, images)
-        loss = loss + self.config.perceptual * reconstruction.perceptual_loss(self.levels, free, images)
-        (gradient,) = torch.autograd.grad(loss, free)
+    def _observed(self, images: torch.Tensor) -> Observed:
+        return Observed(images, feature_maps(self.levels, images))
+
+    def _reconstruction(self, real: Observed, fake: Observed) -> tuple[float, torch.Tensor]:
+        """The loss without the discriminator, and its gradient with respect to the restored images."""
+        config = self.config
+        halves = (F.avg_pool2d(one.images, 2) for one in (fake, real))
+        loss = reconstruction.pixel_loss(*halves)
+        loss = loss + config.detail * reconstruction.pixel_loss(fake.images, real.images)
+        loss = loss + config.frequency * reconstruction.focal_frequency_loss(fake.images, real.images)
+        loss = loss + config.perceptual * reconstruction.perceptual_loss(fake.maps, real.maps)
+        (gradient,) = torch.autograd.grad(
+            loss, fake.images, retain_graph=True
+        )  # the adversary goes over the maps
         return float(loss.detach()), gradient
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -15,17 +16,28 @@ AMPLIFICATION = 4.0
 """Of features of unit variance: what an autoencoder takes away changes them by a fraction of that."""
 
 
+@dataclass(frozen=True)
+class Observed:
+    """Images [N, 3, H, W] in [-1, 1], and what each level of a frozen network makes of them [N, C, h, w]."""
+
+    images: torch.Tensor
+    maps: Sequence[torch.Tensor] = ()
+
+    def detach(self) -> Observed:
+        return Observed(self.images.detach(), [one.detach() for one in self.maps])
+
+
 class Discriminator(nn.Module):
-    """What tells patches by their pixels, and where there is a network of features, what tells them by these."""
+    """What tells patches by their pixels, and where there are features, what tells them by these."""
 
     def __init__(self, features: FeatureDiscriminator | None = None) -> None:
         super().__init__()
         self.pixels, self.features = PatchDiscriminator(), features
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Images [N, 3, H, W] in [-1, 1] to maps of scores [N, 1, h, w]; above 0 for real."""
-        features = self.features(images) if self.features else ()
-        return (self.pixels(images), *features)
+    def forward(self, observed: Observed) -> tuple[torch.Tensor, ...]:
+        """Maps of scores [N, 1, h, w]; above 0 for real."""
+        by_features = self.features(observed.maps) if self.features else ()
+        return (self.pixels(observed.images), *by_features)
 
 
 class FeatureDiscriminator(nn.Module):
@@ -34,23 +46,13 @@ class FeatureDiscriminator(nn.Module):
     The network knows what makes a cell, so the heads learn within a few hundred steps which of it is missing.
     """
 
-    def __init__(self, levels: Sequence[nn.Module], sample: torch.Tensor, width: int = 48) -> None:
-        """levels: of the network, applied one after the other. sample: real images [N, 3, H, W] in [-1, 1]."""
+    def __init__(self, sample: Sequence[torch.Tensor], width: int = 48) -> None:
+        """sample: the maps of real images, for the scale of each channel."""
         super().__init__()
-        self._levels = list(levels)  # not a ModuleList: they are neither trained nor saved here
-        with torch.no_grad():
-            spreads = [(one.mean((0, 2, 3)), one.std((0, 2, 3))) for one in self._maps(sample)]
-        self.heads = nn.ModuleList(_head(mean, deviation, width) for mean, deviation in spreads)
+        self.heads = nn.ModuleList(_head(one.mean((0, 2, 3)), one.std((0, 2, 3)), width) for one in sample)
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(head(one) for head, one in zip(self.heads, self._maps(images), strict=True))
-
-    def _maps(self, images: torch.Tensor) -> list[torch.Tensor]:
-        maps = []
-        for level in self._levels:
-            images = level(images)
-            maps.append(images)
-        return maps
+    def forward(self, maps: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        return tuple(head(one) for head, one in zip(self.heads, maps, strict=True))
 
 
 def _head(mean: torch.Tensor, deviation: torch.Tensor, width: int) -> nn.Sequential:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -30,6 +31,15 @@ def imagenet_levels(device: str) -> list[nn.Module]:
     al. 2021, arXiv 2111.01007). Raises what `load_lite` raises."""
     net = load_lite(LITE1, "Sharpening a decoder").to(device)
     return [Stage(net, number) for number in range(IMAGENET_STAGES)]
+
+
+def feature_maps(levels: Sequence[nn.Module], images: torch.Tensor) -> list[torch.Tensor]:
+    """What each level makes of images [N, 3, H, W] in [-1, 1]."""
+    maps = []
+    for level in levels:
+        images = level(images)
+        maps.append(images)
+    return maps
 
 
 class Stage(nn.Module):
