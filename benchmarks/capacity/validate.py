@@ -25,8 +25,8 @@ from vouch.types.generation import GenerationRequest
 
 ROUNDS = 5
 SHARES = (0.3, 0.5, 0.7)  # of a full replica's images per second; calibration sees single steps alone
-SECONDS = 12.0
-ROWS = (2, 4, 8, 16)
+SECONDS = 8.0
+ROWS = (2, 8, 16)
 STEPS = 10
 MAX_BATCH, STEP_ROWS = 32, 16
 
