@@ -287,6 +287,11 @@ class Settings(BaseSettings):
     def resolved_blobs_url(self) -> str:
         return self.blobs_url or str(self.folder.blobs)
 
+    @property
+    def resolved_outbox_url(self) -> str:
+        """Beside the images, where the records of some wait for the catalog."""
+        return f"{self.resolved_blobs_url.rstrip('/')}-outbox"
+
     def snapshot(self) -> str:
         """These settings as JSON, for a process that must not read its own environment for them. It holds the
         catalog's password: pass it in an environment variable or a private file, and never log it."""

@@ -87,7 +87,7 @@ def calibration_of(kernels: Path, kind: str = "compiled", image_s: float = 0.012
 
 
 class _Replica:
-    """First come, first served, in steps of at most `step_rows` rows."""
+    """First come, first served, in steps of at most `step_rows` rows or half of those queued, as the engine's are."""
 
     def __init__(self, calibration: Calibration, load: Load) -> None:
         self._calibration, self._load = calibration, load
@@ -97,7 +97,8 @@ class _Replica:
 
     def step(self, now: float) -> list[int]:
         """One step from `now` on; the requests of the images that it ends."""
-        room = max(1, min(self._calibration.max_batch, self._calibration.step_rows // self._load.rows))
+        free_rows = max(self._calibration.step_rows, len(self.waiting) * self._load.rows // 2)
+        room = max(1, min(self._calibration.max_batch, free_rows // self._load.rows))
         taken = [self.waiting[place] for place in range(min(room, len(self.waiting)))]
         for image in taken:
             image[1] -= 1

@@ -156,14 +156,15 @@ class _Disturber(threading.Thread):
         both = self._until_training_with(2, [])
         self._nodes.kill(next(iter(self._nodes.cluster.worker_nodes)))
         (alone,) = self._until_training_with(1, both)
-        # The run may not end before the node is back: its worker stands still for as long as that takes.
+        # The run must not end before Ray Train has heard of the node, up to 20 s after it is there: its worker stands
+        # still until it is replaced.
         alone.send_signal(signal.SIGSTOP)
         try:
             self._nodes.add(1)
+            self._until_training_with(2, [alone])
         finally:
-            alone.send_signal(signal.SIGCONT)
-        _until(lambda: len(_workers()) == 2)
-        self.seen.append(2)
+            with suppress(psutil.NoSuchProcess):
+                alone.send_signal(signal.SIGCONT)
 
     def _until_training_with(self, count: int, before: list[psutil.Process]) -> list[psutil.Process]:
         """Wait until so many workers, none of those before, have made a checkpoint together."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.faults import damage, live, power, search
+from benchmarks.faults import blobs, catalog, damage, live, power, search
 from benchmarks.report import Report
 
 
@@ -30,7 +30,7 @@ class Amounts:
     turns: int = 1  # kills of each kind of process
     rollbacks: int = 5
     overload_s: float = 180.0
-    gone_s: float = 60.0  # without a catalog
+    gone_s: float = 60.0  # without a catalog, or a place for images
 
 
 QUICK = Amounts(cuts=2, schedules=2, damaged=10, killing_s=20.0, rollbacks=1, overload_s=15.0, gone_s=10.0)
@@ -45,7 +45,8 @@ PARTS: dict[str, Callable[[Report, Amounts], None]] = {
     "orphans": lambda report, amounts: live.orphans(report),
     "rollback": lambda report, amounts: live.rollback(report, amounts.rollbacks),
     "overload": lambda report, amounts: live.overload(report, amounts.overload_s),
-    "catalog": lambda report, amounts: live.catalog_gone(report, amounts.gone_s),
+    "catalog": lambda report, amounts: catalog.gone(report, amounts.gone_s),
+    "blobs": lambda report, amounts: blobs.unwritable(report, amounts.gone_s / 2),
 }
 
 

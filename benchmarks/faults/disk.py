@@ -64,6 +64,15 @@ class LoopDisk:
         _call("mount", "-o", OPTIONS, self._device, str(self.root))
 
     @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Nothing can be written for the length of the block, as after an error of the disk."""
+        _call("mount", "-o", "remount,ro", str(self.root))
+        try:
+            yield
+        finally:
+            _call("mount", "-o", "remount,rw", str(self.root))
+
+    @contextlib.contextmanager
     def full(self) -> Iterator[None]:
         """No byte is free for the length of the block."""
         filler = self.root / ".filler"

@@ -12,13 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import vouch
 from benchmarks import field_faults
-from benchmarks.cluster.databases import postgres
 from benchmarks.field_faults import Up, running
 from benchmarks.load import ConstantLoad, Order, Sample, saturated_s
 from benchmarks.report import Figure, Report
@@ -43,7 +41,7 @@ PROMPTS = ("neutrophil", "monocyte", "eosinophil")
 
 
 @contextmanager
-def _system(**settings: str) -> Iterator[Up]:
+def system(**settings: str) -> Iterator[Up]:
     with (
         tempfile.TemporaryDirectory(prefix="vouch-live-") as folder,
         running(Path(folder) / "state", **settings) as up,
@@ -68,7 +66,7 @@ def _pace(up: Up) -> float:
 
 def replicas(report: Report, seconds: float) -> None:
     """A generation replica of two is killed every 10 seconds under load: `client_failures`, `duplicate_draws`."""
-    with _system(VOUCH_GENERATION__REPLICAS="2") as up:
+    with system(VOUCH_GENERATION__REPLICAS="2") as up:
         every_s, kills = _pace(up), 0
         with ConstantLoad(up.state, _orders("kill"), every_s=every_s) as load:
             deadline = time.monotonic() + seconds
@@ -189,7 +187,7 @@ def orphans(report: Report) -> None:
 
 def rollback(report: Report, repeats: int) -> None:
     """From the decision to the last replica that serves the old version again: `rollback_s`."""
-    with _system() as up, vouch.connect(state=up.state) as client:
+    with system() as up, vouch.connect(state=up.state) as client:
         first = _champion(client)
         twin = publish_twin(up.state, first)
         swap(client, twin)
@@ -220,15 +218,15 @@ def _wait_for(client: Client, what: Callable[[ServingSlot], bool], timeout_s: fl
 
 def overload(report: Report, seconds: float) -> None:
     """Five times what the system can answer: `overload_goodput_of_best`, its memory, and the way back."""
-    with _system() as up:
+    with system() as up:
         pace_s = saturated_s(
             up.state, [replace(one, request_id="") for one in _orders("best", 400)], requests=200
         )
-        calm_s, before_mb = _latency_s(up), _memory_mb(up)
+        calm_s, before_mb = _latency_s(up), memory_mb(up)
         with ConstantLoad(up.state, _orders("more"), every_s=pace_s / 5, timeout_s=30.0) as load:
             time.sleep(seconds)
             began, ended = time.monotonic() - seconds, time.monotonic()
-            after_mb = _memory_mb(up)
+            after_mb = memory_mb(up)
         answered = sum(not one.error and began + 5 < one.ended <= ended for one in load.samples)
         goodput = answered / (seconds - 5)
         back_s = _back_to_normal_s(up, calm_s)
@@ -254,10 +252,10 @@ def _show_errors(samples: Sequence[Sample]) -> None:
 def _latency_s(up: Up, calls: int = 8) -> float:
     """The median of single calls."""
     with vouch.connect(state=up.state, role="client") as client:
-        return float(np.median([_call_s(client, seed) for seed in range(calls)]))
+        return float(np.median([call_s(client, seed) for seed in range(calls)]))
 
 
-def _call_s(client: Client, seed: int) -> float:
+def call_s(client: Client, seed: int) -> float:
     began = time.monotonic()
     client.generate_images(PROMPTS[0], seed=seed, steps=STEPS, score=False)
     return time.monotonic() - began
@@ -269,7 +267,7 @@ def _back_to_normal_s(up: Up, calm_s: float, within: float = 1.5) -> float:
     with vouch.connect(state=up.state, role="client") as client:
         for seed in itertools.count():
             since = time.monotonic() - began
-            good = good + 1 if _call_s(client, seed) < within * calm_s else 0
+            good = good + 1 if call_s(client, seed) < within * calm_s else 0
             if good == 1:
                 first_good = since
             if good == 3 or since > 60:
@@ -277,61 +275,14 @@ def _back_to_normal_s(up: Up, calm_s: float, within: float = 1.5) -> float:
     raise AssertionError
 
 
-def _memory_mb(up: Up) -> float:
+def memory_mb(up: Up) -> float:
     return sum(one.memory_info().rss for one in marked(up.mark)) / 1e6
 
 
-# ---- the catalog's database
+# ---- ratings
 
 
-def catalog_gone(report: Report, seconds: float) -> None:
-    """PostgreSQL is stopped for a while: images are drawn, ratings refused, none is lost: `lost_ratings`."""
-    with tempfile.TemporaryDirectory(prefix="vouch-live-") as folder:
-        Path(folder).chmod(0o755)  # a server that root starts becomes another user
-        with postgres(Path(folder)) as server, _system(VOUCH_CATALOG_URL=server.get_uri()) as up:
-            rated, drawn, asked, back_s = _without_catalog(up, server, seconds)
-            with Catalog(server.get_uri()) as catalog:
-                stored = {one.request_id for one in catalog.ratings.iterate()}
-    acknowledged = {request for request, taken in rated.items() if taken}
-    unit = f"of {len(acknowledged)} acknowledged, {len(rated) - len(acknowledged)} refused"
-    report.add("lost_ratings", Figure(len(acknowledged - stored), unit=unit, must="<= 0", aim="<= 0"))
-    report.add(
-        "drawn_without_catalog", Figure(drawn, unit=f"of {asked} calls in {seconds:.0f} s", must=">= 1")
-    )
-    report.add("recovery_s, catalog", Figure(back_s, unit="s until a rating is taken", must="<= 10"))
-
-
-def _without_catalog(up: Up, server: Any, seconds: float) -> tuple[dict[str, bool], int, int, float]:
-    """(whether each rating was acknowledged, images drawn, images asked for, seconds until ratings are taken again)."""
-    rated, drawn, asked = {}, 0, 0
-    with vouch.connect(state=up.state, timeout_s=5.0) as client:
-        image = client.generate_images(PROMPTS[0], steps=STEPS).images[0].digest
-        for number in range(20):
-            rated[f"before-{number}"] = _rate(client, image, f"before-{number}")
-        server.stop()
-        stopped = time.monotonic()
-        while time.monotonic() < stopped + seconds:
-            drawn += _draws(client, asked)
-            rated[f"gone-{asked}"] = _rate(client, image, f"gone-{asked}")
-            asked += 1
-        server.start()
-        started = time.monotonic()
-        while not _rate(client, image, "after"):
-            if time.monotonic() - started > 120:
-                raise RuntimeError("no rating is taken after the database came back")
-        rated["after"] = True
-        return rated, drawn, asked, time.monotonic() - started
-
-
-def _draws(client: Client, seed: int) -> bool:
-    try:
-        return bool(client.generate_images(PROMPTS[0], seed=seed, steps=STEPS, timeout_s=10.0).images)
-    except VouchError as error:
-        print("not drawn:", type(error).__name__, str(error)[:160])
-        return False
-
-
-def _rate(client: Client, image: str, request: str) -> bool:
+def rate(client: Client, image: str, request: str) -> bool:
     """Whether it was acknowledged."""
     rating = NewRating(request_id=request, image=image, rater="operator", kind="human", verdict="plausible")
     try:

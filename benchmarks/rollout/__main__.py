@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.report import Report
@@ -36,15 +37,21 @@ def main() -> int:
     parser.add_argument("--parts", default=",".join(PARTS), help=f"only these, by comma: {', '.join(PARTS)}")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/pbc64"), help="folder of pbc64")
     parser.add_argument(
+        "--replays", type=int, metavar="N", help="images that are drawn again (default 1,000)"
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="only show that it runs; the figures mean nothing"
     )
     given = parser.parse_args()
     parts = given.parts.split(",")
     if unknown := sorted(set(parts) - set(PARTS)):
         parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    plan = (quick if given.quick else full)(given.data)
+    if given.replays:
+        plan = replace(plan, replays=given.replays)
     report = Report("rollout")
     for part in parts:
-        PARTS[part](report, (quick if given.quick else full)(given.data))
+        PARTS[part](report, plan)
     report.finish(given.json)
     return 0
 

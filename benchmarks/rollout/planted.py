@@ -22,7 +22,7 @@ from benchmarks.rollout.plan import Plan
 from services.rollout.comparison import counted
 from services.rollout.evidence import Evidence
 from services.rollout.policy import Decision, Hold, Observation, Promote, RollBack, decide
-from training.data import load_examples
+from training.data.examples import load_examples
 from training.evaluation.intervals import wilson
 from training.evaluation.judge import Judge
 from training.judging import PairJudge

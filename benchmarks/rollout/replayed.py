@@ -37,7 +37,8 @@ def measure(report: Report, plan: Plan) -> None:
         report.add(
             "replayed_equal",
             Figure(
-                same, low=low * len(answers), high=high * len(answers), unit=f"of {len(answers)} images",
+                same, low=low * len(answers), high=high * len(answers),
+                unit=f"of {len(answers)} images, {plan.swaps} swaps",
                 must=f">= {len(answers)}", aim=f">= {len(answers)}",
             ),
         )  # fmt: skip

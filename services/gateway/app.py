@@ -15,6 +15,7 @@ from services import edge, field_limits, ingress, logs
 from services.edge import Identity, streaming, unary
 from services.gateway import validation
 from services.gateway.earlier import EarlierImages
+from services.gateway.filing import Filing
 from services.gateway.forwards import forwarding
 from services.gateway.handles import GenerationHandle, RewardHandle
 from services.gateway.observed import observed
@@ -28,6 +29,7 @@ from vouch.pb.v1 import feedback_pb2, generation_pb2, reward_pb2
 from vouch.settings import Settings
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
+from vouch.storage.outbox import Outbox
 from vouch.storage.registry import Registry
 from vouch.types.generation import GeneratedImage, GenerationProgress, GenerationRequest
 from vouch.types.generator import GeneratorDescription
@@ -69,8 +71,10 @@ class Gateway:
         blobs = BlobStore(settings.resolved_blobs_url)
         self._registry = Registry(catalog, settings.folder.models, settings.models_url)
         self._audit = catalog.audit
-        earlier = EarlierImages(catalog, blobs, self._registry)
-        self._pipeline = GenerationPipeline(self._generation, self._reward, catalog, blobs, earlier)
+        outbox = Outbox(BlobStore(settings.resolved_outbox_url))
+        earlier = EarlierImages(catalog, blobs, self._registry, outbox)
+        filing = Filing(catalog, outbox)
+        self._pipeline = GenerationPipeline(self._generation, self._reward, filing, blobs, earlier)
         self._scoring = Scoring(self._reward, catalog, blobs, self._registry)
 
     # ---- generation

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from vouch.errors import AlreadyExists
+from vouch.errors import AlreadyExists, Unavailable
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
+from vouch.storage.outbox import Outbox, Unfiled
 from vouch.storage.registry import Registry
 from vouch.types.generation import GeneratedImage, GenerationRequest
 from vouch.types.image import ImageRecord
 from vouch.types.page import every
 from vouch.types.samplers import plain_name, sampler_name
+from vouch.types.score import Score
 
 
 class EarlierImages:
     """Reads the images of a repeated request. Every method waits for the catalog: call it from a worker thread."""
 
-    def __init__(self, catalog: Catalog, blobs: BlobStore, registry: Registry) -> None:
-        self._catalog, self._blobs, self._registry = catalog, blobs, registry
+    def __init__(self, catalog: Catalog, blobs: BlobStore, registry: Registry, outbox: Outbox) -> None:
+        self._catalog, self._blobs, self._registry, self._outbox = catalog, blobs, registry, outbox
 
     def resume(self, request: GenerationRequest) -> tuple[GenerationRequest, list[GeneratedImage]]:
         """The request with its versions as digests, and what is stored of it.
@@ -27,18 +29,34 @@ class EarlierImages:
         Raises:
             NotFound, InvalidInput: of a version that the request names.
             AlreadyExists: its id was used for other images.
+            Unavailable: the catalog does not answer, and it alone knows the version that the request names.
         """
+        try:
+            request, earlier = self._from_catalog(request)
+        except Unavailable:
+            if request.version or request.reward_version:
+                raise
+            earlier = _Earlier()
+        for waiting in self._outbox.find(request.owner, request.request_id):
+            earlier.add(waiting)
+        if not earlier.records:
+            return request, []
+        for record in earlier.records.values():
+            _check_same(request, record)
+        version = next(iter(earlier.records.values())).generator_version
+        return replace(request, version=version), self._restored(request, earlier)
+
+    def _from_catalog(self, request: GenerationRequest) -> tuple[GenerationRequest, _Earlier]:
         request = replace(
             request,
             version=self._registry.digest(request.version, "generator"),
             reward_version=self._registry.digest(request.reward_version, "reward"),
         )
-        records = self._stored(request)
-        if not records:
-            return request, []
-        for record in records:
-            _check_same(request, record)
-        return replace(request, version=records[0].generator_version), self._restored(request, records)
+        records = {record.digest: record for record in self._stored(request)}
+        scores = self._catalog.images.latest_scores(list(records)) if records and request.score else {}
+        versions = {record.generator_version for record in records.values()}
+        names = self._catalog.versions.names_of(versions) if versions else {}
+        return request, _Earlier(records, dict(scores), names)
 
     def _stored(self, request: GenerationRequest) -> list[ImageRecord]:
         images = self._catalog.images
@@ -50,22 +68,34 @@ class EarlierImages:
             )
         )
 
-    def _restored(self, request: GenerationRequest, records: Sequence[ImageRecord]) -> list[GeneratedImage]:
+    def _restored(self, request: GenerationRequest, earlier: _Earlier) -> list[GeneratedImage]:
         places = {seed: index for index, seed in reversed(list(enumerate(request.seeds)))}
-        records = [record for record in records if record.seed in places]
-        digests = [record.digest for record in records]
-        scores = self._catalog.images.latest_scores(digests) if request.score else {}
-        names = self._catalog.versions.names_of(record.generator_version for record in records)
         return [
             GeneratedImage.restored(
                 record,
-                scores.get(record.digest),
+                earlier.scores.get(record.digest) if request.score else None,
                 index=places[record.seed or 0],
-                generator_name=names.get(record.generator_version, ""),
+                generator_name=earlier.names.get(record.generator_version, ""),
                 data=self._blobs.get(record.digest),
             )
-            for record in records
+            for record in earlier.records.values()
+            if record.seed in places
         ]
+
+
+@dataclass
+class _Earlier:
+    """Of one request. records, scores: by the image's digest; names: of versions, by digest, none without a catalog."""
+
+    records: dict[str, ImageRecord] = field(default_factory=dict)
+    scores: dict[str, Score] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def add(self, waiting: Unfiled) -> None:
+        """What waits for the catalog."""
+        for record in waiting.records:
+            self.records.setdefault(record.digest, record)
+        self.scores.update({score.image: score for score in waiting.scores})
 
 
 def _check_same(request: GenerationRequest, record: ImageRecord) -> None:

@@ -13,12 +13,12 @@ from dataclasses import replace
 
 from services import metrics
 from services.gateway.earlier import EarlierImages
+from services.gateway.filing import Filing
 from services.gateway.ports import GenerationOutput, GenerationPort, RewardPort
 from services.gateway.usage import Usage
 from services.reward.messages import ScoreReply, ScoreRequest
 from vouch.errors import DeadlineExceeded, Internal
 from vouch.storage.blobs import BlobStore
-from vouch.storage.catalog import Catalog
 from vouch.types.clock import now
 from vouch.types.generation import GeneratedImage, GenerationRequest
 from vouch.types.score import ImageScore, ItemError, Score
@@ -35,12 +35,12 @@ class GenerationPipeline:
         self,
         generation: GenerationPort,
         reward: RewardPort,
-        catalog: Catalog,
+        filing: Filing,
         blobs: BlobStore,
         earlier: EarlierImages,
     ) -> None:
         self._generation, self._reward = generation, reward
-        self._catalog, self._blobs, self._earlier = catalog, blobs, earlier
+        self._filing, self._blobs, self._earlier = filing, blobs, earlier
 
     async def generate(self, request: GenerationRequest, usage: Usage) -> list[GeneratedImage]:
         """All images of a unary call, in order. Raises what the deployments and the stores raise."""
@@ -93,7 +93,7 @@ class GenerationPipeline:
         ]
         records = [image.record(request.request_id) for image in images]
         scores = [score for score in map(_score_record, images) if score]
-        await asyncio.to_thread(lambda: self._catalog.images.add(records, scores, owner=request.owner))
+        await asyncio.to_thread(self._filing.add, records, scores, request.owner)
         metrics.IMAGES.inc(len(images))
         usage.add(images, score_s=reply.score_s if reply else 0.0)
         return images

@@ -67,6 +67,11 @@ class FairSojournScheduler:
                 shorter_rows += job.remaining_rows
         return times
 
+    @property
+    def clients(self) -> int:
+        """Clients that share the processor now."""
+        return len(self._jobs)
+
     def _all(self) -> Iterator[VirtualJob]:
         return (job for jobs in self._jobs.values() for job in jobs)
 

@@ -50,6 +50,10 @@ class StepScheduler:
         self._images += slots
         self._jobs[ticket] = self._fair.add(ticket.request.client, sum(slot.rows_left for slot in slots))
 
+    def rows_until_done(self, ticket: Ticket) -> float:
+        """Rows that are computed until the last image of this request is done, if no other request comes."""
+        return self._fair.finish_times()[self._jobs[ticket]] * self._fair.clients
+
     def next_batch(self) -> list[Slot]:
         """The images of the next step. The first image is always among them, however many rows it has."""
         batch: list[Slot] = []

@@ -92,6 +92,13 @@ class Ticket:
         self.steps, self.guidance, self.options = request.steps, request.guidance, request.guidance_options
         self.deadline = math.inf if request.timeout_s is None else time.monotonic() + request.timeout_s
 
+    @property
+    def rows(self) -> int:
+        """Rows of all steps of all its images."""
+        return len(self.request.seeds) * (
+            self.steps + len(self.options.guided_steps(self.guidance, self.steps))
+        )
+
     def cancel(self, reason: str = "cancelled") -> None:
         """End the request; its slots are evicted at the next step. The first reason counts."""
         self.eviction_reason = self.eviction_reason or reason

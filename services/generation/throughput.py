@@ -1,4 +1,4 @@
-"""The throughput estimator: when a refused caller should try again."""
+"""The throughput estimator: how long what waits will take, and when a refused caller should try again."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ SHORTEST_S = 0.1
 
 
 class ThroughputEstimator:
-    """An exponential moving average of the busy seconds for each image."""
+    """Exponential moving averages of the busy seconds for each image, and for each row of a step."""
 
     def __init__(self) -> None:
         self._busy_s = 0.0
         self._image_s: float | None = None
+        self._row_s: float | None = None
 
     def add_busy(self, seconds: float) -> None:
         """Count seconds of computing."""
@@ -29,6 +30,18 @@ class ThroughputEstimator:
             )
         if images:
             self._busy_s = 0.0
+
+    def add_rows(self, rows: int, seconds: float) -> None:
+        """Count rows that were computed in so long, with the pixels of the images that they ended."""
+        if rows:
+            newest = seconds / rows
+            self._row_s = (
+                newest if self._row_s is None else (1 - SMOOTHING) * self._row_s + SMOOTHING * newest
+            )
+
+    def seconds_for_rows(self, rows: float) -> float:
+        """Estimated seconds until so many rows are computed; 0 before the first step."""
+        return rows * (self._row_s or 0.0)
 
     def seconds_for(self, images: int) -> float:
         """Estimated seconds until so many images are done, at least 0.1."""

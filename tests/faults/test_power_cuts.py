@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.faults import power as cut_power
 from benchmarks.faults.disk import LoopDisk
-from vouch.errors import StorageFull
+from vouch.errors import FailedPrecondition, StorageFull
 from vouch.storage.atomic import write_whole
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -33,6 +33,16 @@ def test_a_full_disk_refuses_a_file_and_takes_it_when_there_is_room(disk: LoopDi
         write_whole(disk.root / "file", b"a" * 50_000)
     assert os.listdir(disk.root) == ["lost+found"]
     write_whole(disk.root / "file", b"a" * 50_000)
+
+
+def test_a_read_only_disk_refuses_a_file_and_takes_it_when_it_can_be_written(disk: LoopDisk) -> None:
+    with (
+        disk.read_only(),
+        pytest.raises(FailedPrecondition, match="cannot be written: Read-only file system"),
+    ):
+        write_whole(disk.root / "file", b"a")
+    write_whole(disk.root / "file", b"a")
+    assert (disk.root / "file").read_bytes() == b"a"
 
 
 def test_nothing_that_was_acknowledged_is_missing_half_or_double_after_power_cuts(power: None) -> None:

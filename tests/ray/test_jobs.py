@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -40,6 +45,33 @@ def kill_the_worker_after(checkpoints: Path, killed: list[int]) -> None:
                         child.kill()
                         killed.append(child.pid)
         threading.Event().wait(0.05)
+
+
+def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not what():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.05)
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return "RayTrainWorker" in " ".join(process.cmdline())
+    except psutil.Error:  # it ended while it was looked at
+        return False
+
+
+@contextlib.contextmanager
+def head(work: Work) -> Iterator[subprocess.Popen[bytes]]:
+    """The process that starts a run's Ray and waits for the run; killed with the block."""
+    code = "import json, sys; from training.jobs.ray_train import run_on_ray; from training.jobs.worker import Work; "
+    code += "run_on_ray(Work(**json.loads(sys.argv[1])))"
+    process = subprocess.Popen([sys.executable, "-c", code, json.dumps(work.as_json())])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 class Listeners(threading.Thread):
@@ -105,6 +137,30 @@ def test_two_workers_share_a_run_and_end_alike_though_one_was_killed(tmp_path: P
     assert killed, "the run ended before its workers could be killed"
     assert figures["auroc"] > 0.9
     weights = [(tmp_path / name / "reward.safetensors").read_bytes() for name in ("unbroken", "mended")]
+    assert weights[0] == weights[1]
+
+
+def test_a_run_whose_head_is_killed_goes_on_at_its_next_start_and_ends_as_if_nothing_had_happened(
+    tmp_path: Path,
+) -> None:
+    folder = rated_folder(tmp_path / "run")
+    work = job(folder, tmp_path / "broken")
+    with head(work) as process:
+        until(lambda: any((folder / "reward").glob("step-*")))
+        below = psutil.Process(process.pid).children(recursive=True)
+        workers = [child for child in below if is_worker(child)]
+    assert process.returncode == -signal.SIGKILL, "the run ended before its head could be killed"
+    assert workers
+    _, alive = psutil.wait_procs(below, timeout=60)
+    for child in alive:
+        child.kill()
+    assert not set(alive) & set(workers)
+    newest = max(int(path.name.partition("-")[2]) for path in (folder / "reward").glob("step-*"))
+    assert newest < STEPS
+    raise_reported(run_on_ray(work))
+    whole = rated_folder(tmp_path / "whole")
+    fit(RewardConfig.model_validate(job(whole, tmp_path / "unbroken").config), TrainingSession(whole))
+    weights = [(tmp_path / name / "reward.safetensors").read_bytes() for name in ("broken", "unbroken")]
     assert weights[0] == weights[1]
 
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.capacity import validate
 from benchmarks.capacity.model import MOST_BUSY, Calibration, Load, calibration_of, replicas_for, simulate
+from tests.tiny import save_generator
+from vouch.models.pipelines import load_generator
 
 ONE_AT_A_TIME = Calibration(((1, 1.0),), image_s=0.0, max_batch=1, step_rows=1)
 """A server with a fixed service time: the M/D/1 queue when requests arrive at random."""
@@ -33,6 +36,13 @@ def test_steps_between_two_measured_ones_are_interpolated_and_beyond_the_last_a_
     assert BATCHING.step(12) == pytest.approx((0.042 + 0.081) / 2)
     assert BATCHING.step(1) == 0.015
     assert BATCHING.step(32) == pytest.approx(2 * 0.081)
+
+
+def test_a_long_queue_is_drawn_in_larger_batches_as_the_engine_does():
+    at_once = Load(0.5, images=64, steps=1)  # 128 rows arrive together: a step of 64 rows, then 32, 16 and 16
+    found = simulate(BATCHING, at_once, replicas=1, seconds=3000)
+    steps = BATCHING.step(64) + BATCHING.step(32) + 2 * BATCHING.step(16)
+    assert found.p50_s == pytest.approx(steps + 64 * BATCHING.image_s, rel=0.01)
 
 
 @pytest.mark.parametrize(("rate", "goal"), [(3.0, 3.0), (20.0, 2.0), (100.0, 5.0)])
@@ -80,3 +90,10 @@ def test_a_report_without_step_times_is_refused(tmp_path):
     (tmp_path / "empty.json").write_text('{"figures": {}}')
     with pytest.raises(ValueError, match=r"benchmarks\.kernels"):
         calibration_of(tmp_path / "empty.json")
+
+
+def test_the_engine_answers_the_requests_of_a_load(tmp_path, monkeypatch):
+    generator = load_generator(save_generator(tmp_path / "generator", seed=0))
+    monkeypatch.setattr(validate, "SECONDS", 0.5)
+    measured = validate.run(generator, Load(20.0, steps=2), seed=0)
+    assert 0 < measured.p50_s <= measured.p95_s

@@ -160,6 +160,40 @@ def test_who_is_refused_is_told_when_there_may_be_room(engine, kind):
     inbox.finished(12)
 
 
+@pytest.fixture
+def slow(engine):
+    """An engine that has learned that a row takes a second, at work on 40 rows of the client "long"."""
+    gate = threading.Semaphore(0)
+    model = FakeStepper(gate=gate)
+    engine._throughput.add_rows(rows=1, seconds=1.0)
+    engine.submit(*request(model, 1, 2, 3, 4, steps=10, client="long"), Inbox())
+    assert model.began.wait(20)
+    yield engine, model
+    gate.release(1000)
+
+
+def test_a_request_that_others_would_make_late_is_refused_and_told_when_to_come_again(slow):
+    engine, model = slow
+    before = engine.load()
+    with pytest.raises(Exhausted, match=r"takes about 20 s, and they are wanted in 1[45]") as caught:
+        engine.submit(*request(model, 9, steps=10, timeout_s=15.0, client="long"), Inbox())
+    assert caught.value.retry_after_s == pytest.approx(15.0, abs=1.0)
+    assert engine.load() == before
+
+
+def test_a_request_that_will_be_in_time_joins_a_long_queue(slow):
+    engine, model = slow
+    engine.submit(*request(model, 9, steps=10, timeout_s=35.0, client="long"), Inbox())
+    engine.submit(*request(model, 9, steps=1, timeout_s=5.0, client="short"), Inbox())
+    assert sum(engine.load()) == 6
+
+
+def test_a_request_that_would_be_late_on_an_idle_engine_is_not_told_to_come_again(slow):
+    engine, model = slow
+    engine.submit(*request(model, 9, steps=10, timeout_s=5.0, client="long"), Inbox())
+    assert sum(engine.load()) == 5
+
+
 @both
 def test_a_request_whose_time_is_up_ends_at_the_next_step(engine, kind):
     gate = threading.Semaphore(0)

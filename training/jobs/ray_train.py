@@ -36,6 +36,9 @@ MAX_FAILURES = 3
 """How often a killed worker is replaced; the loop then goes on from its last checkpoint."""
 RESIZE_S = 60.0
 """Seconds between two looks of an elastic job at the cluster."""
+PLACEMENT_S = 30
+"""Seconds to wait for the places of all workers. Ray Train hears up to 20 s late that a node has left, and until then
+waits for the places on it; then it tries again with the nodes that are left."""
 LOOPBACK = "127.0.0.1"
 LOOPBACK_INTERFACE = "lo0" if sys.platform == "darwin" else "lo"
 
@@ -206,6 +209,7 @@ class _cluster:
 
     def __enter__(self) -> None:
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_S))
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "60")  # a busy machine takes longer than 30
         os.environ.setdefault(
             "RAY_agent_register_timeout_ms", "180000"

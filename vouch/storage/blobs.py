@@ -76,6 +76,18 @@ class BlobStore:
         with self._errors(digest):
             return bool(path.exists())
 
+    def digests(self) -> list[str]:
+        """Every blob: a listing of the whole store, for small ones."""
+        with self._errors("all"):
+            found = [f"{path.parent.name}{path.name}" for path in self._root.glob("*/*")]
+        return sorted(filter(_DIGEST.fullmatch, found))
+
+    def remove(self, digest: str) -> None:
+        """Forget a blob; none by this name is as good."""
+        path = self._path(digest)
+        with self._errors(digest):
+            path.unlink(missing_ok=True)
+
     def _errors(self, digest: str) -> AbstractContextManager[None]:
         what = f"blob {digest[:12]}"
         return storage_errors(what) if self._local else object_errors(what)
