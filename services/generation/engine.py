@@ -40,7 +40,7 @@ from vouch.types.generation import GenerationRequest
 T = TypeVar("T")
 
 HEADROOM = 1.5
-"""How much longer than estimated a wait may take. At five times the load and a deadline of 30 images, 1 kept 0.5 to 0.8
+"""How much longer than estimated the wait for others may take. At five times the load and a deadline of 30 images, 1 kept 0.5 to 0.8
 of the best goodput and 1.5 kept 0.9; without the check 0.1 was left."""
 
 STOPPING = "the system is shutting down; try again when it is up"
@@ -130,15 +130,16 @@ class Engine:
         """Refuse what would miss its deadline because of others alone: to begin it would only cost them time."""
         left_s = ticket.deadline - time.monotonic()
         alone_s = self._throughput.seconds_for_rows(ticket.rows)
-        wait_s = self._throughput.seconds_for_rows(self._scheduler.rows_until_done(ticket))
-        if HEADROOM * wait_s <= left_s or alone_s > left_s:
+        done_s = self._throughput.seconds_for_rows(self._scheduler.rows_until_done(ticket))
+        wait_s = max(0.0, done_s - alone_s)
+        if alone_s + HEADROOM * wait_s <= left_s or alone_s > left_s:
             return
         ticket.cancel("exhausted")
         self._scheduler.remove_cancelled()
         raise Exhausted(
             f"what waits before these images takes about {wait_s:.2g} s, and they are wanted in {left_s:.2g} s; try "
             "again later, or allow more time",
-            retry_after_s=HEADROOM * wait_s - left_s,
+            retry_after_s=alone_s + HEADROOM * wait_s - left_s,
         )
 
     async def stream(
