@@ -170,7 +170,9 @@ def test_the_base_reads_as_ever_while_it_is_asked_as_itself(world: Path, tmp_pat
     x, timesteps = torch.randn(1, 4, 8, 8), torch.tensor([500])
     with torch.no_grad():
         expected = alone.pipe.unet(x, timesteps, alone.embed([PROMPT])).sample
+        tuning.predict(x, timesteps, [PROMPT])  # what it read once, it remembers
         with tuning.as_base():
+            assert torch.equal(tuning.predict(x, timesteps, [PROMPT]), expected)
             assert torch.equal(base.pipe.unet(x, timesteps, base.embed([PROMPT])).sample, expected)
         assert not torch.equal(tuning.predict(x, timesteps, [PROMPT]), expected)
 

@@ -19,6 +19,7 @@ from torch import nn
 from training.adaptation.config import AdaptConfig
 from training.adaptation.foundation import Foundation
 from vouch.errors import Exhausted
+from vouch.recipes.effects import UNET
 
 GIGA = 1e9
 BYTES = 4
@@ -47,11 +48,9 @@ class MemoryForecast:
 
 
 def forecast(base: Foundation, weights: int, config: AdaptConfig) -> MemoryForecast:
-    """Of a U-Net that is prepared: with its LoRA, and with the weights that learn marked. weights: how many learn."""
-    count = -(-_rows(config) // config.accumulate)
-    unet = base.pipe.unet
-    own = sum(weight.numel() for weight in unet.parameters() if weight.requires_grad)
-    kept = kept_bytes(unet, _unet_inputs(base, count, words_learn=own < weights), config.checkpointing)
+    """Of parts that are prepared: with their LoRA, and with the weights that learn marked. weights: how many learn."""
+    network, inputs = _learning(base, weights, config)
+    kept = kept_bytes(network, inputs, config.checkpointing)
     averages = (1 if config.ema else 0) + 1
     learning = BYTES * weights * (3 + averages)
     saving = 0 if base.device != "cpu" else BYTES * weights * (3 + averages)
@@ -61,6 +60,18 @@ def forecast(base: Foundation, weights: int, config: AdaptConfig) -> MemoryForec
 def _rows(config: AdaptConfig) -> int:
     """Images of a step, kept ones included."""
     return config.batch + (max(1, round(config.batch * config.prior.share)) if config.prior.weight else 0)
+
+
+def _learning(
+    base: Foundation, weights: int, config: AdaptConfig
+) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """The network whose activations are kept, and what goes through it at once."""
+    if config.recipe == "vae":
+        side = min(config.vae.crop, base.size)
+        return base.pipe.vae, (torch.empty((config.batch, 3, side, side), device="meta"),)
+    unet, count = base.pipe.unet, -(-_rows(config) // config.accumulate)
+    own = sum(weight.numel() for weight in unet.parameters() if weight.requires_grad)
+    return unet, _unet_inputs(base, count, words_learn=own < weights)
 
 
 def _unet_inputs(
@@ -176,14 +187,22 @@ def check_memory(base: Foundation, weights: int, config: AdaptConfig) -> MemoryF
 
 def _remedy(base: Foundation, weights: int, config: AdaptConfig, free: int) -> str:
     """The first change that would fit, the cheapest one in time first."""
-    parts = [2**power for power in range(1, 13) if 2**power <= config.batch]
-    changes: list[dict[str, Any]] = [{"accumulate": count} for count in parts if count > config.accumulate]
-    changes += [{"checkpointing": True, "accumulate": count} for count in (1, *parts)]
-    for change in changes:
+    for change in _changes(config):
         other = forecast(base, weights, config.model_copy(update=change))
         if other.total <= free:
             words = " ".join(f"--{name} {str(value).lower()}" for name, value in change.items())
             return f"It would fit with {words} ({other.total / GIGA:.2f} GB)."
-    if not config.rank:
+    if config.recipe in UNET and not config.rank:
         return "All weights do not fit however the batch is divided: train a LoRA (--rank 16)."
     return "Nothing that is trained upon this base fits: take a smaller one, or a machine with more memory."
+
+
+def _changes(config: AdaptConfig) -> Iterator[dict[str, Any]]:
+    """Settings that save memory, the cheapest in time first."""
+    parts = [2**power for power in range(1, 13) if 2**power <= config.batch]
+    if config.recipe == "vae":  # its batch is not divided
+        yield {"checkpointing": True}
+        yield from ({"batch": config.batch // count, "checkpointing": True} for count in parts)
+        return
+    yield from ({"accumulate": count} for count in parts if count > config.accumulate)
+    yield from ({"checkpointing": True, "accumulate": count} for count in (1, *parts))
