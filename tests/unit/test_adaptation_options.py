@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.dicom_files import dicom, write
-from tests.foundations import SIZE, save_chests, save_foundation
+from tests.foundations import SIZE, WORDS, save_chests, save_foundation
 from tests.text_encoders import save_bert
 from training.adaptation.config import AdaptConfig
 from training.adaptation.fit import fit
@@ -23,6 +23,7 @@ from vouch import recipes
 from vouch.domains.criteria import load_domain
 from vouch.errors import InvalidInput, VouchError
 from vouch.models.embeddings import LearnedWord, write_words
+from vouch.models.networks.attributes import AttributeNet
 from vouch.recipes import nested
 
 Settings = dict[str, Any]
@@ -60,6 +61,7 @@ CHANGED: Mapping[str, tuple[str, object]] = {
     "window": ("dicom", "0:200"),
     "accept": ("torn", ("patient-in-two-splits",)),
     "keep_vae": ("unet", False),
+    "features": ("unet", "eyes"),
     "encoder": ("text-projection", "other"),
     "embeddings": ("text-inversion", "word"),
     "inversion.words": ("text-inversion", ("<x>=chest",)),
@@ -153,6 +155,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     head, *rows = torn.read_text().splitlines()
     stated = [f"{row},{('train', 'val')[number % 3 == 0]}" for number, row in enumerate(rows)]
     torn.write_text("\n".join([f"{head},split", *stated]) + "\n")
+    torch.manual_seed(0)
+    AttributeNet(WORDS, SIZE, (8, 8)).save(root / "eyes")
     (root / "word").mkdir()
     write_words([LearnedWord("<word>", torch.ones(2, 16))], root / "word")
     return root
@@ -172,7 +176,7 @@ def outcome(world: Path, folder: Path, settings: Settings) -> tuple[object, ...]
     """All that a run leaves: weights, figures that do not tell the time, files, or its refusal."""
     given = {"data": "chests", "base": "1.x", **settings}
     places: dict[str, Path] = {
-        name: world / given[name] for name in ("data", "base", "encoder") if name in given
+        name: world / given[name] for name in ("data", "base", "encoder", "features") if name in given
     }
     if "embeddings" in given:
         places["embeddings"] = next((world / given["embeddings"]).glob("*.safetensors"))

@@ -200,8 +200,8 @@ def test_what_a_run_reads_is_checked_as_paths_and_bound_by_digest() -> None:
     from training.jobs.plans import DATA
     from vouch import recipes
 
-    assert {"encoder", "embeddings"} <= set(recipes.path_settings("adapt"))
-    assert {"encoder", "embeddings"} <= set(DATA)
+    assert {"encoder", "embeddings", "features"} <= set(recipes.path_settings("adapt"))
+    assert {"encoder", "embeddings", "features"} <= set(DATA)
     settings = {"data": "chests", "recipe": "text-inversion", "inversion.words": ["<a>=b c", "<d>"]}
     _, recipe = recipes.parse("adapt", settings)
     assert recipe.inversion.pairs("") == (("<a>", "b c"), ("<d>", ""))  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ from training.adaptation.lessons import checked, drawn_prior, prepared
 from training.adaptation.peak import PeakMemory
 from training.adaptation.prior import Forgetting
 from training.adaptation.recipes import TUNINGS
-from training.adaptation.reconstruction import Reconstruction
+from training.adaptation.reconstruction import Reconstruction, domain_network
 from training.adaptation.tuning import write_defaults
 from training.adaptation.unet import save_whole
 from training.adaptation.validated import ValidatedTrainer
@@ -49,11 +49,12 @@ def fit(config: AdaptConfig, session: TrainingSession, data: CaptionedSet | None
     base = Foundation(config.base, config.parent, session.device, config.precision)
     data = checked(config, base.size, session) if data is None else data
     looked_at = data.of("val").images if len(data.of("val")) else data.images
-    found = Reconstruction.of(base.pipe.vae, looked_at)
+    looks = domain_network(config.features)
+    found = Reconstruction.of(base.pipe.vae, looked_at, looks)
     if config.recipe == "vae":
         figures = tune_autoencoder(base, data, config, session)
-        after = Reconstruction.of(base.pipe.vae, looked_at).figures()
-        figures |= {**after, "vae_psnr_before": found.psnr, "vae_chroma_before": found.chroma}
+        before = {f"{name}_before": value for name, value in found.figures().items()}
+        figures |= {**Reconstruction.of(base.pipe.vae, looked_at, looks).figures(), **before}
     else:
         if not config.keep_vae:
             found.refuse()

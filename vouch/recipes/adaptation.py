@@ -116,6 +116,11 @@ class Adaptation(Recipe):
     keep_vae: bool = Field(
         False, description="go on although the autoencoder fails the reconstruction check on these images"
     )
+    features: Path | None = Field(
+        None,
+        description="folder of an attribute network, such as a judge's, whose features compare images before and after "
+        "the autoencoder; default: the one that ships, which learned cells",
+    )
 
     encoder: Path | None = Field(
         None, description="text-projection: folder of a text encoder of transformers"
