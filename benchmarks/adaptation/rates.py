@@ -79,8 +79,9 @@ def measured(asked: argparse.Namespace, data: CaptionedSet, scratch: Path) -> Re
     sides = dict(_sides(asked, data, scratch))
     take_turns(sides, asked.turns, asked.steps, asked.batch, CLOCKS[asked.clock])
     loss = validation(asked.base, data)
+    before = loss(None)
     losses = {name: loss(side.unet()) for name, side in sides.items() if side.unet}
-    return told(sides, losses, loss(None))
+    return told(sides, losses, before)
 
 
 def take_turns(

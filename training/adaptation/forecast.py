@@ -26,13 +26,13 @@ BYTES = 4
 """Of a weight, a gradient or a moment: all are in single precision."""
 HALF_SHARE = 0.6
 """Of what is kept in single precision, what mixed precision keeps: norms and sums stay wide."""
-LORA_WORKSPACE, FULL_WORKSPACE = 0.6, 0.22
+LORA_WORKSPACE, FULL_WORKSPACE = 0.62, 0.22
 """What the allocator holds beside it, of what the network keeps without checkpointing: pieces that came free and
 are not given back. Checkpointing does not save it. Fitted to the starter on a CPU, batch 8 to 96. With every block of a
 mebibyte mapped apart (MALLOC_MMAP_THRESHOLD_=1048576), a batch of 96 takes what is kept and nothing beside."""
-AGAIN = 0.4
+AGAIN = 0.1
 """Of it, what a part of a batch finds taken by the part before."""
-OVERHEAD = 25_000_000
+OVERHEAD = 3_000_000
 """Bytes that a first step takes however small it is: code that is loaded then, pools of threads, latents."""
 
 
