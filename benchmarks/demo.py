@@ -45,6 +45,8 @@ STARTER = Path(vouch.__file__).parent / "starter"
 MODELS = ("generator", "reward", "rater", "judge")
 RATERS = ("simulated-1", "simulated-2")
 START_TIMEOUT_S = 180.0
+MINUTES, MINUTES_ELSEWHERE = 15, 30
+"""That the demo may take on two cores: with the models that ship, and with those of another domain."""
 # Settings of the training were chosen on seeds below a million; the judged images have seeds that nobody looked at.
 RATED_SEED, JUDGED_SEED = 10_000, 7_000_000
 REQUESTS_A_STEP = 5  # of the traffic, at every step of a rollout, before the next
@@ -111,13 +113,14 @@ def main() -> int:
         check(arguments.domain, arguments.models)
         with system(arguments) as state:
             with vouch.connect(state=state) as client:
+                label = client.describe_generator().labels[0]
                 report = tell_the_story(client, arguments, began)
             report.finish(arguments.state / "report.json", console=console)
             say(
                 f"report: {arguments.state / 'report.json'}   before and after: {arguments.state / 'before-after.png'}"
             )
             if not arguments.once:
-                stay(state)
+                stay(state, label)
     except VouchError as error:
         console.print(f"[red]The demo stopped:[/red] {error.message}")
         return error.exit_code
@@ -134,10 +137,10 @@ def tell_the_story(client: Client, arguments: argparse.Namespace, began: float) 
     base = client.describe_generator().generator_version
     name = client.get_version(base).name
     say(
-        f"1. {arguments.rated} cells are drawn by {name} over gRPC, as requests that say nothing are, and scored."
+        f"1. {arguments.rated} images are drawn by {name} over gRPC, as requests that say nothing are, and scored."
     )
     pool = draw(client, labels, arguments.rated, first_seed=RATED_SEED, version=base)
-    say(f"2. {len(RATERS)} [bold]simulated[/bold] pathologists rate them by the checklist.")
+    say(f"2. {len(RATERS)} [bold]simulated[/bold] experts rate them by the checklist.")
     rate(client, pool, arguments.models, load_domain(arguments.domain))
     say("3. The reward model learns from the ratings.")
     reward = train(client, "reward", {"kinds": ["simulated"], "steps": 160})
@@ -162,7 +165,8 @@ def tell_the_story(client: Client, arguments: argparse.Namespace, began: float) 
     verdicts = {name: judge.measure(d.images, d.prompts) for name, d in drawn.items()}
     show_before_after(arguments.state / "before-after.png", labels, drawn["before"], drawn["after"])
     show_methods(verdicts, judge)
-    return report_of(verdicts, judge, traffic, time.monotonic() - began)
+    budget = MINUTES if arguments.models == STARTER else MINUTES_ELSEWHERE
+    return report_of(verdicts, judge, traffic, time.monotonic() - began, budget)
 
 
 def draw(client: Client, labels: tuple[str, ...], count: int, *, first_seed: int, version: str) -> Drawn:
@@ -188,7 +192,7 @@ def draw(client: Client, labels: tuple[str, ...], count: int, *, first_seed: int
 
 
 def rate(client: Client, pool: Drawn, models: Path, domain: Domain) -> None:
-    """Each simulated pathologist rates every image; recorded as simulated."""
+    """Each simulated expert rates every image; recorded as simulated."""
     knowledge = Plausibility.load(models / "rater")
     for name in RATERS:
         rater = SimulatedPathologist(knowledge, name, domain)
@@ -295,7 +299,9 @@ def show_methods(verdicts: dict[str, JudgeSummary], judge: Judge) -> None:
     console.print(table)
 
 
-def report_of(verdicts: dict[str, JudgeSummary], judge: Judge, traffic: Traffic, seconds: float) -> Report:
+def report_of(
+    verdicts: dict[str, JudgeSummary], judge: Judge, traffic: Traffic, seconds: float, minutes: int = MINUTES
+) -> Report:
     report = Report("demo")
     before, after, weighted = (verdicts[name] for name in ("before", "after", "reward-weighted"))
 
@@ -311,7 +317,7 @@ def report_of(verdicts: dict[str, JudgeSummary], judge: Judge, traffic: Traffic,
     report.add("coverage_floor", Figure(judge.floor, "share"))
     report.add("requests", Figure(traffic.requests, "requests"))
     report.add("failed", Figure(traffic.failed, "requests", must="<= 0"))
-    report.add("seconds", Figure(round(seconds, 1), "s", must="<= 900"))
+    report.add("seconds", Figure(round(seconds, 1), "s", must=f"<= {60 * minutes}"))
     return report
 
 
@@ -342,10 +348,13 @@ def check(domain: str, models: Path) -> None:
     name = load_domain(domain).name
     if models == STARTER and name != "blood_cells":
         raise vouch.errors.InvalidInput(
-            f"The models that ship draw and judge blood cells. Name a folder of models of {name} with --models."
+            f"The models that ship draw and judge blood cells. Name a folder of models of {name} with --models; "
+            f"`python -m training models --domain {domain} --data FOLDER --base FOLDER --out FOLDER` makes one."
         )
     if missing := [part for part in MODELS if not (models / part).is_dir()]:
         raise vouch.errors.InvalidInput(f"{models} lacks {', '.join(missing)}.")
+    if models != STARTER and not (models / "generator" / "vocabulary.json").is_file():
+        raise vouch.errors.InvalidInput(f"{models / 'generator'} lists no labels (vocabulary.json) to draw.")
 
 
 @contextmanager
@@ -396,7 +405,8 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], state: Path, log: Pa
         if (state / "access.json").is_file():
             try:
                 with vouch.connect(state=state) as client:
-                    client.generate_images("neutrophil", seed=0, request_id=f"demo-first-{uuid.uuid4().hex}")
+                    label = client.describe_generator().labels[0]
+                    client.generate_images(label, seed=0, request_id=f"demo-first-{uuid.uuid4().hex}")
                 return
             except VouchError:
                 pass
@@ -405,10 +415,10 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], state: Path, log: Pa
     raise vouch.errors.Unavailable(f"The system did not start: {last[0]} The whole log is in {log}.")
 
 
-def stay(state: Path) -> None:
+def stay(state: Path, label: str) -> None:
     access = json.loads((state / "access.json").read_text())
     say(f"\nThe system stays up until Ctrl-C: gRPC {access['address']}, page {access['http']}.")
-    say(f"Try: .venv/bin/vouch generate monocyte --count 4 --state {state}")
+    say(f"Try: .venv/bin/vouch generate '{label}' --count 4 --state {state}")
     signal.pause()
 
 

@@ -128,6 +128,38 @@ def evaluate(
 
 
 @app.command()
+def models(
+    data: Annotated[Path, typer.Option(help="Folder of labelled images: train, val and test.parquet.")],
+    base: Annotated[Path, typer.Option(help="The diffusers folder that the generator is adapted from.")],
+    out: Annotated[Path, typer.Option(help="Where generator, reward, rater and judge go.")],
+    domain: Annotated[
+        str, typer.Option(help="A shipped domain, or the folder of another one.")
+    ] = "chest_xray",
+    run_dir: Annotated[Path, typer.Option(help="Checkpoints. The same folder resumes.")] = Path(
+        "state/runs/models"
+    ),
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
+    part: Annotated[
+        list[str], typer.Option(help="rater, judge, autoencoder, generator or reward; repeatable.")
+    ] = [],  # noqa: B006
+    setting: Annotated[
+        list[str], typer.Option("--set", help="Any setting of a part: --set generator.minutes=60")
+    ] = [],  # noqa: B006
+) -> None:
+    """Learns all models of a domain's loop, in this process: simulated expert, judge, generator and first reward.
+
+    Example: python -m training models --data cxr224 --base base --out models/chest_xray
+    """
+    from training.domain_models import PARTS, DomainModels
+
+    chosen, further = load_domain(domain), recipes.nested(recipes.parse_assignments(setting))
+    made = DomainModels(
+        chosen, data.resolve(), base.resolve(), out.resolve(), run_dir.resolve(), size, further
+    )
+    print(json.dumps(made.build(_here, part or PARTS), indent=1))
+
+
+@app.command()
 def adapt(
     data: Annotated[Path, typer.Option(help="Captioned images.")],
     base: Annotated[Path | None, typer.Option(help="The diffusers folder that is adapted.")] = None,

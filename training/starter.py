@@ -20,12 +20,13 @@ from training.data.examples import Examples, load_examples
 from training.data.splits import halves
 from training.evaluation.judge import Judge, coverage_floor
 from training.raters.plausibility import Plausibility, learn_plausibility
-from vouch.domains.criteria import load_domain
+from vouch.domains.criteria import Domain, load_domain
 from vouch.models.networks.attributes import AttributeNet
 
 REAL_PASS_RATE = 0.93
 """The share of unseen real images that shall pass; the single signs' limits follow from it."""
 PER_CLASS = 100
+SPLITS = ("train", "val", "test")
 RATER = {"split": "teach", "seed": 5, "widths": (24, 48, 96, 128), "steps": 700}
 JUDGE = {"split": "judge", "seed": 11, "widths": (32, 64, 128, 192), "steps": 800}
 REWARD = {"split": "teach", "seed": 1, "steps": 600, "lr": 3e-3}
@@ -94,28 +95,33 @@ def _reward(data: Path, out: Path) -> dict[str, Any]:
     return {"data": str(data / "train.parquet"), "out": str(out / "reward"), "criteria": criteria, **REWARD}
 
 
-def finish_rater(net_folder: Path, data: Path, out: Path) -> dict[str, float]:
-    """Gives the rater's network its limits. Returns what it makes of unseen real images (the test split)."""
-    seen, calibration = (
-        halves(load_examples(data / "train.parquet"))[0],
-        halves(load_examples(data / "val.parquet"))[0],
-    )
-    rater = learn_plausibility(AttributeNet.load(net_folder), seen, calibration, REAL_PASS_RATE)
+def finish_rater(
+    net_folder: Path, data: Path, out: Path, size: int | None = None, domain: Domain | None = None
+) -> dict[str, float]:
+    """Gives the rater's network its limits. Returns what it makes of unseen real images (the test split).
+
+    size: pixels square that images are brought to; default: theirs. domain: default: the blood cells.
+    """
+    real = {split: load_examples(data / f"{split}.parquet", size, domain) for split in SPLITS}
+    seen, calibration = halves(real["train"])[0], halves(real["val"])[0]
+    rater = learn_plausibility(AttributeNet.load(net_folder), seen, calibration, REAL_PASS_RATE, domain)
     rater.save(out)
-    return _on_real(rater, load_examples(data / "test.parquet"))
+    return _on_real(rater, real["test"])
 
 
-def finish_judge(net_folder: Path, data: Path, out: Path) -> dict[str, float]:
-    """Gives the judge's network its limits, the test split's features for coverage, and the real-against-real floor."""
-    seen, calibration = (
-        halves(load_examples(data / "train.parquet"))[1],
-        halves(load_examples(data / "val.parquet"))[1],
+def finish_judge(
+    net_folder: Path, data: Path, out: Path, size: int | None = None, domain: Domain | None = None
+) -> dict[str, float]:
+    """Gives the judge's network its limits, the test split's features for coverage, and the real-against-real floor.
+    size, domain: as of the rater."""
+    real = {split: load_examples(data / f"{split}.parquet", size, domain) for split in SPLITS}
+    seen, calibration, test = halves(real["train"])[1], halves(real["val"])[1], real["test"]
+    plausibility = learn_plausibility(
+        AttributeNet.load(net_folder), seen, calibration, REAL_PASS_RATE, domain
     )
-    plausibility = learn_plausibility(AttributeNet.load(net_folder), seen, calibration, REAL_PASS_RATE)
-    test = load_examples(data / "test.parquet")
     reference = recognise(plausibility.net, test.images).features.half().float().numpy()
     judge = Judge(plausibility, reference, 0.0)
-    judge.floor = coverage_floor(judge, load_examples(data / "val.parquet"), PER_CLASS)
+    judge.floor = coverage_floor(judge, real["val"], PER_CLASS)
     judge.save(out)
     return {**_on_real(plausibility, test), "coverage_floor": judge.floor}
 

@@ -2,11 +2,11 @@
 many images, beside a training from nothing.
 
     python -m benchmarks.adaptation --base BASE --work WORK --json FILE [--ladder far] [--recipes A,B] [--images 10,100]
-        [--seeds 3] [--passes N | --minutes N] [--encoder FOLDER]
+        [--seeds 3] [--passes N | --minutes N] [--encoder FOLDER] [--parts ladder,canaries,regret]
 
 BASE is what `python -m benchmarks.adaptation.base` makes. `--passes` counts images through the U-Net, a backward pass
-as two. A second start with the same WORK goes on where the first was cut. What is expected of the figures stands in
-`docs/results/adaptation.md`.
+as two. A second start with the same WORK goes on where the first was cut. The parts canaries and regret are measured of
+the first recipe and number of images. What is expected of the figures stands in `docs/results/adaptation.md`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
+from benchmarks.adaptation.canaries import canaries
 from benchmarks.adaptation.experiment import Experiment, ExperimentOptions
 from benchmarks.adaptation.ladder import ALL, RECIPES, Cell, cells
+from benchmarks.adaptation.regret import regret
 from benchmarks.adaptation.sets import DATA, Sets
-from benchmarks.adaptation.summary import summarised
+from benchmarks.adaptation.summary import of_canaries, of_regret, summarised
 from benchmarks.report import Report, screen
 from vouch import recipes as settings
 
@@ -32,9 +34,15 @@ def main() -> None:
     report = Report("adaptation")
     sizes = [ALL if size == "all" else int(size) for size in asked.images.split(",")]
     for ladder in asked.ladder.split(","):
-        experiment = Experiment(ladder, options)
-        measure(experiment, cells([ladder], asked.recipes.split(","), sizes, asked.seeds))
-        report.include(summarised(ladder, experiment.results))
+        experiment, parts = Experiment(ladder, options), asked.parts.split(",")
+        if "ladder" in parts:
+            measure(experiment, cells([ladder], asked.recipes.split(","), sizes, asked.seeds))
+            report.include(summarised(ladder, experiment.results))
+        first = Cell(ladder, asked.recipes.split(",")[0], sizes[0], 0)
+        if "canaries" in parts:
+            report.include(of_canaries(ladder, canaries(experiment, first, asked.overtrain)))
+        if "regret" in parts:
+            report.include(of_regret(ladder, regret(experiment, first)))
     report.finish(asked.json, console=console)
 
 
@@ -62,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, default=64, help="pixels a side")
     parser.add_argument("--ladder", default="far", help=f"by comma: {', '.join(LADDERS)}")
     parser.add_argument("--recipes", default=",".join(RECIPES), help=f"by comma: {', '.join(RECIPES)}")
+    parser.add_argument("--parts", default="ladder", help="by comma: ladder, canaries, regret")
+    parser.add_argument("--overtrain", type=int, default=3000, help="steps on the planted images alone")
     parser.add_argument("--images", default="10,100", help="of each label, by comma; all: every one")
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument(

@@ -48,6 +48,7 @@ from training.loop.tracker import NoTracker
 from vouch.models.loading import load_pipeline
 from vouch.models.networks.attributes import AttributeNet
 from vouch.models.pipelines import Generator, load_generator
+from vouch.recipes.effects import READ_BY
 from vouch.storage.atomic import write_whole
 
 BATCH_DRAWN = 16
@@ -78,7 +79,7 @@ class ExperimentOptions:
     search: bool = False
     """Whether the learning rate of each recipe is chosen by validation, on the first seed."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Further settings of every training."""
+    """Further settings of every training whose recipe reads them."""
 
 
 class Curves(NoTracker):
@@ -188,7 +189,12 @@ class Experiment:
             "cache": options.work / "latents",
             "keep_vae": True,  # what the autoencoder loses counts in every figure; a tuned one is another base
         }
-        chosen = _within({**shared, **own, **rates}, options.settings)
+        read = {
+            name: value
+            for name, value in options.settings.items()
+            if own["recipe"] in READ_BY.get(name, (own["recipe"],))
+        }
+        chosen = _within({**shared, **own, **rates}, read)
         return AdaptConfig(**{**places, **chosen})  # type: ignore[arg-type]
 
     def _adapted(self, cell: Cell, folder: Path, rate: float) -> tuple[Figures, CaptionedSet]:
@@ -213,10 +219,14 @@ class Experiment:
 
     # ---- figures of a model
 
+    def asked(self) -> list[Prompt]:
+        """The prompts that every model is asked for."""
+        return _dealt(self.data.prompts(), self.options.drawn)
+
     def looked_at(self, generator: Generator, say: Any, data: CaptionedSet, folder: Path) -> Figures:
         """Draws and measures. data: what it learned from, among them the images that validate."""
-        asked = _dealt(self.data.prompts(), self.options.drawn)
-        images = self._drawn(generator, [say(prompt.text) for prompt in asked])
+        asked = self.asked()
+        images = self.drawn(generator, [say(prompt.text) for prompt in asked])
         folder.mkdir(parents=True, exist_ok=True)
         contact_sheet(images[:48], 8, folder / "drawn.png")
         figures: Figures = {"colour_leak": chroma(images), "images_drawn": float(len(images))}
@@ -241,8 +251,11 @@ class Experiment:
         trained, on_real = kinds["trained"], share_of(labels, test.labels, judge, real)
         told = [wanted[row] for row in trained]
         other = judge.see(val.arrays)[1]
+        findings = [label for label in labels if label != self.data.domain.captions.absent]
         return {
             **said,
+            "findings_found": share_of(findings, told, judge, logits[trained]),
+            "findings_found_real": share_of(findings, test.labels, judge, real),
             "recognised_real": on_real,
             "finding_agreement_points": 100 * (said["recognised_trained"] - on_real),
             "finding_logit_distance": logit_distance(real, logits[trained], test.labels, told, judge.labels),
@@ -270,10 +283,11 @@ class Experiment:
             KNOWN_CELLS[n % len(KNOWN_CELLS)] for n in range(max(len(KNOWN_CELLS), self.options.drawn // 3))
         ]
         judge = FindingJudge("cells", AttributeNet.load(CELLS_JUDGE))
-        logits, _ = judge.see(self._drawn(generator, asked))
+        logits, _ = judge.see(self.drawn(generator, asked))
         return {"known_recognised": share_of(KNOWN_CELLS, asked, judge, logits)}
 
-    def _drawn(self, generator: Generator, texts: Sequence[str]) -> np.ndarray:
+    def drawn(self, generator: Generator, texts: Sequence[str]) -> np.ndarray:
+        """uint8 [N, H, W, 3], a seed for each text, always the same."""
         parts = [
             generator.generate(
                 list(texts[start : start + BATCH_DRAWN]),

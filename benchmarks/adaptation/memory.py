@@ -10,11 +10,14 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from benchmarks.report import Figure, Report, screen
 
 SETTINGS: tuple[dict[str, Any], ...] = (
     {"batch": 8, "rank": 16},
@@ -76,32 +79,67 @@ def main() -> None:
     parser.add_argument("--base", type=Path, default=Path("vouch/starter/generator"))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", type=int, nargs="*", help="numbers of settings, from 0")
+    parser.add_argument(
+        "--beside", type=Path, help="forecast anew beside what an earlier report says was taken"
+    )
     parser.add_argument("--one", help="a setting as JSON, in this process")
     parser.add_argument("--run", type=Path)
     asked = parser.parse_args()
     if asked.one:
         run_one(json.loads(asked.one), asked.run)
         return
+    if asked.beside:
+        told(forecast_beside(asked.base.resolve(), asked.beside)).finish(asked.json, console=screen())
+        return
     rows = []
-    for number, settings in enumerate(SETTINGS):
-        if asked.only and number not in asked.only:
-            continue
-        found = measure(asked.base.resolve(), settings)
-        error = found["forecast"] / found["taken"] - 1
-        rows.append({"settings": settings, **found, "error": error})
-        forecast, taken = (found[name] / 1e6 for name in ("forecast", "taken"))
-        print(f"{settings}: {forecast:.0f} MB forecast, {taken:.0f} MB taken, {error:+.1%}", flush=True)
-    errors = [row["error"] for row in rows]
-    report = {
-        "memory_forecast_error": max(map(abs, errors)),
-        "memory_forecast_lowest": min(errors),
-        "never_too_low": min(errors) >= -LEAST,
-        "rows": rows,
-    }
-    text = json.dumps(report, indent=1)
-    if asked.json:
-        asked.json.write_text(text + "\n")
-    print(text)
+    for number in asked.only or range(len(SETTINGS)):
+        found = measure(asked.base.resolve(), SETTINGS[number])
+        rows.append((SETTINGS[number], found["forecast"], found["taken"]))
+        print(f"{SETTINGS[number]}: {found['forecast'] / found['taken'] - 1:+.1%}", flush=True)
+    told(rows).finish(asked.json, console=screen())
+
+
+def forecast_beside(base: Path, report: Path) -> list[tuple[dict[str, Any], float, float]]:
+    """The settings of an earlier report, what is forecast of them now, and what they took then. Trains nothing."""
+    from training.adaptation.config import AdaptConfig
+    from training.adaptation.forecast import forecast
+    from training.adaptation.foundation import Foundation
+    from training.adaptation.recipes import TUNINGS
+
+    figures, rows = json.loads(report.read_text())["figures"], []
+    for settings in SETTINGS:
+        given = {
+            "base": base,
+            "data": base,
+            "out": base,
+            "recipe": "unet",
+            "precision": "float32",
+            **settings,
+        }
+        config, foundation = AdaptConfig.model_validate(given), Foundation(base)
+        weights = TUNINGS[config.recipe](foundation, config).weights
+        total = forecast(foundation, sum(weight.numel() for weight in weights), config).total
+        rows.append((settings, float(total), 1e6 * figures[f"{name_of(settings)}_taken"]["value"]))
+    return rows
+
+
+def name_of(settings: dict[str, Any]) -> str:
+    """Example: ``name_of({"batch": 32, "ema": 0.0}) == "batch_32_ema_0"``."""
+    values = {name: int(value) if isinstance(value, float) else value for name, value in settings.items()}
+    return "_".join(f"{name}_{value}".lower() for name, value in values.items())
+
+
+def told(rows: Sequence[tuple[dict[str, Any], float, float]]) -> Report:
+    """The report of settings, each with the bytes that were forecast and that were taken."""
+    report, errors = Report("adaptation-memory"), [forecast / taken - 1 for _, forecast, taken in rows]
+    report.add("memory_forecast_error", Figure(max(map(abs, errors)), "share", must="<= 0.15", aim="<= 0.05"))
+    report.add("memory_forecast_lowest", Figure(min(errors), "share", must=f">= {-LEAST}"))
+    for (settings, forecast, taken), error in zip(rows, errors, strict=True):
+        name = name_of(settings)
+        report.add(f"{name}_forecast", Figure(forecast / 1e6, "MB"))
+        report.add(f"{name}_taken", Figure(taken / 1e6, "MB"))
+        report.add(f"{name}_error", Figure(error, "share"))
+    return report
 
 
 if __name__ == "__main__":

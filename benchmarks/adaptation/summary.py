@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from benchmarks.adaptation.measures import distance_closed
 from benchmarks.report import Figure, Report
 
 JUDGE = "convolutional"
+FEW = 5
+"""Images of each label that a few-shot figure counts."""
 TOLD = {
     "colour_leak": ("of 255", "<= 1", "<= 0.2"),
     "copies": ("share", None, None),
@@ -42,9 +44,64 @@ def summarised(ladder: Ladder, results: Mapping[str, Figures]) -> Report:
         groups.setdefault(name.rpartition("/")[0], []).append(figures)
     for group, seeds in sorted(groups.items()):
         _tell(report, group.replace("/", "_").replace("-", "_"), seeds, base)
-    for size in sorted({group.rpartition("/")[2] for group in groups}):
+    sizes = {group.rpartition("/")[2] for group in groups}
+    for size in sorted(sizes):
         _tell_prior(report, ladder, size, groups)
+    _tell_few(report, ladder, groups)
+    _tell_paper(report, ladder, sizes, groups)
     return report
+
+
+def of_canaries(ladder: Ladder, figures: Figures) -> Report:
+    """The exposure of planted images, of the recipe as it ships and over-trained on purpose."""
+    report = Report(f"adaptation-{ladder}-canaries")
+    report.add(f"{ladder}_canary_auc", Figure(figures["canary_auc"], "AUC", must="<= 0.6", aim="<= 0.5"))
+    seen = figures["canary_auc_overtrained"]
+    report.add(f"{ladder}_canary_auc_overtrained", Figure(seen, "AUC", must=">= 0.9"))
+    return report
+
+
+def of_regret(ladder: Ladder, figures: Figures) -> Report:
+    """What the kept checkpoint lost."""
+    report, lost = Report(f"adaptation-{ladder}-regret"), figures["best_checkpoint_regret"]
+    report.add(f"{ladder}_best_checkpoint_regret", Figure(lost, "ratio", must="<= 1.1", aim="<= 1.0"))
+    for name, value in figures.items():
+        if name.startswith("kid_"):
+            report.add(f"{ladder}_regret_{name}", Figure(value, ""))
+    return report
+
+
+def _tell_few(report: Report, ladder: str, groups: Mapping[str, Sequence[Figures]]) -> None:
+    """Of five images a label: the recipe that is recognised best, on drawings that are no copies, and its copies."""
+    few = {
+        group: seeds for group, seeds in groups.items() if group.endswith(f"/{FEW}") and SCRATCH not in group
+    }
+    known = {group: _known(seeds, "recognised_no_copies") for group, seeds in few.items()}
+    if not any(known.values()):
+        return
+    best = max((group for group in known if known[group]), key=lambda group: float(np.mean(known[group])))
+    report.add(f"{ladder}_few_shot_recognised", _over(known[best], "share", ">= 0.75", ">= 0.9"))
+    report.add(f"{ladder}_few_shot_copies", _over(_known(few[best], "copies"), "share", "<= 0.05", "<= 0.01"))
+
+
+def _tell_paper(
+    report: Report, ladder: str, sizes: Collection[str], groups: Mapping[str, Sequence[Figures]]
+) -> None:
+    """The paper's own figure: of prompted findings the share that a classifier of real images finds, by the best recipe
+    of the most images; beside it what it finds on real ones. More than real is caricature."""
+    most = "all" if "all" in sizes else max(sizes, key=int, default="")
+    own = {group: _known(seeds, f"{JUDGE}_findings_found") for group, seeds in groups.items()
+           if group.endswith(f"/{most}") and SCRATCH not in group}  # fmt: skip
+    if ladder != "far" or not any(own.values()):
+        return
+    best = max((group for group in own if own[group]), key=lambda group: float(np.mean(own[group])))
+    report.add("paper_figure", _over(own[best], "share", ">= 0.95"))
+    report.add("paper_figure_on_real", _over(_known(groups[best], f"{JUDGE}_findings_found_real"), "share"))
+
+
+def _known(seeds: Sequence[Figures], figure: str) -> list[float]:
+    """A figure of every seed that has it."""
+    return [value for one in seeds if (value := one.get(figure)) is not None]
 
 
 def _tell(report: Report, name: str, seeds: Sequence[Figures], base: Figures) -> None:

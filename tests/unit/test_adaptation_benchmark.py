@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.adaptation.canaries import auc, canaries, chosen
 from benchmarks.adaptation.experiment import Experiment, ExperimentOptions
 from benchmarks.adaptation.judges import FindingJudge, share_of
 from benchmarks.adaptation.ladder import (
@@ -24,8 +25,9 @@ from benchmarks.adaptation.ladder import (
     steps_of,
 )
 from benchmarks.adaptation.measures import chroma, distance_closed, ks_distance, logit_distance
+from benchmarks.adaptation.regret import ratio, regret
 from benchmarks.adaptation.sets import CHEST_LABELS, Sets
-from benchmarks.adaptation.summary import summarised
+from benchmarks.adaptation.summary import of_canaries, of_regret, summarised
 from tests.foundations import SIZE, save_foundation
 from tests.image_files import write_parquet
 from tests.tiny import VOCABULARY
@@ -237,3 +239,52 @@ def test_a_search_takes_the_rate_of_the_least_validation_loss(world: Path, tmp_p
     chosen = experiment.rate(Cell("far", "text-inversion", 2, 1))
     losses = experiment.results["rates/far/text-inversion/2"]
     assert len(losses) == 3 and losses[str(chosen)] == min(losses.values())
+
+
+# ---- canaries, regret, the paper's figure
+
+
+def test_exposure_is_how_often_a_planted_image_scores_above_a_held_out_one() -> None:
+    assert auc(np.array([3.0, 4.0]), np.array([1.0, 2.0])) == 1.0
+    assert auc(np.array([1.0, 3.0]), np.array([2.0, 4.0])) == 0.25
+    assert auc(np.ones(3), np.ones(5)) == 0.5
+
+
+def test_planted_and_held_out_images_are_of_patients_apart(world: Path) -> None:
+    planted, held_out = chosen(LadderData("far", Sets(world / "data", SIZE)).images("test"), count=5)
+    assert len(planted) == len(held_out) == 5 and set(planted.splits) == {"train"}
+    assert not set(planted.patients) & set(held_out.patients)
+
+
+def test_the_regret_is_the_kept_distance_over_the_least() -> None:
+    assert ratio(0.2, [0.4, 0.1, 0.2]) == pytest.approx(2.0)
+    assert ratio(0.1, [0.1, 0.3]) == 1.0
+    assert ratio(-0.001, [-0.002, -0.001]) == 1.0  # nearer to real images than other real ones are
+
+
+def test_the_paper_counts_findings_of_the_best_recipe_and_few_shots_no_copies() -> None:
+    def cell(found: float, copies: float) -> dict[str, float | None]:
+        judged = {"findings_found": found, "findings_found_real": 0.8, "recognised_trained": found}
+        return {
+            "recognised_no_copies": found,
+            "copies": copies,
+            **{f"convolutional_{k}": v for k, v in judged.items()},
+        }
+
+    results = {
+        "far/base": {}, "far/unet-lora/5/0": cell(0.6, 0.1), "far/text-inversion/5/0": cell(0.5, 0.0),
+        "far/unet-lora/all/0": cell(0.7, 0.0), "far/unet-full/all/0": cell(0.9, 0.0),
+        "far/scratch/all/0": cell(1.0, 0.0),
+    }  # fmt: skip
+    figures = summarised("far", results).figures
+    assert (figures["paper_figure"].value, figures["paper_figure_on_real"].value) == (0.9, 0.8)
+    assert (figures["far_few_shot_recognised"].value, figures["far_few_shot_copies"].value) == (0.6, 0.1)
+
+
+def test_canaries_and_regret_are_measured_on_a_small_setting(measured: Experiment) -> None:
+    cell = Cell("far", "unet-lora", 2, 0)
+    told = of_canaries("far", canaries(measured, cell, overtrain=2)).figures
+    assert all(0 <= told[name].value <= 1 for name in ("far_canary_auc", "far_canary_auc_overtrained"))
+    lost = of_regret("far", regret(measured, cell)).figures
+    assert lost["far_best_checkpoint_regret"].value >= 1
+    assert any(name.startswith("far_regret_kid_") for name in lost)

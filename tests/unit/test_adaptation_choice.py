@@ -49,8 +49,8 @@ def test_the_candidate_that_validates_best_goes_on(
 
 @pytest.mark.parametrize("given", [{"recipe": "unet"}, {"rank": 3}, {"minutes": None}])
 def test_what_is_given_is_not_chosen(world: Path, tmp_path: Path, given: dict[str, object]) -> None:
-    assert choice.is_asked(ask(world, tmp_path, minutes=1))
-    assert not choice.is_asked(ask(world, tmp_path, **{"minutes": 1, **given}))
+    assert ask(world, tmp_path, minutes=1).is_open
+    assert not ask(world, tmp_path, **{"minutes": 1, **given}).is_open
 
 
 def test_copies_end_the_training_with_the_weights_of_before(

@@ -221,4 +221,7 @@ def test_the_demo_asks_for_models_of_the_domain(toy: Path, tmp_path: Path) -> No
     with pytest.raises(InvalidInput, match="lacks judge"):
         demo.check(str(toy), tmp_path / "models")
     (tmp_path / "models" / "judge").mkdir()
+    with pytest.raises(InvalidInput, match="lists no labels"):
+        demo.check(str(toy), tmp_path / "models")
+    (tmp_path / "models" / "generator" / "vocabulary.json").touch()
     demo.check(str(toy), tmp_path / "models")

@@ -94,6 +94,7 @@ NEEDS: dict[str, tuple[str, str]] = {
     "check": ("server", ""),
     "gc": ("server", ""),
     "train pretrain": ("train", "--data IMAGES --offline --out OUT"),
+    "demo": ("train", "--once"),
     "evaluate": ("train", "generator-1 --offline --data IMAGES"),
 }
 """Commands that miss an extra: its name, and arguments."""

@@ -170,7 +170,9 @@ def test_the_base_reads_as_ever_while_it_is_asked_as_itself(world: Path, tmp_pat
     x, timesteps = torch.randn(1, 4, 8, 8), torch.tensor([500])
     with torch.no_grad():
         expected = alone.pipe.unet(x, timesteps, alone.embed([PROMPT])).sample
+        tuning.predict(x, timesteps, [PROMPT])  # what it read once, it remembers
         with tuning.as_base():
+            assert torch.equal(tuning.predict(x, timesteps, [PROMPT]), expected)
             assert torch.equal(base.pipe.unet(x, timesteps, base.embed([PROMPT])).sample, expected)
         assert not torch.equal(tuning.predict(x, timesteps, [PROMPT]), expected)
 
@@ -198,8 +200,8 @@ def test_what_a_run_reads_is_checked_as_paths_and_bound_by_digest() -> None:
     from training.jobs.plans import DATA
     from vouch import recipes
 
-    assert {"encoder", "embeddings"} <= set(recipes.path_settings("adapt"))
-    assert {"encoder", "embeddings"} <= set(DATA)
+    assert {"encoder", "embeddings", "features"} <= set(recipes.path_settings("adapt"))
+    assert {"encoder", "embeddings", "features"} <= set(DATA)
     settings = {"data": "chests", "recipe": "text-inversion", "inversion.words": ["<a>=b c", "<d>"]}
     _, recipe = recipes.parse("adapt", settings)
     assert recipe.inversion.pairs("") == (("<a>", "b c"), ("<d>", ""))  # type: ignore[attr-defined]

@@ -56,6 +56,8 @@ class AutoencoderTuner(ValidatedTrainer):
         validating = data.of("val").images
         validation = RestorationLoss(base, validating, config.validated) if len(validating) else None
         weights = learning_parts(base.pipe.vae, config.vae.part)
+        if config.checkpointing:
+            base.pipe.vae.enable_gradient_checkpointing()
         lr = LR if config.lr is None else config.lr
         super().__init__([{"params": weights, "lr": lr}], validation, config, session)
 

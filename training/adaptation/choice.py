@@ -27,13 +27,6 @@ CANDIDATES: tuple[tuple[str, int], ...] = (("unet", 4), ("unet", 16), ("unet", 6
 SHARE = 0.08
 """Of the time, that each candidate gets."""
 CHOICE_FILE = "choice.json"
-CHOOSING = {"recipe", "rank"}
-"""Settings of which none may be given where they are chosen."""
-
-
-def is_asked(config: AdaptConfig) -> bool:
-    """Whether time is given, and neither recipe nor rank."""
-    return config.minutes is not None and not CHOOSING & config.model_fields_set
 
 
 def chosen(

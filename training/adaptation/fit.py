@@ -6,25 +6,29 @@ are those of the smallest validation loss, on patients apart.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
+from torch import nn
 
 from training.adaptation import choice
 from training.adaptation.autoencoder import AutoencoderTuner
 from training.adaptation.config import AdaptConfig
 from training.adaptation.data import CaptionedSet
-from training.adaptation.forecast import check_memory
+from training.adaptation.forecast import MemoryForecast, check_memory
 from training.adaptation.foundation import Foundation
 from training.adaptation.lessons import checked, drawn_prior, prepared
 from training.adaptation.peak import PeakMemory
 from training.adaptation.prior import Forgetting
 from training.adaptation.recipes import TUNINGS
-from training.adaptation.reconstruction import Reconstruction
+from training.adaptation.reconstruction import Reconstruction, domain_network
 from training.adaptation.tuning import write_defaults
 from training.adaptation.unet import save_whole
 from training.adaptation.validated import ValidatedTrainer
 from training.loop.session import TrainingSession
 from training.loop.training_loop import TrainingLoop
 from vouch.errors import InvalidInput
+from vouch.recipes.effects import UNET
 
 FOLDER = "adapt"
 """In the run's folder: the checkpoints."""
@@ -45,15 +49,16 @@ def fit(config: AdaptConfig, session: TrainingSession, data: CaptionedSet | None
     base = Foundation(config.base, config.parent, session.device, config.precision)
     data = checked(config, base.size, session) if data is None else data
     looked_at = data.of("val").images if len(data.of("val")) else data.images
-    found = Reconstruction.of(base.pipe.vae, looked_at)
+    looks = domain_network(config.features)
+    found = Reconstruction.of(base.pipe.vae, looked_at, looks)
     if config.recipe == "vae":
         figures = tune_autoencoder(base, data, config, session)
-        after = Reconstruction.of(base.pipe.vae, looked_at).figures()
-        figures |= {**after, "vae_psnr_before": found.psnr, "vae_chroma_before": found.chroma}
+        before = {f"{name}_before": value for name, value in found.figures().items()}
+        figures |= {**Reconstruction.of(base.pipe.vae, looked_at, looks).figures(), **before}
     else:
         if not config.keep_vae:
             found.refuse()
-        if choice.is_asked(config):
+        if config.is_open:
             config = choice.chosen(base, data, config, session, session.folder / FOLDER)
         figures = {**denoise(base, data, config, session), **found.figures()}
     if not session.group.is_rank_zero:
@@ -71,17 +76,16 @@ def denoise(
     torch.manual_seed(config.seed)  # of the LoRA, whatever was tried before
     kept = drawn_prior(base, config, session)
     tuning = TUNINGS[config.recipe](base, config)
-    memory = check_memory(base, sum(weight.numel() for weight in tuning.weights), config)
+    memory = check_memory(base, _count(tuning.weights), config)
     peak = PeakMemory(session.device)
     forgetting = Forgetting(tuning, kept, config.seed) if kept else None
     trainer = prepared(tuning, data, kept, config, session)
-    figures, taken = learned(trainer, data, config, session), peak.taken()
+    figures = learned(trainer, data, config, session) | memory_figures(memory, peak)
     if not session.group.is_rank_zero:
         return {}
-    figures |= {"rank": float(config.rank), "memory_forecast_bytes": float(memory.total)}
-    figures |= {"memory_taken_bytes": float(taken)} if taken else {}
+    figures |= {"rank": float(config.rank)} if config.recipe in UNET else {}
     figures |= forgetting.figures() if forgetting else {}
-    figures["copies"] = trainer.drawer.draw(session.folder / "images.png")
+    figures |= trainer.drawer.draw(session.folder / "images.png")
     tuning.save(config.out)
     return figures
 
@@ -90,7 +94,9 @@ def tune_autoencoder(
     base: Foundation, data: CaptionedSet, config: AdaptConfig, session: TrainingSession
 ) -> dict[str, float]:
     """The recipe vae; what came of it."""
-    figures = learned(AutoencoderTuner(base, data, config, session), data, config, session)
+    trainer = AutoencoderTuner(base, data, config, session)
+    memory, peak = check_memory(base, _count(trainer.parameters), config), PeakMemory(session.device)
+    figures = learned(trainer, data, config, session) | memory_figures(memory, peak)
     if session.group.is_rank_zero:
         save_whole(base.pipe, config.out)
         base.pipe.vae.float()
@@ -98,6 +104,13 @@ def tune_autoencoder(
         if base.vocabulary is not None:
             base.vocabulary.save(config.out)
     return figures
+
+
+def memory_figures(forecast: MemoryForecast, peak: PeakMemory) -> dict[str, float]:
+    """What was forecast, and what was taken where somebody counts."""
+    taken = peak.taken()
+    told = {"memory_forecast_bytes": float(forecast.total)}
+    return told | ({"memory_taken_bytes": float(taken)} if taken else {})
 
 
 def learned(
@@ -111,9 +124,13 @@ def learned(
     return {
         "images": float(len(data.of("train"))),
         "validation_images": float(len(data.of("val"))),
-        "trained_weights": float(sum(weight.numel() for weight in trainer.parameters)),
+        "trained_weights": float(_count(trainer.parameters)),
         "steps": float(result.steps),
         "train_seconds": result.seconds,
         **{name: value for name, value in result.metrics.items() if name == "loss"},
         **trainer.keep_best(),
     }
+
+
+def _count(weights: Iterable[nn.Parameter]) -> int:
+    return sum(weight.numel() for weight in weights)

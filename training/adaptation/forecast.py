@@ -19,48 +19,73 @@ from torch import nn
 from training.adaptation.config import AdaptConfig
 from training.adaptation.foundation import Foundation
 from vouch.errors import Exhausted
+from vouch.recipes.effects import UNET
 
 GIGA = 1e9
 BYTES = 4
 """Of a weight, a gradient or a moment: all are in single precision."""
 HALF_SHARE = 0.6
 """Of what is kept in single precision, what mixed precision keeps: norms and sums stay wide."""
-WORKSPACE = 1.6
-"""Times what is kept: gradients on their way back, and scratch space of convolutions. Of the starter on a CPU,
-batch 96 and rank 16, 1.15 was 28 % too low."""
+LORA_WORKSPACE, FULL_WORKSPACE = 0.62, 0.22
+"""What the allocator holds beside it, of what the network keeps without checkpointing: pieces that came free and
+are not given back. Checkpointing does not save it. Fitted to the starter on a CPU, batch 8 to 96. With every block of a
+mebibyte mapped apart (MALLOC_MMAP_THRESHOLD_=1048576), a batch of 96 takes what is kept and nothing beside."""
+AGAIN = 0.1
+"""Of it, what a part of a batch finds taken by the part before."""
+OVERHEAD = 3_000_000
+"""Bytes that a first step takes however small it is: code that is loaded then, pools of threads, latents."""
 
 
 @dataclass(frozen=True)
 class MemoryForecast:
-    """Bytes beside what the process holds already. kept: what the backward pass needs; learning: gradients, both
-    moments of AdamW, average and best weights; saving: the copy of a checkpoint on its way to the disk, which no GPU
-    holds."""
+    """Bytes beside what the process holds already. kept: what the backward pass needs; workspace: what the allocator
+    holds beside it; learning: both moments of AdamW, average, the best weights and those of the last safe sheet.
+    saving: gradients, and the copy of a checkpoint on its way to the disk, which no GPU holds."""
 
     kept: int
+    workspace: int
     learning: int
     saving: int
 
     @property
     def total(self) -> int:
         """The most at one time: a checkpoint is written when no activations are held."""
-        return self.learning + max(round(WORKSPACE * self.kept), self.saving)
+        return self.learning + max(self.kept + self.workspace, self.saving) + OVERHEAD
 
 
 def forecast(base: Foundation, weights: int, config: AdaptConfig) -> MemoryForecast:
-    """Of a U-Net that is prepared: with its LoRA, and with the weights that learn marked. weights: how many learn."""
-    count = -(-_rows(config) // config.accumulate)
-    unet = base.pipe.unet
-    own = sum(weight.numel() for weight in unet.parameters() if weight.requires_grad)
-    kept = kept_bytes(unet, _unet_inputs(base, count, words_learn=own < weights), config.checkpointing)
-    averages = (1 if config.ema else 0) + 1
-    learning = BYTES * weights * (3 + averages)
-    saving = 0 if base.device != "cpu" else BYTES * weights * (3 + averages)
-    return MemoryForecast(round(kept * HALF_SHARE) if base.is_half else kept, learning, saving)
+    """Of parts that are prepared: with their LoRA, and with the weights that learn marked. weights: how many learn."""
+    network, inputs = _learning(base, weights, config)
+    plain = kept_bytes(network, inputs)
+    kept = kept_bytes(network, inputs, checkpointing=True) if config.checkpointing else plain
+    share = HALF_SHARE if base.is_half else 1.0
+    one = BYTES * weights
+    held = one * (2 + (1 if config.ema else 0) + 2)
+    saving = one + (held + one if base.device == "cpu" else 0)
+    return MemoryForecast(round(share * kept), round(share * _workspace(config) * plain), held, saving)
+
+
+def _workspace(config: AdaptConfig) -> float:
+    """What the allocator holds beside what is kept, of what is kept without checkpointing."""
+    is_lora = config.recipe in UNET and config.rank > 0
+    return (LORA_WORKSPACE if is_lora else FULL_WORKSPACE) + (AGAIN if config.accumulate > 1 else 0.0)
 
 
 def _rows(config: AdaptConfig) -> int:
     """Images of a step, kept ones included."""
     return config.batch + (max(1, round(config.batch * config.prior.share)) if config.prior.weight else 0)
+
+
+def _learning(
+    base: Foundation, weights: int, config: AdaptConfig
+) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """The network whose activations are kept, and what goes through it at once."""
+    if config.recipe == "vae":
+        side = min(config.vae.crop, base.size)
+        return base.pipe.vae, (torch.empty((config.batch, 3, side, side), device="meta"),)
+    unet, count = base.pipe.unet, -(-_rows(config) // config.accumulate)
+    own = sum(weight.numel() for weight in unet.parameters() if weight.requires_grad)
+    return unet, _unet_inputs(base, count, words_learn=own < weights)
 
 
 def _unet_inputs(
@@ -94,6 +119,8 @@ def kept_bytes(network: Any, inputs: tuple[torch.Tensor, ...], checkpointing: bo
 
     if checkpointing:
         ghost.enable_gradient_checkpointing(probe)
+    elif getattr(ghost, "is_gradient_checkpointing", False):
+        ghost.disable_gradient_checkpointing()
     with counted.counting(), torch.enable_grad():
         ghost(*inputs)
     return counted.total + inner[0]
@@ -176,14 +203,22 @@ def check_memory(base: Foundation, weights: int, config: AdaptConfig) -> MemoryF
 
 def _remedy(base: Foundation, weights: int, config: AdaptConfig, free: int) -> str:
     """The first change that would fit, the cheapest one in time first."""
-    parts = [2**power for power in range(1, 13) if 2**power <= config.batch]
-    changes: list[dict[str, Any]] = [{"accumulate": count} for count in parts if count > config.accumulate]
-    changes += [{"checkpointing": True, "accumulate": count} for count in (1, *parts)]
-    for change in changes:
+    for change in _changes(config):
         other = forecast(base, weights, config.model_copy(update=change))
         if other.total <= free:
             words = " ".join(f"--{name} {str(value).lower()}" for name, value in change.items())
             return f"It would fit with {words} ({other.total / GIGA:.2f} GB)."
-    if not config.rank:
+    if config.recipe in UNET and not config.rank:
         return "All weights do not fit however the batch is divided: train a LoRA (--rank 16)."
     return "Nothing that is trained upon this base fits: take a smaller one, or a machine with more memory."
+
+
+def _changes(config: AdaptConfig) -> Iterator[dict[str, Any]]:
+    """Settings that save memory, the cheapest in time first."""
+    parts = [2**power for power in range(1, 13) if 2**power <= config.batch]
+    if config.recipe == "vae":  # its batch is not divided
+        yield {"checkpointing": True}
+        yield from ({"batch": config.batch // count, "checkpointing": True} for count in parts)
+        return
+    yield from ({"accumulate": count} for count in parts if count > config.accumulate)
+    yield from ({"checkpointing": True, "accumulate": count} for count in (1, *parts))

@@ -51,7 +51,9 @@ class ProjectionTuning(Tuning):
             self.groups.append({"params": weights, "lr": _rate(config.text_lr, self.groups[0]["lr"] / 10)})
 
     def embed(self, captions: Sequence[str]) -> torch.Tensor:
-        """[N, L, width of the encoder]: the U-Net itself projects them."""
+        """[N, L, width of the encoder]: the U-Net itself projects them. Within `as_base`, what the base reads."""
+        if self.base.pipe.text_encoder is self._before[1]:
+            return self.base.embed(captions)
         if self.config.projection.tune_encoder:
             return self.base.encode(list(captions))
         if unknown := sorted(set(captions) - set(self._said)):

@@ -38,13 +38,13 @@ class SheetDrawer:
     def __call__(self, step: int) -> float:
         """Shows the sheet of a step to the tracker; the share of it that is copied, 0 where nobody looks."""
         path = self._session.folder / f"grid-{step:06d}.png"
-        copies = self.draw(path)
+        figures = self.draw(path)
         self._session.tracker.image(path, step)
-        self._session.tracker.metrics({"copies": copies}, step)
-        return copies
+        self._session.tracker.metrics(figures, step)
+        return figures.get("copies", 0.0)
 
-    def draw(self, path: Path) -> float:
-        """Writes the sheet; the share of it that is copied."""
+    def draw(self, path: Path) -> dict[str, float]:
+        """Writes the sheet; `copies`, the share of it that is copied, where somebody looks."""
         own = self._generator
         seeds = [torch.Generator().manual_seed(number) for number in range(len(self._captions))]
         images = own.pipe(
@@ -53,4 +53,4 @@ class SheetDrawer:
         ).images  # fmt: skip
         pixels = (images * 255).round().astype(np.uint8)
         contact_sheet(pixels, COLUMNS, path)
-        return float(self._alarm.alarmed(pixels).mean()) if self._alarm else 0.0
+        return {"copies": float(self._alarm.alarmed(pixels).mean())} if self._alarm else {}

@@ -58,9 +58,7 @@ class AdaptationTrainer(ValidatedTrainer):
         self.optimizer.zero_grad(set_to_none=True)
         loss = 0.0
         for start in range(0, len(batch), size):
-            part = self._loss(batch.part(slice(start, start + size)))
-            part.backward()
-            loss += float(part.detach())
+            loss += self._learn(batch.part(slice(start, start + size)))
         apply_gradients(self.optimizer, self.parameters, self.group)
         self.tuning.after_update()
         if self.ema:
@@ -119,6 +117,12 @@ class AdaptationTrainer(ValidatedTrainer):
             return torch.ones(len(timesteps))
         snr = denoising.signal_to_noise(base.alphas, timesteps)
         return denoising.min_snr_weight(snr, base.prediction, self.config.min_snr)
+
+    def _learn(self, part: NoisedBatch) -> float:
+        """Adds the gradients of a part; nothing of its graph outlives the call."""
+        loss = self._loss(part)
+        loss.backward()
+        return float(loss.detach())
 
     def _loss(self, part: NoisedBatch) -> torch.Tensor:
         """The weighted error, summed over the images."""

@@ -29,6 +29,8 @@ class Tuning(ABC):
     def __init__(self, base: Foundation, config: AdaptConfig) -> None:
         self.base, self.config = base, config
         self.groups: list[dict[str, Any]] = []
+        if config.checkpointing:  # whatever learns, its gradients pass through the U-Net
+            base.pipe.unet.enable_gradient_checkpointing()
 
     @property
     def weights(self) -> list[nn.Parameter]:

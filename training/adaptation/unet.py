@@ -40,8 +40,6 @@ class UNetTuning(Tuning):
                 self._before[part] = copy.deepcopy(network).eval()
             weights = adapted(network, part, config.rank) if config.rank else whole(network)
             self.groups.append({"params": weights, "lr": rates[part]})
-        if config.checkpointing:
-            base.pipe.unet.enable_gradient_checkpointing()
 
     @contextmanager
     def as_base(self) -> Iterator[None]:

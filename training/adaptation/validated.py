@@ -42,7 +42,9 @@ class ValidatedTrainer(Trainer):
         self.config, self.group, self.validation, self.sheet = config, session.group, validation, sheet
         self.parameters: list[nn.Parameter] = [weight for group in groups for weight in group["params"]]
         self.trained = nn.ParameterList(self.parameters)
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            groups, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+        )
         self.ema = Ema([self.trained], config.ema) if config.ema else None
         self.best: dict[str, Any] = {}
         self.safe: dict[str, Any] = {}

@@ -39,6 +39,7 @@ DATA = {
     "vae": "the folder of --vae",
     "encoder": "the folder of --encoder",
     "embeddings": "the file of --embeddings",
+    "features": "the folder of --features",
     "ratings": "the frozen ratings in its folder",
     "comparisons": "the frozen comparisons in its folder",
     "sub_labels": "the frozen sub-labels in its folder",
@@ -220,7 +221,7 @@ def _adapt(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Pla
         "parent": str(store.registry.open(parent.digest)) if parent.format == "lora" else None,
         "cache": str(store.folder.root / "latents"),
     }
-    data = {**_data(config), **_further(config, ("encoder", "embeddings"))}
+    data = {**_data(config), **_further(config, ("encoder", "embeddings", "features"))}
     adapted = AdaptConfig.model_validate({**config, "domain": store.domain})
     form = "diffusers" if parent.format == "lora" else adapted.publishes
     return Plan(config, "generator", form, parent.digest, asked.name, {"base": base.digest, "data": data})

@@ -14,6 +14,7 @@ from vouch import recipes
 from vouch.cli.run_settings import parse_settings, settings_help
 from vouch.cli.session import Session, command
 from vouch.cli.train import DetachOption, start
+from vouch.errors import InvalidInput
 from vouch.extras import require
 from vouch.models.folders import check_base_folder
 
@@ -95,6 +96,7 @@ def adapt(
     names a patient. With --check-only that is all; it ends with 0 where training may begin, and with 2 where an
     error was found. Without a running system the training happens in this process and writes a folder (--out).
     """
+    _refuse_idle(context, check_only, offline or out is not None)
     if check_only:
         _python(session, ["--data", str(data), "--check-only", *_reading(domain, size, window, accept)])
     settings = parse_settings(context.args)
@@ -119,6 +121,31 @@ def adapt(
     for name, value in recipes.flat(settings).items():
         arguments += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     _python(session, arguments)
+
+
+def _refuse_idle(context: typer.Context, check_only: bool, here: bool) -> None:
+    """Raises InvalidInput for a typed option that would change nothing. here: whether training is in this process."""
+    ways = {
+        "size": (
+            check_only,
+            "where only the data are looked at (--check-only): training takes the base's size",
+        ),
+        "domain": (
+            check_only or here,
+            "outside of a system, which has a domain of its own (VOUCH_DOMAIN of vouch up)",
+        ),
+        "detach": (not check_only and not here, "where a running system trains"),
+        "out": (not check_only, "where something is trained"),
+        "offline": (not check_only, "where something is trained"),
+    }
+    for name, (has_effect, where) in ways.items():
+        source = context.get_parameter_source(name)
+        if not has_effect and source is not None and source.name == "COMMANDLINE":
+            raise InvalidInput(f"--{name} has an effect only {where}. Leave it out.", "NO_EFFECT")
+    if check_only and context.args:
+        raise InvalidInput(
+            f"{context.args[0]} is a setting of a training, and --check-only trains nothing.", "NO_EFFECT"
+        )
 
 
 def _named(base: str) -> dict[str, Any]:

@@ -86,6 +86,7 @@ FIGURES: Mapping[str, Mapping[str, Shown]] = {
         "copies": _share("near copies of training images"),
         "kept_loss_ratio": Shown("error on the base's own images, after ÷ before", "", 3),
         "vae_psnr": Shown("what the autoencoder leaves", "dB", 1),
+        "vae_features": Shown("features that it changes, of their variance", "", 3),
         "rank": Shown("rank of the LoRA; 0: all weights"),
         "train_seconds": _MINUTES,
     },

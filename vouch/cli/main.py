@@ -12,6 +12,7 @@ from vouch.cli import (
     audit,
     backup,
     concept,
+    demo,
     evaluate,
     gc,
     generate,
@@ -79,3 +80,4 @@ root.add_typer(audit.app, name="audit")
 root.add_typer(token.app, name="token")
 root.add_typer(backup.app)
 root.add_typer(gc.app)
+root.add_typer(demo.app)

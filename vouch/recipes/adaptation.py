@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vouch.recipes.base import Group, Recipe, Word, Words
+from vouch.recipes.effects import refuse_idle
 
 AdaptationRecipe = Literal["unet", "unet-text", "vae", "text-inversion", "text-projection"]
 ADAPTATION_RECIPES: tuple[str, ...] = get_args(AdaptationRecipe)
@@ -115,6 +116,11 @@ class Adaptation(Recipe):
     keep_vae: bool = Field(
         False, description="go on although the autoencoder fails the reconstruction check on these images"
     )
+    features: Path | None = Field(
+        None,
+        description="folder of an attribute network, such as a judge's, whose features compare images before and after "
+        "the autoencoder; default: the one that ships, which learned cells",
+    )
 
     encoder: Path | None = Field(
         None, description="text-projection: folder of a text encoder of transformers"
@@ -126,7 +132,10 @@ class Adaptation(Recipe):
     inversion: InversionSettings = InversionSettings()
     projection: ProjectionSettings = ProjectionSettings()
     rank: int = Field(
-        16, ge=0, le=1024, description="rank of the LoRA; 0: all weights of the part are trained"
+        16,
+        ge=0,
+        le=1024,
+        description="rank of the LoRA of unet and unet-text; 0: all weights of the part are trained",
     )
     lr: float | None = Field(
         None,
@@ -201,6 +210,16 @@ class Adaptation(Recipe):
     )
     sheet_every: int = Field(250, ge=1, le=1_000_000, description="steps between sheets of drawn images")
     checkpoint_every: int = Field(100, ge=1, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _every_given_setting_has_an_effect(self) -> Adaptation:
+        refuse_idle(self)
+        return self
+
+    @property
+    def is_open(self) -> bool:
+        """Whether recipe and rank are chosen by validation: time is given, and neither of them."""
+        return self.minutes is not None and not {"recipe", "rank"} & self.model_fields_set
 
     @property
     def publishes(self) -> Literal["lora", "diffusers"]:
