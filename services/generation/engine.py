@@ -40,8 +40,8 @@ from vouch.types.generation import GenerationRequest
 T = TypeVar("T")
 
 HEADROOM = 1.5
-"""How much longer than estimated the wait for others may take. At five times the load and a deadline of 30 images, 1 kept 0.5 to 0.8
-of the best goodput and 1.5 kept 0.9; without the check 0.1 was left."""
+"""How much longer than estimated the wait for others may take. At five times the load and a deadline of 30 images, 1
+kept 0.5 to 0.8 of the best goodput and 1.5 kept 0.9; without the check 0.1 was left."""
 
 STOPPING = "the system is shutting down; try again when it is up"
 
