@@ -29,8 +29,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 STEPS = 120
 
 
-def job(folder: Path, out: Path) -> Work:
-    config = RewardConfig(out=out, steps=STEPS, checkpoint_every=10, **SMALL)
+def job(folder: Path, out: Path, steps: int = STEPS) -> Work:
+    config = RewardConfig(out=out, steps=steps, checkpoint_every=10, **SMALL)
     return Work("reward", config.model_dump(mode="json"), str(folder))
 
 
@@ -140,11 +140,12 @@ def test_two_workers_share_a_run_and_end_alike_though_one_was_killed(tmp_path: P
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 def test_a_run_whose_head_is_killed_goes_on_at_its_next_start_and_ends_as_if_nothing_had_happened(
     tmp_path: Path,
 ) -> None:
-    folder = rated_folder(tmp_path / "run")
-    work = job(folder, tmp_path / "broken")
+    folder, steps = rated_folder(tmp_path / "run"), 10 * STEPS  # some seconds pass before the worker notices
+    work = job(folder, tmp_path / "broken", steps)
     with head(work) as process:
         until(lambda: any((folder / "reward").glob("step-*")))
         below = psutil.Process(process.pid).children(recursive=True)
@@ -156,10 +157,10 @@ def test_a_run_whose_head_is_killed_goes_on_at_its_next_start_and_ends_as_if_not
         child.kill()
     assert not set(alive) & set(workers)
     newest = max(int(path.name.partition("-")[2]) for path in (folder / "reward").glob("step-*"))
-    assert newest < STEPS
+    assert newest < steps
     raise_reported(run_on_ray(work))
     whole = rated_folder(tmp_path / "whole")
-    fit(RewardConfig.model_validate(job(whole, tmp_path / "unbroken").config), TrainingSession(whole))
+    fit(RewardConfig.model_validate(job(whole, tmp_path / "unbroken", steps).config), TrainingSession(whole))
     weights = [(tmp_path / name / "reward.safetensors").read_bytes() for name in ("broken", "unbroken")]
     assert weights[0] == weights[1]
 
