@@ -24,6 +24,8 @@ import torch
 from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.torch.config import _set_torch_distributed_env_vars, _TorchBackend
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.callback import RayTrainCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from torch import distributed
 
@@ -66,7 +68,7 @@ def run_on_ray(
         VouchError: what the loop itself raised.
         Internal: anything else; says where the log is.
     """
-    with _cluster(cpus * workers + 1):
+    with _cluster(cpus * workers + 1) as has_dashboard:
         fewest = min_workers or workers
         _check_room({"CPU": cpus, "GPU": gpus}, fewest)
         scaling = ScalingConfig(
@@ -76,16 +78,35 @@ def run_on_ray(
             elastic_resize_monitor_interval_s=resize_s,
         )
         try:
-            result = _trainer(job, scaling, grouped=workers > 1 or gpus > 0).fit()
+            trainer = _trainer(job, scaling, grouped=workers > 1 or gpus > 0)
+            trainer.watched = has_dashboard
+            result = trainer.fit()
         except Exception as error:
             raise _cause(error, job) from error
     return dict(result.metrics or {})
 
 
-def _trainer(job: Work, scaling: ScalingConfig, *, grouped: bool) -> DataParallelTrainer:
+class _Trainer(DataParallelTrainer):  # type: ignore[misc]
+    """Without Ray Train's cleaner of placement groups where it could clean nothing: it asks the dashboard whether the
+    controller lives, and without one a run waits 12 s for its answer before it ends."""
+
+    watched = True
+
+    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+        callbacks = super()._create_default_callbacks()
+        return [
+            one for one in callbacks if self.watched or not isinstance(one, PlacementGroupCleanerCallback)
+        ]
+
+
+class _GroupTrainer(_Trainer, TorchTrainer):  # type: ignore[misc]
+    """Of several workers."""
+
+
+def _trainer(job: Work, scaling: ScalingConfig, *, grouped: bool) -> _Trainer:
     """grouped: the workers form a process group. One worker on the CPU exchanges nothing, and with a group PyTorch
     would open a port on every interface."""
-    kind = TorchTrainer if grouped else DataParallelTrainer
+    kind = _GroupTrainer if grouped else _Trainer
     return kind(
         _train_loop,
         **({"torch_config": _GroupConfig()} if grouped else {}),
@@ -191,14 +212,21 @@ def _join(rank: int, size: int, port: int, backend: str, timeout_s: int) -> None
 
 
 def _start_ray(cpus: int, options: Mapping[str, Any]) -> None:
-    ray.init(
-        address="local",  # not whichever Ray someone else has started on this machine
-        num_cpus=cpus,
-        include_dashboard=False,
-        object_store_memory=100 * 2**20,
-        _node_ip_address="127.0.0.1",
-        **options,
-    )
+    for attempt in range(ATTEMPTS):
+        try:
+            ray.init(
+                address="local",  # not whichever Ray someone else has started on this machine
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=100 * 2**20,
+                _node_ip_address="127.0.0.1",
+                **options,
+            )
+            return
+        except Exception:
+            ray.shutdown()
+            if attempt + 1 == ATTEMPTS:
+                raise
 
 
 class _cluster:
@@ -207,7 +235,8 @@ class _cluster:
     def __init__(self, cpus: float) -> None:
         self._cpus = cpus
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> bool:
+        """Whether it has a dashboard."""
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_S))
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "60")  # a busy machine takes longer than 30
@@ -216,16 +245,9 @@ class _cluster:
         )  # likewise; the raylet ends itself then
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
         if address := os.environ.get("VOUCH_RAY_ADDRESS"):
-            ray.init(address=address, **options)
-            return
-        for attempt in range(ATTEMPTS):
-            try:
-                _start_ray(max(2, round(self._cpus)), options)
-                return
-            except Exception:
-                ray.shutdown()
-                if attempt + 1 == ATTEMPTS:
-                    raise
+            return bool(ray.init(address=address, **options).dashboard_url)
+        _start_ray(max(2, round(self._cpus)), options)
+        return False
 
     def __exit__(self, *exc: object) -> None:
         ray.shutdown()
