@@ -45,7 +45,7 @@ class DecoderConfig(OfDomain):
     """Weight of the focal frequency loss (arXiv 2012.12821)."""
     noise: float = Field(0.05, ge=0)
     """Most noise on latents, in standard deviations: the decoder then bears the small errors of a U-Net."""
-    adversarial: float = Field(1.0, ge=0)
+    adversarial: float = Field(3.0, ge=0)
     """Weight of the adversarial loss; 0 leaves it out."""
     adversarial_after: int = Field(60, ge=0)
     """Steps in which the discriminator learns alone."""

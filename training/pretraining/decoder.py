@@ -38,10 +38,13 @@ def fit(config: DecoderConfig, session: TrainingSession) -> dict[str, float]:
 
 
 def replace(vae: AutoencoderKL, folder: Path) -> None:
-    """Writes `vae` in the place of the one in `folder`, file by file: a process that is killed on the way
-    leaves no file in half."""
+    """Writes the weights of `vae` in the place of those in `folder`: a process that is killed on the way leaves no file
+    in half. The configuration stays, for sharpening changes nothing of it."""
     written = folder / ".writing"  # of one name, so that the next attempt takes away what a killed one left
     vae.save_pretrained(written, safe_serialization=True)
     for file in written.iterdir():
-        file.replace(folder / file.name)
+        if file.name == "config.json":
+            file.unlink()
+        else:
+            file.replace(folder / file.name)
     written.rmdir()
