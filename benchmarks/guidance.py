@@ -206,6 +206,8 @@ def settings_of(generator: Generator, given: argparse.Namespace) -> Iterator[Set
         for method in given.methods or generator.guidance_methods:
             scales = given.cfg_pp_scales if method == "cfg_pp" else given.scales
             for scale, (start, stop) in itertools.product(scales, given.intervals):
+                if scale == 1.0 and method == "cfg":
+                    continue  # that is no guidance
                 options = GuidanceOptions(method=method, start=start, stop=stop, adapter_start=adapter_start)
                 yield Setting(scale, options)
 
