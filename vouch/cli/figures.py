@@ -79,7 +79,6 @@ FIGURES: Mapping[str, Mapping[str, Shown]] = {
     },
     "adapt": {
         "images": Shown("training images"),
-        "steps": Shown("steps"),
         "best_step": Shown("step of the kept weights"),
         "validation_loss_before": Shown("validation loss of the base", "", 4),
         "validation_loss": Shown("validation loss of the kept weights", "", 4),
