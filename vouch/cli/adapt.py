@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,20 +102,20 @@ def adapt(
         _python(session, ["--data", str(data), "--check-only", *_reading(domain, size, window, accept)])
     settings = parse_settings(context.args)
     if not offline and out is None:
-        named = _named(base)
         reading = {"window": window, "accept": accept}
-        config = {
-            "data": str(data),
-            **named,
-            **{name: value for name, value in reading.items() if value},
-            **settings,
-        }
-        start(session, "adapt", config, detach)
+        given = {name: value for name, value in reading.items() if value}
+        start(session, "adapt", {"data": str(data), **_named(base), **given, **settings}, detach)
         return
     arguments = ["--data", str(data), *_reading(domain, None, window, accept)]
-    arguments += [
-        word for name, value in (("--base", base), ("--out", out)) if value for word in (name, str(value))
-    ]
+    _train_here(session, arguments, {"base": base, "out": out}, settings)
+
+
+def _train_here(
+    session: Session, arguments: list[str], places: Mapping[str, object], settings: dict[str, Any]
+) -> None:
+    """In this process's place. places: what is written as options, where it is given."""
+    for name, value in places.items():
+        arguments += [f"--{name}", str(value)] if value else []
     for name in ("run_dir", "workers"):
         if name in settings:
             arguments += [f"--{name.replace('_', '-')}", str(settings.pop(name))]
