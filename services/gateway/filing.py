@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from vouch.errors import NotFound, Unavailable, VouchError
+from vouch.errors import Unavailable, VouchError
 from vouch.storage.catalog import Catalog
 from vouch.storage.outbox import Outbox, Unfiled
 from vouch.types.image import ImageRecord
@@ -34,9 +34,7 @@ class Filing:
 
     def file(self) -> int:
         """Give the catalog what waits for it; how many calls' images that were. Raises Unavailable while it is away."""
-        return self._outbox.file(
-            lambda one: self._catalog.images.add(one.records, one.scores, owner=one.owner)
-        )
+        return self._outbox.file(lambda images: images.into(self._catalog))
 
     def _watch(self) -> None:
         waiter = threading.Event()
@@ -44,7 +42,7 @@ class Filing:
             try:
                 if filed := self.file():
                     log.warning("the catalog answers again: the images of %d calls were filed", filed)
-            except (Unavailable, NotFound):  # still away, or another gateway was first
+            except Unavailable:  # still away
                 continue
             except VouchError as error:
                 log.error("what waits for the catalog could not be filed: %s", error)

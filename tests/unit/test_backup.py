@@ -21,6 +21,7 @@ from vouch.storage.catalog.database import Database
 from vouch.storage.catalog.migrate import HEAD, migrate
 from vouch.storage.catalog.rows import CatalogRows
 from vouch.storage.check import check
+from vouch.storage.outbox import Outbox, Unfiled
 from vouch.storage.registry import Registry
 from vouch.types.image import ImageRecord
 from vouch.types.rating import NewRating
@@ -113,6 +114,16 @@ def test_a_restored_system_has_every_record_image_version_token_and_curve(
     assert target.folder.read_access().tokens == {"client": "secret"}
     with sqlite3.connect(target.folder.root / "mlflow.db") as curves:
         assert curves.execute("SELECT value FROM metrics").fetchall() == [(0.25,)]
+
+
+def test_an_image_that_waits_for_the_catalog_is_in_the_backup(
+    filled: Settings, tmp_path: Path, make_image: Callable[..., ImageRecord]
+) -> None:
+    drawn = make_image(
+        77, digest=BlobStore(filled.resolved_blobs_url).put(b"drawn while the catalog was away")
+    )
+    Outbox(BlobStore(filled.resolved_outbox_url)).put(Unfiled(owner="", records=(drawn,)))
+    assert drawn.digest in make_backup(filled, tmp_path / "backup").images
 
 
 def test_a_restored_catalog_numbers_new_records_after_the_old_ones(

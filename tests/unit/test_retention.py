@@ -19,6 +19,7 @@ from vouch.settings import RetentionSettings, Settings
 from vouch.storage import retention
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
+from vouch.storage.outbox import Outbox, Unfiled
 from vouch.storage.registry import Registry
 from vouch.storage.retention import Garbage, find_garbage, remove_garbage
 from vouch.types.clock import now
@@ -84,6 +85,16 @@ def test_an_old_blob_that_nothing_names_goes_and_a_named_or_young_one_stays(
     blobs = BlobStore(settings.resolved_blobs_url)
     assert (blobs.exists(named), blobs.exists(young), blobs.exists(unnamed)) == (True, True, False)
     assert opened.audit.list().items[0].details == {"blob": {"count": 1, "bytes": 7}}
+
+
+def test_an_image_that_waits_for_the_catalog_is_filed_before_anything_goes(
+    settings: Settings, opened: Catalog, make_image: Callable[..., ImageRecord]
+) -> None:
+    waiting = make_image(1, digest=stored(settings, b"drawn while the catalog was away"))
+    Outbox(BlobStore(settings.resolved_outbox_url)).put(Unfiled(owner="", records=(waiting,)))
+    assert collect(settings, opened) == []
+    assert blob_path(settings, waiting.digest).exists()
+    assert opened.images.get(waiting.digest) == waiting
 
 
 def test_a_blob_that_is_stored_again_meanwhile_stays(

@@ -105,9 +105,8 @@ class DecoderTrainer(Trainer):
         loss = loss + config.detail * reconstruction.pixel_loss(fake.images, real.images)
         loss = loss + config.frequency * reconstruction.focal_frequency_loss(fake.images, real.images)
         loss = loss + config.perceptual * reconstruction.perceptual_loss(fake.maps, real.maps)
-        (gradient,) = torch.autograd.grad(
-            loss, fake.images, retain_graph=True
-        )  # the adversary goes over the maps
+        # The graph is kept: the adversary's gradient goes through the same maps.
+        (gradient,) = torch.autograd.grad(loss, fake.images, retain_graph=True)
         return float(loss.detach()), gradient
 
 

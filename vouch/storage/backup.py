@@ -33,6 +33,7 @@ from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.storage.catalog.rows import CatalogRows
 from vouch.storage.catalog.tokens import ADMINISTRATOR
+from vouch.storage.outbox import file_all
 from vouch.storage.registry import Registry, read_manifest
 from vouch.storage.state import OWN
 from vouch.types.clock import now
@@ -71,6 +72,8 @@ def make_backup(settings: Settings, target: Path, *, leave_out_damaged: bool = F
         StorageFull, FailedPrecondition: `target` cannot be written. A backup that was cut off has no backup.json.
     """
     _begin(target)
+    with Catalog(settings.resolved_catalog_url) as catalog:
+        file_all(settings, catalog)
     with storage_errors(str(target)):
         form, records, images, versions = _copy_catalog(settings, target / CATALOG_NAME)
         with Catalog(settings.resolved_catalog_url) as catalog:

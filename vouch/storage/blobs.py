@@ -79,8 +79,8 @@ class BlobStore:
     def digests(self) -> list[str]:
         """Every blob: a listing of the whole store, for small ones."""
         with self._errors("all"):
-            found = [f"{path.parent.name}{path.name}" for path in self._root.glob("*/*")]
-        return sorted(filter(_DIGEST.fullmatch, found))
+            names = [f"{path.parent.name}{path.name}" for path in self._root.glob("*/*")]
+        return sorted(filter(_DIGEST.fullmatch, names))
 
     def remove(self, digest: str) -> None:
         """Forget a blob; none by this name is as good."""

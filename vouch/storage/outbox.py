@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from vouch.errors import NotFound
+from vouch.settings import Settings
 from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import Catalog
 from vouch.types.image import ImageRecord
 from vouch.types.score import Score
 
@@ -27,12 +30,16 @@ class Unfiled:
 
     @classmethod
     def of_json(cls, data: bytes) -> Unfiled:
-        told = json.loads(data)
+        values = json.loads(data)
         return cls(
-            owner=told["owner"],
-            records=tuple(ImageRecord(**_dated(one)) for one in told["records"]),
-            scores=tuple(Score(**_dated(one)) for one in told["scores"]),
+            owner=values["owner"],
+            records=tuple(ImageRecord(**_dated(one)) for one in values["records"]),
+            scores=tuple(Score(**_dated(one)) for one in values["scores"]),
         )
+
+    def into(self, catalog: Catalog) -> None:
+        """Raises Unavailable while the catalog is away."""
+        catalog.images.add(self.records, self.scores, owner=self.owner)
 
 
 class Outbox:
@@ -60,13 +67,23 @@ class Outbox:
         Whoever ends in between, or files the same beside another process, hands an entry over twice.
         """
         count = 0
-        for count, digest in enumerate(self._store.digests(), 1):  # noqa: B007 - the last one is the answer
-            take(Unfiled.of_json(self._store.get(digest)))
+        for digest in self._store.digests():
+            try:
+                images = Unfiled.of_json(self._store.get(digest))
+            except NotFound:  # another process was first
+                continue
+            take(images)
             self._store.remove(digest)
             with self._lock:
                 self._own.pop(digest, None)
+            count += 1
         return count
 
 
-def _dated(told: dict[str, Any]) -> dict[str, Any]:
-    return {**told, "created_at": datetime.fromisoformat(told["created_at"])}
+def file_all(settings: Settings, catalog: Catalog) -> int:
+    """For what reads or removes images by their records: give the catalog what waits for it; how many calls' images."""
+    return Outbox(BlobStore(settings.resolved_outbox_url)).file(lambda images: images.into(catalog))
+
+
+def _dated(values: dict[str, Any]) -> dict[str, Any]:
+    return {**values, "created_at": datetime.fromisoformat(values["created_at"])}

@@ -20,6 +20,7 @@ from vouch.settings import RetentionSettings, Settings
 from vouch.storage.catalog import Catalog
 from vouch.storage.catalog.tokens import ADMINISTRATOR
 from vouch.storage.objects import LOCAL, object_path
+from vouch.storage.outbox import file_all
 from vouch.types.clock import now
 from vouch.types.page import every
 from vouch.types.run import Run
@@ -63,6 +64,7 @@ def remove_garbage(settings: Settings, catalog: Catalog, garbage: Iterable[Garba
     Raises:
         FailedPrecondition: images are among it and the system runs (STATE_IN_USE): it could hand one out just now.
     """
+    file_all(settings, catalog)  # so that their images are named before any goes
     garbage, gone = list(garbage), []
     images = [one for one in garbage if one.kind == "image"]
     others = [one for one in garbage if one.kind != "image"]
