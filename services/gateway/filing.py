@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from vouch.errors import Unavailable, VouchError
+from vouch.errors import Unavailable
 from vouch.storage.catalog import Catalog
 from vouch.storage.outbox import Outbox, Unfiled
 from vouch.types.image import ImageRecord
@@ -44,5 +44,5 @@ class Filing:
                     log.warning("the catalog answers again: the images of %d calls were filed", filed)
             except Unavailable:  # still away
                 continue
-            except VouchError as error:
-                log.error("what waits for the catalog could not be filed: %s", error)
+            except Exception:  # this thread has to outlive every fault
+                log.exception("what waits for the catalog could not be filed")

@@ -67,3 +67,14 @@ def test_what_is_not_taken_waits_on(store):
     taken = []
     assert outbox.file(taken.append) == 1
     assert taken == [images]
+
+
+def test_a_damaged_entry_keeps_no_other_waiting(tmp_path):
+    outbox, taken, whole = Outbox(BlobStore(tmp_path)), [], unfiled("second", seed=2)
+    outbox.put(unfiled("first"))
+    (only,) = tmp_path.glob("*/*")
+    only.write_bytes(b"damaged")
+    outbox.put(whole)
+    assert outbox.file(taken.append) == 1
+    assert taken == [whole]
+    assert only.exists()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from vouch.errors import NotFound
+from vouch.errors import DataLoss, NotFound
 from vouch.settings import Settings
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.types.image import ImageRecord
 from vouch.types.score import Score
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,9 @@ class Outbox:
             try:
                 images = Unfiled.of_json(self._store.get(digest))
             except NotFound:  # another process was first
+                continue
+            except DataLoss as error:  # one damaged entry keeps no other waiting
+                log.error("an image that waits for the catalog cannot be filed: %s", error.message)
                 continue
             take(images)
             self._store.remove(digest)
