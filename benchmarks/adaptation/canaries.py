@@ -41,10 +41,10 @@ def canaries(experiment: Experiment, cell: Cell, overtrain: int) -> Figures:
     """Exposure of the recipe as it ships, and of a run on the planted images alone of `overtrain` steps."""
     planted, held_out = chosen(experiment.data.images("test"))
     shipped = joined(experiment.data.few(cell.images, cell.seed), planted)
-    told = {"canary_auc": _exposure(experiment, cell, shipped, planted, held_out, {})}
+    figures = {"canary_auc": _exposure(experiment, cell, shipped, planted, held_out, {})}
     further = {"steps": overtrain, "sheet_every": overtrain, **OVERTRAINED}
-    told["canary_auc_overtrained"] = _exposure(experiment, cell, planted, planted, held_out, further)
-    return dict(told)
+    figures["canary_auc_overtrained"] = _exposure(experiment, cell, planted, planted, held_out, further)
+    return dict(figures)
 
 
 def chosen(images: CaptionedSet, count: int = PLANTED) -> tuple[CaptionedSet, CaptionedSet]:
@@ -60,8 +60,8 @@ def chosen(images: CaptionedSet, count: int = PLANTED) -> tuple[CaptionedSet, Ca
 
 def auc(planted: np.ndarray, held_out: np.ndarray) -> float:
     """How often a score [N] of planted images is above one [M] of held-out ones; ties count half."""
-    told = np.concatenate([np.ones(len(planted)), np.zeros(len(held_out))])
-    return float(roc_auc_score(told, np.concatenate([planted, held_out])))
+    is_planted = np.concatenate([np.ones(len(planted)), np.zeros(len(held_out))])
+    return float(roc_auc_score(is_planted, np.concatenate([planted, held_out])))
 
 
 @torch.no_grad()

@@ -89,14 +89,14 @@ def main() -> None:
         run_one(json.loads(asked.one), asked.run)
         return
     if asked.beside:
-        told(forecast_beside(asked.base.resolve(), asked.beside)).finish(asked.json, console=screen())
+        report_of(forecast_beside(asked.base.resolve(), asked.beside)).finish(asked.json, console=screen())
         return
     rows = []
     for number in asked.only or range(len(SETTINGS)):
         found = measure(asked.base.resolve(), SETTINGS[number])
         rows.append((SETTINGS[number], found["forecast"], found["taken"]))
         print(f"{SETTINGS[number]}: {found['forecast'] / found['taken'] - 1:+.1%}", flush=True)
-    told(rows).finish(asked.json, console=screen())
+    report_of(rows).finish(asked.json, console=screen())
 
 
 def forecast_beside(base: Path, report: Path) -> list[tuple[dict[str, Any], float, float]]:
@@ -129,7 +129,7 @@ def name_of(settings: dict[str, Any]) -> str:
     return "_".join(f"{name}_{value}".lower() for name, value in values.items())
 
 
-def told(rows: Sequence[tuple[dict[str, Any], float, float]]) -> Report:
+def report_of(rows: Sequence[tuple[dict[str, Any], float, float]]) -> Report:
     """The report of settings, each with the bytes that were forecast and that were taken."""
     report, errors = Report("adaptation-memory"), [forecast / taken - 1 for _, forecast, taken in rows]
     report.add("memory_forecast_error", Figure(max(map(abs, errors)), "share", must="<= 0.15", aim="<= 0.05"))

@@ -112,6 +112,20 @@ def test_nothing_that_chooses_imports_it() -> None:
     assert len(files) > 100 and importing == []
 
 
+def test_the_teacher_and_the_sealed_judge_never_use_each_others_network() -> None:
+    """LITE1 is the decoder's teacher, LITE0 the judge's: whoever imports one is on its side."""
+    files = [path for part in ("training", "benchmarks") for path in (ROOT / part).rglob("*.py")]
+    users = {
+        name: {
+            path.relative_to(ROOT).parts[:2]
+            for path in files
+            if f"training.efficientnet.{name}" in _imports(path)
+        }
+        for name in ("LITE0", "LITE1")
+    }
+    assert users == {"LITE0": {("training", "evaluation")}, "LITE1": {("training", "pretraining")}}
+
+
 def _imports(path: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(path.read_text())):

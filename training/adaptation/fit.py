@@ -109,8 +109,8 @@ def tune_autoencoder(
 def memory_figures(forecast: MemoryForecast, peak: PeakMemory) -> dict[str, float]:
     """What was forecast, and what was taken where somebody counts."""
     taken = peak.taken()
-    told = {"memory_forecast_bytes": float(forecast.total)}
-    return told | ({"memory_taken_bytes": float(taken)} if taken else {})
+    figures = {"memory_forecast_bytes": float(forecast.total)}
+    return figures | ({"memory_taken_bytes": float(taken)} if taken else {})
 
 
 def learned(

@@ -1,4 +1,4 @@
-"""PriorImages preservation: images that the base draws before it learns, and what is kept of them while it does."""
+"""Prior preservation: images that the base draws before it learns, and what is kept of them while it does."""
 
 from __future__ import annotations
 
