@@ -30,8 +30,7 @@ HEADLINES = (
     (
         "demo",
         "plausible_after",
-        "Plausible after alignment with *simulated* ratings, by the first judge of then "
-        "(before: {plausible_before:.3f})",
+        "Plausible after alignment with *simulated* ratings, by the first judge (before: {plausible_before:.3f})",
     ),
     ("basics", "overhead_ms_p50", "Median cost of gRPC, Ray Serve and storing over the engine's own time"),
 )
@@ -41,8 +40,6 @@ blur. Its figures do not compare with those of the judges of today: see
 [evaluation](../explain/evaluation.md#two-judges)."""
 BY_THE_BLURRED_JUDGE = frozenset(
     (
-        "demo",
-        "starter",
         "alignment",
         "alignment-slower",
         "alignment-slower-draft",
