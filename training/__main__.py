@@ -63,6 +63,7 @@ def decoder(
         "state/runs/decoder"
     ),
     setting: Annotated[list[str], typer.Option("--set", help="Any setting: --set minutes=10")] = [],  # noqa: B006
+    ray: Annotated[bool, typer.Option(help="Run as a Ray Train job; without, in this process.")] = True,
 ) -> None:
     """Sharpens a generator's decoder with a perceptual loss; its latents stay as they are.
 
@@ -73,11 +74,9 @@ def decoder(
         "features": str(features.resolve()) if features else None,
         "data": str(data.resolve()),
     }
-    print(
-        json.dumps(
-            _run("decoder", {**config, **recipes.parse_assignments(setting)}, run_dir.resolve()), indent=1
-        )
-    )
+    run = _run if ray else _here
+    figures = run("decoder", {**config, **recipes.parse_assignments(setting)}, run_dir.resolve())
+    print(json.dumps(figures, indent=1))
 
 
 @app.command()

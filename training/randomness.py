@@ -12,6 +12,6 @@ def numbers(*name: object) -> random.Random:
     return random.Random("/".join(map(str, name)))
 
 
-def tensors(*name: object) -> torch.Generator:
-    """Torch's generator for `name`."""
-    return torch.Generator().manual_seed(numbers(*name).getrandbits(62))
+def tensors(*name: object, device: torch.device | str = "cpu") -> torch.Generator:
+    """Torch's generator for `name`, for tensors on `device`; each kind of device has numbers of its own."""
+    return torch.Generator(device).manual_seed(numbers(*name).getrandbits(62))

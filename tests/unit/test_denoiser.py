@@ -57,6 +57,15 @@ def trainer(config: PretrainConfig, tmp_path: Path) -> DenoiserTrainer:
     return DenoiserTrainer(config, networks, examples, latents, session, validation)
 
 
+def test_a_caption_is_tokenized_once(trainer: DenoiserTrainer) -> None:
+    networks, caption = trainer.networks, VOCABULARY.labels[0]
+    networks.embed([caption, ""])
+    before = networks._tokens.cache_info()
+    networks.embed([caption, "", caption])
+    after = networks._tokens.cache_info()
+    assert (after.hits - before.hits, after.misses - before.misses) == (3, 0)
+
+
 def test_most_timesteps_lie_in_the_middle_and_some_at_the_very_end(config: PretrainConfig) -> None:
     """Sampling begins at timestep 999, of pure noise: without a uniform share training would never see it."""
     timesteps = draw_timesteps(40_000, config, torch.Generator().manual_seed(0))

@@ -17,6 +17,8 @@ from vouch.models.graphs import SIZES, size_for
 from vouch.models.kernels import Eager
 from vouch.models.pipelines import Generator, load_generator
 
+TOLERANCE = 1e-3
+"""A GPU multiplies convolutions in TF32, and takes another algorithm for another number of rows."""
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
 
 
@@ -47,7 +49,7 @@ def test_graphs_say_what_the_eager_network_says(generator, rows):
     inputs = x, torch.linspace(1, 900, rows), prompts
     for _ in range(2):  # the second replays what the first has captured
         output = generator.predict(*inputs)
-        assert torch.allclose(output, Eager(generator.pipe.unet)(*inputs), atol=1e-4)
+        assert torch.allclose(output, Eager(generator.pipe.unet)(*inputs), atol=TOLERANCE)
         inputs = x.flip(0), *inputs[1:]
 
 

@@ -113,6 +113,24 @@ def test_a_trainer_can_end_it_and_a_resumed_one_stays_at_its_end(tmp_path: Path)
     assert run(again, session).steps == 5 and not again.seen
 
 
+def test_a_loss_is_read_when_it_is_told_and_not_at_every_step(tmp_path: Path) -> None:
+    read: list[float] = []
+
+    class Loss(torch.Tensor):
+        """On a GPU, reading one waits for everything that was asked of it before."""
+
+        def __float__(self) -> float:
+            read.append(self.item())
+            return read[-1]
+
+    session = TrainingSession(tmp_path, lambda progress: bool(progress.metrics), every_s=1000)
+    session.report(1, 25, "line", loss=torch.tensor(1.0).as_subclass(Loss))  # the first is told
+    for step in range(2, 25):
+        session.report(step, 25, "line", loss=torch.tensor(float(step)).as_subclass(Loss))
+    session.report(25, 25, "line", loss=torch.tensor(25.0).as_subclass(Loss))
+    assert read == [1.0, 10.0, 20.0, 25.0]
+
+
 def test_the_rate_multiplies_that_of_each_group(tmp_path: Path) -> None:
     session = TrainingSession(tmp_path)
     trainer = Line(session)

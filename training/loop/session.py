@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from training.loop.progress import TrainingProgress
+import torch
+
+from training.loop.progress import Metric, TrainingProgress, as_numbers
 from training.loop.tracker import NoTracker, PrefixedTracker, Tracker
 from training.loop.worker_group import WorkerGroup
 from vouch.errors import Cancelled
@@ -39,21 +41,27 @@ class TrainingSession:
         self._tell = tell or (lambda progress: True)
         self._every_s = every_s
         self._told_at = 0.0
+        if device != "cpu":  # crops and latents are of one size: the fastest convolution is looked for once
+            torch.backends.cudnn.benchmark = True
 
-    def report(self, step: int, total_steps: int, message: str = "", **metrics: float) -> None:
+    def report(self, step: int, total_steps: int, message: str = "", **metrics: Metric) -> None:
         """Tells progress at most every `every_s` seconds, and always at the last step. Every worker has to call it."""
         if not self.group.broadcast_scalar(
-            not self.group.is_rank_zero or self._told(TrainingProgress(step, total_steps, message, metrics))
+            not self.group.is_rank_zero or self._told(step, total_steps, message, metrics)
         ):
             raise Cancelled(f"The run was cancelled at step {step} of {total_steps}.")
 
-    def _told(self, progress: TrainingProgress) -> bool:
+    def _told(self, step: int, total_steps: int, message: str, metrics: Mapping[str, Metric]) -> bool:
         """Whether to go on."""
-        last = progress.step == progress.total_steps
-        if progress.metrics and (progress.step % 10 == 0 or last):
-            self.tracker.metrics(progress.metrics, progress.step)
-        now = time.monotonic()
-        if progress.step < progress.total_steps and now - self._told_at < self._every_s:
+        last, now = step == total_steps, time.monotonic()
+        tracked = bool(metrics) and (last or step % 10 == 0)
+        due = last or now - self._told_at >= self._every_s
+        if not (tracked or due):
+            return True
+        progress = TrainingProgress(step, total_steps, message, as_numbers(metrics))
+        if tracked:
+            self.tracker.metrics(progress.metrics, step)
+        if not due:
             return True
         self._told_at = now
         return self._tell(progress)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 
+from training.loop.progress import Metric
 from training.loop.session import TrainingSession
 
 
@@ -21,7 +22,7 @@ class Trainer(ABC):
     """The weights that are trained; every worker begins with those of rank zero."""
 
     @abstractmethod
-    def step(self, step: int, done: float) -> dict[str, float]:
+    def step(self, step: int, done: float) -> Mapping[str, Metric]:
         """One update; returns its metrics. Its random numbers depend on the seed, the rank and the step alone.
 
         Args:

@@ -10,6 +10,7 @@ import torch
 
 from training.loop import checkpoint
 from training.loop.budget import StepBudget
+from training.loop.progress import Metric, as_numbers
 from training.loop.session import TrainingSession
 from training.loop.trainer import Trainer
 
@@ -63,7 +64,7 @@ class TrainingLoop:
                 self._save(budget, metrics)
         return self._finish(budget, metrics)
 
-    def _resume(self) -> tuple[StepBudget, Mapping[str, float]]:
+    def _resume(self) -> tuple[StepBudget, Mapping[str, Metric]]:
         saved = checkpoint.load_latest(self.folder)
         if saved is None:
             return StepBudget(self.steps, self.minutes), {}
@@ -74,22 +75,26 @@ class TrainingLoop:
     def _after_step(self, step: int) -> bool:
         return self.session.group.is_rank_zero and self.trainer.after_step(step, self.session)
 
-    def _report(self, step: int, metrics: Mapping[str, float]) -> None:
+    def _report(self, step: int, metrics: Mapping[str, Metric]) -> None:
         named = {f"{self.metrics_prefix}{name}": value for name, value in metrics.items()}
         self.session.report(step, self.steps, self.message, **named)
 
-    def _save(self, budget: StepBudget, metrics: Mapping[str, float]) -> None:
+    def _save(self, budget: StepBudget, metrics: Mapping[str, Metric]) -> None:
         if self.session.group.is_rank_zero:
-            state = {"trainer": self.trainer.state_dict(), "seconds": budget.spent(), "metrics": metrics}
+            state = {
+                "trainer": self.trainer.state_dict(),
+                "seconds": budget.spent(),
+                "metrics": as_numbers(metrics),
+            }
             checkpoint.save(self.folder, budget.step, state)
 
-    def _finish(self, budget: StepBudget, metrics: Mapping[str, float]) -> TrainingResult:
+    def _finish(self, budget: StepBudget, metrics: Mapping[str, Metric]) -> TrainingResult:
         if self.session.group.is_rank_zero:
             self.trainer.finish(budget.step, self.session)
         self._save(budget, metrics)
         if budget.step < self.steps:  # a bar would stand still at the step at which time ran out
             self._report(self.steps, metrics)
-        return TrainingResult(budget.step, budget.spent(), metrics)
+        return TrainingResult(budget.step, budget.spent(), as_numbers(metrics))
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, peaks: Sequence[float], share: float) -> None:

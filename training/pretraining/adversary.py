@@ -57,7 +57,7 @@ class Adversary:
         ]
         return self.weight * reconstruction.adaptive_weight(*at_last) * gradient
 
-    def update(self, real: Observed, fake: Observed) -> float:
+    def update(self, real: Observed, fake: Observed) -> torch.Tensor:
         """One step of the discriminator; returns its hinge loss: 2 where it sees no difference, 0 where it sees all."""
         with autocast(self.precision, self.device):
             pairs = zip(self.discriminator(real), self.discriminator(fake.detach()), strict=True)
@@ -66,7 +66,7 @@ class Adversary:
         for parameters in self.optimizer.param_groups:  # a resumed run may have another setting
             parameters["lr"] = self.lr
         gradient_step(loss, self.optimizer, self.parameters, self.group)
-        return float(loss.detach())
+        return loss.detach()
 
     def state_dict(self) -> dict[str, Any]:
         return {"discriminator": self.discriminator.state_dict(), "optimizer": self.optimizer.state_dict()}

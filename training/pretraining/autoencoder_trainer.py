@@ -9,6 +9,7 @@ from training.data.augmentation import dihedral, to_unit, turned
 from training.loop.ema import Ema
 from training.loop.gradient_step import apply_gradients
 from training.loop.learning_rates import cosine
+from training.loop.progress import Metric
 from training.loop.session import TrainingSession
 from training.loop.trainer import Trainer
 from training.objectives import reconstruction
@@ -51,7 +52,7 @@ class AutoencoderTrainer(Trainer):
     def rate(self, done: float, step: int) -> float:
         return cosine(done, step, self.config.vae_warmup)
 
-    def step(self, step: int, done: float) -> dict[str, float]:
+    def step(self, step: int, done: float) -> dict[str, Metric]:
         """One update of the autoencoder and, from `adversarial_from` of the run on, one of the discriminator."""
         config, name = self.config, (self.group.rank_seed(self.config.seed), "vae", step)
         random_ = tensors(*name)
@@ -64,7 +65,7 @@ class AutoencoderTrainer(Trainer):
         adversarial = done >= config.adversarial_from and not half_size
         free = restored.detach().requires_grad_(True)
         loss, gradient = self._reconstruction(free, wanted, done)
-        metrics = {"loss": float(loss.detach()), "kl": float(kl.detach())}
+        metrics: dict[str, Metric] = {"loss": loss.detach(), "kl": kl.detach()}
         if adversarial:
             last = self.vae.decoder.conv_out.weight
             gradient = gradient + self.adversary.gradient(Observed(free), restored, gradient, last)
@@ -74,7 +75,7 @@ class AutoencoderTrainer(Trainer):
         self.ema.update()
         if adversarial:
             metrics["discriminator_loss"] = self.adversary.update(Observed(wanted), Observed(free))
-        return {**metrics, "error_255": float((restored.detach() - wanted).abs().mean()) * 127.5}
+        return {**metrics, "error_255": (restored.detach() - wanted).abs().mean() * 127.5}
 
     def _restore(
         self, batch: torch.Tensor, half_size: bool, random_: torch.Generator

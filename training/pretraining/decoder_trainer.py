@@ -10,6 +10,7 @@ from training.evaluation.codec import load_autoencoder
 from training.loop.ema import Ema
 from training.loop.gradient_step import apply_gradients
 from training.loop.learning_rates import warm_up
+from training.loop.progress import Metric
 from training.loop.session import TrainingSession
 from training.loop.trainer import Trainer
 from training.objectives import reconstruction
@@ -48,12 +49,13 @@ class DecoderTrainer(Trainer):
         """Linear warm-up over 20 steps, and a linear fall to nothing over the second half."""
         return min(warm_up(step, 20), 2 * (1.0 - max(done, step / self.config.steps)) + 0.01)
 
-    def step(self, step: int, done: float) -> dict[str, float]:
+    def step(self, step: int, done: float) -> dict[str, Metric]:
         del done
         images, restored = self._restored(tensors(self.group.rank_seed(self.config.seed), "decoder", step))
         real, fake = self._observed(images), self._observed(restored.detach().requires_grad_(True))
         loss, gradient = self._reconstruction(real, fake)
-        metrics = {"loss": loss, "error_255": float((restored.detach() - images).abs().mean()) * 127.5}
+        error = (restored.detach() - images).abs().mean() * 127.5
+        metrics: dict[str, Metric] = {"loss": loss, "error_255": error}
         if self.config.adversarial:
             if step > self.config.adversarial_after:
                 last = self.vae.decoder.conv_out.weight
@@ -97,7 +99,7 @@ class DecoderTrainer(Trainer):
     def _observed(self, images: torch.Tensor) -> Observed:
         return Observed(images, feature_maps(self.levels, images))
 
-    def _reconstruction(self, real: Observed, fake: Observed) -> tuple[float, torch.Tensor]:
+    def _reconstruction(self, real: Observed, fake: Observed) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss without the discriminator, and its gradient with respect to the restored images."""
         config = self.config
         halves = (F.avg_pool2d(one.images, 2) for one in (fake, real))
@@ -107,7 +109,7 @@ class DecoderTrainer(Trainer):
         loss = loss + config.perceptual * reconstruction.perceptual_loss(fake.maps, real.maps)
         # The graph is kept: the adversary's gradient goes through the same maps.
         (gradient,) = torch.autograd.grad(loss, fake.images, retain_graph=True)
-        return float(loss.detach()), gradient
+        return loss.detach(), gradient
 
 
 def of_detail(gradient: torch.Tensor) -> torch.Tensor:

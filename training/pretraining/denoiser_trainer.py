@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from training.loop import checkpoint
 from training.loop.ema import Ema
 from training.loop.gradient_step import gradient_step
 from training.loop.learning_rates import trapezoid
+from training.loop.progress import Metric
 from training.loop.session import TrainingSession
 from training.loop.trainer import Trainer
 from training.pretraining.captioned import Captioned
@@ -63,26 +63,28 @@ class DenoiserTrainer(Trainer):
     def rate(self, done: float, step: int) -> float:
         return trapezoid(done, step, self.config.warmup, self.config.cooldown)
 
-    def step(self, step: int, done: float) -> dict[str, float]:
+    def step(self, step: int, done: float) -> dict[str, Metric]:
         """One update of networks and averages."""
         del done
         name = (self.group.rank_seed(self.config.seed), "unet", step)
         torch.manual_seed(numbers(*name, "dropout").getrandbits(62))  # a resumed run drops the same
-        loss = self._loss(numbers(*name), tensors(*name))
+        loss = self._loss(name)
         gradient_step(loss, self.optimizer, self.parameters, self.group)
         for average in self.averages:
             average.update()
-        return {"loss": float(loss.detach()), "lr": self.optimizer.param_groups[0]["lr"]}
+        return {"loss": loss.detach(), "lr": self.optimizer.param_groups[0]["lr"]}
 
-    def _loss(self, rng: random.Random, random_: torch.Generator) -> torch.Tensor:
-        """Mean velocity error of a batch of noised latents."""
-        config, count = self.config, self.group.batch_share(self.config.batch)
+    def _loss(self, name: tuple[object, ...]) -> torch.Tensor:
+        """Mean velocity error of a batch of noised latents. name: of this step's random numbers. Rows are drawn on the
+        CPU, which words their captions, and what is large on the device: nothing waits for it."""
+        config, count, device = self.config, self.group.batch_share(self.config.batch), self.latents.device
+        rng, random_, noises = numbers(*name), tensors(*name), tensors(*name, "noise", device=device)
         rows = torch.randint(0, self.latents.shape[1], (count,), generator=random_)
         views = torch.randint(0, len(self.latents), (count,), generator=random_)
-        clean = self.latents[views.to(self.latents.device), rows.to(self.latents.device)].float()
-        captions = [draw_caption(self.examples, int(row), config.drop_caption, rng) for row in rows]
-        timesteps = draw_timesteps(count, config, random_)
-        noise = torch.randn(clean.shape, generator=random_).to(clean)
+        captions = [draw_caption(self.examples, row, config.drop_caption, rng) for row in rows.tolist()]
+        clean = self.latents[views.to(device), rows.to(device)].float()
+        timesteps = draw_timesteps(count, config, noises)
+        noise = torch.randn(clean.shape, generator=noises, device=device)
         with autocast(config.precision, self.networks.device):
             prompts = self.networks.embed(captions)
             return velocity_error(self.networks, self.unet, clean, noise, timesteps, prompts).mean()

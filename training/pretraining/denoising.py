@@ -34,11 +34,13 @@ def velocity_error(
 
 
 def draw_timesteps(count: int, config: PretrainConfig, random_: torch.Generator) -> torch.Tensor:
-    """Timesteps [count] of 1,000: logit-normal (Esser et al. 2024, arXiv 2403.03206, eq. 19), because structure is
-    decided in the middle of the trajectory; a share is uniform, because sampling begins at its very end."""
-    logits = config.timestep_shift + config.timestep_spread * torch.randn(count, generator=random_)
-    share = torch.rand(count, generator=random_)
-    even = torch.rand(count, generator=random_) < config.timestep_uniform
+    """Timesteps [count] of 1,000, on the generator's device: logit-normal (Esser et al. 2024, arXiv 2403.03206, eq.
+    19), because structure is decided in the middle of the trajectory; a share is uniform, because sampling begins at
+    its very end."""
+    where = {"generator": random_, "device": random_.device}
+    logits = config.timestep_shift + config.timestep_spread * torch.randn(count, **where)
+    share = torch.rand(count, **where)
+    even = torch.rand(count, **where) < config.timestep_uniform
     return (torch.where(even, share, torch.sigmoid(logits)) * TIMESTEPS).long().clamp(0, TIMESTEPS - 1)
 
 

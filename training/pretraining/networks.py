@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from vouch.errors import InvalidInput
 from vouch.models.captions import Vocabulary
 from vouch.models.defaults import Defaults
 from vouch.types.guidance import GuidanceOptions
+
+CAPTIONS = 2**16
+"""Of so many the tokens are kept: to make them anew takes longer than a step on a GPU."""
 
 
 class Networks:
@@ -40,6 +44,7 @@ class Networks:
             device, memory_format=torch.channels_last
         )
         self.scheduler = build_scheduler()
+        self._tokens = functools.lru_cache(CAPTIONS)(self._tokenize)
         if config.unet is not None:
             self.load(config.unet)
 
@@ -69,14 +74,18 @@ class Networks:
 
     def embed(self, captions: list[str]) -> torch.Tensor:
         """Captions as the U-Net reads them: [N, tokens, width]."""
+        tokens = torch.stack([self._tokens(caption) for caption in captions])
+        return self.text_encoder(tokens.to(self.device, non_blocking=True))[0]
+
+    def _tokenize(self, caption: str) -> torch.Tensor:
         tokens = self.tokenizer(
-            captions,
+            caption,
             padding="max_length",
             max_length=self.tokenizer.model_max_length,
             truncation=True,
             return_tensors="pt",
         )
-        return self.text_encoder(tokens.input_ids.to(self.device))[0]
+        return tokens.input_ids[0]
 
     def pipeline(self) -> StableDiffusionPipeline:
         """The same parts as diffusers knows them."""
