@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,11 @@ def main() -> None:
     parser.add_argument("--methods", help="only these, by comma")
     parser.add_argument("--seconds", type=float, help="of training for every method")
     parser.add_argument("--seeds", type=int, help="how many")
+    parser.add_argument("--rated", type=int, help="images that are rated; fewer teach less")
+    parser.add_argument("--judged", type=int, help="images of every version; fewer widen the intervals")
+    parser.add_argument(
+        "--scales", type=float, nargs="+", help="of guidance, whole, in place of the curve's own"
+    )
     arguments = parser.parse_args()
     plan = _runnable(_plan(arguments), arguments.peers)
     parts = arguments.parts.split(",") if arguments.parts else QUICK_PARTS if arguments.quick else PARTS
@@ -54,14 +60,17 @@ def main() -> None:
     report = Report("alignment")
     with tempfile.TemporaryDirectory() as scratch:
         for part in parts:
-            report.include(measured(part, arguments.work or Path(scratch), plan, _real(arguments.data)))
+            work = arguments.work or Path(scratch)
+            report.include(measured(part, work, plan, _real(arguments.data), arguments.scales))
     report.finish(arguments.json, console=console)
     for path in plots.plot(arguments.json) if arguments.json else ():
         console.print(path)
 
 
-def measured(part: str, work: Path, plan: Plan, real: Path | None) -> Report:
-    """One part on its own. Nothing, where it needs real images and there are none."""
+def measured(
+    part: str, work: Path, plan: Plan, real: Path | None, scales: Sequence[float] | None = None
+) -> Report:
+    """One part on its own. Nothing, where it needs real images and there are none. scales: of the curve."""
     report = Report(part)
     if real is None and part not in WITHOUT_REAL:
         console.print(f"[yellow]{part} is left out: it needs real images.[/yellow]")
@@ -70,7 +79,8 @@ def measured(part: str, work: Path, plan: Plan, real: Path | None) -> Report:
     elif part == "methods":
         methods.measure(report, World(work, plan, real))
     elif part == "curve":
-        curve.measure(report, World(work, plan, real), Judge.load(STARTER / "judge"), curve.drawings())
+        drawings = curve.drawings(scales, (curve.WHOLE,)) if scales else curve.drawings()
+        curve.measure(report, World(work, plan, real), Judge.load(STARTER / "judge"), drawings)
     elif part == "queue":
         study = queue.Study(work / part, queue.unannotated(work / part, real), queue.Plan())
         return queue.measured(study, ["random", "queue"])
@@ -105,6 +115,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         "methods": tuple(arguments.methods.split(",")) if arguments.methods else chosen.methods,
         "seconds": arguments.seconds or chosen.seconds,
         "seeds": tuple(range(arguments.seeds)) if arguments.seeds else chosen.seeds,
+        "rated": arguments.rated or chosen.rated,
+        "judged": arguments.judged or chosen.judged,
     }
     return Plan(**{**vars(chosen), **changes})
 

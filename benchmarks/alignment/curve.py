@@ -28,10 +28,11 @@ from training.evaluation.evidence import GeneratedSet
 from training.evaluation.intervals import Z95
 from training.evaluation.judge import Judge
 
-SCALES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
-INTERVALS = ((0.0, 1.0), (0.2, 0.8), (0.4, 1.0))
+SCALES = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0)
+WHOLE = (0.0, 1.0)
+INTERVALS = (WHOLE, (0.2, 0.8), (0.4, 1.0))
 """Shares of an image's steps in which it is guided."""
-QUICK_SCALES, QUICK_INTERVALS = (1.0, 2.0, 4.0), ((0.0, 1.0),)
+QUICK_SCALES, QUICK_INTERVALS = (1.0, 2.0, 4.0), (WHOLE,)
 ROUNDS = 1000
 
 
@@ -142,9 +143,10 @@ def _point(report: Report, name: str, drawn: GeneratedSet, point: See) -> Point:
     return found
 
 
-def drawings(quick: bool = False) -> list[Drawing]:
+def drawings(
+    scales: Sequence[float] = SCALES, intervals: Sequence[tuple[float, float]] = INTERVALS
+) -> list[Drawing]:
     """Every scale on every interval; without guidance the interval says nothing."""
-    scales, intervals = (QUICK_SCALES, QUICK_INTERVALS) if quick else (SCALES, INTERVALS)
     guided = [
         Drawing(guidance=scale, start=start, stop=stop)
         for start, stop in intervals
@@ -167,7 +169,8 @@ def main() -> int:
     report = Report("curve")
     with tempfile.TemporaryDirectory() as scratch:
         world = World(given.work or Path(scratch), QUICK if given.quick else Plan(), given.data)
-        measure(report, world, Judge.load(given.judge), drawings(given.quick))
+        chosen = drawings(QUICK_SCALES, QUICK_INTERVALS) if given.quick else drawings()
+        measure(report, world, Judge.load(given.judge), chosen)
     report.finish(given.json)
     return 0
 

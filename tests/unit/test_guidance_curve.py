@@ -71,4 +71,4 @@ def test_without_guidance_no_interval_is_swept() -> None:
     assert swept[0] == Drawing(guidance=1.0) and len(swept) == len({one.name for one in swept})
     assert all(one.guidance is not None and one.guidance > 1 for one in swept[1:])
     assert {(one.start, one.stop) for one in swept[1:]} >= {(0.0, 1.0), (0.2, 0.8)}
-    assert Drawing().name == "served" and swept[1].name == "guidance-1.5-start-0-stop-1"
+    assert Drawing().name == "served" and swept[1].name == "guidance-1.1-start-0-stop-1"
