@@ -2,7 +2,7 @@
 # Settings:  ONCE=1 (the demo exits when done)   DATA=folder (of the starter's images)   PYTHON=python3.12 (which Python makes .venv)   ARGS="..." (passed on)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up starter test test-all check docs lint-fix protos client clean
+.PHONY: help install demo up starter test test-all gpu check docs lint-fix protos client clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -29,6 +29,9 @@ test: $(STAMP)  ## every test but those that take minutes
 
 test-all: $(STAMP)  ## every test
 	@scripts/test $(ARGS)
+
+gpu: $(STAMP)  ## what a GPU adds, in pieces of nine minutes (DATA=folder of the image sets; ARGS="--piece engine")
+	@$(BIN)/python -m benchmarks.gpu_pieces $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 check: $(STAMP)  ## lint, format, types, who imports whom
 	$(BIN)/ruff check .

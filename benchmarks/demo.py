@@ -42,6 +42,8 @@ from vouch.storage.state import StateFolder
 from vouch.types.rating import NewRating
 
 STARTER = Path(vouch.__file__).parent / "starter"
+FURTHER = Path(__file__).parent / "adaptation"
+"""Where models of other domains than blood cells lie in the checkout, in folders named after them."""
 MODELS = ("generator", "reward", "rater", "judge")
 RATERS = ("simulated-1", "simulated-2")
 START_TIMEOUT_S = 180.0
@@ -104,12 +106,12 @@ def main() -> int:
     parser.add_argument(
         "--models",
         type=Path,
-        default=STARTER,
-        help="folder with generator, reward, rater and judge of that domain",
+        help="folder with generator, reward, rater and judge of that domain; default: those of the checkout",
     )
     arguments = parser.parse_args()
     began = time.monotonic()
     try:
+        arguments.models = arguments.models or models_of(arguments.domain)
         check(arguments.domain, arguments.models)
         with system(arguments) as state:
             with vouch.connect(state=state) as client:
@@ -341,6 +343,12 @@ def bar(name: str, total: int | None) -> Iterator[Any]:
 
 
 # --- the system --------------------------------------------------------------------------------------------
+
+
+def models_of(domain: str, further: Path = FURTHER) -> Path:
+    """The folder of models that the checkout has for a domain; the starter's where it has none."""
+    own = further / load_domain(domain).name
+    return own if all((own / part).is_dir() for part in MODELS) else STARTER
 
 
 def check(domain: str, models: Path) -> None:

@@ -21,13 +21,11 @@ from benchmarks.adaptation.ladder import Cell
 from benchmarks.adaptation.sets import joined
 from training.adaptation.data import CaptionedSet
 from training.adaptation.fit import learned
-from training.adaptation.foundation import Foundation
 from training.adaptation.latents import FreshLatents
 from training.adaptation.lessons import drawn_prior, prepared
 from training.adaptation.recipes import TUNINGS
 from training.adaptation.splits import Split
 from training.adaptation.tuning import Tuning
-from training.loop.session import TrainingSession
 from training.objectives import denoising
 from training.randomness import tensors
 
@@ -99,7 +97,7 @@ def _exposure(
     )
     if further:
         config = type(config).model_validate({**config.model_dump(exclude_unset=True), **further})
-    session, base = TrainingSession(folder / "run"), Foundation(config.base)
+    session, base = experiment.session(folder), experiment.foundation(config)
     prior = drawn_prior(base, config, session)
     tuning = TUNINGS[config.recipe](base, config)
     before = [errors(tuning, some) for some in (planted, held_out)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import random
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -16,21 +15,23 @@ import numpy as np
 import torch
 
 from benchmarks.adaptation.captions import Prompt
-from benchmarks.adaptation.judges import CELLS_JUDGE, FindingJudge, judges_of, share_of
+from benchmarks.adaptation.downstream import DRAWN, FIRST_SEED, downstream_gain, drawings, labelled
+from benchmarks.adaptation.judges import FindingJudge, judges_of, share_of
+from benchmarks.adaptation.kept import KnownCells
 from benchmarks.adaptation.ladder import (
-    KNOWN_CELLS,
+    ALL,
     NEEDS_ENCODER,
-    PASSES,
     RATES,
     RECIPES,
     SCRATCH,
     Cell,
     Ladder,
     LadderData,
+    passes_of,
     settings_of,
 )
-from benchmarks.adaptation.measures import chroma, logit_distance
-from benchmarks.adaptation.sets import Sets
+from benchmarks.adaptation.measures import authenticity_change, chroma, coverage_of_floor, logit_distance
+from benchmarks.adaptation.sets import Sets, mixed
 from training.adaptation.config import AdaptConfig
 from training.adaptation.data import CaptionedSet
 from training.adaptation.fit import fit
@@ -40,13 +41,11 @@ from training.adaptation.recipes import TUNINGS
 from training.adaptation.unet import save_whole
 from training.contact_sheet import contact_sheet
 from training.evaluation.copies import CopyAlarm
-from training.evaluation.coverage import coverage
 from training.evaluation.distance import frechet, kid
 from training.loop.progress import TrainingProgress
 from training.loop.session import TrainingSession
-from training.loop.tracker import NoTracker
+from training.loop.tracker import NoTracker, Tracker
 from vouch.models.loading import load_pipeline
-from vouch.models.networks.attributes import AttributeNet
 from vouch.models.pipelines import Generator, load_generator
 from vouch.recipes.effects import READ_BY
 from vouch.storage.atomic import write_whole
@@ -78,6 +77,13 @@ class ExperimentOptions:
     validated: int = 64
     search: bool = False
     """Whether the learning rate of each recipe is chosen by validation, on the first seed."""
+    downstream_seeds: int = 0
+    """Pairs of classifiers that tell of what use the drawings are; 0: none."""
+    downstream_drawn: int = DRAWN
+    look_again: bool = False
+    """Whether models that an earlier start measured are drawn from and measured again; nothing is trained anew."""
+    device: str = "cpu"
+    """Where models learn and draw, "cpu" or "cuda"."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Further settings of every training whose recipe reads them."""
 
@@ -115,7 +121,11 @@ class Experiment:
     def real(self) -> dict[str, CaptionedSet]:
         """Real images that measure: unseen ones, and others for real against real."""
         test, val = self.data.images("test"), self.data.images("val")
-        return {"test": _mixed(test, self.options.drawn), "val": _mixed(val, self.options.drawn)}
+        return {"test": mixed(test, self.options.drawn), "val": mixed(val, self.options.drawn)}
+
+    @functools.cached_property
+    def known(self) -> KnownCells:
+        return KnownCells.load(self.options.sets, self.options.drawn)
 
     # ---- one cell
 
@@ -129,25 +139,24 @@ class Experiment:
         return ""
 
     def measure(self, cell: Cell) -> Figures:
-        """The figures of a cell, measured once."""
-        if cell.name not in self.results:
-            rate = self.rate(cell)
-            folder = self.options.work / "cells" / cell.name
-            trained, data = self._adapted(cell, folder, rate)
-            generator = self._loaded(folder / "version")
-            self._note(cell.name, {**trained, **self.looked_at(generator, self._reading(cell), data, folder)})
-            shutil.rmtree(folder / "run", ignore_errors=True)
+        """The figures of a cell: trained once, and measured once or again, as the options say."""
+        folder, known = self.options.work / "cells" / cell.name, self.results.get(cell.name)
+        if known is not None and not (self.options.look_again and (folder / "version").is_dir()):
+            return known
+        data = self.data.few(cell.images, cell.seed)
+        trained = known or self.adapted(self.config_of(cell, folder, self.rate(cell)), folder, data)
+        generator = self.loaded(folder / "version")
+        self.note(cell.name, {**trained, **self.looked_at(generator, self.reading(cell), data, folder)})
+        shutil.rmtree(folder / "run", ignore_errors=True)
         return self.results[cell.name]
 
     def measure_base(self) -> Figures:
         """The figures of the model that nobody adapted."""
         name = f"{self.ladder}/{BASE}"
-        if name not in self.results:
-            folder = self.options.work / "cells" / name
-            few = self.data.few(0, 0)
-            self._note(
-                name, self.looked_at(load_generator(self.options.base), lambda text: text, few, folder)
-            )
+        if name not in self.results or self.options.look_again:
+            folder, everything = self.options.work / "cells" / name, self.data.few(ALL, 0)
+            generator = self.loaded(self.options.base)
+            self.note(name, self.looked_at(generator, lambda text: text, everything, folder))
         return self.results[name]
 
     def rate(self, cell: Cell) -> float:
@@ -161,18 +170,18 @@ class Experiment:
             losses: Figures = {}
             for factor in RATES:
                 folder = self.options.work / name / f"{factor:.2f}"
-                losses[str(usual * factor)] = self._adapted(first, folder, usual * factor)[0][
-                    "validation_loss"
-                ]
+                config = self.config_of(first, folder, usual * factor)
+                figures = self.adapted(config, folder, self.data.few(first.images, first.seed))
+                losses[str(usual * factor)] = figures["validation_loss"]
                 shutil.rmtree(folder)
-            self._note(name, losses)
+            self.note(name, losses)
         tried = {float(rate): loss for rate, loss in self.results[name].items() if loss is not None}
         return min(tried, key=tried.__getitem__)
 
     def config_of(self, cell: Cell, folder: Path, rate: float) -> AdaptConfig:
         """The settings of a cell's training."""
         options = self.options
-        passes = options.passes or PASSES[cell.images]
+        passes = options.passes or passes_of(cell.images)
         own = settings_of(cell, self.data, passes, options.batch, str(options.encoder or ""))
         base, rates = options.base, {"lr": rate}
         if cell.recipe == SCRATCH:
@@ -197,20 +206,28 @@ class Experiment:
         chosen = _within({**shared, **own, **rates}, read)
         return AdaptConfig(**{**places, **chosen})  # type: ignore[arg-type]
 
-    def _adapted(self, cell: Cell, folder: Path, rate: float) -> tuple[Figures, CaptionedSet]:
-        data, curves, started = self.data.few(cell.images, cell.seed), Curves(), time.monotonic()
-        session = TrainingSession(folder / "run", _silent, curves)
-        figures: Figures = dict(fit(self.config_of(cell, folder, rate), session, data))
-        figures |= {"lr": rate}
-        figures["seconds"] = time.monotonic() - started
+    def adapted(self, config: AdaptConfig, folder: Path, data: CaptionedSet) -> Figures:
+        """Trains, and keeps the curve of its validation losses in `folder`."""
+        curves, started = Curves(), time.monotonic()
+        figures: Figures = dict(fit(config, self.session(folder, curves), data))
+        figures |= {"lr": config.lr, "seconds": time.monotonic() - started}
         write_whole(folder / "validation.json", json.dumps(curves.validation).encode())
-        return figures, data
+        return figures
 
-    def _loaded(self, version: Path) -> Generator:
+    def session(self, folder: Path, tracker: Tracker | None = None) -> TrainingSession:
+        """A training in `folder` that says nothing."""
+        return TrainingSession(folder / "run", _silent, tracker, device=self.options.device)
+
+    def foundation(self, config: AdaptConfig) -> Foundation:
+        """What an adaptation begins with."""
+        return Foundation(config.base, config.parent, self.options.device, config.precision)
+
+    def loaded(self, version: Path) -> Generator:
+        """What was trained, upon the base where it is a LoRA."""
         lora = not (version / "model_index.json").is_file()
-        return load_generator(version, self.options.base if lora else None)
+        return load_generator(version, self.options.base if lora else None, self.options.device)
 
-    def _reading(self, cell: Cell) -> Any:
+    def reading(self, cell: Cell) -> Any:
         """How a prompt is said to this model: with its new words, where it has some."""
         if cell.recipe != "text-inversion":
             return lambda text: text
@@ -234,7 +251,13 @@ class Experiment:
             figures |= {
                 f"{judge.name}_{name}": value for name, value in self.judged(judge, images, asked).items()
             }
-        return {**figures, **self._copies(images, asked, data.of("train")), **self._kept(generator)}
+        taught = data.of("train")
+        figures |= self._copies(images, asked, taught) | self._authenticity(images, asked, taught)
+        known = self.known.prompts(self.options.drawn // 3)
+        figures |= self.known.figures(self.drawn(generator, known), known)
+        if self.options.downstream_seeds:
+            figures |= self._downstream(generator, say, taught)
+        return figures
 
     def judged(self, judge: FindingJudge, images: np.ndarray, asked: Sequence[Prompt]) -> Figures:
         """What a judge says of drawings, and of real images beside."""
@@ -262,7 +285,7 @@ class Experiment:
             "fid": frechet(seen, features[trained]).value,
             "fid_real": frechet(seen, other).value,
             "kid": kid(seen, features[trained]).value,
-            "coverage_of_floor": _of_floor(seen, features[trained], other),
+            "coverage_of_floor": coverage_of_floor(seen, features[trained], other),
         }
 
     def _copies(self, images: np.ndarray, asked: Sequence[Prompt], taught: CaptionedSet) -> Figures:
@@ -277,21 +300,28 @@ class Experiment:
         own = share_of(self.data.labels, wanted, judge, logits) if rows else None
         return {"copies": float(copied.mean()), "recognised_no_copies": own}
 
-    def _kept(self, generator: Generator) -> Figures:
-        """The share of cells that the base knew which are still recognised when they are asked for."""
-        asked = [
-            KNOWN_CELLS[n % len(KNOWN_CELLS)] for n in range(max(len(KNOWN_CELLS), self.options.drawn // 3))
-        ]
-        judge = FindingJudge("cells", AttributeNet.load(CELLS_JUDGE))
-        logits, _ = judge.see(self.drawn(generator, asked))
-        return {"known_recognised": share_of(KNOWN_CELLS, asked, judge, logits)}
+    def _authenticity(self, images: np.ndarray, asked: Sequence[Prompt], taught: CaptionedSet) -> Figures:
+        """In the features of the first judge, of the wordings that taught."""
+        judge, rows = self.judges[0], [row for row, one in enumerate(asked) if one.kind == "trained"]
+        sides = (taught.arrays, images[rows], self.real["test"].arrays)
+        change, low, high = authenticity_change(*(judge.see(side)[1] for side in sides))
+        name = f"{judge.name}_authenticity_change"
+        return {f"{name}_points": change, f"{name}_low_points": low, f"{name}_high_points": high}
 
-    def drawn(self, generator: Generator, texts: Sequence[str]) -> np.ndarray:
+    def _downstream(self, generator: Generator, say: Any, taught: CaptionedSet) -> Figures:
+        asked = [prompt for prompt in self.data.prompts() if prompt.kind == "trained"]
+        dealt = in_turn(asked, self.options.downstream_drawn)
+        images = self.drawn(generator, [say(prompt.text) for prompt in dealt], FIRST_SEED)
+        drawn = drawings(images, [prompt.label for prompt in dealt])
+        test, kept = labelled(self.data.images("test")), self.options.work / "classifiers"
+        return downstream_gain(labelled(taught), drawn, test, self.options.downstream_seeds, kept)
+
+    def drawn(self, generator: Generator, texts: Sequence[str], first_seed: int = 0) -> np.ndarray:
         """uint8 [N, H, W, 3], a seed for each text, always the same."""
         parts = [
             generator.generate(
                 list(texts[start : start + BATCH_DRAWN]),
-                list(range(start, min(start + BATCH_DRAWN, len(texts)))),
+                [first_seed + row for row in range(start, min(start + BATCH_DRAWN, len(texts)))],
                 self.options.steps,
                 self.options.guidance,
             )
@@ -299,7 +329,8 @@ class Experiment:
         ]
         return np.concatenate(parts)
 
-    def _note(self, name: str, figures: Figures) -> None:
+    def note(self, name: str, figures: Figures) -> None:
+        """Keeps figures by this name."""
         self.options.work.mkdir(parents=True, exist_ok=True)
         write_whole(self._path, json.dumps({**self.results, name: figures}, indent=1).encode())
 
@@ -336,12 +367,6 @@ def _scratch(options: ExperimentOptions, seed: int) -> Path:
     return folder
 
 
-def _mixed(images: CaptionedSet, count: int) -> CaptionedSet:
-    """So many of the images, drawn at random, always the same."""
-    rows = random.Random(0).sample(range(len(images)), min(count, len(images)))
-    return images.subset(rows)
-
-
 def _dealt(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
     """So many prompts: half of them of wordings that taught, the rest of the other kinds, each in turn."""
     groups = [[one for one in prompts if one.kind == kind] for kind in _kinds(prompts)]
@@ -352,13 +377,14 @@ def _dealt(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
     return dealt + [rest[n % len(rest)] for n in range(count - half)]
 
 
+def in_turn(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """So many of these prompts: each label as often, its wordings in turn."""
+    labels = sorted({one.label for one in prompts})
+    by_label = {label: [one for one in prompts if one.label == label] for label in labels}
+    dealt = [(by_label[labels[n % len(labels)]], n // len(labels)) for n in range(count)]
+    return [wordings[turn % len(wordings)] for wordings, turn in dealt]
+
+
 def _kinds(prompts: Sequence[Prompt]) -> list[Any]:
     """The kinds of prompt, those that taught first."""
     return sorted({one.kind for one in prompts}, key=lambda kind: (kind != "trained", kind))
-
-
-def _of_floor(real: np.ndarray, generated: np.ndarray, other: np.ndarray) -> float:
-    """Coverage ÷ that of as many other real images."""
-    count = min(len(generated), len(other))
-    floor = coverage(real, other[:count])["coverage"]
-    return coverage(real, generated[:count])["coverage"] / floor if floor else 0.0

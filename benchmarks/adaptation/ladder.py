@@ -48,9 +48,11 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "unet-lora": {"recipe": "unet", "rank": 16, "lr": 3e-4},
     "unet-full": {"recipe": "unet", "rank": 0, "lr": 5e-5},
     "unet-text": {"recipe": "unet-text", "rank": 0, "lr": 5e-5},
+    "unet-full-no-prior": {"recipe": "unet", "rank": 0, "lr": 5e-5},
     SCRATCH: {"recipe": "unet-text", "rank": 0, "lr": 6e-4},
 }
-"""Settings of each recipe. Scratch begins with random weights, and learns at the rate of a pre-training."""
+"""Settings of each recipe. The one without prior tells what prior preservation keeps. Scratch begins with random
+weights, and learns at the rate of a pre-training."""
 RATES = (1 / 3, 1.0, 3.0)
 """Of a recipe's learning rate: what a search tries."""
 VALIDATIONS = 20
@@ -84,6 +86,14 @@ def cells(
                 yield from (Cell(ladder, recipe, images, seed) for recipe in recipes)
 
 
+def passes_of(images: int) -> int:
+    """U-Net passes of a training at so many images of each label: those of the next lower number of PASSES."""
+    if images == ALL:
+        return PASSES[ALL]
+    sizes = sorted(set(PASSES) - {ALL})
+    return PASSES[max((size for size in sizes if size <= images), default=sizes[0])]
+
+
 def steps_of(passes: int, batch: int, prior: Mapping[str, Any] | None = None) -> int:
     """Steps that cost so many passes. A prior that is kept costs a step its share of images with their base's own word,
     and in the beginning the drawing of its images."""
@@ -115,9 +125,16 @@ class LadderData:
 
     def few(self, images: int, seed: int) -> CaptionedSet:
         """So many training images of each label, with the images that validate."""
+        return self.taught(images * len(self.labels), seed)
+
+    def taught(self, count: int, seed: int) -> CaptionedSet:
+        """So many training images in all, labels in turn, with the images that validate."""
         train = self.images("train")
-        taught = train if images == ALL else train.few(images * len(self.labels), seed)
-        return joined(taught, self.images("val"))
+        return joined(train if count == ALL else train.few(count, seed), self.images("val"))
+
+    def of_each(self, share: float) -> int:
+        """Images of each label that are together this share of the training images."""
+        return max(1, round(share * len(self.images("train")) / len(self.labels)))
 
     def prompts(self) -> tuple[Prompt, ...]:
         """What is asked of a model afterwards."""

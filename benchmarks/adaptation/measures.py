@@ -6,6 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from training.evaluation.authenticity import authentic
+from training.evaluation.coverage import coverage
+from training.evaluation.intervals import wilson
+
 
 def chroma(images: np.ndarray) -> float:
     """Mean over the pixels of images uint8 [N, H, W, 3] of the largest channel minus the smallest, of 255."""
@@ -44,3 +48,33 @@ def logit_distance(
 def distance_closed(base: float, recipe: float, floor: float) -> float | None:
     """(base − recipe) ÷ (base − real against real); None where the base is as near as real images are."""
     return (base - recipe) / (base - floor) if base > floor else None
+
+
+def coverage_of_floor(real: np.ndarray, generated: np.ndarray, other: np.ndarray) -> float:
+    """Coverage of features [N, D] by [M, D] ÷ that by as many other real images [K, D]."""
+    count = min(len(generated), len(other))
+    floor = coverage(real, other[:count])["coverage"]
+    return coverage(real, generated[:count])["coverage"] / floor if floor else 0.0
+
+
+def authenticity_change(
+    taught: np.ndarray, generated: np.ndarray, unseen: np.ndarray
+) -> tuple[float, float, float]:
+    """Points by which fewer (-) or more drawings are authentic than unseen real images are, and the change's 95 %
+    interval (Newcombe 1998, method 10). Below 0 drawings lie nearer to training images than real ones of others do.
+
+    Features [T, D], [M, D] and [N, D].
+    """
+    drawn, real = authentic(taught, generated), authentic(taught, unseen)
+    change, (low, high) = float(drawn.mean() - real.mean()), difference_interval(drawn, real)
+    return 100 * change, 100 * low, 100 * high
+
+
+def difference_interval(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Newcombe's 95 % interval of the difference of two independent shares, of bool [N] and [M]."""
+    shares = [float(rows.mean()) for rows in (one, other)]
+    bounds = [wilson(int(rows.sum()), len(rows)) for rows in (one, other)]
+    change = shares[0] - shares[1]
+    down = np.hypot(shares[0] - bounds[0][0], bounds[1][1] - shares[1])
+    up = np.hypot(bounds[0][1] - shares[0], shares[1] - bounds[1][0])
+    return float(change - down), float(change + up)

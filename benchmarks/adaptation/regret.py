@@ -11,7 +11,6 @@ from training.adaptation.foundation import Foundation
 from training.adaptation.lessons import drawn_prior, prepared
 from training.adaptation.recipes import TUNINGS
 from training.evaluation.distance import kid
-from training.loop.session import TrainingSession
 
 POINTS = 10
 """Checkpoints whose drawings are measured."""
@@ -24,8 +23,8 @@ def regret(experiment: Experiment, cell: Cell) -> Figures:
     folder = experiment.options.work / "regret" / cell.name
     config = experiment.config_of(cell, folder, experiment.rate(cell))
     config = config.model_copy(update={"sheet_every": max(1, config.steps // POINTS), "copy_guard": False})
-    data, session = experiment.data.few(cell.images, cell.seed), TrainingSession(folder / "run")
-    base = Foundation(config.base)
+    data, session = experiment.data.few(cell.images, cell.seed), experiment.session(folder)
+    base = experiment.foundation(config)
     prior = drawn_prior(base, config, session)
     tuning = TUNINGS[config.recipe](base, config)
     trainer, drawn = prepared(tuning, data, prior, config, session), {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,6 +96,11 @@ def joined(*sets: CaptionedSet) -> CaptionedSet:
 
     rest = (chained(name) for name in ("captions", "labels", "patients", "splits", "keys", "digests"))
     return CaptionedSet(torch.cat([one.images for one in sets]), *rest)
+
+
+def mixed(images: CaptionedSet, count: int) -> CaptionedSet:
+    """So many of the images, drawn at random, always the same."""
+    return images.subset(random.Random(0).sample(range(len(images)), min(count, len(images))))
 
 
 def _of_split(images: CaptionedSet, split: Split) -> CaptionedSet:

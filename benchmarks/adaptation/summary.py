@@ -10,6 +10,7 @@ from benchmarks.adaptation.experiment import BASE, Figures
 from benchmarks.adaptation.ladder import SCRATCH, Ladder
 from benchmarks.adaptation.measures import distance_closed
 from benchmarks.report import Figure, Report
+from training.evaluation.intervals import bootstrap
 
 JUDGE = "convolutional"
 FEW = 5
@@ -27,6 +28,8 @@ TOLD = {
     "probe_finding_agreement_points": ("points", None, None),
     "probe_finding_logit_distance": ("", None, None),
     "recognised_no_copies": ("share", None, None),
+    "downstream_accuracy_real": ("share", None, None),
+    "downstream_accuracy_generated_first": ("share", None, None),
     "seconds": ("s", None, None),
 }
 """What is told of each cell: unit, must, aim."""
@@ -68,6 +71,22 @@ def of_regret(ladder: Ladder, figures: Figures) -> Report:
     for name, value in figures.items():
         if name.startswith("kid_"):
             report.add(f"{ladder}_regret_{name}", Figure(value, ""))
+    return report
+
+
+def of_ratings(ladder: Ladder, seeds: Sequence[Figures]) -> Report:
+    """What verdicts add to few images: paired differences of the seeds, with the bootstrap's interval over them."""
+    report = Report(f"adaptation-{ladder}-ratings")
+    for name, what, must in (
+        ("ratings_beside_few_images_points", "plausible", ">= 10"),
+        ("ratings_beside_few_images_coverage_points", "coverage", ">= -2"),
+    ):
+        changes = [100 * ((one[f"{what}_rated"] or 0.0) - (one[f"{what}_alone"] or 0.0)) for one in seeds]
+        low, high = bootstrap(changes, np.mean) if len(changes) > 1 else (None, None)
+        report.add(f"{ladder}_{name}", Figure(float(np.mean(changes)), "points", low, high, must))
+    for figure in ("plausible_alone", "plausible_rated", "coverage_alone", "coverage_rated"):
+        report.add(f"{ladder}_ratings_{figure}", _over(_known(seeds, figure), "share"))
+    report.add(f"{ladder}_ratings_accepted", _over(_known(seeds, "accepted"), "images"))
     return report
 
 
@@ -114,9 +133,29 @@ def _tell(report: Report, name: str, seeds: Sequence[Figures], base: Figures) ->
     kept = [_share(one.get("known_recognised"), base.get("known_recognised")) for one in seeds]
     if known := [value for value in kept if value is not None]:
         report.add(f"{name}_kept_after_adapting", _over(known, "share", ">= 0.95", ">= 1"))
+    covered = [_share(one.get("known_coverage"), base.get("known_coverage")) for one in seeds]
+    if known := [value for value in covered if value is not None]:
+        report.add(f"{name}_kept_coverage", _over(known, "share", ">= 0.9", ">= 1"))
+    _tell_change(report, f"{name}_authenticity_change", f"{JUDGE}_authenticity_change", seeds)
+    _tell_change(report, f"{name}_downstream_gain", "downstream_gain", seeds)
     unseen = [_ratio(one, "held_out", "trained") for one in seeds]
     if known := [value for value in unseen if value is not None]:
         report.add(f"{name}_unseen_wording_of_seen", _over(known, "share", ">= 0.9", ">= 1"))
+
+
+def _tell_change(report: Report, name: str, figure: str, seeds: Sequence[Figures]) -> None:
+    """Points with an interval, the means over the seeds; and the bound that the answer depends on as a figure of its
+    own: whether no fewer drawings than real images are authentic, whether the gain is more than nothing."""
+    bounds = [_known(seeds, f"{figure}{part}_points") for part in ("", "_low", "_high")]
+    if not all(bounds):
+        return
+    value, low, high = (float(np.mean(values)) for values in bounds)
+    gain = figure == "downstream_gain"
+    report.add(f"{name}_points", Figure(value, "points", low, high, aim=">= 5" if gain else None))
+    if gain:
+        report.add(f"{name}_low_points", Figure(low, "points", must="> 0"))
+    else:
+        report.add(f"{name}_high_points", Figure(high, "points", must=">= 0"))
 
 
 def _tell_prior(report: Report, ladder: str, size: str, groups: Mapping[str, Sequence[Figures]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -192,7 +193,8 @@ def test_a_cell_tells_loss_recognition_copies_colour_and_distance(measured: Expe
         "validation_loss", "colour_leak", "copies", "recognised_no_copies", "known_recognised", "lr", "seconds",
         "convolutional_recognised_trained", "convolutional_recognised_held_out", "convolutional_recognised_negation",
         "convolutional_recognised_real", "convolutional_fid", "convolutional_fid_real",
-        "convolutional_coverage_of_floor", "convolutional_finding_logit_distance",
+        "convolutional_coverage_of_floor", "convolutional_finding_logit_distance", "known_coverage",
+        "convolutional_authenticity_change_points", "convolutional_authenticity_change_high_points",
     }  # fmt: skip
     assert told <= set(figures)
     assert figures["convolutional_fid"] > 0 and 0 <= figures["copies"] <= 1
@@ -207,8 +209,17 @@ def test_a_cell_is_measured_once(measured: Experiment, world: Path) -> None:
     assert again.results == before and "judges" not in vars(again)
 
 
+def test_a_trained_cell_is_looked_at_again_where_that_is_asked_for(measured: Experiment, world: Path) -> None:
+    cell, before = Cell("far", "unet-lora", 2, 0), measured.results["far/unet-lora/2/0"]
+    measured.note(cell.name, {name: value for name, value in before.items() if "known" not in name})
+    again = Experiment("far", replace(options(world, measured.options.work), look_again=True))
+    figures = again.measure(cell)
+    assert figures == before  # its seconds of training too: nothing was trained
+    assert again.results[cell.name] == before
+
+
 def test_an_inverted_model_is_asked_with_its_words(measured: Experiment) -> None:
-    say = measured._reading(Cell("far", "text-inversion", 2, 0))
+    say = measured.reading(Cell("far", "text-inversion", 2, 0))
     assert say("chest x-ray without viral pneumonia") == "chest x-ray without <viral-pneumonia>"
 
 
@@ -220,7 +231,11 @@ def test_the_report_has_every_cell_and_no_figure_that_was_not_measured(measured:
         "far_text_inversion_2_colour_leak",
         "far_base_colour_leak",
     } <= names
-    assert not any("scratch" in name or "prior_gain" in name for name in names)
+    assert {
+        "far_unet_lora_2_authenticity_change_points",
+        "far_unet_lora_2_authenticity_change_high_points",
+    } <= names
+    assert not any("scratch" in name or "prior_gain" in name or "downstream" in name for name in names)
     leak = report.figures["far_unet_lora_2_colour_leak"]
     assert leak.value == measured.results["far/unet-lora/2/0"]["colour_leak"] and leak.must == "<= 1"
 
@@ -233,8 +248,6 @@ def test_what_cannot_be_measured_here_says_why(measured: Experiment) -> None:
 
 
 def test_a_search_takes_the_rate_of_the_least_validation_loss(world: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     experiment = Experiment("far", replace(options(world, tmp_path), search=True))
     chosen = experiment.rate(Cell("far", "text-inversion", 2, 1))
     losses = experiment.results["rates/far/text-inversion/2"]

@@ -87,6 +87,7 @@ CHANGED: Mapping[str, tuple[str, object]] = {
     "ema": ("unet", 0.2),
     "min_snr": ("unet", 0.0),
     "drop_caption": ("unet", 1.0),
+    "dropout": ("unet", 0.5),
     "token": ("unet", "sks"),
     "prior.weight": ("kept", 1.0),
     "prior.kind": ("kept", "drawn"),
@@ -112,6 +113,7 @@ ALSO: tuple[tuple[str, str, object], ...] = (
     ("vae", "symmetric", True), ("vae", "ema", 0.1), ("vae", "weight_decay", 5.0),
     ("text-inversion", "token", "<lung>"), ("text-inversion", "checkpointing", True), ("free", "weight_decay", 5.0),
     ("vae", "memory_gb", 1e-6), ("text-projection", "checkpointing", True),
+    ("text-inversion", "dropout", 0.5), ("kept", "dropout", 0.5),
     ("text-projection", "prior", {**nested(PRIOR)["prior"], "weight": 1.0}),
     ("tuned", "text_lr", 0.5),
 )  # fmt: skip
@@ -129,7 +131,7 @@ IDLE: tuple[tuple[Settings, str], ...] = (
     ({"recipe": "vae", "keep_vae": True}, "keep_vae"),
     *(({"recipe": "vae", name: value}, name) for name, value in (
         ("min_snr", 1.0), ("token", "sks"), ("accumulate", 2), ("crops", 2), ("sheet_every", 5), ("copy_guard", False),
-        ("cache_latents", False), ("drop_caption", 0.5),
+        ("cache_latents", False), ("drop_caption", 0.5), ("dropout", 0.1),
     )),
     ({"recipe": "text-inversion", "prior.weight": 1.0}, "prior"),
     ({"prior.share": 0.5}, "prior.share"),

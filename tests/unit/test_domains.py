@@ -212,6 +212,15 @@ def test_evaluating_another_domain_asks_for_its_judge(toy: Path, tmp_path: Path)
     assert "one of traffic_lights with --judge" in " ".join(done.stderr.split())
 
 
+def test_the_demo_takes_the_models_that_the_checkout_has_for_a_domain(toy: Path, tmp_path: Path) -> None:
+    assert demo.models_of("blood_cells", tmp_path) == demo.STARTER
+    assert demo.models_of(str(toy), tmp_path) == demo.STARTER  # which `check` then refuses by name
+    for part in demo.MODELS:
+        assert demo.models_of(str(toy), tmp_path) == demo.STARTER
+        (tmp_path / "traffic_lights" / part).mkdir(parents=True)
+    assert demo.models_of(str(toy), tmp_path) == tmp_path / "traffic_lights"
+
+
 def test_the_demo_asks_for_models_of_the_domain(toy: Path, tmp_path: Path) -> None:
     demo.check("blood_cells", demo.STARTER)
     with pytest.raises(InvalidInput, match="models of traffic_lights with --models"):

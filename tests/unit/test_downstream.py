@@ -12,7 +12,17 @@ import torch
 from benchmarks.alignment.downstream import add_gain, asked
 from benchmarks.report import Report
 from training.data.examples import Examples
-from training.evaluation.downstream import Labelled, Learning, _batch, accuracy, downstream, figures, share_of
+from training.evaluation.downstream import (
+    Labelled,
+    Learning,
+    _batch,
+    accuracy,
+    correct,
+    downstream,
+    figures,
+    share_of,
+    train,
+)
 from training.evaluation.intervals import Estimate
 
 LABELS = ("dark", "bright")
@@ -43,6 +53,18 @@ def test_a_share_holds_every_class_in_proportion_and_is_the_same_again() -> None
     rows = share_of(labels, 0.1, seed=1)
     assert Counter(labels[row] for row in rows) == {"a": 10, "b": 4, "c": 1}
     assert rows == share_of(labels, 0.1, seed=1) != share_of(labels, 0.1, seed=2)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_sides_can_be_learned_where_a_mirrored_image_shows_something_else(symmetric: bool) -> None:
+    """The class is the side that is bright: a classifier that reads turned images cannot learn it."""
+    images = np.random.default_rng(0).integers(0, 60, (60, 3, 16, 16), dtype=np.uint8)
+    images[::2, ..., :8] += 150
+    images[1::2, ..., 8:] += 150
+    sides = Labelled(torch.from_numpy(images), ("left", "right") * 30)
+    learning = Learning(steps=60, batch=16, widths=(8, 8), symmetric=symmetric)
+    share = correct(train(sides, None, learning, 0), sides).mean()
+    assert (share > 0.9) != symmetric
 
 
 @pytest.mark.parametrize(("step", "generated"), [(1, 12), (5, 12), (6, 0), (10, 0)])

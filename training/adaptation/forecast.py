@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from training.adaptation.config import AdaptConfig
+from training.adaptation.dropout import dropping
 from training.adaptation.foundation import Foundation
 from vouch.errors import Exhausted
 from vouch.recipes.effects import UNET
@@ -56,8 +57,9 @@ class MemoryForecast:
 def forecast(base: Foundation, weights: int, config: AdaptConfig) -> MemoryForecast:
     """Of parts that are prepared: with their LoRA, and with the weights that learn marked. weights: how many learn."""
     network, inputs = _learning(base, weights, config)
-    plain = kept_bytes(network, inputs)
-    kept = kept_bytes(network, inputs, checkpointing=True) if config.checkpointing else plain
+    with dropping(base.pipe.unet, config.dropout):  # what is dropped is kept as a mask
+        plain = kept_bytes(network, inputs)
+        kept = kept_bytes(network, inputs, checkpointing=True) if config.checkpointing else plain
     share = HALF_SHARE if base.is_half else 1.0
     one = BYTES * weights
     held = one * (2 + (1 if config.ema else 0) + 2)

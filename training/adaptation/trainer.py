@@ -10,6 +10,7 @@ import torch
 
 from training.adaptation.config import AdaptConfig
 from training.adaptation.data import CaptionedSet
+from training.adaptation.dropout import dropping
 from training.adaptation.latents import LatentSource
 from training.adaptation.noised import NoisedBatch
 from training.adaptation.prior import PriorImages
@@ -120,8 +121,9 @@ class AdaptationTrainer(ValidatedTrainer):
 
     def _learn(self, part: NoisedBatch) -> float:
         """Adds the gradients of a part; nothing of its graph outlives the call."""
-        loss = self._loss(part)
-        loss.backward()
+        with dropping(self.tuning.base.pipe.unet, self.config.dropout):
+            loss = self._loss(part)
+            loss.backward()  # within: with checkpointing it computes activations again
         return float(loss.detach())
 
     def _loss(self, part: NoisedBatch) -> torch.Tensor:

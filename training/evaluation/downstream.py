@@ -64,6 +64,8 @@ class Learning:
     real_only_after: float = 1.0
     """From this share of the steps on, batches are real images alone: learning first from generated images, then from
     real ones, is 0.5 with a `synthetic_share` of 1."""
+    symmetric: bool = True
+    """Flipped and turned images show the same class: true of cells, false of chests."""
 
 
 def share_of(
@@ -109,7 +111,7 @@ def train(
         random_ = tensors(seed, "downstream", step)
         parts = _batch(real, synthetic, learning, step, random_)
         # Each source by itself: batch normalisation would else read real images by statistics of both.
-        losses = [_loss(net, part, classes, random_) * len(part) for part in parts]
+        losses = [_loss(net, part, classes, learning, random_) * len(part) for part in parts]
         loss = torch.stack(losses).sum() / sum(map(len, parts))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -124,10 +126,15 @@ def train(
 
 
 def _loss(
-    net: AttributeNet, part: Labelled, classes: Mapping[str, int], random_: torch.Generator
+    net: AttributeNet,
+    part: Labelled,
+    classes: Mapping[str, int],
+    learning: Learning,
+    random_: torch.Generator,
 ) -> torch.Tensor:
     wanted = torch.tensor([classes[name] for name in part.labels])
-    return F.cross_entropy(net(augment(part.images, True, random_)).labels, wanted, label_smoothing=0.02)
+    images = augment(part.images, learning.symmetric, random_)
+    return F.cross_entropy(net(images).labels, wanted, label_smoothing=0.02)
 
 
 def _settle(net: AttributeNet, images: Labelled, learning: Learning, seed: int) -> None:
@@ -135,7 +142,9 @@ def _settle(net: AttributeNet, images: Labelled, learning: Learning, seed: int) 
     random_ = tensors(seed, "downstream", "settle")
     # Shuffled: a batch of one class would tell how its images differ, and not how all do.
     order = torch.randperm(len(images), generator=random_)
-    batches = (augment(images.images[rows], True, random_) for rows in order.split(learning.batch))
+    batches = (
+        augment(images.images[rows], learning.symmetric, random_) for rows in order.split(learning.batch)
+    )
     update_bn(batches, net)
 
 

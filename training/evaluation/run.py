@@ -245,7 +245,7 @@ def _use(seen: Seen, config: EvaluateConfig, session: TrainingSession) -> dict[s
         Labelled.of(few),
         Labelled(made, seen.drawn.labels),
         test,
-        Learning(steps=steps),
+        Learning(steps=steps, symmetric=config.symmetric),
         range(config.downstream_seeds),
         session.folder / "classifiers",
         lambda arm, step: session.report(step - 1, steps, f"a classifier learns from {arm}"),

@@ -34,7 +34,7 @@ def demo(
         Path | None,
         typer.Option(
             help="Folder of its generator, reward, rater and judge; `python -m training models` makes one.",
-            show_default="those that ship, of blood cells",
+            show_default="those of the checkout: of blood cells, and of domains in benchmarks/adaptation",
         ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="End when the report is written.")] = False,

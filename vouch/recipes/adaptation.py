@@ -184,6 +184,9 @@ class Adaptation(Recipe):
         description="largest signal-to-noise ratio that weighs in full (2303.09556); 0: no weights",
     )
     drop_caption: float = Field(0.1, ge=0, le=1, description="how often a caption is left out, for guidance")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout in the U-Net's residual blocks while it learns"
+    )
     token: Word = Field(
         "", description="rare word before every caption, so that other prompts stay as they were"
     )

@@ -27,6 +27,7 @@ READ_BY: Mapping[str, tuple[str, ...]] = {
             "accumulate",
             "min_snr",
             "drop_caption",
+            "dropout",
             "token",
             "cache_latents",
             "crops",
