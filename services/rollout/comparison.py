@@ -26,6 +26,7 @@ log = logging.getLogger("vouch.rollout")
 
 Outcome = Literal["worse", "better", "tie"]
 """Of the candidate in one pair; of a statistic "worse" is up and "better" is down."""
+SLOT = "generator"
 AT_ONCE = 4
 PAUSE_S = 1.0
 
@@ -60,6 +61,8 @@ class Comparison:
     # ---- the RolloutObserver of the controller
 
     def evidence(self, rollout: Rollout) -> Evidence:
+        if rollout.slot != SLOT:  # nothing of a reward model is compared: it is promoted by an operator
+            return Evidence()
         with self._lock:
             self._adopt(rollout)
             counted, ratings = self._evidence, self._ratings
@@ -90,7 +93,7 @@ class Comparison:
 
     def compare_some(self) -> int:
         """Compare up to AT_ONCE of the newest images that were not compared yet; answers how many."""
-        rollout = self._catalog.rollouts.active("generator")
+        rollout = self._catalog.rollouts.active(SLOT)
         if rollout is None or rollout.plan is None or not rollout.plan.automatic:
             return 0
         with self._lock:

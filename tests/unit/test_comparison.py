@@ -10,6 +10,7 @@ import pytest
 
 from services.rollout.analysis import Events, PairCounts
 from services.rollout.comparison import AT_ONCE, Comparison, order_again
+from services.rollout.evidence import Evidence
 from services.rollout.experts import expert_pairs, in_order
 from services.rollout.meter import Meter
 from services.rollout.reading import SideMetrics, slow_edge
@@ -150,6 +151,19 @@ def test_a_rollout_that_is_moved_by_hand_is_not_compared(catalog, blobs):
     catalog.rollouts.start("generator", CANDIDATE, percent=5, actor="ops", request_id="r", plan=plan)
     comparison = Comparison(catalog, blobs, Painter(), BrightnessJudge())
     assert comparison.compare_some() == 0
+
+
+def test_a_rollout_of_a_reward_model_beside_it_neither_counts_nor_disturbs(world):
+    catalog = world.catalog
+    catalog.serving.ensure("reward", "c" * 64)
+    plan = RolloutPlan(steps=(5, 100), hold_s=1.0)
+    reward = catalog.rollouts.start(
+        "reward", "d" * 64, percent=5, actor="ops", request_id="reward", plan=plan
+    )
+    world.serve(CHAMPION, 1)
+    assert world.comparison.compare_some() == 1
+    assert world.comparison.evidence(reward) == Evidence()
+    assert world.counted == PairCounts(worse=1), "what was counted of the generator is still there"
 
 
 def test_people_alone_are_experts_and_their_verdicts_are_paired_in_order(world, domain, make_rating):
