@@ -155,7 +155,9 @@ def _unread_streams(up: Up) -> Iterator[int]:
             stack.enter_context(vouch.connect(state=up.state, role="client")) for _ in range(SLOW_READERS)
         ]
         streams = [
-            client.stream_images(PROMPTS[0], count=SLOW_IMAGES, steps=1, seed=number * SLOW_IMAGES)
+            client.stream_images(
+                PROMPTS[0], count=SLOW_IMAGES, steps=1, seed=number * SLOW_IMAGES, score=False
+            )
             for number, client in enumerate(clients)
         ]
         for stream in streams:
