@@ -16,7 +16,7 @@ from types import TracebackType
 
 import vouch
 from vouch.client import AsyncClient
-from vouch.errors import VouchError
+from vouch.errors import Exhausted, VouchError
 from vouch.types.generation import GenerateImagesResponse
 
 
@@ -38,6 +38,7 @@ class Sample:
     began: float
     ended: float
     error: str = ""
+    retry_after_s: float | None = None  # what a refusal says of it
     version: str = ""  # digest that the reply as a whole names
     image_version: str = ""  # digest that its image names
     engine_s: float = 0.0
@@ -73,10 +74,14 @@ class ConstantLoad:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
+        self.end()
         self._thread.join()
         if self._failure is not None and error is None:
             raise RuntimeError("the load could not be kept up") from self._failure
+
+    def end(self) -> None:
+        """Send no more. The block still waits for the last reply."""
+        self._stop.set()
 
     @property
     def samples(self) -> list[Sample]:
@@ -117,7 +122,9 @@ class ConstantLoad:
             )
         except VouchError as error:
             sentence = f"{type(error).__name__}: {error}"
-            self._samples.append(Sample(order, began, time.monotonic(), error=sentence))
+            hint = error.retry_after_s if isinstance(error, Exhausted) else None
+            failed = Sample(order, began, time.monotonic(), error=sentence, retry_after_s=hint)
+            self._samples.append(failed)
             return
         ended, image = time.monotonic(), reply.images[0]
         named = {"version": reply.generator_version, "image_version": image.generator_version}

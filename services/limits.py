@@ -11,8 +11,10 @@ FEWEST_FILES = 1024
 WANTED_FILES = 65_536
 
 
-MOST_CONNECTIONS = 4096
-"""Ray Serve's own limit for HAProxy."""
+MOST_CONNECTIONS = 16_384
+"""Of HAProxy, most of them idle. Ray Serve's own limit is 4,096: so many silent clients would lock out all others."""
+SILENT_S = 60
+"""Seconds after which HAProxy closes a connection that never made a request. Ray Serve waits for an hour."""
 FILES_FOR_CONNECTION, FILES_BESIDE = 2.5, 64
 """HAProxy asks for two files and half a pipe for each connection, and for some more. It does not start with fewer."""
 

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from services import limits
 from vouch.errors import FailedPrecondition
 from vouch.settings import ServerSettings
 
@@ -47,7 +48,8 @@ def bind_inner_ports() -> None:
     add_port = Server.add_insecure_port
     Server.add_insecure_port = lambda server, address: add_port(server, on_loopback(address))
     for module in (haproxy, haproxy_templates):
-        module.HAPROXY_CONFIG_TEMPLATE = haproxy_on_loopback(module.HAPROXY_CONFIG_TEMPLATE)
+        template = haproxy_on_loopback(module.HAPROXY_CONFIG_TEMPLATE)
+        module.HAPROXY_CONFIG_TEMPLATE = haproxy_without_silent(template)
 
 
 def on_loopback(address: str) -> str:
@@ -59,6 +61,12 @@ def on_loopback(address: str) -> str:
 def haproxy_on_loopback(template: str) -> str:
     """The template of HAProxy's configuration with its statistics and metrics on loopback; both ask for no token."""
     return template.replace("bind *:", f"bind {HOST}:").replace("bind :", f"bind {HOST}:")
+
+
+def haproxy_without_silent(template: str) -> str:
+    """The template with a time limit for a client's first request. It needs no token to open a connection, and
+    connections are few. One that has made a request is closed after Serve's own keep-alive time, 90 s."""
+    return template.replace("\ndefaults\n", f"\ndefaults\n    timeout http-request {limits.SILENT_S}s\n", 1)
 
 
 def check_ports(server: ServerSettings) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.faults import blobs, catalog, damage, live, power, search
+from benchmarks.faults import blobs, catalog, damage, live, overload, power, search
 from benchmarks.report import Report
 
 
@@ -30,10 +30,13 @@ class Amounts:
     turns: int = 1  # kills of each kind of process
     rollbacks: int = 5
     overload_s: float = 180.0
+    idle: int = 10_000  # channels without a request
     gone_s: float = 60.0  # without a catalog, or a place for images
 
 
-QUICK = Amounts(cuts=2, schedules=2, damaged=10, killing_s=20.0, rollbacks=1, overload_s=15.0, gone_s=10.0)
+QUICK = Amounts(
+    cuts=2, schedules=2, damaged=10, killing_s=20.0, rollbacks=1, overload_s=15.0, idle=100, gone_s=10.0
+)
 
 PARTS: dict[str, Callable[[Report, Amounts], None]] = {
     "power": lambda report, amounts: power.measure(report, amounts.cuts, amounts.seed),
@@ -44,7 +47,7 @@ PARTS: dict[str, Callable[[Report, Amounts], None]] = {
     "turns": lambda report, amounts: live.turns(report, amounts.turns),
     "orphans": lambda report, amounts: live.orphans(report),
     "rollback": lambda report, amounts: live.rollback(report, amounts.rollbacks),
-    "overload": lambda report, amounts: live.overload(report, amounts.overload_s),
+    "overload": lambda report, amounts: overload.measure(report, amounts.overload_s, amounts.idle),
     "catalog": lambda report, amounts: catalog.gone(report, amounts.gone_s),
     "blobs": lambda report, amounts: blobs.unwritable(report, amounts.gone_s / 2),
 }

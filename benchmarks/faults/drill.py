@@ -46,7 +46,10 @@ class Drill:
     workers: dict[str, Forked] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        shutil.rmtree(self.place, ignore_errors=True)
+        if self.disk is not None:
+            self.disk.remount()  # an earlier drill may have ended with its power cut
+        if self.place.exists():
+            shutil.rmtree(self.place)
         shutil.copytree(self.template, self.place)
         if self.disk is not None:
             self.disk.sync()
@@ -193,9 +196,12 @@ class Drill:
         if worker in self.workers:
             self.workers[worker].close()
         self.workers[worker] = Forked(self.settings, self.disk, self.plant)
-        told = self.workers[worker].answer()
-        if "ready" not in told:
-            raise Violation(f"a process cannot start: {told.get('broke')}")
+        try:
+            answer = self.workers[worker].answer()
+        except Ended:
+            raise Violation("a process dies while it starts") from None
+        if "ready" not in answer:
+            raise Violation(f"a process cannot start: {answer.get('broke')}")
         self.master = worker
 
     def _resume(self, worker: str) -> None:

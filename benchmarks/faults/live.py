@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import random
 import signal
 import tempfile
@@ -12,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 import vouch
 from benchmarks import field_faults
@@ -49,7 +46,7 @@ def system(**settings: str) -> Iterator[Up]:
         yield up
 
 
-def _orders(name: str, count: int = 20_000) -> list[Order]:
+def orders(name: str, count: int = 20_000) -> list[Order]:
     """Each with a request id and a seed of its own."""
     return [
         Order(PROMPTS[n % len(PROMPTS)], 10_000 + n, STEPS, request_id=f"{name}-{n}") for n in range(count)
@@ -58,7 +55,7 @@ def _orders(name: str, count: int = 20_000) -> list[Order]:
 
 def _pace(up: Up) -> float:
     """Seconds between two requests at 60 % of what the system can answer."""
-    return saturated_s(up.state, [replace(one, request_id="") for one in _orders("pace", 200)]) / UTILISATION
+    return saturated_s(up.state, [replace(one, request_id="") for one in orders("pace", 200)]) / UTILISATION
 
 
 # ---- replicas
@@ -68,7 +65,7 @@ def replicas(report: Report, seconds: float) -> None:
     """A generation replica of two is killed every 10 seconds under load: `client_failures`, `duplicate_draws`."""
     with system(VOUCH_GENERATION__REPLICAS="2") as up:
         every_s, kills = _pace(up), 0
-        with ConstantLoad(up.state, _orders("kill"), every_s=every_s) as load:
+        with ConstantLoad(up.state, orders("kill"), every_s=every_s) as load:
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
                 time.sleep(KILL_EVERY_S)
@@ -182,7 +179,7 @@ def orphans(report: Report) -> None:
     report.add("served_after_kill", Figure(served, unit="image of the next start", must=">= 1"))
 
 
-# ---- rollback and overload
+# ---- rollback
 
 
 def rollback(report: Report, repeats: int) -> None:
@@ -214,69 +211,6 @@ def _wait_for(client: Client, what: Callable[[ServingSlot], bool], timeout_s: fl
         if time.monotonic() > deadline:
             raise RuntimeError("the replicas do not follow")
         time.sleep(0.02)
-
-
-def overload(report: Report, seconds: float) -> None:
-    """Five times what the system can answer: `overload_goodput_of_best`, its memory, and the way back."""
-    with system() as up:
-        pace_s = saturated_s(
-            up.state, [replace(one, request_id="") for one in _orders("best", 400)], requests=200
-        )
-        calm_s, before_mb = _latency_s(up), memory_mb(up)
-        with ConstantLoad(up.state, _orders("more"), every_s=pace_s / 5, timeout_s=30.0) as load:
-            time.sleep(seconds)
-            began, ended = time.monotonic() - seconds, time.monotonic()
-            after_mb = memory_mb(up)
-        answered = sum(not one.error and began + 5 < one.ended <= ended for one in load.samples)
-        goodput = answered / (seconds - 5)
-        back_s = _back_to_normal_s(up, calm_s)
-        report.add(
-            "overload_goodput_of_best",
-            Figure(
-                goodput * pace_s,
-                unit=f"for {seconds:.0f} s at 5 times the load",
-                must=">= 0.9",
-                aim=">= 0.97",
-            ),
-        )
-        _show_errors(load.samples)
-    report.add("overload_memory_of_calm", Figure(after_mb / before_mb, unit="ratio"))
-    report.add("overload_back_to_normal_s", Figure(back_s, unit="s after the last answer", must="<= 5"))
-
-
-def _show_errors(samples: Sequence[Sample]) -> None:
-    errors = [one.error.split(":")[0] for one in samples if one.error]
-    print({name: errors.count(name) for name in sorted(set(errors))}, "of", len(samples))
-
-
-def _latency_s(up: Up, calls: int = 8) -> float:
-    """The median of single calls."""
-    with vouch.connect(state=up.state, role="client") as client:
-        return float(np.median([call_s(client, seed) for seed in range(calls)]))
-
-
-def call_s(client: Client, seed: int) -> float:
-    began = time.monotonic()
-    client.generate_images(PROMPTS[0], seed=seed, steps=STEPS, score=False)
-    return time.monotonic() - began
-
-
-def _back_to_normal_s(up: Up, calm_s: float, within: float = 1.5) -> float:
-    """Seconds until three calls in a row take about as long as before."""
-    began, good = time.monotonic(), 0
-    with vouch.connect(state=up.state, role="client") as client:
-        for seed in itertools.count():
-            since = time.monotonic() - began
-            good = good + 1 if call_s(client, seed) < within * calm_s else 0
-            if good == 1:
-                first_good = since
-            if good == 3 or since > 60:
-                return first_good if good == 3 else since
-    raise AssertionError
-
-
-def memory_mb(up: Up) -> float:
-    return sum(one.memory_info().rss for one in marked(up.mark)) / 1e6
 
 
 # ---- ratings

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,12 +89,11 @@ class Forked:
 
     def answer(self) -> Answer:
         """The answer of the request that is under way. Raises as `ask`, and TimeoutError for one that hangs."""
-        waited = 0.0
-        while waited < LONGEST_S:
+        deadline = time.monotonic() + LONGEST_S
+        while time.monotonic() < deadline:
             line = self._line(0.01)
             if line is not None:
                 return dict(json.loads(line))
-            waited += 0.01
             pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED) if not self._gone else (0, 0)
             if pid and os.WIFSTOPPED(status):
                 raise Stopped
@@ -132,11 +132,13 @@ class Forked:
         _close(self._orders, self._answers)
 
     def _line(self, timeout_s: float) -> bytes | None:
+        """The next line; None when none came in time, or when the child has closed its pipe."""
         while b"\n" not in self._buffer:
             if not select.select([self._answers], [], [], timeout_s)[0]:
                 return None
             data = os.read(self._answers, 1 << 16)
-            if not data:
+            if not data:  # from here on select never waits
+                time.sleep(timeout_s)
                 return None
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")

@@ -26,6 +26,7 @@ log = logging.getLogger("vouch.rollout")
 
 Outcome = Literal["worse", "better", "tie"]
 """Of the candidate in one pair; of a statistic "worse" is up and "better" is down."""
+SLOT = "generator"
 AT_ONCE = 4
 PAUSE_S = 1.0
 
@@ -54,22 +55,25 @@ class Comparison:
         self._lock = threading.Lock()
         self._rollout = ""
         self._evidence, self._cursor = Evidence(), 0
+        self._ratings = 0  # sequence number of the last rating before the rollout
         self._stop = threading.Event()
 
     # ---- the RolloutObserver of the controller
 
     def evidence(self, rollout: Rollout) -> Evidence:
+        if rollout.slot != SLOT:  # nothing of a reward model is compared: it is promoted by an operator
+            return Evidence()
         with self._lock:
             self._adopt(rollout)
-            counted = self._evidence
-        experts = expert_pairs(self._catalog, rollout)
+            counted, ratings = self._evidence, self._ratings
+        experts = expert_pairs(self._catalog, rollout, ratings)
         pairs = dict(counted.pairs) | ({"experts": experts} if experts.total else {})
         events = dict(self._count(rollout)) if self._count else dict(counted.events)
         return Evidence(pairs=pairs, events=events)
 
     def notes(self) -> dict[str, object]:
         with self._lock:
-            return {"cursor": self._cursor}
+            return {"cursor": self._cursor, "ratings": self._ratings}
 
     # ---- the background
 
@@ -89,7 +93,7 @@ class Comparison:
 
     def compare_some(self) -> int:
         """Compare up to AT_ONCE of the newest images that were not compared yet; answers how many."""
-        rollout = self._catalog.rollouts.active("generator")
+        rollout = self._catalog.rollouts.active(SLOT)
         if rollout is None or rollout.plan is None or not rollout.plan.automatic:
             return 0
         with self._lock:
@@ -113,7 +117,9 @@ class Comparison:
         evidence = Evidence.from_json(kept)
         without = {name: pairs for name, pairs in evidence.pairs.items() if name != "experts"}
         self._rollout, self._evidence = rollout.rollout_id, Evidence(pairs=without, events=evidence.events)
+        # Sequence numbers and no times: the day's clock may be set in the middle of a rollout.
         self._cursor = int(kept.get("cursor", self._catalog.images.newest_seq()))
+        self._ratings = int(kept.get("ratings", self._catalog.ratings.newest_seq()))
 
     def _compared(self, rollout: Rollout, record: ImageRecord) -> Mapping[str, Outcome]:
         by_champion = record.generator_version == rollout.previous_version

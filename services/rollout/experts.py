@@ -6,21 +6,20 @@ from collections.abc import Iterable
 
 from services.rollout.analysis import PairCounts
 from vouch.storage.catalog import Catalog
-from vouch.types.rating import Rating
 from vouch.types.rollout import Rollout
 
-NEWEST = 1_000
+MOST = 1_000
+"""Verdicts of each side that are paired. The first ones: a window that slides would pair the same verdicts anew."""
 
 
-def expert_pairs(catalog: Catalog, rollout: Rollout) -> PairCounts:
-    """The verdicts since the rollout began: the first of one side with the first of the other, and so on.
+def expert_pairs(catalog: Catalog, rollout: Rollout, after: int) -> PairCounts:
+    """The verdicts after a sequence number: the first of one side with the first of the other, and so on.
 
     Raters do not know the side, and the queue chooses by score and chance for both alike, so with equal shares of
     implausible images both kinds of discordant pair are equally likely.
     """
     return in_order(
-        _verdicts(_newest(catalog, rollout, rollout.previous_version)),
-        _verdicts(_newest(catalog, rollout, rollout.version)),
+        _verdicts(catalog, rollout.previous_version, after), _verdicts(catalog, rollout.version, after)
     )
 
 
@@ -32,13 +31,6 @@ def in_order(champion: Iterable[bool], candidate: Iterable[bool]) -> PairCounts:
     return total
 
 
-def _newest(catalog: Catalog, rollout: Rollout, version: str) -> tuple[Rating, ...]:
-    page = catalog.ratings.list(
-        generator_version=version, kinds=("human",), current_only=True, page_size=NEWEST
-    )
-    return tuple(rating for rating in page.items if rating.created_at >= rollout.created_at)
-
-
-def _verdicts(ratings: tuple[Rating, ...]) -> list[bool]:
-    sure = [rating for rating in reversed(ratings) if rating.verdict != "unsure"]
-    return [rating.verdict == "plausible" for rating in sure]
+def _verdicts(catalog: Catalog, version: str, after: int) -> list[bool]:
+    ratings = catalog.ratings.first_after(after, generator_version=version, limit=MOST)
+    return [rating.verdict == "plausible" for rating in ratings if rating.verdict != "unsure"]

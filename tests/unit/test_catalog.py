@@ -23,6 +23,15 @@ from vouch.storage.catalog.migrate import HEAD, migrate
 from vouch.storage.catalog.tables import metadata
 
 
+def scripts():
+    config = Config()
+    config.set_main_option("script_location", "vouch:storage/catalog/migrations")
+    return ScriptDirectory.from_config(config)
+
+
+FORMS = sorted(script.revision for script in scripts().walk_revisions())
+
+
 def test_the_migrations_make_the_tables_that_the_code_expects(catalog_url):
     Catalog(catalog_url).close()
     database = Database(catalog_url)
@@ -32,9 +41,25 @@ def test_the_migrations_make_the_tables_that_the_code_expects(catalog_url):
 
 
 def test_the_newest_migration_is_the_one_that_the_code_asks_for():
-    config = Config()
-    config.set_main_option("script_location", "vouch:storage/catalog/migrations")
-    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+    assert scripts().get_current_head() == HEAD == FORMS[-1]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_catalog_of_every_form_comes_forward_with_what_it_held(tmp_path, make_image, form):
+    url = f"sqlite:///{tmp_path / 'catalog.db'}"
+    database = Database(url)
+    migrate(database, form)
+    with database.write() as connection:
+        table = sa.Table("images", sa.MetaData(), autoload_with=connection)
+        known = {name: value for name, value in asdict(make_image(1)).items() if name in table.c}
+        connection.execute(table.insert().values({**known, "created_at": 0}))
+    database.close()
+    with Catalog(url) as catalog:
+        assert catalog.images.get(make_image(1).digest).seed == 1
+    database = Database(url)
+    with database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    database.close()
 
 
 def test_an_existing_catalog_opens_with_what_it_held(catalog_url, make_image):

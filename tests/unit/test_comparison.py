@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 import numpy as np
 import pytest
 
 from services.rollout.analysis import Events, PairCounts
 from services.rollout.comparison import AT_ONCE, Comparison, order_again
+from services.rollout.evidence import Evidence
 from services.rollout.experts import expert_pairs, in_order
 from services.rollout.meter import Meter
 from services.rollout.reading import SideMetrics, slow_edge
@@ -16,6 +18,8 @@ from services.rollout.replay import Replays
 from vouch.errors import DataLoss, FailedPrecondition, NotFound
 from vouch.formats import images
 from vouch.storage.blobs import BlobStore
+from vouch.storage.catalog import rollouts
+from vouch.types.clock import now
 from vouch.types.generation import GeneratedImage, GenerationRequest
 from vouch.types.image import ImageRecord
 from vouch.types.rollout_plan import RolloutPlan
@@ -149,6 +153,19 @@ def test_a_rollout_that_is_moved_by_hand_is_not_compared(catalog, blobs):
     assert comparison.compare_some() == 0
 
 
+def test_a_rollout_of_a_reward_model_beside_it_neither_counts_nor_disturbs(world):
+    catalog = world.catalog
+    catalog.serving.ensure("reward", "c" * 64)
+    plan = RolloutPlan(steps=(5, 100), hold_s=1.0)
+    reward = catalog.rollouts.start(
+        "reward", "d" * 64, percent=5, actor="ops", request_id="reward", plan=plan
+    )
+    world.serve(CHAMPION, 1)
+    assert world.comparison.compare_some() == 1
+    assert world.comparison.evidence(reward) == Evidence()
+    assert world.counted == PairCounts(worse=1), "what was counted of the generator is still there"
+
+
 def test_people_alone_are_experts_and_their_verdicts_are_paired_in_order(world, domain, make_rating):
     rows = [
         (CHAMPION, "plausible", "human"), (CANDIDATE, "implausible", "human"), (CHAMPION, "unsure", "human"),
@@ -157,8 +174,39 @@ def test_people_alone_are_experts_and_their_verdicts_are_paired_in_order(world, 
     for seed, (version, verdict, kind) in enumerate(rows):
         image = world.serve(version, seed)
         world.catalog.ratings.record(make_rating(image.digest, verdict=verdict, kind=kind), domain)
-    assert expert_pairs(world.catalog, world.rollout) == PairCounts(worse=1, ties=1)
+    assert expert_pairs(world.catalog, world.rollout, after=0) == PairCounts(worse=1, ties=1)
     assert world.comparison.evidence(world.rollout).pairs["experts"] == PairCounts(worse=1, ties=1)
+
+
+def test_a_days_clock_that_is_set_back_brings_no_older_verdict_into_a_rollout(
+    catalog, blobs, domain, make_rating, monkeypatch
+):
+    world = World(catalog, blobs)
+    for version in (CHAMPION, CANDIDATE):
+        image = world.serve(version, 1)
+        verdict = "plausible" if version == CHAMPION else "implausible"
+        catalog.ratings.record(make_rating(image.digest, verdict=verdict), domain)
+    catalog.rollouts.roll_back(world.rollout.rollout_id, actor="ops", request_id="back")
+    yesterday = now() - timedelta(days=1)
+    monkeypatch.setattr(rollouts, "now", lambda: yesterday)
+    plan = RolloutPlan(steps=(5, 25, 100), hold_s=60.0)
+    again = catalog.rollouts.start(
+        "generator", CANDIDATE, percent=5, actor="ops", request_id="two", plan=plan
+    )
+    assert "experts" not in world.comparison.evidence(again).pairs
+
+
+def test_a_successor_counts_the_experts_that_its_predecessor_counted(world, domain, make_rating):
+    for version in (CHAMPION, CANDIDATE):
+        image = world.serve(version, 1)
+        world.catalog.ratings.record(make_rating(image.digest, verdict="plausible"), domain)
+    fence = world.catalog.controllers.take_over("rollout")
+    world.catalog.rollouts.progress(
+        world.rollout.rollout_id, fence=fence, held_percent=5, held_s=0.0, evidence=world.comparison.notes()
+    )
+    kept = world.catalog.rollouts.get(world.rollout.rollout_id)
+    successor = Comparison(world.catalog, world.blobs, world.painter, world.judge)
+    assert successor.evidence(kept).pairs["experts"] == PairCounts(ties=1)
 
 
 def test_verdicts_without_a_partner_wait():

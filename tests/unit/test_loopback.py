@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from services import loopback
+from services import limits, loopback
 from services.environment import prepare_environment
 from vouch.cli.main import root
 from vouch.errors import FailedPrecondition, InvalidInput
@@ -47,6 +47,14 @@ def test_haproxys_statistics_listen_on_loopback_and_its_front_where_it_was_told(
     binds = [line.removeprefix("bind ") for line in lines if line.startswith("bind ")]
     assert not [bind for bind in binds if not bind.startswith(("127.0.0.1:", "{{ config."))]
     assert sum(bind.startswith("127.0.0.1:{{ config.") for bind in binds) == 2
+
+
+def test_a_client_that_never_asks_keeps_no_connection_for_long():
+    from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
+
+    line = f"timeout http-request {limits.SILENT_S}s"
+    assert line not in HAPROXY_CONFIG_TEMPLATE
+    assert line in loopback.haproxy_without_silent(HAPROXY_CONFIG_TEMPLATE)
 
 
 def test_a_port_on_every_interface_is_found_and_one_on_loopback_is_not():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 from services.rollout.analysis import PairCounts
 from services.rollout.controller import RolloutController, StartOrder
 from services.rollout.evidence import REQUIRED, Evidence
-from services.rollout.policy import Hold
+from services.rollout.policy import Hold, Promote
 from tests.fakes import FakeClock
-from vouch.errors import FailedPrecondition, InvalidInput
+from vouch.errors import FailedPrecondition, InvalidInput, VouchError
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
+from vouch.types import clock
 from vouch.types.rollout import Rollout
 from vouch.types.serving import ReplicaReport
 from vouch.types.version import Version
@@ -39,8 +41,13 @@ class Observed:
 
     def __init__(self) -> None:
         self.now = Evidence()
+        self.meanwhile: Callable[[], object] | None = None
+        """Happens once, between the controller's look and its decision."""
 
     def evidence(self, rollout: Rollout) -> Evidence:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
         return self.now
 
     def notes(self) -> dict[str, Any]:
@@ -101,10 +108,26 @@ class System:
             self.follow()
             (controller or self.controller).step()
 
+    def history(self, rollout: Rollout) -> list[tuple[str, str]]:
+        """Who did what, by the audit log, which has to be whole."""
+        assert self.catalog.audit.verify().broken_at is None
+        entries = self.catalog.audit.entries()
+        return [(entry.actor, entry.action) for entry in entries if entry.subject == rollout.rollout_id]
+
     @property
     def serving(self) -> tuple[str, str, int]:
         serving = self.catalog.serving.get("generator")
         return serving.champion, serving.candidate, serving.percent
+
+
+class SetClock:
+    """The day's time after somebody has set it."""
+
+    def __init__(self, jump: timedelta) -> None:
+        self._jump = jump
+
+    def now(self, zone: tzinfo) -> datetime:
+        return datetime.now(zone) + self._jump
 
 
 @pytest.fixture
@@ -281,6 +304,68 @@ def test_a_decision_from_an_older_state_of_the_slot_is_not_carried_out(system):
         )
     system.controller.step()
     assert system.catalog.rollouts.get(rollout.rollout_id).state == "ROLLED_BACK"
+
+
+def test_an_operator_who_rolls_back_while_a_promotion_is_decided_has_the_last_word(system):
+    rollout = system.start()
+    system.observed.now = NOT_WORSE
+    system.follow()
+    system.controller.step()
+    system.pass_s(55)
+    system.observed.meanwhile = lambda: system.controller.roll_back(rollout.rollout_id, "ops", "", "odd")
+    system.pass_s(10)
+    assert isinstance(system.controller.decision(rollout), Promote)
+    assert system.serving == (system.first.digest, "", 0)
+    assert system.history(rollout) == [("ops", "rollout start"), ("ops", "rollout roll_back")]
+    assert not system.controller.deposed, "it goes on with the next rollout"
+
+
+@pytest.mark.parametrize("percent", [25, 100])
+def test_a_promotion_and_a_roll_back_at_the_same_moment_have_one_outcome(system, percent):
+    rollout = system.start()
+    moves = [
+        lambda: system.controller.promote(rollout.rollout_id, percent, "ops", "on", ""),
+        lambda: system.controller.roll_back(rollout.rollout_id, "chief", "back", ""),
+    ]
+    refused: list[VouchError] = []
+    barrier = threading.Barrier(len(moves))
+
+    def make(move: Callable[[], object]) -> None:
+        barrier.wait()
+        try:
+            move()
+        except VouchError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=make, args=(move,)) for move in moves]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ended = system.catalog.rollouts.get(rollout.rollout_id)
+    assert (ended.state, system.serving) == ("ROLLED_BACK", (system.first.digest, "", 0))
+    promoted = [] if refused else [("ops", "rollout promote")]
+    assert system.history(rollout) == [
+        ("ops", "rollout start"), *promoted, ("chief", "rollout roll_back"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=1), timedelta(days=-1)], ids=["forward", "back"])
+def test_a_days_clock_that_is_set_in_the_middle_of_a_rollout_changes_nothing(system, monkeypatch, jump):
+    rollout = system.start()
+    system.observed.now = NOT_WORSE
+    system.follow()
+    system.controller.step()
+    system.pass_s(30)
+    monkeypatch.setattr(clock, "datetime", SetClock(jump))
+    system.pass_s(25)
+    assert system.serving[2] == 5, "25 of 60 seconds were held after the jump, and 30 before it"
+    system.pass_s(10)
+    assert system.serving[2] == 25
+    system.pass_s(70)
+    assert system.catalog.rollouts.get(rollout.rollout_id).state == "COMPLETED"
+    moves = ["start", "promote", "promote"]
+    assert [action for _, action in system.history(rollout)] == [f"rollout {move}" for move in moves]
 
 
 def test_a_reboot_in_the_middle_ends_on_the_old_version(system):

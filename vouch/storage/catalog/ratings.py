@@ -126,6 +126,19 @@ class Ratings:
                 where=_current() if current_only else None,
             )
 
+    def newest_seq(self) -> int:
+        """The highest sequence number; 0 without ratings."""
+        with self._database.read() as connection:
+            return int(connection.execute(sa.select(sa.func.max(tables.ratings.c.seq))).scalar() or 0)
+
+    def first_after(self, seq: int, *, generator_version: str, limit: int) -> tuple[Rating, ...]:
+        """The first `limit` current ratings by people of a version's images after a sequence number, oldest first."""
+        table = tables.ratings
+        wanted = (table.c.seq > seq, table.c.kind == "human", table.c.generator_version == generator_version)
+        query = sa.select(table).where(*wanted, _current()).order_by(table.c.seq).limit(limit)
+        with self._database.read() as connection:
+            return tuple(_rating(row) for row in connection.execute(query))
+
     def iterate(self) -> Iterator[Rating]:
         """Every rating, oldest first, as one consistent picture (export)."""
         with self._database.read() as connection:
