@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from vouch.datasets.dicom import read_dicom
 from vouch.datasets.imagesets.items import Skip, SourceImage, size_problem
-from vouch.datasets.imagesets.metadata import Metadata
+from vouch.datasets.imagesets.metadata import Metadata, alike
 from vouch.datasets.imagesets.parquet import ParquetSet
 from vouch.datasets.imagesets.prompts import MAX_NOTE_BYTES, PROMPT_SUFFIXES, ImageText, Note, words_of_notes
 from vouch.datasets.imagesets.tar import TarSet
@@ -163,7 +163,7 @@ def _salt_of(folder: Path) -> bytes:
 
 def _beside(entry: Entry) -> ImageText:
     """The words of the notes beside an image: of a.png in a.txt, or in a.png.txt."""
-    own, longer = ({s: entry.beside.get(stem + s) or entry.beside.get((stem + s).lower()) for s in PROMPT_SUFFIXES}
+    own, longer = ({s: entry.beside.get(stem + s) or entry.beside.get(alike(stem + s)) for s in PROMPT_SUFFIXES}
                    for stem in (entry.path.stem, entry.path.name))  # fmt: skip
     return _notes(entry, own).or_else(_notes(entry, longer))
 

@@ -10,18 +10,20 @@ A row may name a DICOM file by its SOPInstanceUID instead, in a column of that n
 
 from __future__ import annotations
 
+import os
 import posixpath
+import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vouch.datasets.imagesets.prompts import (
     FILE_COLUMNS,
-    PATIENT_COLUMNS,
-    PROMPT_COLUMNS,
     UID_COLUMNS,
     ImageText,
     json_object,
+    known_column,
+    known_columns,
     words_of_row,
 )
 from vouch.errors import InvalidInput
@@ -38,7 +40,9 @@ class Metadata:
 
     def __init__(self, folder: Path, vocabulary: Vocabulary | None) -> None:
         self._folder, self._vocabulary = folder, vocabulary
+        self._listings: dict[Path, dict[str, str]] = {}
         self._words: dict[str, ImageText] = {}
+        self._alike: dict[str, str] = {}  # the names in the tables by `alike`; "" where two are
         self._table: dict[str, str] = {}  # where each file is named
         self._by_uid: dict[str, tuple[ImageText, str]] = {}  # with where each is said
         self._met: set[str] = set()
@@ -48,8 +52,21 @@ class Metadata:
                 self._read(table)
 
     def of(self, file: str) -> ImageText:
-        """The words for `file`, a path relative to the folder."""
-        return self._words.get(file, ImageText(problem=self._unusable))
+        """The words for `file`, a path relative to the folder.
+
+        A table may write the name in another case, or its accents in another form of Unicode than the disk.
+        """
+        if file in self._words:
+            return self._words[file]
+        name = self._alike.get(alike(file))
+        if name is None:
+            return ImageText(problem=self._unusable)
+        if not name:
+            return ImageText(
+                problem=f"Rows of the metadata table name {file} in other letters only, and differ."
+            )
+        # A file of exactly that name keeps the row to itself.
+        return ImageText() if (self._folder / name).exists() else self._words[name]
 
     def of_uid(self, uid: str) -> ImageText:
         """The words for the DICOM image of this SOPInstanceUID."""
@@ -69,13 +86,28 @@ class Metadata:
         for file, table in self._table.items():
             if file.startswith(("../", "/")):
                 yield file, f"{table} names this file, which lies outside of its folder; it is not read."
-            elif not (self._folder / file).exists():
+            elif not self._is_there(file):
                 yield file, f"{table} names this file, which is not there."
+
+    def _is_there(self, file: str) -> bool:
+        """Whether there is such a file, or one that is named alike."""
+        place = self._folder
+        if (place / file).exists():
+            return True
+        for part in PurePosixPath(file).parts:
+            if (listing := self._listings.get(place)) is None:
+                listing = {alike(name): name for name in os.listdir(place)} if place.is_dir() else {}
+                self._listings[place] = listing
+            if not (name := listing.get(alike(part))):
+                return False
+            place = place / name
+        return True
 
     def _read(self, table: Path) -> None:
         columns, rows = _READERS[table.suffix](table)
-        column = next((name for name in FILE_COLUMNS if name in columns), "")
-        uids = next((name for name in UID_COLUMNS if name in columns), "")
+        names = {known: column for column, known in known_columns(columns).items()}
+        column = next((names[name] for name in FILE_COLUMNS if name in names), "")
+        uids = next((names[name] for name in UID_COLUMNS if name in names), "")
         if not column and not uids:
             self._unusable = (
                 f"{table.name} is there, but has no column file_name that says which image a row describes; its "
@@ -101,14 +133,28 @@ class Metadata:
             raise InvalidInput(
                 f"{self._folder / table} is damaged: {where} names no file in its file column."
             )
-        name = posixpath.normpath(printable_name(file).replace("\\", "/"))
+        name = self._inside(posixpath.normpath(printable_name(file).replace("\\", "/")))
         words = words_of_row(row, where, self._vocabulary)
         if self._table.setdefault(name, table) != table:
             return  # an earlier kind of table comes first
+        if self._alike.setdefault(alike(name), name) != name:
+            self._alike[alike(name)] = ""
         if self._words.setdefault(name, words) != words:
             self._words[name] = ImageText(
                 problem=f"{table} names {name} more than once, with different words."
             )
+
+    def _inside(self, name: str) -> str:
+        """The name relative to the folder, also of an absolute path that leads into it."""
+        for folder in (self._folder.absolute(), self._folder.resolve()):
+            if name.startswith(f"{folder.as_posix()}/"):
+                return posixpath.relpath(name, folder.as_posix())
+        return name
+
+
+def alike(name: str) -> str:
+    """What names share that differ in their case or in how Unicode composes their accents (macOS decomposes them)."""
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def is_table_of_files(path: Path) -> bool:
@@ -117,8 +163,7 @@ def is_table_of_files(path: Path) -> bool:
 
 
 def _from_csv(path: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
-    known = {*FILE_COLUMNS, *UID_COLUMNS, *PROMPT_COLUMNS, *PATIENT_COLUMNS, "label"}
-    columns, rows = read_csv(path, known.__contains__)
+    columns, rows = read_csv(path, lambda column: bool(known_column(column)) or column.endswith("_file_name"))
     return columns, ((f"row {number}", dict(row)) for number, row in rows)
 
 
