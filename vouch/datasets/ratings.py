@@ -164,7 +164,7 @@ def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    columns, rows = read_csv(path, _is_known)
+    columns, rows = read_csv(path, path.read_bytes(), _is_known)
     if "" in columns:
         raise InvalidInput(
             f"{path} column {columns.index('') + 1} has no name. Name it or remove it; pandas writes one for its "

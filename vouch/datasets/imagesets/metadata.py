@@ -13,9 +13,9 @@ from __future__ import annotations
 import os
 import posixpath
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 from vouch.datasets.imagesets.prompts import (
     FILE_COLUMNS,
@@ -28,7 +28,7 @@ from vouch.datasets.imagesets.prompts import (
 )
 from vouch.errors import InvalidInput
 from vouch.formats.csv_tables import read_csv
-from vouch.formats.texts import printable_name
+from vouch.formats.texts import decode_text, printable_name
 from vouch.models.captions import Vocabulary
 
 METADATA = "metadata.jsonl"
@@ -36,11 +36,17 @@ NAMES = (METADATA, "metadata.csv", "metadata.parquet")
 
 
 class Metadata:
-    """The words of one folder's tables, by file."""
+    """The words of one folder's tables, by file.
 
-    def __init__(self, folder: Path, vocabulary: Vocabulary | None) -> None:
-        self._folder, self._vocabulary = folder, vocabulary
-        self._listings: dict[Path, dict[str, str]] = {}
+    folder: where they are, for messages and absolute paths.
+    tables: the contents of those of `NAMES` that are there.
+    files: what lies in the folder.
+    """
+
+    def __init__(
+        self, folder: Path, tables: Mapping[str, bytes], files: Files, vocabulary: Vocabulary | None
+    ) -> None:
+        self._folder, self._files, self._vocabulary = folder, files, vocabulary
         self._words: dict[str, ImageText] = {}
         self._alike: dict[str, str] = {}  # the names in the tables by `alike`; "" where two are
         self._table: dict[str, str] = {}  # where each file is named
@@ -48,8 +54,14 @@ class Metadata:
         self._met: set[str] = set()
         self._unusable = ""
         for name in NAMES:
-            if (table := folder / name).is_file():
-                self._read(table)
+            if name in tables:
+                self._read(folder / name, tables[name])
+
+    @classmethod
+    def of_folder(cls, folder: Path, vocabulary: Vocabulary | None) -> Metadata:
+        """The tables that lie in a folder of the disk."""
+        tables = {name: file.read_bytes() for name in NAMES if (file := folder / name).is_file()}
+        return cls(folder, tables, FilesOfFolder(folder), vocabulary)
 
     def of(self, file: str) -> ImageText:
         """The words for `file`, a path relative to the folder.
@@ -66,7 +78,7 @@ class Metadata:
                 problem=f"Rows of the metadata table name {file} in other letters only, and differ."
             )
         # A file of exactly that name keeps the row to itself.
-        return ImageText() if (self._folder / name).exists() else self._words[name]
+        return ImageText() if self._files.has(name) else self._words[name]
 
     def of_uid(self, uid: str) -> ImageText:
         """The words for the DICOM image of this SOPInstanceUID."""
@@ -86,25 +98,11 @@ class Metadata:
         for file, table in self._table.items():
             if file.startswith(("../", "/")):
                 yield file, f"{table} names this file, which lies outside of its folder; it is not read."
-            elif not self._is_there(file):
+            elif not self._files.has(file) and not self._files.has_alike(file):
                 yield file, f"{table} names this file, which is not there."
 
-    def _is_there(self, file: str) -> bool:
-        """Whether there is such a file, or one that is named alike."""
-        place = self._folder
-        if (place / file).exists():
-            return True
-        for part in PurePosixPath(file).parts:
-            if (listing := self._listings.get(place)) is None:
-                listing = {alike(name): name for name in os.listdir(place)} if place.is_dir() else {}
-                self._listings[place] = listing
-            if not (name := listing.get(alike(part))):
-                return False
-            place = place / name
-        return True
-
-    def _read(self, table: Path) -> None:
-        columns, rows = _READERS[table.suffix](table)
+    def _read(self, table: Path, data: bytes) -> None:
+        columns, rows = _READERS[table.suffix](table, data)
         names = {known: column for column, known in known_columns(columns).items()}
         column = next((names[name] for name in FILE_COLUMNS if name in names), "")
         uids = next((names[name] for name in UID_COLUMNS if name in names), "")
@@ -152,6 +150,52 @@ class Metadata:
         return name
 
 
+class Files(Protocol):
+    """What lies in a folder and below it, by relative path."""
+
+    def has(self, file: str) -> bool: ...
+
+    def has_alike(self, file: str) -> bool:
+        """Whether there is one whose name is `alike`."""
+        ...
+
+
+class FilesOfFolder:
+    """The files of a folder of the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._listings: dict[Path, dict[str, str]] = {}
+
+    def has(self, file: str) -> bool:
+        return (self._folder / file).exists()
+
+    def has_alike(self, file: str) -> bool:
+        place = self._folder
+        for part in PurePosixPath(file).parts:
+            if (listing := self._listings.get(place)) is None:
+                listing = {alike(name): name for name in os.listdir(place)} if place.is_dir() else {}
+                self._listings[place] = listing
+            if not (name := listing.get(alike(part))):
+                return False
+            place = place / name
+        return True
+
+
+class FilesByName:
+    """The members of an archive below one of its folders."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+        self._alike = frozenset(map(alike, self._names))
+
+    def has(self, file: str) -> bool:
+        return file in self._names
+
+    def has_alike(self, file: str) -> bool:
+        return alike(file) in self._alike
+
+
 def alike(name: str) -> str:
     """What names share that differ in their case or in how Unicode composes their accents (macOS decomposes them)."""
     return unicodedata.normalize("NFC", name.casefold())
@@ -162,15 +206,17 @@ def is_table_of_files(path: Path) -> bool:
     return path.name in NAMES
 
 
-def _from_csv(path: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
-    columns, rows = read_csv(path, lambda column: bool(known_column(column)) or column.endswith("_file_name"))
+def _from_csv(path: Path, data: bytes) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
+    columns, rows = read_csv(
+        path, data, lambda column: bool(known_column(column)) or column.endswith("_file_name")
+    )
     return columns, ((f"row {number}", dict(row)) for number, row in rows)
 
 
-def _from_jsonl(path: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
+def _from_jsonl(path: Path, data: bytes) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
     rows: list[tuple[str, dict[str, Any]]] = []
     columns: dict[str, None] = {}
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(_lines(path, data), start=1):
         if not line.strip():
             continue
         try:
@@ -184,21 +230,19 @@ def _from_jsonl(path: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, An
     return list(columns), iter(rows)
 
 
-def _lines(path: Path) -> list[bytes]:
-    from vouch.formats.texts import decode_text
-
+def _lines(path: Path, data: bytes) -> list[bytes]:
     try:
-        return [line.encode() for line in decode_text(path.read_bytes()).split("\n")]
+        return [line.encode() for line in decode_text(data).split("\n")]
     except ValueError as error:
         raise InvalidInput(f"{path} is damaged: {error}. Save it in UTF-8.") from error
 
 
-def _from_parquet(path: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
+def _from_parquet(path: Path, data: bytes) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(pa.BufferReader(data))
         rows = [(f"row {number}", row) for number, row in enumerate(table.to_pylist())]
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InvalidInput(f"{path} is damaged ({str(error)[:200]}). Write it again.") from error

@@ -79,6 +79,8 @@ class Note:
     data: bytes = field(repr=False)
     size: int
     """Bytes of the file; `data` may hold fewer of one that is too large."""
+    problem: str = ""
+    """Why these words are not taken, as the end of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ def words_of_notes(notes: Mapping[str, Note]) -> ImageText:
 
 def _of_note(suffix: str, note: Note) -> tuple[str, str]:
     """Prompt and label of one note. Raises ValueError with the reason, as the end of a sentence."""
+    if note.problem:
+        raise ValueError(note.problem)
     most = MAX_NOTE_BYTES if suffix == ".json" else MAX_PROMPT_BYTES
     if note.size > most:
         raise ValueError(f"it has {note.size} bytes; at most {most} are read")
