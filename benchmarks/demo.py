@@ -419,7 +419,7 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], state: Path, log: Pa
             except VouchError:
                 pass
         time.sleep(0.3)
-    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing was logged"]
+    last = log.read_text("utf-8", "replace").strip().splitlines()[-1:] or ["nothing was logged"]
     raise vouch.errors.Unavailable(f"The system did not start: {last[0]} The whole log is in {log}.")
 
 

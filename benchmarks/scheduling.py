@@ -120,7 +120,7 @@ SCHEDULERS: Mapping[str, Callable[[int, int], Any]] = {
 def step_seconds(kernels: Path, kind: str) -> np.ndarray:
     """Seconds of a step by its rows, up to `MOST_ROWS`. kind: "eager" or "compiled". Beyond the most rows that were
     measured a row costs what it costs there."""
-    figures = json.loads(kernels.read_text())["figures"]
+    figures = json.loads(kernels.read_text("utf-8"))["figures"]
     known = {
         int(name.removeprefix(f"{kind}_")): figure["value"] / 1000
         for name, figure in figures.items()

@@ -45,7 +45,7 @@ WORDS = {
 
 def generated(source: Path) -> str:
     """The text of the file that is made of `source`, formatted."""
-    text = source.read_text()
+    text = source.read_text("utf-8")
     text = re.sub(r'\A""".*?"""\n', DOCSTRINGS[source.name], text, count=1, flags=re.DOTALL)
     for old, new in WORDS.items():
         text = text.replace(old, new)

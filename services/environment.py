@@ -27,6 +27,9 @@ LONGEST_MESSAGE_BYTES = 2**31 - 1  # between deployments; gRPC's own limit
 ROUTER_IN_OWN_LOOP = {"RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
 SCRATCH = "SERVICES_SCRATCH"
 """Where the driver finds the folder for Ray's short-lived files."""
+UNWANTED = ("PYTHONIOENCODING", "PYTHONWARNINGS", "PYTHONINSPECT")
+"""What may suit a user's own Python, and stops Ray's: pipes without UTF-8, warnings that are errors, an interpreter
+that waits for more."""
 INGRESS_PORTS = 20  # of the gateway's replicas, for each of HTTP and gRPC
 
 
@@ -35,6 +38,9 @@ def prepare_environment(settings: Settings, scratch: Path) -> None:
     they are stays as the user has set it."""
     for name, value in {**_quiet(), **_patient(), **_quick()}.items():
         os.environ.setdefault(name, value)
+    for name in UNWANTED:
+        os.environ.pop(name, None)
+    os.environ.update(_textual())
     if settings.ray_address:
         os.environ.update(cluster_environment(settings))
         os.environ.pop("RAY_ADDRESS", None)
@@ -54,7 +60,7 @@ def cluster_environment(settings: Settings) -> dict[str, str]:
     """What the processes of an application on a Ray that runs already are told. Nothing of it is secret, for Ray logs
     it: where a catalog's URL may hold a password, every node has `VOUCH_CATALOG_URL` in its own environment."""
     variables = {name: os.environ.get(name, value) for name, value in _for_replicas().items()}
-    variables.update(_direct(), **_bounded())
+    variables.update(_direct(), **_bounded(), **_textual())
     variables[METRICS_FOLDER], variables[LOGS_FOLDER] = (
         str(settings.folder.metrics),
         str(settings.folder.logs),
@@ -120,6 +126,11 @@ def _direct() -> dict[str, str]:
     """Calls between processes of a system never take a proxy, whatever http_proxy says: their addresses are numbers,
     and not loopback alone. Other protocols (a model hub, an object store) keep the proxies that the user has set."""
     return {"no_grpc_proxy": "0.0.0.0/0,::/0,localhost", "RAY_grpc_enable_http_proxy": "0"}
+
+
+def _textual() -> dict[str, str]:
+    """Files and pipes hold UTF-8 in every locale: Ray writes HAProxy's settings in the locale's own encoding."""
+    return {"PYTHONUTF8": "1"}
 
 
 def _patient() -> dict[str, str]:
@@ -196,7 +207,7 @@ def _tethered(script: Path, binary: str) -> str:
     itself where no script may be run, such as on a file system that is mounted noexec."""
     command = [sys.executable, "-IS", launch.__file__, "0", "$PPID", binary]
     words = " ".join(word if word == "$PPID" else shlex.quote(word) for word in command)
-    script.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {words} "$@"\n', "utf-8")
     script.chmod(0o700)
     return str(script) if os.access(script, os.X_OK) else binary
 

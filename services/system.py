@@ -32,6 +32,7 @@ from services.scratch import keep_logs, make_scratch, remove_scratch
 from services.starter import check_models
 from services.unfinished import remove_unfinished
 from vouch.errors import VouchError
+from vouch.formats.escapes import spell_out
 from vouch.settings import Access, Settings, StateFolder, load_settings
 from vouch.storage.state import PRIVATE
 
@@ -97,6 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m services.system", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print the addresses as one line of JSON")
     options = parser.parse_args(arguments)
+    spell_out(sys.stdout)
     os.umask(PRIVATE)  # Ray's processes and training inherit it
     events: Events = queue.SimpleQueue()
     _on_signals(lambda *_: events.put(Event("stop")))  # never an exception: no step is cut short half-way

@@ -16,6 +16,7 @@ from vouch.cli import render
 from vouch.cli.figures import figures_table, image_sheet
 from vouch.domains.criteria import load_domain
 from vouch.errors import InvalidInput, VouchError
+from vouch.formats.escapes import spell_out
 from vouch.settings import load_settings
 
 BLOOD_CELLS = "blood_cells"
@@ -228,6 +229,7 @@ def _tell(kind: str, figures: dict[str, Any], folder: Path, as_json: bool) -> No
 
 
 if __name__ == "__main__":
+    spell_out(sys.stdout)
     try:
         app()
     except VouchError as error:

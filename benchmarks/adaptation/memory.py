@@ -106,7 +106,7 @@ def forecast_beside(base: Path, report: Path) -> list[tuple[dict[str, Any], floa
     from training.adaptation.foundation import Foundation
     from training.adaptation.recipes import TUNINGS
 
-    figures, rows = json.loads(report.read_text())["figures"], []
+    figures, rows = json.loads(report.read_text("utf-8"))["figures"], []
     for settings in SETTINGS:
         given = {
             "base": base,

@@ -37,7 +37,7 @@ def main() -> None:
 
 def plot(report: Path) -> list[Path]:
     """One SVG beside the report for each part that it holds."""
-    figures = json.loads(report.read_text())["figures"]
+    figures = json.loads(report.read_text("utf-8"))["figures"]
     drawn = {name: draw(figures) for name, draw in PICTURES.items()}
     written = []
     for name, picture in drawn.items():

@@ -29,7 +29,7 @@ def write_tests(path: Path) -> None:
         "evaluation_interval": "1m",
         "tests": [{"interval": "1m", "input_series": series, "promql_expr_test": tests}],
     }
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump(content), "utf-8")
 
 
 def _input(alert: str) -> list[dict[str, str]]:

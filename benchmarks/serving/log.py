@@ -22,7 +22,7 @@ class Log:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lines = read_lines(path) if resume and path.exists() else []
         # Written again, because the last line of a broken-off session may be half of one.
-        path.write_text("".join(json.dumps(line) + "\n" for line in self._lines))
+        path.write_text("".join(json.dumps(line) + "\n" for line in self._lines), "utf-8")
 
     def add(self, kind: str, **found: Any) -> None:
         self._lines.append({"kind": kind, **found})
@@ -60,7 +60,7 @@ class Log:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a file; what follows a broken one is left out."""
     lines: list[dict[str, Any]] = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text("utf-8").splitlines():
         try:
             lines.append(json.loads(line))
         except ValueError:

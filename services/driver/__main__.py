@@ -83,7 +83,9 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - Ray's own: nobody who starts a system should have to read a traceback
         if os.environ.get("VOUCH_DEBUG") == "1":
             traceback.print_exc()
-        message = f"The system broke off ({type(error).__name__}: {error}). VOUCH_DEBUG=1 shows where."
+        # Of Ray's errors the last line is the cause; those before it are the trace of another process.
+        cause = f"{type(error).__name__}: {error}".strip().splitlines()[-1]
+        message = f"The system broke off ({cause}). VOUCH_DEBUG=1 shows where."
         _tell(events, "failed", message=message, exit_code=1)
     return 0
 

@@ -14,7 +14,7 @@ EXPECTED = {"id", "text", "verdict"}
 def read(path: Path, content: str | bytes) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     file = path / "table.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    columns, rows = read_csv(file, EXPECTED.__contains__)
+    columns, rows = read_csv(file, file.read_bytes(), EXPECTED.__contains__)
     return columns, list(rows)
 
 

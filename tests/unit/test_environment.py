@@ -13,6 +13,7 @@ import pytest
 from services.environment import prepare_environment
 from services.processes import MARK, end_all, marked, new_mark
 from vouch.settings import Settings
+from vouch.storage.state import StateFolder
 
 PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 CALL = """
@@ -24,6 +25,15 @@ server.start()
 with grpc.insecure_channel(f"{sys.argv[1]}:{port}") as channel:
     grpc.channel_ready_future(channel).result(20)
 """
+PREPARED = """
+import subprocess, sys
+from pathlib import Path
+from services.environment import prepare_environment
+from vouch.settings import Settings
+prepare_environment(Settings(state=sys.argv[2]), Path(sys.argv[2]))
+subprocess.run([sys.executable, "-c", sys.argv[1]], check=True, cwd=sys.argv[2])
+"""
+WRITES = r"import warnings; open('file', 'w').write('\u2192'); print('\u2192'); warnings.warn('odd')"
 SLEEP = "import sys; sys.stdin.read()"
 PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}], stdin=0); {SLEEP}"
 
@@ -61,6 +71,21 @@ def test_grpc_inside_a_system_never_takes_a_proxy(environment: dict[str, str], n
 
 def test_proxies_of_other_protocols_stay_as_the_user_set_them(environment: dict[str, str]) -> None:
     assert environment["https_proxy"] == "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    "given", [{"PYTHONUTF8": "0", "LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"PYTHONWARNINGS": "error"}]
+)
+def test_processes_write_utf8_and_go_on_after_warnings_whatever_the_user_has_set(
+    tmp_path: Path, given: dict[str, str]
+) -> None:
+    StateFolder(tmp_path / "state").create()
+    subprocess.run(
+        [sys.executable, "-c", PREPARED, WRITES, str(tmp_path / "state")],
+        env={**os.environ, **given},
+        check=True,
+    )
+    assert (tmp_path / "state" / "file").read_bytes() == "\u2192".encode()
 
 
 def test_haproxy_ends_with_the_process_that_started_it(environment: dict[str, str]) -> None:

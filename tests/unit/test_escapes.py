@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vouch.cli import render
 from vouch.datasets.ratings import read_ratings, write_ratings
-from vouch.formats.escapes import from_cell, json_text, to_cell, visible
+from vouch.formats.escapes import from_cell, json_text, spell_out, to_cell, visible
 from vouch.types.rating import Rating
 
 ORDERS = [
@@ -76,3 +76,14 @@ def test_exported_ratings_hold_no_formula_and_import_again_exactly(tmp_path: Pat
     cells = [cell for row in csv.reader(io.StringIO(file.read_text(), newline="")) for cell in row]
     assert not [cell for cell in cells if cell[:1] in "=+-@\t\r" and cell]
     assert read_ratings(file) == [(1, rating)]
+
+
+def test_what_an_encoding_lacks_is_spelled_out_and_json_stays_json() -> None:
+    file = io.BytesIO()
+    stream = io.TextIOWrapper(file, encoding="ascii")
+    spell_out(stream)
+    value = {"name": "Z\u00fcrich \U0001f9ec"}
+    stream.write(json_text(value))
+    stream.flush()
+    assert file.getvalue() == rb'{"name": "Z\u00fcrich \ud83e\uddec"}'
+    assert json.loads(file.getvalue()) == value

@@ -325,3 +325,56 @@ print(peak() - before)
     command = [sys.executable, "-c", script, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 40 < int(done.stdout) < 48 + 64 + 20
+
+
+def colour_tiff(values):
+    """An uncompressed TIFF of 16-bit colours uint16 [H, W, 3]."""
+    height, width, _ = values.shape
+    bits, data = struct.pack("<3H", 16, 16, 16), values.astype("<u2").tobytes()
+    behind = 8 + 2 + 9 * 12 + 4
+    tags = [(256, 1, width), (257, 1, height), (258, 3, behind), (259, 1, 1), (262, 1, 2)]
+    tags += [(273, 1, behind + len(bits)), (277, 1, 3), (278, 1, height), (279, 1, len(data))]
+    kinds = {258: 3}
+    directory = b"".join(struct.pack("<HHII", tag, kinds.get(tag, 4), n, value) for tag, n, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + directory + bytes(4) + bits + data
+
+
+@pytest.mark.parametrize(("highest", "noted"), [(4095, True), (65535, False)])
+def test_colours_of_12_bits_in_a_16_bit_tiff_are_named_as_nearly_black(highest, noted):
+    data = colour_tiff(np.linspace(0, highest, 8 * 8 * 3).reshape(8, 8, 3))
+
+    assert images.decode(data).max() == highest >> 8
+    assert ("No colour is above 15 of 255" in images.range_note(data)) is noted
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"II+\0\x08\0\0\0" + bytes(60), "BigTIFF"),
+        (b"\0\0\0\x18ftypheic" + bytes(60), "HEIC"),
+        (b"\0\0\0\x1cftypavif" + bytes(60), "AVIF"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(60), "JPEG 2000"),
+    ],
+)
+def test_formats_that_are_not_read_are_named(data, name):
+    with pytest.raises(InvalidInput, match=f"{name} images are not read. Convert it to PNG or TIFF."):
+        images.decode(data)
+
+
+def test_a_tiff_of_an_unread_kind_is_not_called_no_image():
+    double = tiff([[1, 2]], 16, 1).replace(
+        struct.pack("<HHII", 258, 4, 1, 16), struct.pack("<HHII", 258, 4, 1, 64)
+    )
+    with pytest.raises(InvalidInput, match="of a kind that is not read, such as double precision"):
+        images.decode(double)
+
+
+def with_sample_format(data, kind):
+    """The TIFF with its last tag (StripByteCounts, which Pillow works out) made a SampleFormat."""
+    at = 8 + 2 + 8 * 12
+    return data[:at] + struct.pack("<HHII", 339, 3, 1, kind) + data[at + 12 :]
+
+
+def test_signed_values_of_8_bits_are_refused_and_not_wrapped_round():
+    with pytest.raises(InvalidInput, match="signed values of 8 bits"):
+        images.decode(with_sample_format(tiff([[1, 255]], 8, 1), 2))

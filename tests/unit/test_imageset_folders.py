@@ -125,3 +125,24 @@ def test_the_result_of_a_filter_run_is_a_set_again(tmp_path: Path) -> None:
     write_parquet(tmp_path / "ledger.parquet", {"key": ["a.png"], "score": [0.5]})
     (image,) = read(tmp_path).values()
     assert (image.key, image.prompt, image.skipped) == ("images/a.png", "x", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("scan", b"II+\0" + bytes(200), "BigTIFF images are not read."),
+        ("photo.bin", b"\0\0\0\x18ftypheic" + bytes(200), "HEIC images are not read."),
+        ("cells", b"PK\x03\x04" + bytes(200), "This kind of archive is not read."),
+        ("cells", b"PAR1" + bytes(200), "This kind of archive is not read."),
+        ("a.nef", b"MM\0*" + bytes(200), "Raw files of cameras are not read."),
+        ("set.feather", b"ARROW1" + bytes(200), "This kind of archive is not read."),
+        ("slide.bif", b"II+\0" + bytes(200), "Microscope and slide formats are not read."),
+    ],
+)
+def test_what_looks_like_an_image_by_its_first_bytes_is_not_passed_over(
+    tmp_path: Path, name: str, content: bytes, why: str
+) -> None:
+    write_files(tmp_path, {"0.png": png(1), name: content})
+    skipped = [image for image in open_image_set(tmp_path).images() if image.skipped]
+    assert [image.key for image in skipped] == [name]
+    assert skipped[0].skipped.startswith(why)

@@ -197,3 +197,85 @@ def test_a_folder_named_by_a_class_that_the_model_knows_is_the_label(tmp_path: P
     assert {image.prompt for image in read(tmp_path).values()} == {"", "platelet"}
     write_files(tmp_path, {"train/monocyte/3.txt": "für".encode("latin-1")})
     assert "3.txt is there" in read(tmp_path, known)["train/monocyte/3.png"].prompt_problem
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("File_Name,Prompt", "a.png,monocyte"),
+        ("file_name, TEXT", "a.png,monocyte"),
+        ("Image,Caption", "a.png,monocyte"),
+        ("FILENAME,Label", "a.png,monocyte"),
+        ("image_file_name,text", "a.png,monocyte"),
+        ("mask_file_name,image,prompt", "m.png,a.png,monocyte"),
+        ("mask_file_name,image_file_name,prompt", "m.png,a.png,monocyte"),
+    ],
+)
+def test_columns_are_known_however_their_names_are_written(tmp_path: Path, header: str, row: str) -> None:
+    write_files(tmp_path, {"a.png": png(1), "metadata.csv": f"{header}\n{row}\n"})
+    assert words(tmp_path) == {"a.png": "monocyte"}
+
+
+@pytest.mark.parametrize("column", ["Prompt", "TEXT", "Caption ", "Label"])
+def test_names_of_columns_and_fields_are_known_in_every_kind_of_set(tmp_path: Path, column: str) -> None:
+    pq.write_table(pa.table({"image": [png(1)], column: ["monocyte"]}), tmp_path / "a.parquet")
+    write_files(tmp_path, {"b.png": png(2), "b.json": json.dumps({column: "monocyte"})})
+    line = json.dumps({"file_name": "c.png", column: "monocyte"})
+    write_files(tmp_path, {"c.png": png(3), "metadata.jsonl": line})
+    assert set(words(tmp_path).values()) == {"monocyte"}
+
+
+def test_a_column_of_the_exact_name_comes_before_one_of_nearly_that_name(tmp_path: Path) -> None:
+    write_files(tmp_path, {"a.png": png(1), "metadata.csv": "file_name,PROMPT,prompt\na.png,loud,monocyte\n"})
+    assert words(tmp_path) == {"a.png": "monocyte"}
+
+
+DECOMPOSED, COMPOSED = "Zu\u0308rich", "Z\u00fcrich"  # as macOS stores names, and as others write them
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        (f"{DECOMPOSED}/a.png", f"{COMPOSED}/a.png"),
+        (f"{COMPOSED}.png", f"{DECOMPOSED}.png"),
+        ("IMG_1.PNG", "img_1.png"),
+        ("a/b.png", "A/B.PNG"),
+    ],
+)
+def test_a_table_may_write_a_name_in_another_case_or_form_of_unicode(
+    tmp_path: Path, file: str, named: str
+) -> None:
+    write_files(tmp_path, {file: png(1), "metadata.csv": f"file_name,prompt\n{named},monocyte\n"})
+    assert words(tmp_path) == {file: "monocyte"}
+
+
+def test_names_that_differ_in_case_alone_are_told_apart(tmp_path: Path) -> None:
+    files = {"a.png": png(1), "A.png": png(2), "b.png": png(3), "B.png": png(4)}
+    table = "file_name,prompt\na.png,monocyte\nA.png,platelet\nb.png,basophil\n"
+    write_files(tmp_path, {**files, "metadata.csv": table})
+    assert words(tmp_path) == {"a.png": "monocyte", "A.png": "platelet", "b.png": "basophil", "B.png": ""}
+
+
+def test_rows_that_differ_in_case_alone_are_not_guessed_from(tmp_path: Path) -> None:
+    table = "file_name,prompt\nc.png,monocyte\nC.png,platelet\n"
+    write_files(tmp_path, {"c.PNG": png(1), "metadata.csv": table})
+    (image,) = read(tmp_path).values()
+    assert (image.prompt, image.prompt_problem) == (
+        "",
+        "Rows of the metadata table name c.PNG in other letters only, and differ.",
+    )
+
+
+def test_a_note_may_have_another_form_of_unicode_than_its_image(tmp_path: Path) -> None:
+    write_files(tmp_path, {f"{DECOMPOSED}.png": png(1), f"{COMPOSED}.TXT": "monocyte"})
+    assert words(tmp_path) == {f"{DECOMPOSED}.png": "monocyte"}
+
+
+def test_an_absolute_path_into_the_folder_names_its_file(tmp_path: Path) -> None:
+    table = f"file_name,prompt\n{tmp_path}/x/a.png,monocyte\n{tmp_path.parent}/b.png,platelet\n"
+    write_files(tmp_path, {"x/a.png": png(1), "metadata.csv": table})
+    images = read(tmp_path)
+    assert images["x/a.png"].prompt == "monocyte"
+    assert [image.problem for image in images.values() if image.problem] == [
+        "metadata.csv names this file, which lies outside of its folder; it is not read."
+    ]

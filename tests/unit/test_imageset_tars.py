@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from tests.image_files import APPLE_DOUBLE, png, write_tar
 from vouch.datasets.imagesets import SourceImage, open_image_set
 from vouch.errors import InvalidInput
+from vouch.models.captions import Vocabulary
 
 UIDS = [f"1.2.826.0.1.3680043.8.498.{number}" for number in range(5)]
 
@@ -157,3 +159,95 @@ def test_words_that_cannot_be_read_are_said_to_be_there(tmp_path: Path) -> None:
     latin, long = read(write_tar(tmp_path / "set.tar", members))
     assert "a.txt is there, but not readable: it is not readable as UTF-8" in latin.prompt_problem
     assert "70000 bytes" in long.prompt_problem
+
+
+def sample(name: str, level: int, prompt: str) -> list[tuple[str, bytes]]:
+    return [(f"{name}.png", png(level)), (f"{name}.txt", prompt.encode())]
+
+
+def test_shards_that_number_alike_keep_each_its_own_words_when_joined(tmp_path: Path) -> None:
+    first = write_tar(tmp_path / "a", [*sample("0", 1, "monocyte"), *sample("1", 2, "platelet")])
+    second = write_tar(tmp_path / "b", [*sample("0", 3, "basophil"), ("1.png", png(4))])
+    joined = tmp_path / "set.tar"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    assert words(joined) == {"0.png": "monocyte", "1.png": "platelet", "0.png#2": "basophil", "1.png#2": ""}
+
+
+def test_members_of_one_name_have_the_words_that_were_added_with_them(tmp_path: Path) -> None:
+    members = [*sample("0", 1, "monocyte"), *sample("0", 2, "platelet"), *sample("0", 3, "basophil")]
+    path = write_tar(tmp_path / "set.tar", members)
+    assert words(path) == {"0.png": "monocyte", "0.png#2": "platelet", "0.png#3": "basophil"}
+    later = open_image_set(path).images(lambda key: key in ("0.png", "0.png#2"))
+    assert [image.prompt for image in later] == ["basophil"]
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_notes_of_one_name_that_differ_are_not_guessed_from(tmp_path: Path, images: int) -> None:
+    members = [("0.png", png(level)) for level in range(images)] + [
+        ("0.txt", b"monocyte"),
+        ("0.txt", b"platelet"),
+    ]
+    for image in read(write_tar(tmp_path / "set.tar", members)):
+        assert (image.prompt, image.prompt_problem) == (
+            "",
+            "0.txt is there, but not readable: the tar holds 2 of this name, which differ.",
+        )
+
+
+def test_one_note_serves_every_image_of_its_name(tmp_path: Path) -> None:
+    members = [("0.png", png(1)), ("0.png", png(2)), ("0.txt", b"monocyte")]
+    assert words(write_tar(tmp_path / "set.tar", members)) == {"0.png": "monocyte", "0.png#2": "monocyte"}
+
+
+def test_notes_may_be_in_another_part_than_their_image(tmp_path: Path) -> None:
+    first = write_tar(tmp_path / "a", [("0.txt", b"monocyte")])
+    second = write_tar(tmp_path / "b", [("0.png", png(1))])
+    joined = tmp_path / "set.tar"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    assert words(joined) == {"0.png": "monocyte"}
+
+
+LINES = [{"file_name": "a.png", "prompt": "monocyte"}, {"file_name": "b/C.png", "prompt": "platelet"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("metadata.csv", "file_name;text\na.png;monocyte\nb/c.png;platelet\n"),
+        ("metadata.jsonl", "\n".join(map(json.dumps, LINES))),
+    ],
+)
+def test_a_table_in_the_tar_names_its_images(tmp_path: Path, name: str, table: str) -> None:
+    members = [("./train/a.png", png(1)), ("./train/b/c.png", png(2)), (f"./train/{name}", table.encode())]
+    assert words(write_tar(tmp_path / "set.tar", members)) == {
+        "train/a.png": "monocyte", "train/b/c.png": "platelet",
+    }  # fmt: skip
+
+
+def test_tables_of_joined_tars_name_the_images_of_their_own(tmp_path: Path) -> None:
+    first = write_tar(
+        tmp_path / "a", [("a.png", png(1)), ("metadata.csv", b"file_name,prompt\na.png,monocyte\n")]
+    )
+    second = write_tar(
+        tmp_path / "b", [("a.png", png(2)), ("metadata.csv", b"file_name,prompt\na.png,platelet\n")]
+    )
+    joined = tmp_path / "set.tar"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    assert words(joined) == {"a.png": "monocyte", "a.png#2": "platelet"}
+
+
+def test_a_row_of_a_table_in_a_tar_whose_file_is_missing_is_named(tmp_path: Path) -> None:
+    table = b"file_name,prompt\na.png,monocyte\nb.png,platelet\n"
+    write_tar(tmp_path / "set.tar", [("x/metadata.csv", table), ("x/a.png", png(1))])
+    assert {image.key: image.problem for image in read(tmp_path)} == {
+        "set.tar/x/a.png": "",
+        "set.tar/x/b.png": "metadata.csv names this file, which is not there.",
+    }
+
+
+def test_the_folder_of_a_member_is_its_class_where_the_model_knows_it(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "set.tar", [("train/monocyte/1.png", png(1)), ("train/other/2.png", png(2))])
+    images = open_image_set(path, Vocabulary(("monocyte",), {})).images()
+    assert {image.key: image.prompt for image in images} == {
+        "train/monocyte/1.png": "monocyte", "train/other/2.png": "",
+    }  # fmt: skip

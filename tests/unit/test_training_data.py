@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.image_files import png, write_files
+from tests.image_files import png, tiff, write_files
 from training.data.digest import digest_of
 from training.data.examples import load_examples
 from vouch.errors import InvalidInput
@@ -32,6 +32,16 @@ def test_what_teaches_nothing_is_left_out_and_said(tmp_path: Path, caplog: pytes
     for left_out in ("1.png", "2.png", "3.png", "4.dcm"):
         assert left_out in line
     assert "The image has no label." in line
+
+
+def test_images_that_are_nearly_black_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dark = tiff([[0, 4095], [2000, 3000]], 16, 1)
+    write_files(tmp_path, {"0.tif": dark, "1.tif": tiff([[0, 65535], [2, 3]], 16, 1)})
+    write_files(tmp_path, {"metadata.csv": "file_name,label\n0.tif,neutrophil\n1.tif,neutrophil\n"})
+    with caplog.at_level(logging.WARNING):
+        assert len(load_examples(tmp_path)) == 2
+    (line,) = caplog.messages
+    assert "1 images use a small part of their range. 0.tif: The grey values are 0 to 4095" in line
 
 
 def test_data_without_any_label_is_refused_with_the_reasons(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def free_bytes(device: str) -> int:
     """Memory that may still be taken: of the GPU, or of this machine and its control group."""
     if device != "cpu":
         return int(torch.cuda.mem_get_info()[0])
-    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    lines = (line.split() for line in Path("/proc/meminfo").read_text("utf-8").splitlines())
     free = next(int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:")
     return min([free, *_left_in_group()])
 

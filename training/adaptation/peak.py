@@ -21,7 +21,7 @@ class PeakMemory:
             self._before = int(torch.cuda.memory_allocated())
             return
         with contextlib.suppress(OSError):
-            RESET.write_text("5")  # the kernel forgets the highest so far
+            RESET.write_text("5", "utf-8")  # the kernel forgets the highest so far
         self._before = _status("VmRSS")
 
     def taken(self) -> int:
@@ -32,7 +32,7 @@ class PeakMemory:
 
 def _status(name: str) -> int:
     try:
-        lines = STATUS.read_text().splitlines()
+        lines = STATUS.read_text("utf-8").splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), 0)

@@ -82,9 +82,11 @@ def load_examples(path: Path | str, size: int | None = None, domain: Domain | No
     domain = domain or load_domain()
     arrays, labels, attributes, hidden, patients = [], [], [], [], []
     left_out: dict[str, list[str]] = {}
+    noted: list[str] = []
     for item in open_image_set(path).images():
         try:
             pixels = _labelled_pixels(item, size)
+            noted += [f" {item.key}: {note}" for note in [codec.range_note(item.data)] if note]
         except VouchError as error:
             left_out.setdefault(error.message, []).append(item.key)
             continue
@@ -99,6 +101,8 @@ def load_examples(path: Path | str, size: int | None = None, domain: Domain | No
         )
     if left_out:
         log.warning("%s: %d images are used.%s", path, len(arrays), _why(left_out))
+    if noted:
+        log.warning("%s: %d images use a small part of their range.%s …", path, len(noted), noted[0])
     if len({a.shape for a in arrays}) > 1:
         raise InvalidInput(f"{path} holds images of different sizes. Give --size to bring them to one.")
     stacked = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()

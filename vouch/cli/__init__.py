@@ -5,6 +5,10 @@ from __future__ import annotations
 
 def app() -> None:
     """Entry point of the console script."""
-    from vouch.cli.main import root
+    import sys
 
+    from vouch.cli.main import root
+    from vouch.formats.escapes import spell_out
+
+    spell_out(sys.stdout)
     root(prog_name="vouch")

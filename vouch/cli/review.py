@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -66,7 +66,9 @@ def add_real(
         "stored": report.stored, "already_stored": report.already_stored, "failed": failed,
         "prompts_filled": sent.filled,
     }  # fmt: skip
-    session.emit({**counts, "failures": failures}, lambda: _counts_text(**counts))
+    warnings = [{"image": image, "message": message} for image, message in sent.warnings]
+    session.emit({**counts, "failures": failures, "warnings": warnings}, lambda: _counts_text(**counts))
+    _list(warnings)
     if failed:
         _explain(failures)
         raise typer.Exit(2)
@@ -87,6 +89,8 @@ class Parcel:
         self._keys: list[str] = []
         self.unreadable: list[tuple[str, str]] = []
         """Those that cannot be sent, with the reason."""
+        self.warnings: list[tuple[str, str]] = []
+        """Those that a person should look at, with the reason."""
         self.filled = 0
         """Those that took the given prompt, for they had none."""
 
@@ -96,6 +100,10 @@ class Parcel:
                 sent = self._sent(image)
             except VouchError as error:
                 self.unreadable.append((image.key, error.message))
+            except Exception as error:  # noqa: BLE001 - one odd image must not end the import
+                self.unreadable.append(
+                    (image.key, f"It could not be read ({type(error).__name__}: {error}).")
+                )
             else:
                 self._keys.append(image.key)
                 yield sent
@@ -103,7 +111,7 @@ class Parcel:
     def _sent(self, image: SourceImage) -> RealImage:
         """Raises `InvalidInput` for one that cannot be sent."""
         from vouch.datasets.imagesets import Prompting
-        from vouch.formats.images import windowed
+        from vouch.formats.images import range_note, windowed
         from vouch.types.image import RealImage
 
         prompt, whose = Prompting(self._prompt).choose(image)
@@ -111,6 +119,8 @@ class Parcel:
             raise InvalidInput(problem)
         data = windowed(image.data, self._window) if self._window else image.data
         self.filled += whose == "given"
+        notes = (image.note, range_note(image.data, self._window))
+        self.warnings += [(_place(image.key), note) for note in notes if note]
         return RealImage(data=data, prompt=self._worded(image.data, prompt))
 
     def _worded(self, data: bytes, whole: str) -> str:
@@ -137,14 +147,18 @@ def _counts_text(*, stored: int, already_stored: int, failed: int, prompts_fille
     return f"{stored} real images added, {already_stored} already there, {failed} refused{filled}"
 
 
-def _explain(failures: list[dict[str, Any]]) -> None:
+def _list(sentences: list[dict[str, str]]) -> None:
     console = render.stderr()
-    for one in failures[:SHOWN]:
+    for one in sentences[:SHOWN]:
         console.print(f"{one['image']}: {one['message']}", markup=False, highlight=False)
-    if len(failures) > SHOWN:
-        console.print(f"... and more; --json lists {len(failures)}.", highlight=False)
+    if len(sentences) > SHOWN:
+        console.print(f"... and more; --json lists {len(sentences)}.", highlight=False)
+
+
+def _explain(failures: list[dict[str, str]]) -> None:
+    _list(failures)
     if any(one["reason"] in ("UNKNOWN_LABEL", "UNKNOWN_ATTRIBUTE") for one in failures):
-        console.print(
+        render.stderr().print(
             "Rename these words in the data to words of the generator (`vouch generate ?` lists them), "
             "or leave the images out.",
             highlight=False,

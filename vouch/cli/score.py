@@ -11,7 +11,7 @@ import typer
 
 from vouch.cli import render
 from vouch.cli.session import Session, WindowOption, command
-from vouch.errors import InvalidInput
+from vouch.errors import InvalidInput, VouchError
 from vouch.formats.texts import printable_name
 
 if TYPE_CHECKING:
@@ -48,9 +48,17 @@ def score(
     cannot be scored are named, and the command ends with 2. For whole data sets use `vouch filter`, which streams,
     resumes and writes a ledger.
     """
-    items = [_item(image, prompt, window) for image in images]
-    with session.connect() as client:
-        results = _scored(client, items, version)
+    if not prompt and (file := next((image for image in images if Path(image).is_file()), "")):
+        raise InvalidInput(
+            f'A score says how well an image fits its prompt. Add --prompt "neutrophil" for {file}.'
+        )
+    if len(images) == 1:
+        with session.connect() as client:
+            results = [_only(client, _item(images[0], prompt, window), version)]
+    else:
+        taken = [_taken(image, prompt, window) for image in images]
+        with session.connect() as client:
+            results = _scored(client, taken, version)
     scores = [one.score for one in results if one.score]
     failures = [
         {"image": one.item_id, "reason": one.error.reason, "message": one.error.message}
@@ -64,16 +72,41 @@ def score(
         raise typer.Exit(2)
 
 
-def _scored(client: Client, items: list[ScoreItem], version: str) -> list[ScoreResult]:
-    """One result for each item, in their order. What is wrong with the only one is raised."""
+def _only(client: Client, item: ScoreItem, version: str) -> ScoreResult:
+    """The result of a single item; what is wrong with it is raised."""
     from vouch.types.score import ScoreResult
 
-    if len(items) == 1:
-        (only,) = client.score_images(items, version=version)
-        return [ScoreResult(item_id=only.item_id, score=only, error=None)]
-    numbered = (replace(item, item_id=str(number)) for number, item in enumerate(items))
-    by_number = {int(one.item_id): one for one in client.score_stream(numbered, version=version)}
-    return [_named(by_number[number], item.item_id) for number, item in enumerate(items)]
+    (only,) = client.score_images([item], version=version)
+    return ScoreResult(item_id=only.item_id, score=only, error=None)
+
+
+def _scored(client: Client, taken: list[ScoreItem | ScoreResult], version: str) -> list[ScoreResult]:
+    """One result for each image, in their order: of items what the system says, of others what they are already."""
+    from vouch.types.score import ScoreItem
+
+    items = {str(number): one for number, one in enumerate(taken) if isinstance(one, ScoreItem)}
+    numbered = (replace(item, item_id=number) for number, item in items.items())
+    results = {one.item_id: one for one in client.score_stream(numbered, version=version)} if items else {}
+    return [
+        _named(results[str(number)], one.item_id) if isinstance(one, ScoreItem) else one
+        for number, one in enumerate(taken)
+    ]
+
+
+def _taken(image: str, prompt: str, window: str) -> ScoreItem | ScoreResult:
+    """The item of one image among several, or why there is none: one odd file must not keep the others."""
+    from vouch.types.score import ItemError, ScoreResult
+
+    try:
+        return _item(image, prompt, window)
+    except VouchError as error:
+        why = ItemError(reason=error.reason, message=error.message)
+    except OSError as error:
+        why = ItemError(reason=InvalidInput.reason, message=f"The file could not be read: {error.strerror}.")
+    except Exception as error:  # noqa: BLE001 - a reader may trip over whatever a file holds
+        message = f"The file could not be read ({type(error).__name__}: {error})."
+        why = ItemError(reason=InvalidInput.reason, message=message)
+    return ScoreResult(item_id=printable_name(image), score=None, error=why)
 
 
 def _named(result: ScoreResult, item_id: str) -> ScoreResult:
@@ -99,10 +132,6 @@ def _item(image: str, prompt: str, window: str) -> ScoreItem:
 
     path = Path(image)
     if path.is_file():
-        if not prompt:
-            raise InvalidInput(
-                f'A score says how well an image fits its prompt. Add --prompt "neutrophil" for {image}.'
-            )
         return ScoreItem(item_id=printable_name(image), data=_data(path, window), prompt=prompt)
     if _DIGEST.match(image):
         return ScoreItem(item_id=image, digest=image, prompt=prompt)

@@ -19,7 +19,7 @@ from vouch.errors import InvalidInput, NotFound
 from vouch.formats.csv_tables import bad_rows, check_unique, read_csv
 from vouch.formats.escapes import from_cell, to_cell
 from vouch.storage.atomic import write_whole
-from vouch.types.rating import Preference, Rating
+from vouch.types.rating import MAX_DURATION_MS, Preference, Rating
 
 if TYPE_CHECKING:  # a client that reads and writes files of ratings needs no database
     from vouch.storage.catalog import Catalog
@@ -87,6 +87,8 @@ def read_ratings(path: str | Path) -> list[tuple[int, Rating]]:
             numbered.append((number, _rating(row)))
         except ValueError as error:
             problems.append((number, str(error)))
+        except Exception as error:  # noqa: BLE001 - whatever a cell holds is that row's problem
+            problems.append((number, f"it cannot be read ({type(error).__name__}: {error})"))
     if problems:
         raise bad_rows(problems)
     return numbered
@@ -130,9 +132,12 @@ def _rating(row: Mapping[str, Any]) -> Rating:
 
 def _duration(value: Any) -> int:
     try:
-        return int(value or 0)
-    except ValueError:
-        raise ValueError(f"duration_ms is not a whole number: {value!r}") from None
+        duration = int(value or 0)
+    except (ValueError, OverflowError):
+        raise ValueError(f"duration_ms is not a whole number: {_short(value)}") from None
+    if not 0 <= duration <= MAX_DURATION_MS:
+        raise ValueError(f"duration_ms must be 0 to {MAX_DURATION_MS}, one day, not {_short(value)}")
+    return duration
 
 
 def _moment(value: Any) -> datetime:
@@ -143,10 +148,21 @@ def _moment(value: Any) -> datetime:
             else datetime.fromisoformat(str(value).replace("Z", "+00:00"))
         )
     except ValueError:
-        raise ValueError(f"created_at is not a time such as 2026-01-31T12:00:00+00:00: {value!r}") from None
+        raise ValueError(
+            f"created_at is not a time such as 2026-01-31T12:00:00+00:00: {_short(value)}"
+        ) from None
     if moment.tzinfo is None:
-        raise ValueError(f"created_at has no time zone: {value!r}")
-    return moment.astimezone(timezone.utc)
+        raise ValueError(f"created_at has no time zone: {_short(value)}")
+    try:
+        return moment.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError(f"created_at is not within the years 1 to 9999: {_short(value)}") from None
+
+
+def _short(value: Any, most: int = 80) -> str:
+    """A cell in a message."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _to_csv(rows: list[dict[str, Any]], columns: list[str]) -> bytes:
@@ -164,7 +180,7 @@ def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    columns, rows = read_csv(path, _is_known)
+    columns, rows = read_csv(path, path.read_bytes(), _is_known)
     if "" in columns:
         raise InvalidInput(
             f"{path} column {columns.index('') + 1} has no name. Name it or remove it; pandas writes one for its "

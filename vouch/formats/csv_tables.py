@@ -19,16 +19,18 @@ SEPARATORS = (",", ";", "\t", "|")
 Row = dict[str, str]
 
 
-def read_csv(path: Path, expected: Callable[[str], bool]) -> tuple[list[str], Iterator[tuple[int, Row]]]:
-    """The columns of a CSV file, and its rows with their numbers; rows of empty cells are passed over.
+def read_csv(
+    path: Path, data: bytes, expected: Callable[[str], bool]
+) -> tuple[list[str], Iterator[tuple[int, Row]]]:
+    """The columns of CSV `data`, and its rows with their numbers; rows of empty cells are passed over.
 
-    `expected` says which column names the reader looks for.
+    `path` names the file in messages, and `expected` says which column names the reader looks for.
 
     Raises:
         InvalidInput: not CSV in UTF-8 or UTF-16, a column that is there twice, a cell without a column.
     """
     try:
-        text = decode_text(path.read_bytes())
+        text = decode_text(data)
     except ValueError as error:
         raise InvalidInput(f"{path} is not a readable CSV file: {error}. Save it as CSV in UTF-8.") from error
     separator, text = _separator(text, expected)

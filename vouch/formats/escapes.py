@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import re
-from typing import Any
+from typing import Any, TextIO
 
 # Control characters of both ranges, marks that turn the direction of writing, separators that break lines, and
 # halves of characters that no terminal can be sent.
@@ -34,6 +36,24 @@ def json_text(value: Any) -> str:
     """JSON on one line, the value exactly as it is; characters that a terminal would obey are ``\\u`` escapes."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     return _IN_LINES.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def spell_out(stream: TextIO) -> None:
+    r"""Make a stream write characters that its encoding lacks as ``\u00b7``, which JSON reads too: a terminal of ASCII
+    ends no command."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors=_SPELLED_OUT)
+
+
+def _as_units(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)), error.end
+
+
+_SPELLED_OUT = "vouch.spelled_out"
+codecs.register_error(_SPELLED_OUT, _as_units)
 
 
 def to_cell(text: str) -> str:

@@ -16,6 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from vouch.errors import InvalidInput
 from vouch.formats.intensity import SMALL_PART, IntensityWindow, small_range, upper_bits
+from vouch.formats.unread import unread_kind
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_PIXELS = 16_000_000
@@ -98,13 +99,13 @@ def range_note(data: bytes, window: IntensityWindow | None = None) -> str:
         return ""
     with _opened(data) as (image, _):
         if not _is_deep(image):
-            return _dark_note(image) if data.startswith(b"\x89PNG") else ""
+            return _dark_note(image) if data.startswith(b"\x89PNG") or _stated_bits(image) > 8 else ""
         image.load()
-        return "" if window else small_range(np.asarray(image), _bits(image))
+        return "" if window else small_range(_greys(image), _bits(image))
 
 
 def _dark_note(image: Image.Image) -> str:
-    """Of a PNG of 16-bit colours, of which Pillow gives the upper 8."""
+    """Of 16-bit colours, of which Pillow gives the upper 8."""
     most = int(np.asarray(image.convert("RGB")).max())
     if most >= SMALL_PART * 256:
         return ""
@@ -151,9 +152,7 @@ def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
     except InvalidInput:
         raise
     except UnidentifiedImageError as error:
-        raise InvalidInput(
-            f"These bytes begin like {kind} but are not a readable image.", "NOT_AN_IMAGE"
-        ) from error
+        raise InvalidInput(_not_readable(kind), "NOT_AN_IMAGE") from error
     except Image.DecompressionBombError as error:
         raise InvalidInput(_too_many_pixels("far more"), "IMAGE_TOO_LARGE") from error
     except Exception as error:
@@ -162,6 +161,15 @@ def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
             f"The {kind} image is damaged or truncated ({_why(error)}). Send the whole file again.",
             "IMAGE_DAMAGED",
         ) from error
+
+
+def _not_readable(kind: str) -> str:
+    if kind != "TIFF":
+        return f"These bytes begin like {kind} but are not a readable image."
+    return (
+        "This TIFF is damaged, or of a kind that is not read, such as double precision. Grey and RGB of 8 or 16 bits"
+        " are read: save it as one of these, or as PNG."
+    )
 
 
 def _open(data: bytes, kind: str) -> Image.Image:
@@ -208,6 +216,8 @@ def _kind(data: bytes) -> tuple[str, str]:
     for magic, kind, media_type in _MAGIC:
         if data.startswith(magic) and (kind != "WEBP" or data[8:12] == b"WEBP"):
             return kind, media_type
+    if name := unread_kind(data[:64]):
+        raise InvalidInput(f"{name} images are not read. Convert it to PNG or TIFF.", "NOT_AN_IMAGE")
     raise InvalidInput(
         "These bytes are not an image: send a PNG, JPEG, WebP, BMP or TIFF file.", "NOT_AN_IMAGE"
     )
@@ -257,17 +267,37 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _eight_bits(image: Image.Image, window: IntensityWindow | None) -> Pixels:
-    values = np.asarray(image)
+    values = _greys(image)
     grey = window.apply(values) if window else upper_bits(values, _bits(image))
     # Pillow turns 8-bit WhiteIsZero images round and leaves deeper ones as they are stored.
     return 255 - grey if _tiff_tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO else grey
 
 
+def _greys(image: Image.Image) -> npt.NDArray[np.generic]:
+    """The grey values [H, W] as stored. Pillow reads unsigned values of 32 bits as signed ones."""
+    values = np.asarray(image)
+    unsigned = _first(_tiff_tag(image, _SAMPLE_FORMAT, 1)) == _UNSIGNED
+    return (
+        values.view(np.uint32)
+        if values.dtype == np.int32 and unsigned and _stated_bits(image) == 32
+        else values
+    )
+
+
 def _bits(image: Image.Image) -> int:
     """Bits that a grey value may have: what a TIFF states, else 16."""
-    stated = _tiff_tag(image, _BITS_PER_SAMPLE, (16,))
-    bits = stated[0] if isinstance(stated, tuple) and stated else stated
-    return bits if isinstance(bits, int) and 8 < bits < 16 else 16
+    bits = _stated_bits(image)
+    return bits if 8 < bits < 16 else 16
+
+
+def _stated_bits(image: Image.Image) -> int:
+    """Bits of a sample that a TIFF states; 0 of other kinds."""
+    bits = _first(_tiff_tag(image, _BITS_PER_SAMPLE, 0))
+    return bits if isinstance(bits, int) else 0
+
+
+def _first(value: object) -> object:
+    return value[0] if isinstance(value, tuple) and value else value
 
 
 def _tiff_tag(image: Image.Image, tag: int, default: object) -> object:
@@ -277,6 +307,10 @@ def _tiff_tag(image: Image.Image, tag: int, default: object) -> object:
 def _rgb(image: Image.Image) -> Pixels:
     if image.mode == "LAB":
         raise InvalidInput("The image is in CIELAB colours. Convert it to RGB first.", "UNSUPPORTED_MODE")
+    if _first(_tiff_tag(image, _SAMPLE_FORMAT, 1)) == _SIGNED and _stated_bits(image) == 8:
+        raise InvalidInput(
+            "The image holds signed values of 8 bits. Convert them to unsigned ones.", "UNSUPPORTED_MODE"
+        )
     out = np.empty((image.height, image.width, 3), np.uint8)
     for top in range(0, image.height, STRIPE_ROWS):
         bottom = min(top + STRIPE_ROWS, image.height)
@@ -301,8 +335,9 @@ def _oriented(pixels: Pixels, image: Image.Image) -> Pixels:
     return np.ascontiguousarray(turn(pixels)) if turn else pixels
 
 
-_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 254, 258, 262, 274  # TIFF 6.0, section 8
-_WHITE_IS_ZERO, _REDUCED = 0, 1
+# TIFF 6.0, sections 8 and 19
+_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 254, 258, 262, 274, 339
+_WHITE_IS_ZERO, _REDUCED, _UNSIGNED, _SIGNED = 0, 1, 1, 2
 # Exif 2.32, 4.6.4 A: what brings each orientation to 1. Pillow's own function writes the EXIF anew and fails on tags
 # that have nothing to do with the orientation.
 _TURNS: dict[int, Callable[[Pixels], Pixels]] = {

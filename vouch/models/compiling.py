@@ -147,7 +147,7 @@ def _change(unet: Any) -> None:
 
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    with lock.open("w") as file:
+    with lock.open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -110,7 +110,7 @@ def _forget_unpacked() -> None:
     mapped into memory needs no name any more."""
     maps = Path("/proc/self/maps")
     if maps.is_file():
-        for path in set(re.findall(r"/\S*/aotinductor_\w+/", maps.read_text())):
+        for path in set(re.findall(r"/\S*/aotinductor_\w+/", maps.read_text("utf-8", "surrogateescape"))):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -14,6 +14,8 @@ RaterKind = Literal["human", "simulated"]
 ANSWERS: tuple[str, ...] = get_args(Answer)
 VERDICTS: tuple[str, ...] = get_args(Verdict)
 RATER_KINDS: tuple[str, ...] = get_args(RaterKind)
+MAX_DURATION_MS = 24 * 3600 * 1000
+"""Nobody looks at one image for more than a day."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,14 @@ def test_every_command_has_help_with_an_example() -> None:
         shown = run(*path, "--help").stdout
         assert "Examples:" in shown, path
         assert "--json" in shown, path
+
+
+def test_a_terminal_that_lacks_characters_ends_no_command() -> None:
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "vouch", "--help"], env=ascii_only, check=True, capture_output=True, text=True
+    )
+    assert "\\u00b7" in done.stdout
 
 
 def _commands(app: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

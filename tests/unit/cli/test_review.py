@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from tests.command_line import image_folder, run, run_json
 from tests.edged_server import EdgedServer
+from tests.image_files import encoded, write_files
 from vouch.formats import images
 from vouch.testing import TOKENS, flat_png
 
@@ -27,7 +29,8 @@ def cells(folder: Path, count: int = 12, **columns: list[str]) -> Path:
 def test_real_images_are_added_once_as_drawn_ones_look(system: EdgedServer, tmp_path: Path) -> None:
     file = cells(tmp_path, patient=["7"] * 12)
     told = run_json("review", "add-real", file)
-    assert told == {"stored": 12, "already_stored": 0, "failed": 0, "prompts_filled": 0, "failures": []}
+    counts = {"stored": 12, "already_stored": 0, "failed": 0, "prompts_filled": 0}
+    assert told == {**counts, "failures": [], "warnings": []}
     kept = list(system.images.values())
     assert {(image.width, image.height, image.media_type) for image in kept} == {(16, 16, "image/png")}
     assert {image.prompt for image in kept} == {"neutrophil", "neutrophil, nucleus shape round"}
@@ -66,6 +69,15 @@ def test_an_unreadable_file_of_real_images_is_named_and_the_rest_is_kept(
     assert (told["stored"], told["failed"], told["prompts_filled"]) == (39, 4, 0)
     assert {one["image"] for one in told["failures"]} == {"000.png", "broken.png", "empty.png", "scan.dcm"}
     assert "empty.png: The image is empty." in result.stderr
+
+
+def test_real_images_that_are_nearly_black_are_named(system: EdgedServer, tmp_path: Path) -> None:
+    grey = Image.fromarray(np.linspace(0, 4095, 32 * 32).reshape(32, 32).astype(np.uint16))
+    write_files(tmp_path / "in", {"a.png": encoded(grey), "a.txt": "platelet"})
+    (warning,) = run_json("review", "add-real", tmp_path / "in")["warnings"]
+    assert warning["image"] == "a.png"
+    assert "give --window 0:4095" in warning["message"]
+    assert run_json("review", "add-real", tmp_path / "in", "--window", "0:4095")["warnings"] == []
 
 
 def test_real_images_without_labels_take_the_prompt_that_is_given(

@@ -31,3 +31,19 @@ def test_of_several_images_a_bad_one_is_named_and_the_others_are_scored(
     ]  # fmt: skip
     assert [one["image"] for one in told["failures"]] == [str(files[1])]
     assert "not an image" in result.stderr
+
+
+def test_a_file_that_cannot_be_read_keeps_none_of_the_others(system: EdgedServer, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(flat_png(255))
+    (tmp_path / "b.dcm").write_bytes(bytes(128) + b"DICM" + b"damaged")
+    arguments = [tmp_path / "b.dcm", tmp_path / "missing.png", tmp_path / "a.png", "--prompt", "neutrophil"]
+    told = json.loads(run("score", *arguments, "--json", code=2).stdout)
+    assert [one["item_id"] for one in told["scores"]] == [str(tmp_path / "a.png")]
+    assert [one["image"] for one in told["failures"]] == [
+        str(tmp_path / "b.dcm"),
+        str(tmp_path / "missing.png"),
+    ]
+
+
+def test_the_only_file_is_refused_by_its_own_reason(system: EdgedServer, tmp_path: Path) -> None:
+    assert "neither an image file" in run("score", tmp_path / "missing.png", code=2).stderr

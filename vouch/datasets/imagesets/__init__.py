@@ -16,7 +16,7 @@ Prompts are found where `datasets`, WebDataset and pandas write them (docs/refer
 - folder: a file beside the image with the same stem: ``a.txt``, ``a.caption``, ``a.json`` (``{"prompt": …}``) or
   ``a.cls`` (a class name); or a table ``metadata.csv``, ``.jsonl`` or ``.parquet`` in its folder or one above, which
   names DICOM files by path or by SOPInstanceUID;
-- tar: the same files as members, for one image or for a WebDataset sample;
+- tar: the same files and tables as members, a note for one image or for a WebDataset sample;
 - Parquet: the column ``prompt`` (or ``text``, ``caption``), or else words for ``label`` and attributes, as far as the
   vocabulary of the model (if given) knows them.
 """
@@ -73,7 +73,7 @@ def open_image_set(
     if path.name.lower().endswith(PARQUET_SUFFIXES):
         return ParquetSet(path, vocabulary)
     if path.name.lower().endswith(TAR_SUFFIXES):
-        return TarSet(path)
+        return TarSet(path, vocabulary)
     raise InvalidInput(
         f"{path} is not an image set. Give a folder of images, a WebDataset .tar, or a .parquet file."
     )

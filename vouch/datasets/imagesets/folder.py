@@ -7,13 +7,15 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from vouch.datasets.dicom import read_dicom
 from vouch.datasets.imagesets.items import Skip, SourceImage, size_problem
-from vouch.datasets.imagesets.metadata import Metadata
+from vouch.datasets.imagesets.metadata import Metadata, alike
 from vouch.datasets.imagesets.parquet import ParquetSet
 from vouch.datasets.imagesets.prompts import MAX_NOTE_BYTES, PROMPT_SUFFIXES, ImageText, Note, words_of_notes
+from vouch.datasets.imagesets.tables import Tables
 from vouch.datasets.imagesets.tar import TarSet
 from vouch.datasets.imagesets.unique import Unique
 from vouch.datasets.imagesets.walk import Entry, walk
@@ -49,7 +51,7 @@ class FolderSet:
     def images(self, skip: Skip | None = None) -> Iterator[SourceImage]:
         """Every item below the folder, and last each row of a metadata table whose file is not there."""
         self.ignored.clear()
-        tables = _Tables(self._vocabulary)
+        tables = Tables(partial(Metadata.of_folder, vocabulary=self._vocabulary), self._vocabulary)
         keys, passed_over = Unique(), False
         for entry in walk(self.path):
             if entry.kind == "ignored":
@@ -64,7 +66,7 @@ class FolderSet:
         if not passed_over:  # else nobody has seen the UIDs of all files
             yield from tables.missing_uids()
 
-    def _item(self, entry: Entry, key: str, tables: _Tables) -> SourceImage:
+    def _item(self, entry: Entry, key: str, tables: Tables[Path]) -> SourceImage:
         if entry.kind != "dicom":
             return _read(entry, key, tables)
         self._salt = self._salt or _salt_of(self.path)
@@ -74,56 +76,18 @@ class FolderSet:
         prefix = entry.key + "/"
         shard: TarSet | ParquetSet
         if entry.kind == "tar":
-            shard = TarSet(entry.path, prefix)
+            shard = TarSet(entry.path, self._vocabulary, prefix)
         else:
             shard = ParquetSet(entry.path, self._vocabulary, prefix)
         yield from shard.images(skip)
         self.ignored.update(shard.ignored)
 
 
-class _Tables:
-    """The metadata tables of the folders met so far, each read once."""
-
-    def __init__(self, vocabulary: Vocabulary | None) -> None:
-        self._vocabulary = vocabulary
-        self._tables: dict[PurePosixPath, Metadata] = {}
-
-    def words(self, entry: Entry, words: ImageText, uid: str = "") -> ImageText:
-        """These words, with what they lack from the tables of the image's folder, those above, or the folder's name.
-        uid: SOPInstanceUID of a DICOM image, by which a table may name it."""
-        inside = PurePosixPath(entry.key)
-        for folder, path in zip(inside.parents, entry.path.parents):  # noqa: B905 - the set ends before the disk
-            if folder not in self._tables:
-                self._tables[folder] = Metadata(path, self._vocabulary)
-            table = self._tables[folder]
-            words = words.or_else(table.of_uid(uid)).or_else(table.of(inside.relative_to(folder).as_posix()))
-        # Words that are there but unreadable say more than the class: it does not stand in for them.
-        return words if words.problem else words.or_else(self._class_folder(inside.parent.name))
-
-    def _class_folder(self, name: str) -> ImageText:
-        """The folder's name, where the model knows it as a label: ``train`` and ``images`` are no classes."""
-        label = name.lower().replace("_", " ")
-        known = self._vocabulary is not None and label in self._vocabulary.labels
-        return ImageText(label, label) if known else ImageText()
-
-    def missing(self, skip: Skip | None) -> Iterator[SourceImage]:
-        for folder, table in self._tables.items():
-            for file, why in table.missing():
-                key = (folder / file.lstrip("/")).as_posix()
-                if not (skip and skip(key)):
-                    yield SourceImage(key, b"", problem=why)
-
-    def missing_uids(self) -> Iterator[SourceImage]:
-        for folder, table in self._tables.items():
-            for where, why in table.missing_uids():
-                yield SourceImage((folder / where).as_posix(), b"", problem=why)
-
-
-def _read(entry: Entry, key: str, tables: _Tables) -> SourceImage:
+def _read(entry: Entry, key: str, tables: Tables[Path]) -> SourceImage:
     if entry.kind == "skipped":
         return SourceImage(key, b"", skipped=entry.why)
     try:
-        words = tables.words(entry, _beside(entry))
+        words = tables.words(_beside(entry), PurePosixPath(entry.key), entry.path.parents)
         problem = size_problem(entry.path.stat().st_size)
         return words.on(key, b"" if problem else entry.path.read_bytes(), problem)
     except InvalidInput:  # a damaged table concerns all its images
@@ -135,7 +99,7 @@ def _read(entry: Entry, key: str, tables: _Tables) -> SourceImage:
 
 
 def _read_dicom(
-    entry: Entry, key: str, tables: _Tables, salt: bytes, window: IntensityWindow | None
+    entry: Entry, key: str, tables: Tables[Path], salt: bytes, window: IntensityWindow | None
 ) -> SourceImage:
     try:
         image = read_dicom(entry.path, salt, window)
@@ -147,7 +111,7 @@ def _read_dicom(
         return SourceImage(key, b"", problem=error.message)
     except OSError as error:
         return SourceImage(key, b"", problem=f"The file could not be read: {error.strerror}.")
-    words = tables.words(entry, _beside(entry), image.uid)
+    words = tables.words(_beside(entry), PurePosixPath(entry.key), entry.path.parents, image.uid)
     read = words.on(key, image.data, size_problem(len(image.data)))
     return replace(read, patient=image.patient or read.patient, note=" ".join(image.notes))
 
@@ -163,7 +127,7 @@ def _salt_of(folder: Path) -> bytes:
 
 def _beside(entry: Entry) -> ImageText:
     """The words of the notes beside an image: of a.png in a.txt, or in a.png.txt."""
-    own, longer = ({s: entry.beside.get(stem + s) or entry.beside.get((stem + s).lower()) for s in PROMPT_SUFFIXES}
+    own, longer = ({s: entry.beside.get(stem + s) or entry.beside.get(alike(stem + s)) for s in PROMPT_SUFFIXES}
                    for stem in (entry.path.stem, entry.path.name))  # fmt: skip
     return _notes(entry, own).or_else(_notes(entry, longer))
 

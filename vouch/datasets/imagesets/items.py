@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vouch.datasets.dicom import is_dicom
+from vouch.formats.unread import unread_kind
 
 MAX_IMAGE_BYTES = 16 * 1024 * 1024
 """An encoded image larger than this is reported as a problem and not read."""
@@ -29,6 +30,15 @@ _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\x00", b"MM\x00*"
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"  # RFC 1740: what macOS keeps beside a file on foreign file systems
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 _DICOM = "DICOM files are read from a folder, not from a tar. Unpack it."
+_ARCHIVE = "This kind of archive is not read. Unpack it, or write a .tar or .parquet."
+_ARCHIVE_MAGIC = (
+    b"PK\x03\x04",
+    b"7z\xbc\xaf\x27\x1c",
+    b"Rar!\x1a\x07",
+    b"\x89HDF\r\n\x1a\n",
+    b"ARROW1",
+    b"PAR1",
+)
 _PLAIN = frozenset(
     {".txt", ".caption", ".json", ".jsonl", ".cls", ".csv", ".tsv", ".md", ".xml", ".yaml", ".yml", ".html", ".log"}
 )  # fmt: skip
@@ -36,16 +46,20 @@ _NOT_READ = (
     (_DICOM, " ".join(sorted(DICOM_SUFFIXES))),
     (
         "This image format is not read. Convert it to PNG.",
-        ".heic .heif .avif .jp2 .j2k .jxl .ppm .pgm .pbm .pnm .tga .psd .exr .ico",
+        ".heic .heif .avif .jp2 .j2k .j2c .jpf .jpx .jxl .jxr .ppm .pgm .pbm .pnm .tga .psd .exr .ico .pcx",
+    ),
+    (
+        "Raw files of cameras are not read. Export PNG or TIFF.",
+        ".dng .cr2 .cr3 .crw .nef .nrw .arw .orf .rw2 .raf .pef .srw .3fr",
     ),
     (
         "Microscope and slide formats are not read. Export PNG or TIFF.",
-        ".svs .ndpi .czi .lif .nd2 .mrxs .scn .vsi",
+        ".svs .ndpi .czi .lif .nd2 .mrxs .scn .vsi .bif .zvi .oib .oif .ims .qptiff .isyntax .svslide",
     ),
-    ("Volumes are not read. Export their slices as PNG or TIFF.", ".nii .nii.gz .mha .mhd .nrrd"),
+    ("Volumes are not read. Export their slices as PNG or TIFF.", ".nii .nii.gz .mha .mhd .nrrd .mgz .mnc"),
     (
-        "This kind of archive is not read. Unpack it, or write a .tar or .parquet.",
-        ".zip .7z .rar .tar.zst .arrow .h5 .hdf5 .tfrecord",
+        _ARCHIVE,
+        ".zip .7z .rar .tar.zst .tar.lz4 .arrow .feather .orc .h5 .hdf5 .tfrecord .tfrecords .lmdb .mdb",
     ),
     (
         "A compressed image file is not read. Unpack it first.",
@@ -137,7 +151,11 @@ def foreign(name: str, head: bytes) -> str:
     parts = name.lower().rsplit(".", 2)[1:]
     if reason := _FOREIGN.get("." + ".".join(parts)) or _FOREIGN.get("." + parts[-1] if parts else ""):
         return reason
-    return _DICOM if is_dicom(head) else ""
+    if name := unread_kind(head):
+        return f"{name} images are not read. Convert them to PNG or TIFF."
+    if is_dicom(head):
+        return _DICOM
+    return _ARCHIVE if not parts and head.startswith(_ARCHIVE_MAGIC) else ""
 
 
 def is_dicom_file(name: str, head: bytes) -> bool:

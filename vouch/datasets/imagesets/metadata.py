@@ -10,23 +10,25 @@ A row may name a DICOM file by its SOPInstanceUID instead, in a column of that n
 
 from __future__ import annotations
 
+import os
 import posixpath
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
 
 from vouch.datasets.imagesets.prompts import (
     FILE_COLUMNS,
-    PATIENT_COLUMNS,
-    PROMPT_COLUMNS,
     UID_COLUMNS,
     ImageText,
     json_object,
+    known_column,
+    known_columns,
     words_of_row,
 )
 from vouch.errors import InvalidInput
 from vouch.formats.csv_tables import read_csv
-from vouch.formats.texts import printable_name
+from vouch.formats.texts import decode_text, printable_name
 from vouch.models.captions import Vocabulary
 
 METADATA = "metadata.jsonl"
@@ -34,22 +36,49 @@ NAMES = (METADATA, "metadata.csv", "metadata.parquet")
 
 
 class Metadata:
-    """The words of one folder's tables, by file."""
+    """The words of one folder's tables, by file.
 
-    def __init__(self, folder: Path, vocabulary: Vocabulary | None) -> None:
-        self._folder, self._vocabulary = folder, vocabulary
+    folder: where they are, for messages and absolute paths.
+    tables: the contents of those of `NAMES` that are there.
+    files: what lies in the folder.
+    """
+
+    def __init__(
+        self, folder: Path, tables: Mapping[str, bytes], files: Files, vocabulary: Vocabulary | None
+    ) -> None:
+        self._folder, self._files, self._vocabulary = folder, files, vocabulary
         self._words: dict[str, ImageText] = {}
+        self._alike: dict[str, str] = {}  # the names in the tables by `alike`; "" where two are
         self._table: dict[str, str] = {}  # where each file is named
         self._by_uid: dict[str, tuple[ImageText, str]] = {}  # with where each is said
         self._met: set[str] = set()
         self._unusable = ""
         for name in NAMES:
-            if (table := folder / name).is_file():
-                self._read(table)
+            if name in tables:
+                self._read(folder / name, tables[name])
+
+    @classmethod
+    def of_folder(cls, folder: Path, vocabulary: Vocabulary | None) -> Metadata:
+        """The tables that lie in a folder of the disk."""
+        tables = {name: file.read_bytes() for name in NAMES if (file := folder / name).is_file()}
+        return cls(folder, tables, FilesOfFolder(folder), vocabulary)
 
     def of(self, file: str) -> ImageText:
-        """The words for `file`, a path relative to the folder."""
-        return self._words.get(file, ImageText(problem=self._unusable))
+        """The words for `file`, a path relative to the folder.
+
+        A table may write the name in another case, or its accents in another form of Unicode than the disk.
+        """
+        if file in self._words:
+            return self._words[file]
+        name = self._alike.get(alike(file))
+        if name is None:
+            return ImageText(problem=self._unusable)
+        if not name:
+            return ImageText(
+                problem=f"Rows of the metadata table name {file} in other letters only, and differ."
+            )
+        # A file of exactly that name keeps the row to itself.
+        return ImageText() if self._files.has(name) else self._words[name]
 
     def of_uid(self, uid: str) -> ImageText:
         """The words for the DICOM image of this SOPInstanceUID."""
@@ -69,13 +98,14 @@ class Metadata:
         for file, table in self._table.items():
             if file.startswith(("../", "/")):
                 yield file, f"{table} names this file, which lies outside of its folder; it is not read."
-            elif not (self._folder / file).exists():
+            elif not self._files.has(file) and not self._files.has_alike(file):
                 yield file, f"{table} names this file, which is not there."
 
-    def _read(self, table: Path) -> None:
-        columns, rows = _READERS[table.suffix](table)
-        column = next((name for name in FILE_COLUMNS if name in columns), "")
-        uids = next((name for name in UID_COLUMNS if name in columns), "")
+    def _read(self, table: Path, data: bytes) -> None:
+        columns, rows = _READERS[table.suffix](table, data)
+        names = {known: column for column, known in known_columns(columns).items()}
+        column = next((names[name] for name in FILE_COLUMNS if name in names), "")
+        uids = next((names[name] for name in UID_COLUMNS if name in names), "")
         if not column and not uids:
             self._unusable = (
                 f"{table.name} is there, but has no column file_name that says which image a row describes; its "
@@ -101,14 +131,74 @@ class Metadata:
             raise InvalidInput(
                 f"{self._folder / table} is damaged: {where} names no file in its file column."
             )
-        name = posixpath.normpath(printable_name(file).replace("\\", "/"))
+        name = self._inside(posixpath.normpath(printable_name(file).replace("\\", "/")))
         words = words_of_row(row, where, self._vocabulary)
         if self._table.setdefault(name, table) != table:
             return  # an earlier kind of table comes first
+        if self._alike.setdefault(alike(name), name) != name:
+            self._alike[alike(name)] = ""
         if self._words.setdefault(name, words) != words:
             self._words[name] = ImageText(
                 problem=f"{table} names {name} more than once, with different words."
             )
+
+    def _inside(self, name: str) -> str:
+        """The name relative to the folder, also of an absolute path that leads into it."""
+        for folder in (self._folder.absolute(), self._folder.resolve()):
+            if name.startswith(f"{folder.as_posix()}/"):
+                return posixpath.relpath(name, folder.as_posix())
+        return name
+
+
+class Files(Protocol):
+    """What lies in a folder and below it, by relative path."""
+
+    def has(self, file: str) -> bool: ...
+
+    def has_alike(self, file: str) -> bool:
+        """Whether there is one whose name is `alike`."""
+        ...
+
+
+class FilesOfFolder:
+    """The files of a folder of the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._listings: dict[Path, dict[str, str]] = {}
+
+    def has(self, file: str) -> bool:
+        return (self._folder / file).exists()
+
+    def has_alike(self, file: str) -> bool:
+        place = self._folder
+        for part in PurePosixPath(file).parts:
+            if (listing := self._listings.get(place)) is None:
+                listing = {alike(name): name for name in os.listdir(place)} if place.is_dir() else {}
+                self._listings[place] = listing
+            if not (name := listing.get(alike(part))):
+                return False
+            place = place / name
+        return True
+
+
+class FilesByName:
+    """The members of an archive below one of its folders."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+        self._alike = frozenset(map(alike, self._names))
+
+    def has(self, file: str) -> bool:
+        return file in self._names
+
+    def has_alike(self, file: str) -> bool:
+        return alike(file) in self._alike
+
+
+def alike(name: str) -> str:
+    """What names share that differ in their case or in how Unicode composes their accents (macOS decomposes them)."""
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def is_table_of_files(path: Path) -> bool:
@@ -116,16 +206,17 @@ def is_table_of_files(path: Path) -> bool:
     return path.name in NAMES
 
 
-def _from_csv(path: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
-    known = {*FILE_COLUMNS, *UID_COLUMNS, *PROMPT_COLUMNS, *PATIENT_COLUMNS, "label"}
-    columns, rows = read_csv(path, known.__contains__)
+def _from_csv(path: Path, data: bytes) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
+    columns, rows = read_csv(
+        path, data, lambda column: bool(known_column(column)) or column.endswith("_file_name")
+    )
     return columns, ((f"row {number}", dict(row)) for number, row in rows)
 
 
-def _from_jsonl(path: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
+def _from_jsonl(path: Path, data: bytes) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
     rows: list[tuple[str, dict[str, Any]]] = []
     columns: dict[str, None] = {}
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(_lines(path, data), start=1):
         if not line.strip():
             continue
         try:
@@ -139,21 +230,19 @@ def _from_jsonl(path: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, An
     return list(columns), iter(rows)
 
 
-def _lines(path: Path) -> list[bytes]:
-    from vouch.formats.texts import decode_text
-
+def _lines(path: Path, data: bytes) -> list[bytes]:
     try:
-        return [line.encode() for line in decode_text(path.read_bytes()).split("\n")]
+        return [line.encode() for line in decode_text(data).split("\n")]
     except ValueError as error:
         raise InvalidInput(f"{path} is damaged: {error}. Save it in UTF-8.") from error
 
 
-def _from_parquet(path: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
+def _from_parquet(path: Path, data: bytes) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(pa.BufferReader(data))
         rows = [(f"row {number}", row) for number, row in enumerate(table.to_pylist())]
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InvalidInput(f"{path} is damaged ({str(error)[:200]}). Write it again.") from error

@@ -9,13 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from vouch.datasets.imagesets.items import MAX_IMAGE_BYTES, Skip, SourceImage, size_problem
-from vouch.datasets.imagesets.prompts import PROMPT_COLUMNS, ImageText, Unreadable, int_or_none, words_of_row
+from vouch.datasets.imagesets.prompts import (
+    LABEL_COLUMN,
+    PROMPT_COLUMNS,
+    ImageText,
+    Unreadable,
+    int_or_none,
+    known_columns,
+    words_of_row,
+)
 from vouch.errors import InvalidInput
 from vouch.formats.csv_tables import check_unique
 from vouch.models.captions import Vocabulary
 
 PARQUET_ROWS = 32
 """Rows held decoded at a time."""
+_WORDS = (*PROMPT_COLUMNS, LABEL_COLUMN)
 
 
 class ParquetSet:
@@ -133,15 +142,17 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
     with _open(path) as file:
         schema = file.schema_arrow
-        words = [f.name for f in schema if f.name in (*PROMPT_COLUMNS, "label") or _is_text(f.type)]
+        names = known_columns(schema.names)
+        words = [f.name for f in schema if names[f.name] in _WORDS or _is_text(f.type)]
         wanted = ["image", *(name for name in words if name != "image")]
-        classes = _class_names(schema)
+        label = next((column for column, known in names.items() if known == LABEL_COLUMN), LABEL_COLUMN)
+        classes = _class_names(schema, label)
         try:
             for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=wanted):
                 columns = {name: batch.column(name) for name in wanted}
                 for number in range(batch.num_rows):
                     row = {name: _cell(column, number) for name, column in columns.items()}
-                    yield {**row, "label": _named(row.get("label"), classes)}
+                    yield {**row, label: _named(row.get(label), classes)}
         except (pa.ArrowException, OSError) as error:
             raise InvalidInput(
                 f"{path} is damaged ({_first_line(error)}). Copy it again, or write it anew."
@@ -155,11 +166,11 @@ def _cell(column: Any, number: int) -> Any:
         return Unreadable(f"the cell is not readable ({type(error).__name__}: {error})")
 
 
-def _class_names(schema: Any) -> list[str]:
+def _class_names(schema: Any, label: str) -> list[str]:
     """The words behind class numbers, as `datasets` keeps them in the file's metadata; [] without."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return [str(name) for name in features["label"]["names"]]
+        return [str(name) for name in features[label]["names"]]
     except (KeyError, TypeError, ValueError):
         return []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,11 @@ UID_COLUMNS = ("SOPInstanceUID", "sop_instance_uid", "dicom_id")
 """Columns that say by DICOM's SOPInstanceUID which image a row describes."""
 PATIENT_COLUMNS = ("patient", "patient_id", "PatientID", "subject_id")
 """Columns that say whose image a row describes. No prompt ever names them."""
+LABEL_COLUMN = "label"
+_BY_FOLDED = {
+    name.lower(): name
+    for name in (*PROMPT_COLUMNS, *FILE_COLUMNS, *UID_COLUMNS, *PATIENT_COLUMNS, LABEL_COLUMN)
+}
 _IDENTIFYING = frozenset((
     "patientid", "patientname", "patientbirthdate", "patientbirthname", "patientaddress",
     "patienttelephonenumbers", "otherpatientids", "otherpatientnames", "subjectid", "dicomid",
@@ -74,6 +79,8 @@ class Note:
     data: bytes = field(repr=False)
     size: int
     """Bytes of the file; `data` may hold fewer of one that is too large."""
+    problem: str = ""
+    """Why these words are not taken, as the end of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,8 @@ def words_of_notes(notes: Mapping[str, Note]) -> ImageText:
 
 def _of_note(suffix: str, note: Note) -> tuple[str, str]:
     """Prompt and label of one note. Raises ValueError with the reason, as the end of a sentence."""
+    if note.problem:
+        raise ValueError(note.problem)
     most = MAX_NOTE_BYTES if suffix == ".json" else MAX_PROMPT_BYTES
     if note.size > most:
         raise ValueError(f"it has {note.size} bytes; at most {most} are read")
@@ -109,7 +118,7 @@ def _of_note(suffix: str, note: Note) -> tuple[str, str]:
         return "", decode_text(note.data).strip()
     if suffix != ".json":
         return decode_text(note.data).strip(), ""
-    described = json_object(note.data)
+    described = renamed(json_object(note.data))
     prompt = next((text for name in PROMPT_COLUMNS if (text := _text_in(described, name))), "")
     return prompt, label_text(described.get("label"))
 
@@ -133,11 +142,43 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return unique
 
 
+def known_column(column: str) -> str:
+    """The name by which this module knows a column, "" for any other. Spreadsheets write ``Prompt`` and `` text``."""
+    return _BY_FOLDED.get(column.strip().lower(), "")
+
+
+def known_columns(columns: Iterable[str]) -> dict[str, str]:
+    """What each column is called here. A column that has a known name exactly keeps it from one that nearly has."""
+    columns = list(columns)
+    names: dict[str, str] = {}
+    for column in columns:
+        known = known_column(column)
+        free = known and known not in columns and known not in names.values()
+        names[column] = known if free else column
+    if not set(FILE_COLUMNS) & set(names.values()):
+        names |= dict.fromkeys(_files_of_datasets(columns), FILE_COLUMNS[0])
+    return names
+
+
+def _files_of_datasets(columns: list[str]) -> list[str]:
+    """The column of images as `datasets` may name it, ``image_file_name``: the only one of its kind, or none."""
+    ending = [column for column in columns if column.strip().lower().endswith(f"_{FILE_COLUMNS[0]}")]
+    images = [column for column in ending if column.strip().lower().startswith("image_")]
+    return next((one for one in (images, ending) if len(one) == 1), [])
+
+
+def renamed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row under the names of `known_columns`."""
+    names = known_columns(row)
+    return {names[column]: value for column, value in row.items()}
+
+
 def words_of_row(row: Mapping[str, Any], where: str, vocabulary: Vocabulary | None) -> ImageText:
     """The words of a table's row: a prompt column, or else label and attributes as a prompt.
 
     `where` names the row in messages. `vocabulary`, if given, keeps columns out that the model never learned.
     """
+    row = renamed(row)
     try:
         prompt = next((text for name in PROMPT_COLUMNS if (text := _text_in(row, name))), "")
         label = label_text(row.get("label"))
@@ -162,7 +203,7 @@ def is_identifying(column: str) -> bool:
 
 
 def _attributes(row: Mapping[str, Any]) -> dict[str, str]:
-    taken = {"label", *PROMPT_COLUMNS, *FILE_COLUMNS}
+    taken = {LABEL_COLUMN, *PROMPT_COLUMNS, *FILE_COLUMNS}
     texts = {name: value for name, value in row.items() if name not in taken and isinstance(value, str)}
     texts = {name: value for name, value in texts.items() if not is_identifying(name)}
     return {name: escaped(value) for name, value in texts.items() if value and not _is_number(value)}

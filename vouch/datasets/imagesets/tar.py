@@ -9,6 +9,7 @@ under the image's own name first (``1.2.840.7.png``: ``1.2.840.7.txt``), then un
 from __future__ import annotations
 
 import io
+import itertools
 import lzma
 import posixpath
 import tarfile
@@ -16,8 +17,8 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from vouch.datasets.imagesets.items import (
@@ -33,13 +34,18 @@ from vouch.datasets.imagesets.items import (
     suffix_of,
     tells_kind,
 )
+from vouch.datasets.imagesets.metadata import NAMES as TABLES
+from vouch.datasets.imagesets.metadata import FilesByName, Metadata
 from vouch.datasets.imagesets.prompts import MAX_NOTE_BYTES, PROMPT_SUFFIXES, ImageText, Note, words_of_notes
+from vouch.datasets.imagesets.tables import Tables
 from vouch.datasets.imagesets.unique import Unique
 from vouch.errors import InvalidInput
 from vouch.formats.texts import printable_name
+from vouch.models.captions import Vocabulary
 
 _LINKS_FOLLOWED = 8
 _READ_BYTES = 1024 * 1024
+MAX_TABLE_BYTES = 64 * 1024 * 1024
 
 
 class TarSet:
@@ -47,10 +53,10 @@ class TarSet:
 
     layout = "WebDataset tar: members that share a path up to the first dot of their name are one sample"
 
-    def __init__(self, path: Path, prefix: str = "") -> None:
+    def __init__(self, path: Path, vocabulary: Vocabulary | None = None, prefix: str = "") -> None:
         self.path = path
         self.ignored: Counter[str] = Counter()
-        self._prefix = prefix
+        self._vocabulary, self._prefix = vocabulary, prefix
 
     def count(self) -> int | None:
         """None: a tar has no list of its members."""
@@ -69,26 +75,28 @@ class TarSet:
     def _images(self, skip: Skip | None) -> Iterator[SourceImage]:
         self.ignored.clear()
         index, seen, keys = _index(self.path), False, Unique()
+        tables = Tables(partial(index.table, self.path, self._vocabulary), self._vocabulary)
+        met = Counter[_Place]()
         for member in _members(self.path):
             kind, reason = _kind_of(member)
             if kind not in ("image", "skipped"):
                 if kind:
-                    self.ignored[OTHER if kind == "note" else kind] += 1
+                    self.ignored[OTHER if kind in ("note", "table") else kind] += 1
                 continue
             seen = True
             key = self._prefix + keys.of(_key(member.name))
+            met[member.place] += member.place in index.again
             if skip and skip(key):
                 continue
             if kind == "skipped":
                 yield SourceImage(key, b"", skipped=reason)
             else:
-                yield self._image(key, member, index)
+                data, problem = index.linked(self.path, member) if member.link else member.image()
+                words = tables.words(index.words(member, met[member.place]), *_folders(member))
+                yield words.on(key, data, problem)
+        yield from tables.missing(skip, self._prefix)
         if not seen and not self._prefix:
             raise InvalidInput(f"{self.path} holds no image; expected members like 0001.png beside 0001.txt.")
-
-    def _image(self, key: str, member: _Member, index: _Index) -> SourceImage:
-        data, problem = index.linked(self.path, member) if member.link else member.image()
-        return index.words(member.name).on(key, data, problem)
 
 
 @dataclass
@@ -96,6 +104,12 @@ class _Member:
     name: str
     info: tarfile.TarInfo
     tar: tarfile.TarFile
+    part: int = 0
+    """Which tar of those written one after the other it is in."""
+
+    @property
+    def place(self) -> _Place:
+        return self.part, self.name
 
     @property
     def link(self) -> str:
@@ -122,18 +136,29 @@ class _Member:
             return b"", problem
         return self.head + self._file.read(), ""  # onwards only: to go back in a .tar.gz is to start anew
 
+    def table(self) -> bytes:
+        """A metadata table. Raises `InvalidInput` if it is too large."""
+        if self.info.size > MAX_TABLE_BYTES:
+            raise InvalidInput(
+                f"{printable_name(self.name)} has {self.info.size} bytes; of a table in a tar at most {MAX_TABLE_BYTES}"
+                " are read. Unpack the tar."
+            )
+        return self._file.read()
+
     def note(self) -> tuple[int, bytes]:
         """The size of a note, and as many of its bytes as are kept."""
         return self.info.size, self.head + self._file.read(MAX_NOTE_BYTES - HEAD_BYTES)
 
 
 def _kind_of(member: _Member) -> tuple[str, str]:
-    """("image" | "note" | "skipped" | what is ignored, why it is skipped)."""
+    """("image" | "note" | "table" | "skipped" | what is ignored, why it is skipped)."""
     base = posixpath.basename(member.name)
     if member.info.isdir():
         return "", ""
     if member.link:
         return ("image", "") if is_image(base, b"") else (OTHER, "")
+    if base in TABLES and member.info.isfile():
+        return "table", ""
     # What a suffix tells is not read: half of all members are looked at to pass them over.
     head = b"" if tells_kind(base) and not base.startswith(".") else member.head
     if is_apple_double(base, head):
@@ -149,33 +174,63 @@ def _kind_of(member: _Member) -> tuple[str, str]:
     return OTHER, ""
 
 
+_Place = tuple[int, str]
+"""A name or a folder of one part."""
+_Written = tuple[int, int, bytes]
+"""A note: the part that it is in, its size, and as many of its bytes as are kept."""
+
+
 @dataclass
 class _Index:
     """What a first pass over the headers found."""
 
-    notes: dict[str, tuple[int, bytes]] = field(default_factory=dict)
-    """By name, the suffix in lower case: as `_Member.note`. The least that can be kept: a tar may hold millions."""
+    notes: dict[str, tuple[_Written, ...]] = field(default_factory=dict)
+    """By name, the suffix in lower case, in their order. The least that can be kept: a tar may hold millions."""
+    again: Counter[_Place] = field(default_factory=Counter)
+    """Images whose name comes more than once, by part and name: in how many members of that part."""
     samples: dict[str, set[str]] = field(default_factory=dict)
     """WebDataset's samples: notes (up to the last dot) that are of no image alone, by their names up to the first."""
+    tables: dict[_Place, dict[str, bytes]] = field(default_factory=dict)
+    """Metadata tables, by folder and name."""
+    names: frozenset[str] = frozenset()
+    """The images, where there are tables that may name them."""
     targets: dict[str, tarfile.TarInfo | str] = field(default_factory=dict)
     """Members that links point to: where their data is, or the name that they link to themselves."""
 
-    def words(self, name: str) -> ImageText:
+    def words(self, member: _Member, time: int = 0) -> ImageText:
+        """The words of an image; of a name that comes again, of its member number `time` in this part."""
+        name = member.name
         stem, sample = _stem(name), _sample(name)
         shared = self.samples.get(sample, set())
         stems = dict.fromkeys([stem, name, sample, *(shared if len(shared) == 1 else ())])
         words = ImageText()
         for one in stems:
-            words = words.or_else(words_of_notes(self._beside(one)))
+            words = words.or_else(words_of_notes(self._beside(one, member.place, time)))
         return words
 
-    def _beside(self, stem: str) -> dict[str, Note]:
-        kept = {suffix: self.notes.get(stem + suffix) for suffix in PROMPT_SUFFIXES}
+    def _beside(self, stem: str, place: _Place, time: int) -> dict[str, Note]:
+        kept = {suffix: self._written(stem + suffix, place) for suffix in PROMPT_SUFFIXES}
+        name = printable_name(posixpath.basename(stem))
         return {
-            suffix: Note(printable_name(posixpath.basename(stem)) + suffix, note[1], note[0])
-            for suffix, note in kept.items()
-            if note
+            suffix: _note(name + suffix, notes, self.again[place], time)
+            for suffix, notes in kept.items()
+            if notes
         }
+
+    def _written(self, name: str, place: _Place) -> list[_Written]:
+        """The notes of this name that may be meant for the image at `place`: those of its own part. Another part's are
+        an only image's, where it has none: with the image's name twice, they are the other's."""
+        notes = self.notes.get(name, ())
+        own = [note for note in notes if note[0] == place[0]]
+        return own or ([] if place in self.again else list(notes))
+
+    def table(self, shard: Path, vocabulary: Vocabulary | None, place: _Place) -> Metadata:
+        """The metadata tables in a folder of the tar."""
+        tables = self.tables.get(place, {})
+        folder = PurePosixPath(place[1])
+        inside = (PurePosixPath(name) for name in self.names) if tables else ()
+        files = FilesByName(one.relative_to(folder).as_posix() for one in inside if folder in one.parents)
+        return Metadata(shard / folder, tables, files, vocabulary)
 
     def linked(self, shard: Path, member: _Member) -> tuple[bytes, str]:
         target: tarfile.TarInfo | str | None = member.link
@@ -191,23 +246,53 @@ class _Index:
 
 def _index(shard: Path) -> _Index:
     """Reads every header once. A damaged end is left to the second pass, which reports it after what came before."""
-    index, images, links = _Index(), set[str](), set[str]()
+    index, images, links = _Index(), dict[str, int](), set[str]()
     try:
         for member in _members(shard):
             kind, _ = _kind_of(member)
             if kind == "note":
-                index.notes[_stem(member.name) + suffix_of(member.name)] = member.note()
+                name = _stem(member.name) + suffix_of(member.name)
+                index.notes[name] = (*index.notes.get(name, ()), (member.part, *member.note()))
+            elif kind == "table":
+                folder = PurePosixPath(_key(member.name)).parent.as_posix()
+                index.tables.setdefault((member.part, folder), {})[posixpath.basename(member.name)] = (
+                    member.table()
+                )
             elif kind == "image":
-                images.add(_stem(member.name))
+                if member.name in images:
+                    first = (images[member.name], member.name)
+                    index.again[first] = index.again[first] or 1
+                    index.again[member.place] += 1
+                images.setdefault(member.name, member.part)
                 if member.link:
                     links.add(member.link)
         if links:
             _find_targets(shard, index, links)
     except _DAMAGE:
         pass
-    for stem in {_stem(name) for name in index.notes} - images:
+    for stem in {_stem(name) for name in index.notes} - {_stem(name) for name in images}:
         index.samples.setdefault(_sample(stem), set()).add(stem)
+    index.names = frozenset(map(_key, images)) if index.tables else frozenset()
     return index
+
+
+def _note(name: str, written: list[_Written], images: int, time: int) -> Note:
+    """The note of image number `time`, from 1, of `images` of one name; 0 where the name comes once.
+
+    As many notes as images belong together in their order. Else they must be the same, for nothing says whose is whose.
+    """
+    if images and len(written) == images:
+        written = written[time - 1 : time]
+    _, size, data = written[-1]
+    differ = any(note[1:] != (size, data) for note in written)
+    problem = f"the tar holds {len(written)} of this name, which differ" if differ else ""
+    return Note(name, data, size, problem)
+
+
+def _folders(member: _Member) -> tuple[PurePosixPath, list[_Place]]:
+    """The member's path, and the places of the folders above it."""
+    file = PurePosixPath(_key(member.name))
+    return file, [(member.part, folder.as_posix()) for folder in file.parents]
 
 
 def _find_targets(shard: Path, index: _Index, links: set[str]) -> None:
@@ -221,10 +306,12 @@ def _members(shard: Path) -> Iterator[_Member]:
     """Every member; of tars written one after the other (cat a.tar b.tar) too."""
     with tarfile.open(shard, mode="r:*") as first:
         tar: tarfile.TarFile | None = first
-        while tar is not None:
+        for part in itertools.count():
+            if tar is None:
+                break
             while (info := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise: a gigabyte per million members
-                yield _Member(info.name, info, tar)
+                yield _Member(info.name, info, tar, part)
             tar = _next_tar(tar)
 
 

@@ -22,7 +22,7 @@ from vouch.datasets.imagesets.items import (
     suffix_of,
     tells_kind,
 )
-from vouch.datasets.imagesets.metadata import is_table_of_files
+from vouch.datasets.imagesets.metadata import alike, is_table_of_files
 from vouch.datasets.imagesets.parquet import images_column
 from vouch.errors import InvalidInput
 from vouch.formats.texts import printable_name
@@ -41,7 +41,7 @@ class Entry:
     why: str = ""
     """Why it is skipped, or what kind of thing is ignored."""
     beside: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The names in its folder, by themselves and by their lower case."""
+    """The names in its folder, by themselves and by `alike`."""
 
 
 def walk(folder: Path) -> Iterator[Entry]:
@@ -56,7 +56,7 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
     except OSError as error:
         yield Entry(folder, prefix, "skipped", f"The folder could not be read: {error.strerror}.")
         return
-    beside = {entry.name.lower(): entry.name for entry in listing} | {e.name: e.name for e in listing}
+    beside = {alike(entry.name): entry.name for entry in listing} | {e.name: e.name for e in listing}
     for entry in listing:
         path, key = Path(entry.path), prefix + printable_name(entry.name)
         try:

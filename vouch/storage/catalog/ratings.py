@@ -19,7 +19,15 @@ from vouch.storage.catalog.database import Database, insert_once
 from vouch.storage.catalog.images import get_image
 from vouch.types.clock import now
 from vouch.types.page import Page
-from vouch.types.rating import RATER_KINDS, VERDICTS, NewRating, Preference, RaterKind, Rating
+from vouch.types.rating import (
+    MAX_DURATION_MS,
+    RATER_KINDS,
+    VERDICTS,
+    NewRating,
+    Preference,
+    RaterKind,
+    Rating,
+)
 
 MAX_TEXT = 10_000
 MAX_NAME = 200
@@ -215,7 +223,7 @@ def check_rating(new: NewRating, domain: Domain) -> None:
         ("text", MAX_TEXT),
     ):
         _check_text(name, getattr(new, name), limit)
-    if not 0 <= new.duration_ms <= 24 * 3600 * 1000:
+    if not 0 <= new.duration_ms <= MAX_DURATION_MS:
         raise InvalidInput(f"duration_ms must be 0 to one day, not {new.duration_ms}.")
     if new.preference and (
         new.preference.other == new.image or new.preference.preferred not in (new.image, new.preference.other)
