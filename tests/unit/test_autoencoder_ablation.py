@@ -30,10 +30,10 @@ def cells(judge: Judge) -> Examples:
     return Examples(images.byte(), tuple(labels), ({},) * 16, ({},) * 16, "")
 
 
-@pytest.mark.parametrize("variant", list(ablation.VARIANTS))
-def test_every_variant_can_be_trained(tmp_path: Path, cells: Examples, variant: str) -> None:
+@pytest.mark.parametrize("variant", ["12 channels", "32 channels, half the resolution"])
+def test_a_variant_can_be_trained(tmp_path: Path, cells: Examples, variant: str) -> None:
     ablation.fit(tmp_path, cells, {**SETTINGS, **ablation.VARIANTS[variant]})
-    assert load_autoencoder(tmp_path).config.latent_channels in (4, 8, 12, 32)
+    assert load_autoencoder(tmp_path).config.latent_channels in (12, 32)
 
 
 def test_a_variant_is_measured_with_its_steps(tmp_path: Path, cells: Examples, judge: Judge) -> None:
