@@ -51,6 +51,7 @@ def prepare_environment(settings: Settings, scratch: Path) -> None:
     os.environ[CATALOG_URL] = settings.resolved_catalog_url if settings.server.auth else ""
     if uses_haproxy(settings):
         os.environ.update(_haproxy(scratch))
+        os.environ[loopback.FRONT] = front_of(settings)
     if settings.server.tls_cert is not None:
         os.environ.update(_tls(settings))
     os.environ.pop("RAY_ADDRESS", None)
@@ -92,6 +93,11 @@ def guarding_catalog_url() -> str:
     if url := os.environ.get("VOUCH_CATALOG_URL"):
         return url
     raise KeyError(CATALOG_URL)
+
+
+def front_of(settings: Settings) -> str:
+    """The IPv6 address of HAProxy's doors; "" where that is none, or another proxy is used."""
+    return settings.server.host if uses_haproxy(settings) and ":" in settings.server.host else ""
 
 
 def uses_haproxy(settings: Settings) -> bool:

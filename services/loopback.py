@@ -12,6 +12,7 @@ machine needs these ports, so three measures keep them on 127.0.0.1:
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ HOST = "127.0.0.1"
 # older than its use on Linux; a test lists every port of a running system.
 ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 SETUP_HOOK = "services.loopback.bind_inner_ports"
+FRONT = "SERVICES_FRONT_HOST"
+"""Where HAProxy listens, if that is an IPv6 address: Serve's servers behind it are asked by IPv4."""
 _EVERYWHERE = ("[::]:", "0.0.0.0:", "*:")
 
 
@@ -49,6 +52,7 @@ def bind_inner_ports() -> None:
     Server.add_insecure_port = lambda server, address: add_port(server, on_loopback(address))
     for module in (haproxy, haproxy_templates):
         template = haproxy_on_loopback(module.HAPROXY_CONFIG_TEMPLATE)
+        template = haproxy_on_front(template, os.environ.get(FRONT, ""))
         module.HAPROXY_CONFIG_TEMPLATE = haproxy_without_silent(template)
 
 
@@ -61,6 +65,13 @@ def on_loopback(address: str) -> str:
 def haproxy_on_loopback(template: str) -> str:
     """The template of HAProxy's configuration with its statistics and metrics on loopback; both ask for no token."""
     return template.replace("bind *:", f"bind {HOST}:").replace("bind :", f"bind {HOST}:")
+
+
+def haproxy_on_front(template: str, host: str) -> str:
+    """The template with both doors on an IPv6 address; "": where Serve is told."""
+    for name in ("frontend_host", "grpc_frontend_host") if host else ():
+        template = template.replace(f"bind {{{{ config.{name} }}}}:", f"bind [{host}]:")
+    return template
 
 
 def haproxy_without_silent(template: str) -> str:

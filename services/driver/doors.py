@@ -8,7 +8,8 @@ from ray import serve
 from ray.serve.config import HTTPOptions, gRPCOptions
 from ray.serve.schema import LoggingConfig
 
-from services import application
+from services import application, loopback
+from services.environment import front_of
 from services.ports import free_range
 from vouch.settings import Settings
 
@@ -23,7 +24,8 @@ def start_serve(settings: Settings) -> None:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     server = settings.server
     tls = server.tls_cert is not None
-    http = HTTPOptions(host=server.host, port=server.http_port)
+    host = loopback.HOST if front_of(settings) else server.host
+    http = HTTPOptions(host=host, port=server.http_port)
     if tls:
         http = HTTPOptions(
             host=server.host,

@@ -49,6 +49,15 @@ def test_haproxys_statistics_listen_on_loopback_and_its_front_where_it_was_told(
     assert sum(bind.startswith("127.0.0.1:{{ config.") for bind in binds) == 2
 
 
+def test_haproxys_doors_are_on_an_ipv6_address_where_one_is_asked_for():
+    from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
+
+    template = loopback.haproxy_on_front(HAPROXY_CONFIG_TEMPLATE, "::1")
+    assert "bind [::1]:{{ config.frontend_port }}" in template
+    assert "bind [::1]:{{ config.grpc_frontend_port }}" in template
+    assert loopback.haproxy_on_front(HAPROXY_CONFIG_TEMPLATE, "") == HAPROXY_CONFIG_TEMPLATE
+
+
 def test_a_client_that_never_asks_keeps_no_connection_for_long():
     from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 
