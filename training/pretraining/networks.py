@@ -21,7 +21,7 @@ from vouch.models.defaults import Defaults
 from vouch.types.guidance import GuidanceOptions
 
 CAPTIONS = 2**16
-"""Of so many the tokens are kept: to make them anew takes longer than a step on a GPU."""
+"""Of so many the tokens are kept, for the same captions come again."""
 
 
 class Networks:
