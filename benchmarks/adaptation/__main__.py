@@ -2,7 +2,8 @@
 many images, beside a training from nothing.
 
     python -m benchmarks.adaptation --base BASE --work WORK --json FILE [--ladder far] [--recipes A,B] [--images 10,5%]
-        [--seeds 3] [--passes N | --minutes N] [--encoder FOLDER] [--parts ladder,canaries,regret,ratings]
+        [--seeds 3 [--first-seed 0]] [--passes N | --minutes N] [--encoder FOLDER]
+        [--parts ladder,canaries,regret,ratings]
 
 BASE is what `python -m benchmarks.adaptation.base` makes. `--passes` counts images through the U-Net, a backward pass
 as two. A second start with the same WORK goes on where the first was cut; `--look-again` measures anew what is trained.
@@ -42,16 +43,17 @@ def main() -> None:
     for ladder in asked.ladder.split(","):
         experiment, parts = Experiment(ladder, options), asked.parts.split(",")
         sizes = [size_of(size, experiment.data) for size in asked.images.split(",")]
+        seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
         if "ladder" in parts:
-            measure(experiment, cells([ladder], asked.recipes.split(","), sizes, asked.seeds))
+            measure(experiment, cells([ladder], asked.recipes.split(","), sizes, seeds))
             report.include(summarised(ladder, experiment.results))
-        first = Cell(ladder, asked.recipes.split(",")[0], sizes[0], 0)
+        first = Cell(ladder, asked.recipes.split(",")[0], sizes[0], seeds[0])
         if "canaries" in parts:
             report.include(of_canaries(ladder, canaries(experiment, first, asked.overtrain)))
         if "regret" in parts:
             report.include(of_regret(ladder, regret(experiment, first)))
         if "ratings" in parts:
-            of_seeds = [ratings(experiment, first.recipe, seed, asked.models) for seed in range(asked.seeds)]
+            of_seeds = [ratings(experiment, first.recipe, seed, asked.models) for seed in seeds]
             report.include(of_ratings(ladder, of_seeds))
     report.finish(asked.json, console=console)
 
@@ -93,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         "--images", default="10,100", help="of each label, by comma; all: every one; 5%%: of all together"
     )
     parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0, help="the seeds from this one on")
     parser.add_argument(
         "--passes", type=int, help="U-Net passes of each training; default: as the ladder says"
     )

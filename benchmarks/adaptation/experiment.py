@@ -24,6 +24,7 @@ from benchmarks.adaptation.ladder import (
     RATES,
     RECIPES,
     SCRATCH,
+    SEARCHED,
     Cell,
     Ladder,
     LadderData,
@@ -160,12 +161,12 @@ class Experiment:
         return self.results[name]
 
     def rate(self, cell: Cell) -> float:
-        """The learning rate of a cell: its recipe's, or the best of RATES times it by validation loss, at this number
-        of images and the first seed. The trainings of the search count for no recipe."""
+        """The learning rate of a cell: its recipe's, or the best of RATES times it by validation loss, at SEARCHED
+        images and the first seed. The trainings of the search count for no recipe."""
         usual = float(RECIPES[cell.recipe]["lr"])
         if not self.options.search:
             return usual
-        name, first = f"rates/{cell.ladder}/{cell.recipe}/{cell.images or 'all'}", replace(cell, seed=0)
+        name, first = f"rates/{cell.ladder}/{cell.recipe}", replace(cell, images=SEARCHED, seed=0)
         if name not in self.results:
             losses: Figures = {}
             for factor in RATES:

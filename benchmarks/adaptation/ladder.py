@@ -6,7 +6,7 @@ batch B costs 3·B, whatever is frozen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -45,16 +45,18 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "text-inversion": {"recipe": "text-inversion", "lr": 5e-3},
     "text-projection-linear": {"recipe": "text-projection", "lr": 1e-3},
     "text-projection-hidden": {"recipe": "text-projection", "lr": 1e-3, "projection": {"hidden": 256}},
-    "unet-lora": {"recipe": "unet", "rank": 16, "lr": 3e-4},
-    "unet-full": {"recipe": "unet", "rank": 0, "lr": 5e-5},
-    "unet-text": {"recipe": "unet-text", "rank": 0, "lr": 5e-5},
-    "unet-full-no-prior": {"recipe": "unet", "rank": 0, "lr": 5e-5},
+    "unet-lora": {"recipe": "unet", "rank": 16, "lr": 1e-3},
+    "unet-full": {"recipe": "unet", "rank": 0, "lr": 3e-4},
+    "unet-text": {"recipe": "unet-text", "rank": 0, "lr": 3e-4},
+    "unet-full-no-prior": {"recipe": "unet", "rank": 0, "lr": 3e-4},
     SCRATCH: {"recipe": "unet-text", "rank": 0, "lr": 6e-4},
 }
 """Settings of each recipe. The one without prior tells what prior preservation keeps. Scratch begins with random
 weights, and learns at the rate of a pre-training."""
 RATES = (1 / 3, 1.0, 3.0)
 """Of a recipe's learning rate: what a search tries."""
+SEARCHED = 100
+"""Images of each label of a search."""
 VALIDATIONS = 20
 """Validation losses of a training."""
 NEEDS_ENCODER = ("text-projection-linear", "text-projection-hidden")
@@ -77,10 +79,10 @@ class Cell:
 
 
 def cells(
-    ladders: Sequence[Ladder], recipes: Sequence[str], sizes: Sequence[int], seeds: int
+    ladders: Sequence[Ladder], recipes: Sequence[str], sizes: Sequence[int], seeds: Iterable[int]
 ) -> Iterator[Cell]:
     """Every cell, the first seed of all before the second of any: what is cut short is whole as far as it goes."""
-    for seed in range(seeds):
+    for seed in seeds:
         for ladder in ladders:
             for images in sizes:
                 yield from (Cell(ladder, recipe, images, seed) for recipe in recipes)
