@@ -21,6 +21,7 @@ from training.adaptation.foundation import Foundation
 from training.adaptation.images import ReadOptions
 from training.adaptation.latents import CachedLatents, variant
 from training.adaptation.unet import UNetTuning
+from training.evaluation.codec import load_autoencoder, through
 from training.loop.session import TrainingSession
 from vouch.domains.criteria import load_domain
 from vouch.errors import Exhausted, FailedPrecondition
@@ -95,6 +96,26 @@ def test_an_autoencoder_that_does_not_know_the_images_is_tuned_first(world: Path
             load_generator(folder).pipe.vae.encoder.conv_in.weight for folder in (world / "1.x", config.out)
         )
         assert torch.allclose(before, after, atol=1e-3) == (part == "decoder")
+
+
+def test_a_tuned_autoencoder_restores_what_the_base_drew_better_where_that_is_kept(
+    world: Path, tmp_path: Path
+) -> None:
+    errors = {}
+    for weight in (0.0, 10.0):
+        folder = tmp_path / str(weight)
+        prompts = {"prior.images": 8, "prior.prompts": ("bright", "dark"), "prior.share": 0.9}
+        config = AdaptConfig(
+            base=world / "1.x", data=world / "chests", out=folder / "version", recipe="vae", lr=3e-3, steps=40,
+            batch=4, threads=1, warmup=1, cooldown=0.0, precision="float32", domain=load_domain("chest_xray"),
+            **nested({"prior.weight": weight, **(prompts if weight else {})}),
+        )  # fmt: skip
+        fit(config, TrainingSession(folder / "run"))
+        base = load_generator(world / "1.x")
+        images = base.generate(["bright", "dark"] * 4, range(500, 508), 4, 1.0)
+        restored = through(load_autoencoder(config.out), images)
+        errors[weight] = np.abs(restored.astype(float) - images).mean()
+    assert errors[10.0] < errors[0.0] - 0.2, errors
 
 
 def test_images_and_captions_stay_together_however_they_are_cached_and_shuffled(

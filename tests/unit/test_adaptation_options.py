@@ -115,7 +115,7 @@ ALSO: tuple[tuple[str, str, object], ...] = (
     ("vae", "memory_gb", 1e-6), ("text-projection", "checkpointing", True),
     ("text-inversion", "dropout", 0.5), ("kept", "dropout", 0.5),
     ("text-projection", "prior", {**nested(PRIOR)["prior"], "weight": 1.0}),
-    ("tuned", "text_lr", 0.5),
+    ("tuned", "text_lr", 0.5), ("vae", "prior", {**nested(PRIOR)["prior"], "weight": 1.0}),
 )  # fmt: skip
 """Options that other recipes read in their own code."""
 IDLE: tuple[tuple[Settings, str], ...] = (
@@ -134,6 +134,7 @@ IDLE: tuple[tuple[Settings, str], ...] = (
         ("cache_latents", False), ("drop_caption", 0.5), ("dropout", 0.1),
     )),
     ({"recipe": "text-inversion", "prior.weight": 1.0}, "prior"),
+    ({"recipe": "vae", "prior.weight": 1.0, "prior.kind": "drawn"}, "prior.kind"),
     ({"prior.share": 0.5}, "prior.share"),
     ({"prior.images": 50}, "prior.images"),
     ({"recipe": "text-inversion", "token": "<x>", "inversion.words": ("<y>",)}, "token"),

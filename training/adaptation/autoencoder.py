@@ -47,12 +47,20 @@ class RestorationLoss:
 
 
 class AutoencoderTuner(ValidatedTrainer):
-    """The decoder, or all of an autoencoder, on random crops: pixels, edges and frequencies."""
+    """The decoder, or all of an autoencoder, on random crops: pixels, edges and frequencies.
+
+    kept: uint8 [N, 3, S, S], images that the base drew, which it is to restore as well as before.
+    """
 
     def __init__(
-        self, base: Foundation, data: CaptionedSet, config: AdaptConfig, session: TrainingSession
+        self,
+        base: Foundation,
+        data: CaptionedSet,
+        config: AdaptConfig,
+        session: TrainingSession,
+        kept: torch.Tensor | None = None,
     ) -> None:
-        self.base, self.images = base, data.of("train").images
+        self.base, self.images, self.kept = base, data.of("train").images, kept
         validating = data.of("val").images
         validation = RestorationLoss(base, validating, config.validated) if len(validating) else None
         weights = learning_parts(base.pipe.vae, config.vae.part)
@@ -65,19 +73,33 @@ class AutoencoderTuner(ValidatedTrainer):
         del done
         config, vae = self.config, self.base.pipe.vae
         random_ = tensors(self.group.rank_seed(config.seed), "vae", step)
-        count = self.group.batch_share(config.batch)
-        images = random_crops(self.images, count, config.vae.crop, random_, config.symmetric)
-        images = images.to(self.base.device)
+        images, own = self._batch(random_)
         with self.base.autocast():
             posterior = vae.encode(images).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=random_).to(posterior.mean)
             restored = vae.decode(posterior.mean + posterior.std * noise).sample.float()
-        loss = reconstruction.pixel_loss(restored, images)
-        loss = loss + config.vae.frequency * reconstruction.focal_frequency_loss(restored, images)
+        loss = self._loss(restored[:own], images[:own])
+        if self.kept is not None:
+            loss = loss + config.prior.weight * self._loss(restored[own:], images[own:])
         if config.vae.part == "all":
             loss = loss + config.vae.kl * posterior.kl().mean() / posterior.mean[0].numel()
         gradient_step(loss, self.optimizer, self.parameters, self.group)
         if self.ema:
             self.ema.update()
-        error = float((restored.detach() - images).abs().mean()) * 127.5
+        error = float((restored[:own].detach() - images[:own]).abs().mean()) * 127.5
         return {"loss": float(loss.detach()), "error_255": error, "lr": self.optimizer.param_groups[0]["lr"]}
+
+    def _batch(self, random_: torch.Generator) -> tuple[torch.Tensor, int]:
+        """Crops [N, 3, H, W] in [-1, 1]; first the domain's own, whose number is told, then what is kept."""
+        config = self.config
+        own = self.group.batch_share(config.batch)
+        crops = random_crops(self.images, own, config.vae.crop, random_, config.symmetric)
+        if self.kept is not None:
+            count = max(1, round(own * config.prior.share))
+            more = random_crops(self.kept, count, config.vae.crop, random_, symmetric=False)
+            crops = torch.cat([crops, more])
+        return crops.to(self.base.device), own
+
+    def _loss(self, restored: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        frequency = self.config.vae.frequency * reconstruction.focal_frequency_loss(restored, images)
+        return reconstruction.pixel_loss(restored, images) + frequency

@@ -19,7 +19,7 @@ from training.adaptation.forecast import MemoryForecast, check_memory
 from training.adaptation.foundation import Foundation
 from training.adaptation.lessons import checked, drawn_prior, prepared
 from training.adaptation.peak import PeakMemory
-from training.adaptation.prior import Forgetting
+from training.adaptation.prior import Forgetting, draw_prior, prior_prompts
 from training.adaptation.recipes import TUNINGS
 from training.adaptation.reconstruction import Reconstruction, domain_network
 from training.adaptation.tuning import write_defaults
@@ -94,7 +94,8 @@ def tune_autoencoder(
     base: Foundation, data: CaptionedSet, config: AdaptConfig, session: TrainingSession
 ) -> dict[str, float]:
     """The recipe vae; what came of it."""
-    trainer = AutoencoderTuner(base, data, config, session)
+    kept = draw_prior(base, prior_prompts(base, config), session) if config.prior.weight else None
+    trainer = AutoencoderTuner(base, data, config, session, kept)
     memory, peak = check_memory(base, _count(trainer.parameters), config), PeakMemory(session.device)
     figures = learned(trainer, data, config, session) | memory_figures(memory, peak)
     if session.group.is_rank_zero:

@@ -84,7 +84,7 @@ def _learning(
     """The network whose activations are kept, and what goes through it at once."""
     if config.recipe == "vae":
         side = min(config.vae.crop, base.size)
-        return base.pipe.vae, (torch.empty((config.batch, 3, side, side), device="meta"),)
+        return base.pipe.vae, (torch.empty((_rows(config), 3, side, side), device="meta"),)
     unet, count = base.pipe.unet, -(-_rows(config) // config.accumulate)
     own = sum(weight.numel() for weight in unet.parameters() if weight.requires_grad)
     return unet, _unet_inputs(base, count, words_learn=own < weights)

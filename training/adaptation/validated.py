@@ -43,8 +43,8 @@ class ValidatedTrainer(Trainer):
         self.parameters: list[nn.Parameter] = [weight for group in groups for weight in group["params"]]
         self.trained = nn.ParameterList(self.parameters)
         self.optimizer = torch.optim.AdamW(
-            groups, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
-        )
+            groups, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=session.device == "cpu"
+        )  # on a GPU the fused one asks for gradients in the memory format of their weights
         self.ema = Ema([self.trained], config.ema) if config.ema else None
         self.best: dict[str, Any] = {}
         self.safe: dict[str, Any] = {}

@@ -19,7 +19,7 @@ READ_BY: Mapping[str, tuple[str, ...]] = {
     "projection": ("text-projection",),
     "embeddings": ("text-inversion",),
     "inversion": ("text-inversion",),
-    "prior": (*UNET, "text-projection"),
+    "prior": (*UNET, "text-projection", "vae"),
     "vae": ("vae",),
     **dict.fromkeys(
         (
@@ -78,6 +78,8 @@ def _idle_in_words(asked: Adaptation) -> Iterator[tuple[str, str]]:
 def _idle_in_prior(asked: Adaptation, may_forget: bool) -> Iterator[tuple[str, str]]:
     """Of what is kept. may_forget: whether a recipe draws the base's images although nothing is kept."""
     given = asked.prior.model_fields_set
+    if asked.recipe == "vae" and "kind" in given:
+        yield "prior.kind", "in the recipe vae, which restores the images that the base drew"
     if asked.prior.weight:
         return
     for name in ("kind", "share") if may_forget else ("kind", "share", "images", "prompts"):
