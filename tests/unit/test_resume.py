@@ -200,6 +200,7 @@ def sharpening(folder: Path, cells: Path, critic: Path) -> DecoderConfig:
         batch=4,
         crop=16,
         adversarial_after=2,
+        drawn=3,
         checkpoint_every=2,
         precision="float32",
     )

@@ -43,6 +43,10 @@ class DecoderConfig(OfDomain):
     perceptual: float = 1.0
     frequency: float = 0.0
     """Weight of the focal frequency loss (arXiv 2012.12821)."""
+    drawn: int = Field(0, ge=0)
+    """Latents that the generator draws with the captions of the images; beside every restored image the discriminator
+    then sees one of these decoded. A U-Net's latents are smoother than those of images, and no reconstruction loss
+    can say what is missing of them. 0: restored images alone."""
     noise: float = Field(0.05, ge=0)
     """Most noise on latents, in standard deviations: the decoder then bears the small errors of a U-Net."""
     adversarial: float = Field(3.0, ge=0)

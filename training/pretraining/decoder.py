@@ -21,6 +21,7 @@ from training.loop.session import TrainingSession
 from training.loop.training_loop import TrainingLoop
 from training.pretraining.config import DecoderConfig
 from training.pretraining.decoder_trainer import DecoderTrainer
+from training.pretraining.drawn_latents import drawn_latents
 
 
 def fit(config: DecoderConfig, session: TrainingSession) -> dict[str, float]:
@@ -28,7 +29,10 @@ def fit(config: DecoderConfig, session: TrainingSession) -> dict[str, float]:
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)  # of the discriminator's first weights
     examples = split_of(load_examples(config.data, config.size, config.domain), config.split)
-    trainer = DecoderTrainer(config, examples, session)
+    drawn = None
+    if config.drawn:
+        drawn = drawn_latents(config.generator, examples, config.drawn, config.seed, session)
+    trainer = DecoderTrainer(config, examples, session, drawn)
     result = TrainingLoop(
         trainer, session, "decoder", session.folder, config.steps, config.minutes, config.checkpoint_every
     ).run()  # its last checkpoint comes before the decoder that training began with is replaced

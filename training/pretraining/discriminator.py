@@ -23,6 +23,10 @@ class Observed:
     images: torch.Tensor
     maps: Sequence[torch.Tensor] = ()
 
+    def first(self, count: int) -> Observed:
+        """Of so many images."""
+        return Observed(self.images[:count], [one[:count] for one in self.maps])
+
     def detach(self) -> Observed:
         return Observed(self.images.detach(), [one.detach() for one in self.maps])
 

@@ -227,6 +227,20 @@ class Generator:
         options: GuidanceOptions,
         go_on: Callable[[int], None],
     ) -> np.ndarray:
+        return self.decode(self.latents(prompts, seeds, steps, guidance, options, go_on))
+
+    @torch.inference_mode()
+    def latents(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        steps: int,
+        guidance: float,
+        options: GuidanceOptions,
+        go_on: Callable[[int], None] = lambda step: None,
+    ) -> torch.Tensor:
+        """What `decode` makes the images of `generate` from: float32 [N, C, h, w], on the CPU. go_on: called with the
+        steps done after each."""
         path = self.trajectory(steps)
         guided = {prompt: guided_steps(self, prompt, len(path), guidance, options) for prompt in set(prompts)}
         x = torch.cat([self.noise(torch.Generator().manual_seed(seed)) for seed in seeds]) * path.start
@@ -236,7 +250,7 @@ class Generator:
             stepped = take_step([guided[prompt][step] for prompt in prompts], rows, x, previous_x0, no_noise)
             x, previous_x0 = stepped.x, stepped.previous_x0
             go_on(step + 1)
-        return self.decode(x)
+        return x
 
 
 def _trajectory_of(scheduler: Any, steps: int, sampler: str, eta: float) -> Trajectory:
