@@ -19,6 +19,7 @@ from pathlib import Path
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, of XFS_IOC_GOINGDOWN
 NO_LOG_FLUSH = 2
 SIZE = 96 << 20
+ROOM = 48 << 10
 TOOLS = ("losetup", "mkfs.ext4", "mount", "umount")
 # Nothing reaches the disk by itself: the journal is committed when something asks for it, and a rename flushes nothing.
 OPTIONS = "commit=3000,noauto_da_alloc"
@@ -59,9 +60,14 @@ class LoopDisk:
         _call("sync", "--file-system", str(self.root))
 
     def remount(self) -> None:
-        """Start the machine again: the journal is replayed."""
+        """Start the machine again: the journal is replayed, and a full disk has room again."""
         _call("umount", str(self.root))
         _call("mount", "-o", OPTIONS, self._device, str(self.root))
+        self._filler.unlink(missing_ok=True)
+
+    @property
+    def _filler(self) -> Path:
+        return self.root / ".filler"
 
     @contextlib.contextmanager
     def read_only(self) -> Iterator[None]:
@@ -74,19 +80,20 @@ class LoopDisk:
 
     @contextlib.contextmanager
     def full(self) -> Iterator[None]:
-        """No byte is free for the length of the block."""
-        filler = self.root / ".filler"
-        handle = os.open(filler, os.O_WRONLY | os.O_CREAT)
+        """For the length of the block, ROOM bytes are free: enough for a record, and for no image. Where nothing is
+        free, the record fails too, and whoever forgot to ask whether the image was kept is never found."""
+        handle = os.open(self._filler, os.O_WRONLY | os.O_CREAT)
         try:
-            _fill(handle)
+            os.ftruncate(handle, max(0, _fill(handle) - ROOM))
             yield
         finally:
             os.close(handle)
             with contextlib.suppress(OSError):  # the power was cut meanwhile
-                filler.unlink(missing_ok=True)
+                self._filler.unlink(missing_ok=True)
 
 
-def _fill(handle: int) -> None:
+def _fill(handle: int) -> int:
+    """Takes all that is free; how many bytes."""
     length, step = 0, SIZE
     while step >= 1024:
         try:
@@ -94,6 +101,7 @@ def _fill(handle: int) -> None:
             length += step
         except OSError:
             step //= 2
+    return length
 
 
 @contextlib.contextmanager

@@ -118,8 +118,8 @@ def prepare(settings: Settings) -> None:
 
 
 def picture(number: int) -> bytes:
-    """Some bytes of an image: their digest is all that the storage knows of them."""
-    return hashlib.sha256(f"picture {number}".encode()).digest() * 200
+    """Some bytes of an image, more than a full disk takes: their digest is all that the storage knows of them."""
+    return hashlib.sha256(f"picture {number}".encode()).digest() * 2_000
 
 
 def digest_of(number: int) -> str:
