@@ -6,6 +6,7 @@ import numpy as np
 
 from benchmarks.report import Figure, Report
 from benchmarks.starter.bench import Bench
+from benchmarks.starter.compression import as_stored
 from benchmarks.starter.ratios import figure, ratio
 from training.evaluation.codec import load_autoencoder, through
 from training.evaluation.intervals import rate
@@ -28,6 +29,10 @@ def measure(report: Report, bench: Bench) -> None:
     power = sharpness(Spectra.of(real.images), Spectra.of(kept))[HIGH_BAND]
     report.add("ae_high_band_power", figure(power, "of real's", ">= 0.75", ">= 0.95"))
     report.add("ae_two_sample_auc", figure(_told_apart(bench, kept), "AUC"))
+    stored = as_stored(kept, bench.split_file("test"))
+    if stored is not None:
+        told = _told_apart(bench, stored)
+        report.add("ae_two_sample_auc_as_stored", figure(told, "AUC, compressed as real cells are"))
     _add_old(report, bench)
 
 

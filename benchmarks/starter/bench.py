@@ -66,7 +66,10 @@ class Bench:
         return self.split("test")
 
     def split(self, name: str) -> Examples:
-        return load_examples(self.options.data / f"{name}.parquet")
+        return load_examples(self.split_file(name))
+
+    def split_file(self, name: str) -> Path:
+        return self.options.data / f"{name}.parquet"
 
     @cached_property
     def generator(self) -> Generator:

@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks.report import Figure, Report
 from benchmarks.starter.bench import Bench, arrays, balanced
+from benchmarks.starter.compression import as_stored
 from benchmarks.starter.ratios import figure, ratio
 from training.attributes.annotations import Annotations
 from training.attributes.recognition import recognise
@@ -81,6 +82,10 @@ def _add_two_sample(report: Report, bench: Bench) -> None:
     apart = two_sample_auc(features(real.images), features(drawn.images))
     report.add("two_sample_auc", figure(apart, "AUC", "<= 0.90", "<= 0.70"))
     report.add("two_sample_auc_of_real", figure(two_sample_auc(features(real.images), features(held)), "AUC"))
+    stored = as_stored(drawn.images, bench.split_file("test"))
+    if stored is not None:
+        told = two_sample_auc(features(real.images), features(stored))
+        report.add("two_sample_auc_as_stored", figure(told, "AUC, drawings compressed as real cells are"))
     by_network = two_sample_auc_by_network(real.images, drawn.images)
     report.add("two_sample_auc_by_network", figure(by_network, "AUC", aim="<= 0.90"))
 
