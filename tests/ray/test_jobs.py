@@ -124,6 +124,7 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 def test_two_workers_share_a_run_and_end_alike_though_one_was_killed(tmp_path: Path) -> None:
     whole, broken, killed = rated_folder(tmp_path / "whole"), rated_folder(tmp_path / "broken"), []
     with Listeners() as listeners:
