@@ -36,6 +36,17 @@ def test_the_beta_mixture_is_the_integral_that_it_says_it_is(worse, better, shar
     )
 
 
+@pytest.mark.parametrize("looks", [[(1, 0)], [(0, 3), (2, 1)], [(7, 2), (20, 31), (0, 12)]])
+def test_both_directions_together_are_the_mixture_of_the_reference_implementation(looks):
+    savvi = pytest.importorskip("savvi.multinomial", reason="savvi needs Python 3.11")
+    theirs = savvi.Multinomial(ALPHA, np.array([0.5, 0.5]), k=2)  # a uniform prior over both directions
+    for look in looks:
+        theirs.update(np.array(look))
+    worse, better = np.sum(looks, axis=0)
+    ours = np.logaddexp(log_e_beta(worse, better), log_e_beta(better, worse)) - math.log(2)
+    assert ours == pytest.approx(math.log(theirs.odds), rel=1e-9)
+
+
 @pytest.mark.parametrize("share", [0.05, 0.25, 0.5])
 @pytest.mark.parametrize("discordant", [1, 5, 40])
 def test_under_the_null_the_e_value_has_mean_one_at_the_boundary_and_less_inside(share, discordant):
