@@ -9,6 +9,7 @@ start systems and take minutes each. Power cuts need root and a loop device.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -75,6 +76,8 @@ def main() -> int:
     parts = given.parts.split(",")
     if unknown := sorted(set(parts) - set(PARTS)):
         parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    # What was started and mounted is ended and unmounted, whoever asks for the end.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     report = Report("faults")
     for part in parts:
         PARTS[part](report, _amounts(given))
