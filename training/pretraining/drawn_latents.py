@@ -47,14 +47,10 @@ def _drawn(
 ) -> torch.Tensor:
     rng, parts = numbers(seed, "drawn"), []
     prompts = [examples.caption(rng.randrange(len(examples)), rng) for _ in range(count)]
-    steps, guidance, options = (
-        generator.default_steps,
-        generator.default_guidance,
-        generator.default_options,
-    )
+    served = generator.default_steps, generator.default_guidance, generator.default_options
     for start in range(0, count, DRAWN_AT_ONCE):
         session.report(start, count, "drawing latents")
         some = prompts[start : start + DRAWN_AT_ONCE]
         seeds = [FIRST_SEED + start + row for row in range(len(some))]
-        parts.append(generator.latents(some, seeds, steps, guidance, options))
+        parts.append(generator.latents(some, seeds, *served))
     return torch.cat(parts) / generator.pipe.vae.config.scaling_factor
