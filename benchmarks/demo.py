@@ -360,7 +360,10 @@ def check(domain: str, models: Path) -> None:
             f"`python -m training models --domain {domain} --data FOLDER --base FOLDER --out FOLDER` makes one."
         )
     if missing := [part for part in MODELS if not (models / part).is_dir()]:
-        raise vouch.errors.InvalidInput(f"{models} lacks {', '.join(missing)}.")
+        raise vouch.errors.InvalidInput(
+            f"{models} lacks {', '.join(missing)}. `python -m training models --domain {domain} --data FOLDER --base "
+            f"FOLDER --out {models}` makes what is missing."
+        )
     if models != STARTER and not (models / "generator" / "vocabulary.json").is_file():
         raise vouch.errors.InvalidInput(f"{models / 'generator'} lists no labels (vocabulary.json) to draw.")
 
