@@ -39,8 +39,8 @@ def test_a_pinned_version_serves_whoever_asks_for_it_in_the_middle_of_a_rollout(
         until(lambda: client.get_serving("generator").slots[0].converged)
         asked = [
             client.generate_images("neutrophil", seed=seed, steps=1, score=False, version=name)
-            for name in ("generator-first", "generator-second", "generator@1")
+            for name in ("generator-first", "generator-second")
             for seed in range(4)
         ]
         first, second = (client.get_version(f"generator-{name}").digest for name in ("first", "second"))
-    assert [reply.generator_version for reply in asked] == [first] * 4 + [second] * 4 + [first] * 4
+    assert [reply.generator_version for reply in asked] == [first] * 4 + [second] * 4
