@@ -1,7 +1,7 @@
 """Decoders that were trained on from the same weights, averaged (model soups, Wortsman et al. 2022, arXiv 2203.05482).
 
-A stronger discriminator draws more of the finest detail than images have, a weaker one less. The average of both is
-between them, and restores images better than either.
+A stronger adversarial term leaves more of the finest detail, a weaker one less noise. The average lies between them,
+and covered more of real cells than either (`docs/explain/pretraining.md`).
 """
 
 from __future__ import annotations

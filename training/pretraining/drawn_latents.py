@@ -13,7 +13,6 @@ from training.randomness import numbers
 from vouch.errors import InvalidInput
 from vouch.models.pipelines import Generator, load_generator
 
-FILE = "drawn.npy"
 FIRST_SEED = 5_000_000
 DRAWN_AT_ONCE = 128
 
@@ -27,7 +26,7 @@ def drawn_latents(
     Raises:
         InvalidInput: the folder holds an autoencoder alone.
     """
-    path = session.folder / FILE
+    path = session.folder / f"drawn-{count}.npy"  # another number is drawn anew
     if not session.group.broadcast_scalar(path.is_file()):
         if not (generator / "model_index.json").is_file():
             raise InvalidInput(
