@@ -33,13 +33,22 @@ class GenerationHandle:
         self._streaming = handle.options(stream=True)
 
     async def generate(self, request: GenerationRequest) -> list[GeneratedImage]:
-        images: list[GeneratedImage] = await repeated(self._lost, self._handle.generate, request)
-        return images
+        patience = Patience(self._lost)
+        while True:
+            try:
+                images: list[GeneratedImage] = await call(self._handle.generate, request)
+                return images
+            except Exception as error:
+                if not await patience.waits(error):
+                    raise
+                request = replace(request, resent=True)
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationOutput, None]:
         left, patience = dict(zip(request.indices, request.seeds, strict=True)), Patience(self._lost)
         while left:
-            rest = replace(request, indices=tuple(left), seeds=tuple(left.values()))
+            rest = replace(
+                request, indices=tuple(left), seeds=tuple(left.values()), resent=patience.losses > 0
+            )
             try:
                 async with aclosing(stream(self._streaming.stream, rest)) as events:
                     async for event in events:
@@ -79,11 +88,13 @@ class Patience:
     def __init__(self, lost: Lost) -> None:
         self._lost = lost
         self._until: float | None = None
+        self.losses = 0
 
     async def waits(self, error: BaseException) -> bool:
         """Wait a moment before the next try; False when there is none."""
         if not self._lost(error):
             return False
+        self.losses += 1
         self._until = self._until or time.monotonic() + PATIENCE_S
         await asyncio.sleep(PAUSE_S)
         return time.monotonic() < self._until

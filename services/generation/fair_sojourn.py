@@ -42,6 +42,12 @@ class FairSojournScheduler:
         self._jobs.setdefault(client, []).append(job)
         return job
 
+    def add_finished(self, client: str) -> VirtualJob:
+        """A job that has finished on the virtual processor already: it ranks before all that have not."""
+        job = VirtualJob(client, 0.0)
+        self._rank(job)
+        return job
+
     def remove(self, job: VirtualJob) -> None:
         """Drop a cancelled job; its remaining rows are never computed. A second call does nothing."""
         if job in (jobs := self._jobs.get(job.client, [])):
@@ -85,10 +91,13 @@ class FairSojournScheduler:
         for client, jobs in self._jobs.items():
             for job in jobs:
                 if job.remaining_rows <= NEGLIGIBLE_ROWS:
-                    job.remaining_rows, job.finish_rank = 0.0, self._finished
-                    self._finished += 1
+                    self._rank(job)
             self._jobs[client] = [job for job in jobs if job.remaining_rows]
         self._drop_idle_clients()
+
+    def _rank(self, finished: VirtualJob) -> None:
+        finished.remaining_rows, finished.finish_rank = 0.0, self._finished
+        self._finished += 1
 
     def _drop_idle_clients(self) -> None:
         self._jobs = {client: jobs for client, jobs in self._jobs.items() if jobs}

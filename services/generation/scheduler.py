@@ -41,18 +41,24 @@ class StepScheduler:
         return len(self._images) - self.running
 
     def add(self, ticket: Ticket, now: float, steps: int) -> None:
-        """Queue all images of a request. steps: those that the engine has begun so far."""
+        """Queue all images of a request. steps: those that the engine has begun so far.
+
+        One that is resent goes first: else whoever loses one replica after the other is always the last in line.
+        """
         slots = [Slot(ticket, index, now) for index in range(len(ticket.request.seeds))]
         images, rows = len(self._images), self._rows
         for number, slot in enumerate(slots, 1):
             if images + number <= self._slots and rows + number * slot.rows <= self._step_rows:
                 slot.free_since = steps
         self._images += slots
-        self._jobs[ticket] = self._fair.add(ticket.request.client, sum(slot.rows_left for slot in slots))
+        client, rows = ticket.request.client, sum(slot.rows_left for slot in slots)
+        resent = ticket.request.resent
+        self._jobs[ticket] = self._fair.add_finished(client) if resent else self._fair.add(client, rows)
 
     def rows_until_done(self, ticket: Ticket) -> float:
         """Rows that are computed until the last image of this request is done, if no other request comes."""
-        return self._fair.finish_times()[self._jobs[ticket]] * self._fair.clients
+        job = self._jobs[ticket]
+        return self._fair.finish_times().get(job, job.remaining_rows) * self._fair.clients
 
     def next_batch(self) -> list[Slot]:
         """The images of the next step. The first image is always among them, however many rows it has."""

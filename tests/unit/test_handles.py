@@ -120,11 +120,14 @@ def test_a_stream_goes_on_with_the_images_that_are_missing(monkeypatch: pytest.M
     images = run(collected(GenerationHandle(replicas, lost)))
     assert [(image.index, image.seed) for image in images] == [(0, 10), (1, 11), (2, 12), (3, 13), (4, 14)]
     assert [request.indices for request in replicas.requests] == [(0, 1, 2, 3, 4), (2, 3, 4), (4,)]
+    assert [request.resent for request in replicas.requests] == [False, True, True]
 
 
 def test_a_call_is_made_again_until_a_replica_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handles, "PAUSE_S", 0.0)
-    assert len(run(GenerationHandle(Replicas(ends=3), lost).generate(REQUEST))) == 5
+    replicas = Replicas(ends=3)
+    assert len(run(GenerationHandle(replicas, lost).generate(REQUEST))) == 5
+    assert [request.resent for request in replicas.requests] == [False, True, True, True]
     assert (
         run(
             RewardHandle(Replicas(ends=3), lost).score(ScoreRequest(request_id="r", items=(), version=""))

@@ -21,11 +21,18 @@ class Queue:
         self.now = 0.0
 
     def add(
-        self, name: str, images: int = 1, steps: int = 3, guidance: float = 1.0, client: str = ""
+        self,
+        name: str,
+        images: int = 1,
+        steps: int = 3,
+        guidance: float = 1.0,
+        client: str = "",
+        resent: bool = False,
     ) -> Ticket:
         self.now += 1
         values: dict[str, Any] = {"model": FakeStepper(), "seeds": tuple(range(images))}
-        request = image_request(prompt=name, steps=steps, guidance=guidance, client=client, **values)
+        values |= {"client": client, "resent": resent}
+        request = image_request(prompt=name, steps=steps, guidance=guidance, **values)
         ticket = Ticket(*request, lambda event: None)
         self.scheduler.add(ticket, self.now, steps=0)
         return ticket
@@ -104,6 +111,15 @@ def test_a_long_request_is_not_put_off_for_ever():
             break
     assert took["l"] == 20
     assert took["s"] >= 18
+
+
+def test_what_lost_its_replica_goes_before_all_that_wait():
+    queue = Queue(step_rows=1)
+    queue.add("a", steps=1)
+    queue.add("b", steps=2)
+    resent = queue.add("r", steps=2, resent=True)
+    assert queue.scheduler.rows_until_done(resent) == 0
+    assert [queue.step() for _ in range(5)] == ["r", "r", "a", "b", "b"]
 
 
 def test_images_that_find_room_in_the_next_batch_are_known():

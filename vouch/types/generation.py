@@ -42,6 +42,7 @@ class GenerationRequest:
     progress: bool = False  # whether steps are reported
     client: str = ""  # who waits in one line: clients share the machine equally
     owner: str = ""  # name of the token to which request_id and the images belong
+    resent: bool = False  # whether the replica that had it before ended; it has waited, and goes first
     trace: str = field(default_factory=tracing.current)  # traceparent of the call; "" where tracing is off
 
     @property
