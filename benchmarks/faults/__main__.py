@@ -28,6 +28,7 @@ class Amounts:
     schedules: int = 200
     damaged: int = 1_000  # flips, and as many truncations
     killing_s: float = 300.0
+    load: float = live.UTILISATION
     turns: int = 1  # kills of each kind of process
     rollbacks: int = 5
     overload_s: float = 180.0
@@ -44,7 +45,7 @@ PARTS: dict[str, Callable[[Report, Amounts], None]] = {
     "search": lambda report, amounts: search.measure_alarms(report, amounts.schedules),
     "mutants": lambda report, amounts: search.measure_mutants(report, amounts.schedules),
     "damage": lambda report, amounts: damage.measure(report, amounts.damaged),
-    "replicas": lambda report, amounts: live.replicas(report, amounts.killing_s),
+    "replicas": lambda report, amounts: live.replicas(report, amounts.killing_s, amounts.load),
     "turns": lambda report, amounts: live.turns(report, amounts.turns),
     "orphans": lambda report, amounts: live.orphans(report),
     "rollback": lambda report, amounts: live.rollback(report, amounts.rollbacks),
@@ -64,6 +65,12 @@ def main() -> int:
     parser.add_argument("--parts", default=",".join(PARTS), help=f"only these, by comma: {', '.join(PARTS)}")
     parser.add_argument(
         "--killing", type=float, metavar="S", help="seconds in which replicas are killed (default 300)"
+    )
+    parser.add_argument(
+        "--load",
+        type=float,
+        metavar="SHARE",
+        help="of what the system can answer, while killing (default 0.6)",
     )
     parser.add_argument("--cuts", type=int, metavar="N", help="power cuts (default 100)")
     parser.add_argument("--schedules", type=int, metavar="N", help="schedules of a search (default 200)")
@@ -89,6 +96,7 @@ def _amounts(given: argparse.Namespace) -> Amounts:
     amounts = QUICK if given.quick else Amounts()
     chosen = {
         "killing_s": given.killing,
+        "load": given.load,
         "overload_s": given.overload,
         "cuts": given.cuts,
         "schedules": given.schedules,

@@ -53,18 +53,18 @@ def orders(name: str, count: int = 20_000) -> list[Order]:
     ]
 
 
-def _pace(up: Up) -> float:
-    """Seconds between two requests at 60 % of what the system can answer."""
-    return saturated_s(up.state, [replace(one, request_id="") for one in orders("pace", 200)]) / UTILISATION
+def _pace(up: Up, utilisation: float) -> float:
+    """Seconds between two requests at this share of what the system can answer."""
+    return saturated_s(up.state, [replace(one, request_id="") for one in orders("pace", 200)]) / utilisation
 
 
 # ---- replicas
 
 
-def replicas(report: Report, seconds: float) -> None:
+def replicas(report: Report, seconds: float, utilisation: float = UTILISATION) -> None:
     """A generation replica of two is killed every 10 seconds under load: `client_failures`, `duplicate_draws`."""
     with system(VOUCH_GENERATION__REPLICAS="2") as up:
-        every_s, kills = _pace(up), 0
+        every_s, kills = _pace(up, utilisation), 0
         with ConstantLoad(up.state, orders("kill"), every_s=every_s) as load:
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
@@ -74,7 +74,7 @@ def replicas(report: Report, seconds: float) -> None:
         failed, duplicates = [one for one in samples if one.error], _duplicates(up, samples)
     for one in failed[:10]:
         print(one.error)
-    unit = f"of {len(samples)} calls; {kills} replicas killed in {seconds:.0f} s"
+    unit = f"of {len(samples)} calls at {utilisation:.0%} load; {kills} replicas killed in {seconds:.0f} s"
     report.add("client_failures", Figure(len(failed), unit=unit, must="<= 0", aim="<= 0"))
     report.add(
         "duplicate_draws",
