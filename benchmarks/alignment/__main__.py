@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.alignment import concept, curve, downstream, hacked, methods, peer, plots, queue, reward
+from benchmarks.alignment import concept, curve, downstream, hacked, methods, peer, plots, queue, rare, reward
 from benchmarks.alignment.plan import PBC64, QUICK, Plan
 from benchmarks.alignment.world import STARTER, World
 from benchmarks.report import Report, screen
@@ -23,7 +23,7 @@ from training.evaluation.judge import Judge
 console = screen()
 WITHOUT_REAL = ("reward", "methods", "queue")
 QUICK_PARTS = ("reward", "methods")
-PARTS = (*WITHOUT_REAL, "curve", "hacked", "concept", "downstream")
+PARTS = (*WITHOUT_REAL, "curve", "hacked", "concept", "downstream", "rare")
 
 
 def main() -> None:
@@ -92,6 +92,9 @@ def measured(
             work / part, (concept.SECONDS, concept.PRACTICE), 0, real
         ).items():
             report.add(name, figure)
+    elif part == "rare":
+        assert real is not None
+        return rare.measured(downstream.Source(downstream.STARTER, work / part), real, "test")
     else:
         assert real is not None
         source = downstream.Source(downstream.STARTER, work / part)

@@ -40,7 +40,7 @@ SHARE = 0.1
 """Of the real training images."""
 COUNT = 2040
 """Generated images, two to a real one."""
-SAMPLER, STEPS, GUIDANCE = "dpm++2m", 12, 2.0
+SAMPLER, STEPS, GUIDANCE = "dpm++2m", 12, 1.25
 BARE = 0.3
 """Of the prompts, those without attributes."""
 FIRST_SEED, BATCH = 700_000_000, 30

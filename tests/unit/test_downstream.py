@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.alignment.downstream import add_gain, asked
+from benchmarks.alignment.rare import add_rare_gain, few_of_each, with_rare
 from benchmarks.report import Report
 from training.data.examples import Examples
 from training.evaluation.downstream import (
@@ -110,3 +111,27 @@ def test_a_gain_is_asked_for_with_its_whole_interval(low: float, met: bool) -> N
     figure = report.figures["downstream_gain_low_points"]
     assert figure.meets(figure.must) is met
     assert report.figures["downstream_gain_points"].value == pytest.approx(2.0)
+
+
+def test_a_rare_type_has_few_images_of_its_own_and_as_many_rows_as_the_others() -> None:
+    labels = ("a", "b", "c") * 10
+    images = torch.arange(30, dtype=torch.uint8)[:, None, None, None].expand(30, 3, 2, 2).contiguous()
+    train_set = Examples(images, labels, ({},) * 30, ({},) * 30, "digest")
+    few = train_set.subset(few_of_each(labels, 2))
+    assert few.labels == ("a", "b", "c") * 2
+    real = with_rare(train_set, few, "b")
+    assert Counter(real.labels) == {"a": 10, "b": 10, "c": 10}
+    rare_images = {
+        int(image[0, 0, 0]) for image, label in zip(real.images, real.labels, strict=True) if label == "b"
+    }
+    assert len(rare_images) == 2
+
+
+def test_the_gain_of_a_rare_type_is_its_recall_and_the_others_stand_beside() -> None:
+    labels = ("a", "a", "b", "b")
+    test_set = Examples(torch.zeros(4, 3, 2, 2), labels, ({},) * 4, ({},) * 4, "digest")
+    plain, helped = np.array([[0, 0, 1, 1]], bool), np.array([[1, 1, 1, 0]], bool)
+    report = Report("rare")
+    add_rare_gain(report, {"a": {"real": plain, "real and synthetic": helped}}, test_set)
+    assert report.figures["rare_type_gain_points"].value == 100
+    assert report.figures["other_types_change_points"].value == -50
