@@ -81,7 +81,8 @@ def _last_line(output: str) -> str:
 
 def _environment(folder: Path, work: Path, state: Path | None) -> dict[str, str]:
     root = Path(__file__).parents[1]
-    path = os.pathsep.join([str(folder), str(root), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    places = [str(folder), str(root / "benchmarks" / "earlier_names"), str(root)]
+    path = os.pathsep.join([*places, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     own = {
         "PYTHONPATH": path,
         "VOUCH": str(Path(sys.executable).with_name("vouch")),

@@ -72,6 +72,16 @@ def test_cases_are_judged_by_their_last_line(cases: Path) -> None:
     assert [case.name for case in cases_in(cases, ["02"])] == ["02-bad"]
 
 
+def test_a_case_may_use_the_names_of_modules_that_have_moved_since(tmp_path: Path) -> None:
+    write_files(tmp_path, {
+        "01-old/case.py": "from vouch.images import decode; from vouch.ratings import read_ratings; print('PASS')",
+        "02-typo/case.py": "import vouch.imagez",
+    })  # fmt: skip
+    old, typo = run_cases(cases_in(tmp_path))
+    assert old.passed
+    assert typo.told == "ModuleNotFoundError: No module named 'vouch.imagez'"
+
+
 def test_what_libraries_write_beside_a_verdict_does_not_hide_it(tmp_path: Path) -> None:
     write_files(tmp_path, {
         "01-noisy/case.py": "import sys; print('PASS all'); sys.stderr.write('warning\\n' * 9)",
