@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -28,6 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import vouch
+from benchmarks.adaptation.assembled import assembled
 from benchmarks.report import Figure, Report, screen
 from training.contact_sheet import contact_sheet
 from training.evaluation.judge import Judge, JudgeSummary
@@ -377,17 +379,25 @@ def system(arguments: argparse.Namespace) -> Iterator[Path]:
     command = [sys.executable, "-m", "vouch", "up", "--state", str(state)]
     command += ["--grpc-port", str(arguments.grpc_port), "--http-port", str(arguments.http_port)]
     say(f"0. The system starts: {' '.join(command[2:])}   (log: {log})")
+    with tempfile.TemporaryDirectory(prefix="vouch-demo-") as scratch:
+        if models != STARTER:
+            generator = assembled(models / "generator", Path(scratch) / "generator")
+            command += ["--generator", str(generator), "--reward", str(models / "reward")]
+        with started(command, arguments.domain, log) as process:
+            wait_until_it_answers(process, state, log)
+            yield state
+
+
+@contextmanager
+def started(command: list[str], domain: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     # Compiling takes two minutes of two cores, which here the learning wants.
-    settings = {**os.environ, "VOUCH_GENERATION__COMPILE": "false", "VOUCH_DOMAIN": arguments.domain}
-    if models != STARTER:
-        command += ["--generator", str(models / "generator"), "--reward", str(models / "reward")]
+    settings = {**os.environ, "VOUCH_GENERATION__COMPILE": "false", "VOUCH_DOMAIN": domain}
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env=settings, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        wait_until_it_answers(process, state, log)
-        yield state
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:

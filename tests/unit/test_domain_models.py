@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from PIL import Image
 
 from benchmarks import demo
+from benchmarks.adaptation import assembled
 from tests.foundations import SIZE, save_foundation
 from tests.image_files import write_files, write_parquet
+from tests.unit.test_pipelines import lora
 from training.domain_models import PARTS, DomainModels
 from training.evaluation.judge import Judge
 from training.jobs.worker import Work, work
@@ -21,7 +24,7 @@ from training.raters.plausibility import Plausibility
 from training.raters.simulated import SimulatedPathologist
 from vouch.domains.criteria import Domain, load_domain
 from vouch.models.networks.reward import RewardEnsemble
-from vouch.models.pipelines import load_generator
+from vouch.models.pipelines import adapt, load_generator
 
 LIGHTS = ("green", "red")
 FEW: dict[str, dict[str, Any]] = {
@@ -120,3 +123,23 @@ def test_a_third_domain_gets_models_that_its_loop_runs_on(models: DomainModels, 
     assert generator.vocabulary is not None and generator.vocabulary.labels == LIGHTS
     assert generator.generate(["green"], [0], 2, 2.0).shape == (1, SIZE, SIZE, 3)
     assert tuple(RewardEnsemble.load(models.out / "reward").criteria) == ("lamp", "pole")
+
+
+def test_a_generator_that_is_kept_as_a_lora_becomes_the_whole_that_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foundation, tuned = save_foundation(tmp_path / "foundation"), save_foundation(tmp_path / "tuned", seed=1)
+    monkeypatch.setattr(assembled, "FOUNDATION", foundation)
+    kept = lora(tmp_path / "kept", foundation, seed=2)
+    shutil.copytree(tuned / "vae", kept / "vae")
+    write_files(kept, {"vocabulary.json": json.dumps({"labels": ["bright"], "attributes": {}})})
+    whole = load_generator(assembled.assembled(kept, tmp_path / "whole"))
+    before = load_generator(foundation)
+    before.pipe.vae = load_generator(tuned).pipe.vae
+    ours, theirs, plain = (
+        one.generate(["bright"], [7], 4, 2.0).astype(int) for one in (whole, adapt(before, kept), before)
+    )
+    assert np.abs(ours - theirs).max() <= 1
+    assert np.abs(ours - plain).max() > 1
+    assert whole.vocabulary is not None and whole.vocabulary.labels == ("bright",)
+    assert assembled.assembled(foundation, tmp_path / "unused") == foundation
