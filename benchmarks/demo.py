@@ -100,8 +100,8 @@ def main() -> int:
     parser.add_argument("--state", type=Path, default=Path("state/demo"))
     parser.add_argument("--grpc-port", type=int, default=9000)
     parser.add_argument("--http-port", type=int, default=8000)
-    parser.add_argument("--rated", type=int, default=400, help="images that are rated")
-    parser.add_argument("--judged", type=int, default=320, help="images that are judged, before and after")
+    parser.add_argument("--rated", type=int, default=320, help="images that are rated")
+    parser.add_argument("--judged", type=int, default=256, help="images that are judged, before and after")
     parser.add_argument(
         "--domain", default="blood_cells", help="a shipped domain, or the folder of another one"
     )
@@ -152,7 +152,7 @@ def tell_the_story(client: Client, arguments: argparse.Namespace, began: float) 
         "4. The generator is aligned: by the reward's gradient through the sampler's last steps, and by reward "
         "weighting (paper 1) for comparison."
     )
-    learned = {"kinds": ["simulated"], "reward": reward, "minutes": 3}
+    learned = {"kinds": ["simulated"], "reward": reward, "minutes": 2}
     aligned = train(client, "align", {**learned, "steps": 60})
     weighted = train(client, "align", {**learned, "method": "reward_weighted", "steps": 180})  # in equal time
     say("5. Both new versions are swapped into serving while requests come in.")
