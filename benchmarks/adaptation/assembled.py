@@ -6,6 +6,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from diffusers.utils import logging
+
 from vouch.models.folders import INDEX
 from vouch.models.loading import load_pipeline
 from vouch.models.pipelines import LORA_FILE
@@ -22,6 +24,7 @@ def assembled(generator: Path, out: Path) -> Path:
     if (generator / "vae").is_dir():
         shutil.copytree(generator / "vae", out / "vae", dirs_exist_ok=True)
     pipe = load_pipeline(out)
+    logging.set_verbosity_error()  # diffusers warns of a LoRA that leaves the text encoder as it is
     pipe.load_lora_weights(str(generator), weight_name=LORA_FILE)
     pipe.fuse_lora()
     pipe.unload_lora_weights()
