@@ -37,6 +37,23 @@ def test_calibration_takes_back_what_is_overconfident_and_shifted() -> None:
     assert calibration.fit_calibration(logits[:, :0, 0], targets[:0, 0]) == Calibration()
 
 
+def test_a_part_in_which_more_failed_by_chance_does_not_lower_every_score() -> None:
+    logits, targets = rated(4000)
+    said, everybody = targets[:, 0], float(targets[:, 0].mean())
+    failed, passed = (said == 0).nonzero()[:1200, 0], (said == 1).nonzero()[:800, 0]
+    part = torch.cat([failed, passed])
+    alone, among_all = (
+        calibration.fit_calibration(logits[:, part, 0], said[part], share) for share in (None, everybody)
+    )
+    mean = [float(calibration.scores(logits[:, :, 0], found).mean()) for found in (alone, among_all)]
+    assert mean[0] < everybody - 0.02
+    assert mean[1] == pytest.approx(everybody, abs=0.01)
+    all_passed = torch.ones(5)
+    assert calibration.fit_calibration(
+        torch.full((2, 5), 2.0), all_passed, 0.9
+    ) == calibration.fit_calibration(torch.full((2, 5), 2.0), all_passed)
+
+
 def test_raters_who_err_are_not_promised_to_be_certain() -> None:
     logits, targets = rated(4000)
     flipped = torch.rand(4000, generator=torch.Generator().manual_seed(1)) < 0.1

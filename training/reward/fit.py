@@ -216,10 +216,13 @@ def _calibrate(
     """Fits the scale on all that was held out, and writes down what these images say of the ensemble."""
     if rated is None or not held:
         return {}
-    logits, targets = member_logits(model, rated, held), rated.targets(model.criteria)[held]
+    every = rated.targets(model.criteria)
+    logits, targets, stratum = member_logits(model, rated, held), every[held], measured_on(rated, held)
     known = ~targets.isnan()
+    passed = every.nanmean(0).tolist() if stratum == CHOSEN else [None] * targets.shape[1]
     fitted = [
-        fit_calibration(logits[:, known[:, c], c], targets[known[:, c], c]) for c in range(targets.shape[1])
+        fit_calibration(logits[:, known[:, c], c], targets[known[:, c], c], share)
+        for c, share in enumerate(passed)
     ]
     model.scale = Scale(
         verdict=fitted[0],
@@ -228,7 +231,7 @@ def _calibrate(
         raters=frozen_kinds(folder),
     )
     figures = asdict(fitted[0])
-    evidence = RewardEvidence.of(logits, targets, model.criteria, measured_on(rated, held))
+    evidence = RewardEvidence.of(logits, targets, model.criteria, stratum)
     if evidence is None:
         return figures
     out.mkdir(parents=True, exist_ok=True)
