@@ -19,6 +19,7 @@ from vouch.types.generation import GeneratedImage, GenerationRequest
 from vouch.types.generator import GeneratorDescription
 
 Lost = Callable[[BaseException], bool]
+Again = Callable[[Any], Any]
 
 PATIENCE_S = 60.0
 """From the first loss of a call to its last repeat: the replica's successor loads its model meanwhile."""
@@ -33,22 +34,15 @@ class GenerationHandle:
         self._streaming = handle.options(stream=True)
 
     async def generate(self, request: GenerationRequest) -> list[GeneratedImage]:
-        patience = Patience(self._lost)
-        while True:
-            try:
-                images: list[GeneratedImage] = await call(self._handle.generate, request)
-                return images
-            except Exception as error:
-                if not await patience.waits(error):
-                    raise
-                request = replace(request, resent=True)
+        images: list[GeneratedImage] = await repeated(
+            self._lost, self._handle.generate, request, again=_resent
+        )
+        return images
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationOutput, None]:
         left, patience = dict(zip(request.indices, request.seeds, strict=True)), Patience(self._lost)
         while left:
-            rest = replace(
-                request, indices=tuple(left), seeds=tuple(left.values()), resent=patience.losses > 0
-            )
+            rest = replace(request, indices=tuple(left), seeds=tuple(left.values()))
             try:
                 async with aclosing(stream(self._streaming.stream, rest)) as events:
                     async for event in events:
@@ -59,6 +53,7 @@ class GenerationHandle:
             except Exception as error:
                 if not await patience.waits(error):
                     raise
+                request = _resent(request)
 
     async def describe(self, request_id: str, version: str, client: str = "") -> GeneratorDescription:
         description: GeneratorDescription = await repeated(
@@ -88,27 +83,32 @@ class Patience:
     def __init__(self, lost: Lost) -> None:
         self._lost = lost
         self._until: float | None = None
-        self.losses = 0
 
     async def waits(self, error: BaseException) -> bool:
         """Wait a moment before the next try; False when there is none."""
         if not self._lost(error):
             return False
-        self.losses += 1
         self._until = self._until or time.monotonic() + PATIENCE_S
         await asyncio.sleep(PAUSE_S)
         return time.monotonic() < self._until
 
 
-async def repeated(lost: Lost, method: Any, *arguments: Any) -> Any:
-    """`call` for what changes nothing."""
+async def repeated(
+    lost: Lost, method: Any, argument: Any, *more: Any, again: Again = lambda argument: argument
+) -> Any:
+    """`call` for what changes nothing. again: makes of the argument the one that is sent after a loss."""
     patience = Patience(lost)
     while True:
         try:
-            return await call(method, *arguments)
+            return await call(method, argument, *more)
         except Exception as error:
             if not await patience.waits(error):
                 raise
+            argument = again(argument)
+
+
+def _resent(request: GenerationRequest) -> GenerationRequest:
+    return replace(request, resent=True)
 
 
 async def call(method: Any, *arguments: Any) -> Any:

@@ -57,8 +57,7 @@ class StepScheduler:
 
     def rows_until_done(self, ticket: Ticket) -> float:
         """Rows that are computed until the last image of this request is done, if no other request comes."""
-        job = self._jobs[ticket]
-        return self._fair.finish_times().get(job, job.remaining_rows) * self._fair.clients
+        return self._fair.finish_times().get(self._jobs[ticket], 0.0) * self._fair.clients
 
     def next_batch(self) -> list[Slot]:
         """The images of the next step. The first image is always among them, however many rows it has."""
