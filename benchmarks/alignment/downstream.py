@@ -11,11 +11,12 @@ split is measured once.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,23 +51,33 @@ SEEDS = (0, 1, 2)
 
 
 def main() -> int:
-    parser = arguments("benchmarks.alignment.downstream", str(__doc__).splitlines()[0])
+    parser = parser_of("benchmarks.alignment.downstream", str(__doc__))
+    parser.add_argument("--count", type=int, default=COUNT, help="generated images")
+    return run(parser, lambda source, chosen: measured(source, chosen.data, chosen.count, chosen.split))
+
+
+def parser_of(module: str, text: str) -> argparse.ArgumentParser:
+    """The arguments of a benchmark whose classifiers read a split of pbc64."""
+    parser = arguments(module, text.splitlines()[0])
     parser.add_argument("--data", type=Path, default=PBC64, help="folder of pbc64")
     parser.add_argument("--work", type=Path, help="keep what is drawn here, and go on from it")
     parser.add_argument(
         "--generator", type=Path, default=STARTER, help="diffusers folder, or LoRA on the starter"
     )
-    parser.add_argument("--count", type=int, default=COUNT, help="generated images")
     parser.add_argument(
         "--split", choices=("val", "test"), default="test", help="what is read; choose on val"
     )
+    return parser
+
+
+def run(parser: argparse.ArgumentParser, measure: Callable[[Source, argparse.Namespace], Report]) -> int:
+    """Measures and reports, or says that the images are not there."""
     chosen = parser.parse_args()
     if not (chosen.data / f"{chosen.split}.parquet").is_file():
         screen().print(f"skipped: {chosen.data} is not there; give the folder of pbc64 with --data.")
         return 0
     with tempfile.TemporaryDirectory() as scratch:
-        source = Source(chosen.generator, chosen.work or Path(scratch))
-        report = measured(source, chosen.data, chosen.count, chosen.split)
+        report = measure(Source(chosen.generator, chosen.work or Path(scratch)), chosen)
     report.finish(chosen.json)
     return 0
 

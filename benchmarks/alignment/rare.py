@@ -12,15 +12,14 @@ generator* is worth to a site that has 20.
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.alignment.downstream import LEARNING, PBC64, SEEDS, STARTER, Source
-from benchmarks.report import Figure, Report, arguments, screen
+from benchmarks.alignment.downstream import LEARNING, SEEDS, Source, parser_of, run
+from benchmarks.report import Figure, Report
 from training.data.examples import Examples, load_examples
 from training.evaluation.downstream import Labelled, accuracy, kept_reading
 from training.evaluation.intervals import Estimate
@@ -37,24 +36,8 @@ Readings = Mapping[str, np.ndarray]
 
 
 def main() -> int:
-    parser = arguments("benchmarks.alignment.rare", str(__doc__).splitlines()[0])
-    parser.add_argument("--data", type=Path, default=PBC64, help="folder of pbc64")
-    parser.add_argument("--work", type=Path, help="keep what is drawn here, and go on from it")
-    parser.add_argument(
-        "--generator", type=Path, default=STARTER, help="diffusers folder, or LoRA on the starter"
-    )
-    parser.add_argument(
-        "--split", choices=("val", "test"), default="test", help="what is read; choose on val"
-    )
-    chosen = parser.parse_args()
-    if not (chosen.data / f"{chosen.split}.parquet").is_file():
-        screen().print(f"skipped: {chosen.data} is not there; give the folder of pbc64 with --data.")
-        return 0
-    with tempfile.TemporaryDirectory() as scratch:
-        source = Source(chosen.generator, chosen.work or Path(scratch))
-        report = measured(source, chosen.data, chosen.split)
-    report.finish(chosen.json)
-    return 0
+    parser = parser_of("benchmarks.alignment.rare", str(__doc__))
+    return run(parser, lambda source, chosen: measured(source, chosen.data, chosen.split))
 
 
 def measured(source: Source, data: Path, split: str) -> Report:
@@ -104,16 +87,22 @@ def add_rare_gain(report: Report, readings: Mapping[str, Readings], test: Exampl
     """The gain of the rare types' recall, and of the other types' accuracy, over all rare types and for each."""
     labels = np.array(test.labels)
     gains = {name: of[HELPED].astype(float) - of[PLAIN] for name, of in readings.items()}
-    own = np.concatenate([gains[name][:, labels == name] for name in readings], axis=1)
-    others = np.concatenate([gains[name][:, labels != name] for name in readings], axis=1)
-    gain, rest = accuracy(own), accuracy(others)
+    gain = _over_types(gains, {name: labels == name for name in readings}, test)
+    rest = _over_types(gains, {name: labels != name for name in readings}, test)
     report.add("rare_type_gain_points", _points(gain, must=">= 3"))
     report.add("rare_type_gain_low_points", Figure(100 * gain.low, "points", must="> 0"))
     report.add("other_types_change_points", _points(rest))
     for name, of in readings.items():
         for arm in (PLAIN, HELPED):
-            found = accuracy(of[arm][:, labels == name])
+            found = _over_types({name: of[arm]}, {name: labels == name}, test)
             report.add(f"recall of {name}, {arm}", Figure(found.value, "share", found.low, found.high))
+
+
+def _over_types(rows: Mapping[str, np.ndarray], read: Mapping[str, np.ndarray], test: Examples) -> Estimate:
+    """The mean over all types of what `read` chooses of their test images. An image that counts for several types is
+    resampled as one, and so are those of a patient."""
+    chosen = np.concatenate([rows[name][:, read[name]] for name in rows], axis=1)
+    return accuracy(chosen, [test.groups[row] for name in rows for row in np.flatnonzero(read[name])])
 
 
 def _points(gain: Estimate, **bars: str) -> Figure:

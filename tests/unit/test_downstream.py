@@ -135,3 +135,18 @@ def test_the_gain_of_a_rare_type_is_its_recall_and_the_others_stand_beside() -> 
     add_rare_gain(report, {"a": {"real": plain, "real and synthetic": helped}}, test_set)
     assert report.figures["rare_type_gain_points"].value == 100
     assert report.figures["other_types_change_points"].value == -50
+
+
+def test_an_image_that_counts_for_two_rare_types_is_one_image_of_the_interval() -> None:
+    labels = ("a", "b", *("c",) * 30)
+    test_set = Examples(torch.zeros(32, 3, 2, 2), labels, ({},) * 32, ({},) * 32, "digest")
+    plain = np.zeros((1, 32), bool)
+    helped = plain.copy()
+    helped[:, 2::2] = True
+    reports = [Report("one"), Report("two")]
+    readings = {"real": plain, "real and synthetic": helped}
+    for report, types in zip(reports, ("a", "ab"), strict=True):
+        add_rare_gain(report, dict.fromkeys(types, readings), test_set)
+    one, two = (report.figures["other_types_change_points"] for report in reports)
+    assert one.low is not None and two.low is not None and one.high is not None and two.high is not None
+    assert two.high - two.low == pytest.approx(one.high - one.low, rel=0.1)
