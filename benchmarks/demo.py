@@ -35,6 +35,7 @@ from training.contact_sheet import contact_sheet
 from training.evaluation.judge import Judge, JudgeSummary
 from training.raters.plausibility import Plausibility
 from training.raters.simulated import SimulatedPathologist
+from training.starter import PER_CLASS
 from vouch.cli.figures import figures_table
 from vouch.client import Client
 from vouch.domains.criteria import Domain, load_domain
@@ -294,7 +295,7 @@ def show_methods(verdicts: dict[str, JudgeSummary], judge: Judge) -> None:
         "images",
         "plausible",
         "recognised",
-        f"coverage (real against real {judge.floor:.2f})",
+        f"coverage ({PER_CLASS} real images of each label: {judge.floor:.2f})",
     ):
         table.add_column(column)
     for name, v in verdicts.items():
@@ -390,6 +391,7 @@ def system(arguments: argparse.Namespace) -> Iterator[Path]:
 
 @contextmanager
 def started(command: list[str], domain: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The process of this command, which is told to end with the block."""
     # Compiling takes two minutes of two cores, which here the learning wants.
     settings = {**os.environ, "VOUCH_GENERATION__COMPILE": "false", "VOUCH_DOMAIN": domain}
     with log.open("wb") as output:

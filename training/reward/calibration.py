@@ -45,7 +45,7 @@ def fit_calibration(logits: torch.Tensor, wanted: torch.Tensor, passed: float | 
         logits: [K, N] of the members.
         wanted: [N] in [0, 1], what raters said of images that no member learned from. None change nothing.
         passed: share of passed images among all of which these are a random part. These alone tell it worse: of 160
-            images the share errs by 3 points, and every score with it. None: theirs.
+            images it has a standard error of 2 points, and every score has it too. None: theirs.
     """
     if not len(wanted):
         return Calibration()
