@@ -274,7 +274,8 @@ class Experiment:
         }
         trained, on_real = kinds["trained"], share_of(labels, test.labels, judge, real)
         told = [wanted[row] for row in trained]
-        other = judge.see(val.arrays)[1]
+        other_logits, other = judge.see(val.arrays)
+        count = min(len(trained), len(other))  # FID and KS distance grow as samples shrink: sides of one size
         findings = [label for label in labels if label != self.data.domain.captions.absent]
         return {
             **said,
@@ -283,8 +284,11 @@ class Experiment:
             "recognised_real": on_real,
             "finding_agreement_points": 100 * (said["recognised_trained"] - on_real),
             "finding_logit_distance": logit_distance(real, logits[trained], test.labels, told, judge.labels),
-            "fid": frechet(seen, features[trained]).value,
-            "fid_real": frechet(seen, other).value,
+            "finding_logit_distance_real": logit_distance(
+                real, other_logits[:count], test.labels, val.labels[:count], judge.labels
+            ),
+            "fid": frechet(seen, features[trained][:count]).value,
+            "fid_real": frechet(seen, other[:count]).value,
             "kid": kid(seen, features[trained]).value,
             "coverage_of_floor": coverage_of_floor(seen, features[trained], other),
         }

@@ -164,4 +164,5 @@ def settings_of(
     steps = steps_of(passes, batch, prior)
     # Equal compute: nothing ends a training early, and what is kept is the best of it all the same.
     spent = {"steps": steps, "validate_every": max(1, steps // VALIDATIONS), "patience": 10_000}
-    return {**own, "seed": cell.seed, "batch": batch, "sheet_every": steps, **spent}
+    turned = {"symmetric": world.domain.symmetric}
+    return {**own, **turned, "seed": cell.seed, "batch": batch, "sheet_every": steps, **spent}

@@ -82,13 +82,13 @@ def add_race(
     """The default method beside the peer: its gain, and the seconds to WANTED as a share of the peer's.
 
     after: the default method with a fraction of its seconds, trained apart; asked in rising order, until the gain is
-    reached. after_by_peer: likewise the peer, which is only asked where it gets there in the end: else its whole time
-    stands for it, and the share is at the most what is told.
+    reached. It is only asked where the method gets there in the end. after_by_peer: likewise the peer: where it does
+    not get there, its whole time stands for it, and the share is at the most what is told.
     """
     name = PEER.replace(" ", "_")
     report.add(f"over_{name}_points", points(ours.gain - theirs.gain, ">= 5", ">= 15"))
-    needed = _seconds_to(WANTED, ours, after)
     reached = float(theirs.gain.mean()) >= WANTED
+    needed = _seconds_to(WANTED, ours, after) if float(ours.gain.mean()) >= WANTED else None
     their_time = _seconds_to(WANTED, theirs, after_by_peer) if reached else theirs.seconds
     share = None if needed is None or not their_time else needed / their_time
     unit = (

@@ -101,15 +101,18 @@ def add_costs(report: Report, world: World, base: MeasuredSet, rejected: Measure
 
 
 def add_cost(report: Report, world: World, name: str, runs: Runs, rejection: float | None) -> None:
-    """The same of a trained method, and after how many accepted images its training has paid for itself beside
-    rejection sampling; None where it never does."""
+    """The same of a trained method, the seconds that it saves on each beside rejection sampling, and, where it saves
+    any, after how many accepted images its training has paid for itself."""
     drawn = [world.seconds_an_image(run) for run in runs.names]
     seconds = None if not drawn or None in drawn else float(np.mean(drawn))  # type: ignore[arg-type]
     cost = _per_accepted(seconds, np.concatenate([found.plausible for found in runs.measured]))
     report.add(f"{name}_seconds_per_accepted", cost)
-    saved = None if rejection is None or cost.value is None else rejection - cost.value
-    paid = float(np.mean(runs.seconds)) / saved if saved and saved > 0 else None
-    report.add(f"{name}_pays_after", Figure(paid, "accepted images"))
+    if rejection is None or cost.value is None:
+        return
+    saved = rejection - cost.value
+    report.add(f"{name}_saves_per_accepted", Figure(saved, "s"))
+    if saved > 0:
+        report.add(f"{name}_pays_after", Figure(float(np.mean(runs.seconds)) / saved, "accepted images"))
 
 
 def _per_accepted(seconds: float | None, plausible: np.ndarray) -> Figure:
@@ -136,6 +139,9 @@ def add_default(report: Report, runs: Mapping[str, Runs], base: MeasuredSet, jud
         return
     ours = runs[DEFAULT]
     gain = ours.gain(base)
+    aligned = points(gain)
+    report.add("aligned_gain_points", aligned)
+    report.add("aligned_gain_low_points", Figure(aligned.low, "points", must="> 0"))
     if judges.real_plausible is not None:
         report.add("real_plausible", share(judges.real_plausible))
         report.add("gap_closed", gap_closed(gain, base.plausible, judges.real_plausible))

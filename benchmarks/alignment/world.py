@@ -64,8 +64,8 @@ class World:
 
     def __init__(self, folder: Path, plan: Plan, real: Path | None) -> None:
         self.plan, self.real = plan, real
-        starter = digest_of(STARTER / "generator")
-        told = json.dumps([plan.same_runs(), str(real), starter], sort_keys=True)
+        models = [digest_of(STARTER / part) for part in ("generator", "reward", "rater")]
+        told = json.dumps([plan.same_runs(), str(real), models], sort_keys=True)
         self.folder = folder / hashlib.sha256(told.encode()).hexdigest()[:12]
         self.folder.mkdir(parents=True, exist_ok=True)
 

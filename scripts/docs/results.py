@@ -27,10 +27,11 @@ HEADLINES = (
         "images_vs_best_peer",
         "Images per second when saturated ÷ the best of diffusers, Ray Serve, LitServe and BentoML",
     ),
+    ("starter", "plausible_of_real", "Plausible drawings of the starter ÷ plausible real cells, by the sealed judge"),
     (
-        "demo",
-        "plausible_after",
-        "Plausible after alignment with *simulated* ratings, by the first judge (before: {plausible_before:.3f})",
+        "alignment",
+        "aligned_gain_points",
+        "Points of plausible images gained by two minutes of alignment with *simulated* ratings, by the sealed judge",
     ),
     ("basics", "overhead_ms_p50", "Median cost of gRPC, Ray Serve and storing over the engine's own time"),
 )
@@ -217,7 +218,12 @@ def _value(figure: Figure) -> str:
 
 
 def _interval(figure: Figure) -> str:
-    return "" if figure.low is None or figure.high is None else f"{short(figure.low)} to {short(figure.high)}"
+    """Example: "0.9 to 1.1"; "from 0.9" where only one bound is known."""
+    low, high = figure.low, figure.high
+    if low is None or high is None:
+        bounds = (("from ", low), ("to ", high))
+        return "".join(word + short(bound) for word, bound in bounds if bound is not None)
+    return f"{short(low)} to {short(high)}"
 
 
 def short(number: float) -> str:

@@ -91,13 +91,15 @@ def test_what_an_accepted_image_costs_leads_the_table_and_says_when_training_has
     runs = Runs([judged(0.9), judged(0.9)], [150.0, 150.0], ["draft-0", "draft-1"])
     add_cost(report, world, "draft", runs, rejection)
     assert report.figures["draft_seconds_per_accepted"].value == pytest.approx(1.0)
+    assert report.figures["draft_saves_per_accepted"].value == pytest.approx(1.5)
     assert report.figures["draft_pays_after"].value == pytest.approx(150 / 1.5)
 
 
-def test_a_method_that_costs_more_than_rejection_never_pays_and_an_untimed_one_is_not_measured() -> None:
+def test_a_method_that_costs_more_than_rejection_saves_nothing_and_an_untimed_one_is_not_measured() -> None:
     report = Report("alignment")
     slow: Any = Timed({"slow-0": 9.0})
     add_cost(report, slow, "slow", Runs([judged(0.9)], [10.0], ["slow-0"]), 2.5)
     add_cost(report, slow, "peer", Runs([judged(0.9)], [10.0], ["peer-0"]), 2.5)
-    assert report.figures["slow_pays_after"].value is None
+    assert report.figures["slow_saves_per_accepted"].value == pytest.approx(2.5 - 9.0 / 0.9)
     assert report.figures["peer_seconds_per_accepted"].value is None
+    assert not {"slow_pays_after", "peer_pays_after"} & set(report.figures)
