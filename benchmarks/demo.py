@@ -156,7 +156,11 @@ def tell_the_story(client: Client, arguments: argparse.Namespace, began: float) 
     )
     learned = {"kinds": ["simulated"], "reward": reward, "minutes": 2}
     aligned = train(client, "align", {**learned, "steps": 60})
-    baseline = {"method": "reward_weighted", "steps": 180, "validation": {"every": 0}}  # would end it at step 0
+    baseline = {
+        "method": "reward_weighted",
+        "steps": 180,
+        "validation": {"every": 0},
+    }  # would end it at step 0
     weighted = train(client, "align", {**learned, **baseline})  # in equal time
     say("5. Both new versions are swapped into serving while requests come in.")
     traffic = Traffic()

@@ -50,7 +50,7 @@ def summarised(ladder: Ladder, results: Mapping[str, Figures]) -> Report:
     for name, figures in own.items():
         groups.setdefault(name.rpartition("/")[0], []).append(figures)
     for group, seeds in sorted(groups.items()):
-        _tell(report, group.replace("/", "_").replace("-", "_"), seeds, base)
+        _tell(report, group, seeds, base)
     sizes = {group.rpartition("/")[2] for group in groups}
     for size in sorted(sizes):
         _tell_prior(report, ladder, size, groups)
@@ -109,12 +109,20 @@ def _tell_few(report: Report, ladder: str, groups: Mapping[str, Sequence[Figures
 
 
 def _tell_best(
-    report: Report, ladder: str, sizes: Collection[str], groups: Mapping[str, Sequence[Figures]], base: Figures
+    report: Report,
+    ladder: str,
+    sizes: Collection[str],
+    groups: Mapping[str, Sequence[Figures]],
+    base: Figures,
 ) -> None:
     """The adapted recipe of the lowest validation loss at the most images: how near its drawings are to real ones.
     Findings count where they cover enough."""
     most = _most(sizes)
-    own = {g: _known(seeds, "validation_loss") for g, seeds in groups.items() if g.endswith(f"/{most}") and SCRATCH not in g}
+    own = {
+        g: _known(seeds, "validation_loss")
+        for g, seeds in groups.items()
+        if g.endswith(f"/{most}") and SCRATCH not in g
+    }
     if not any(own.values()):
         return
     best = groups[min((g for g in own if own[g]), key=lambda g: float(np.mean(own[g])))]
@@ -153,10 +161,11 @@ def _known(seeds: Sequence[Figures], figure: str) -> list[float]:
     return [value for one in seeds if (value := one.get(figure)) is not None]
 
 
-def _tell(report: Report, name: str, seeds: Sequence[Figures], base: Figures) -> None:
-    if ladder_of(name) == "far" and (leak := _known(seeds, "colour_leak")):  # cells are stained
+def _tell(report: Report, group: str, seeds: Sequence[Figures], base: Figures) -> None:
+    ladder, recipe, _ = group.split("/")
+    name, kept_asked = group.replace("/", "_").replace("-", "_"), recipe in KEEPS_PRIOR
+    if ladder == "far" and (leak := _known(seeds, "colour_leak")):  # the cells of the near ladder are stained
         report.add(f"{name}_colour_leak", _over(leak, "of 255", "<= 1", "<= 0.2"))
-    keeps = any(name.startswith(f"{ladder_of(name)}_{recipe.replace('-', '_')}_") for recipe in KEEPS_PRIOR)
     for figure, (unit, must, aim) in TOLD.items():
         if values := [one[figure] for one in seeds if one.get(figure) is not None]:
             report.add(f"{name}_{figure}", _over(values, unit, must, aim))  # type: ignore[arg-type]
@@ -165,10 +174,14 @@ def _tell(report: Report, name: str, seeds: Sequence[Figures], base: Figures) ->
         report.add(f"{name}_distance_closed", _over(known, "share"))
     kept = [_share(one.get("known_recognised"), base.get("known_recognised")) for one in seeds]
     if known := [value for value in kept if value is not None]:
-        report.add(f"{name}_kept_after_adapting", _over(known, "share", *((">= 0.95", ">= 1") if keeps else ())))
+        report.add(
+            f"{name}_kept_after_adapting", _over(known, "share", *((">= 0.95", ">= 1") if kept_asked else ()))
+        )
     covered = [_share(one.get("known_coverage"), base.get("known_coverage")) for one in seeds]
     if known := [value for value in covered if value is not None]:
-        report.add(f"{name}_kept_coverage", _over(known, "share", *((">= 0.9", ">= 1") if keeps else ())))
+        report.add(
+            f"{name}_kept_coverage", _over(known, "share", *((">= 0.9", ">= 1") if kept_asked else ()))
+        )
     _tell_change(report, f"{name}_authenticity_change", f"{JUDGE}_authenticity_change", seeds)
     _tell_change(report, f"{name}_downstream_gain", "downstream_gain", seeds)
     unseen = [_ratio(one, "held_out", "trained") for one in seeds]
@@ -195,17 +208,22 @@ def _tell_prior(report: Report, ladder: str, size: str, groups: Mapping[str, Seq
     """What the base brought: the adapted U-Net of the lowest validation loss beside a training from nothing, at equal
     compute, in findings recognised and in coverage."""
     scratch = groups.get(f"{ladder}/{SCRATCH}/{size}")
-    adapted = [seeds for group, seeds in groups.items() if group.endswith(f"/{size}") and "/unet" in group]
+    adapted = [
+        seeds
+        for group, seeds in groups.items()
+        if group.endswith(f"/{size}") and "/unet" in group and _known(seeds, "validation_loss")
+    ]
     if not scratch or not adapted:
         return
     best = min(adapted, key=lambda seeds: _mean(seeds, "validation_loss"))
-    asked = (("> 0", ">= 10") if size == str(PRIOR_HELPS) else ())
+    asked = ("> 0", ">= 10") if size == str(PRIOR_HELPS) else ()
     for name, figure in (
         ("prior_gain_points", f"{JUDGE}_recognised_trained"),
         ("prior_gain_coverage_points", f"{JUDGE}_coverage_of_floor"),
     ):
-        gain = 100 * (_mean(best, figure) - _mean(scratch, figure))
-        report.add(f"{ladder}_{name}_{size}", Figure(gain, "points", None, None, *asked))
+        if _known(best, figure) and _known(scratch, figure):
+            gain = 100 * (_mean(best, figure) - _mean(scratch, figure))
+            report.add(f"{ladder}_{name}_{size}", Figure(gain, "points", None, None, *asked))
 
 
 def _closed(one: Figures, base: Figures) -> float | None:
@@ -222,7 +240,7 @@ def _share(top: float | None, bottom: float | None) -> float | None:
 
 
 def _mean(seeds: Sequence[Figures], figure: str) -> float:
-    return float(np.mean([one[figure] for one in seeds]))
+    return float(np.mean(_known(seeds, figure)))
 
 
 def _over(values: Sequence[float], unit: str, must: str | None = None, aim: str | None = None) -> Figure:

@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.alignment import concept, curve, downstream, hacked, methods, peer, plots, queue, rare, reward
+from benchmarks.alignment.measured_set import Judges
 from benchmarks.alignment.plan import PBC64, QUICK, Plan
-from benchmarks.alignment.world import STARTER, World
+from benchmarks.alignment.world import World
 from benchmarks.report import Report, screen
-from training.evaluation.judge import Judge
 
 console = screen()
 WITHOUT_REAL = ("reward", "methods", "queue")
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--rated", type=int, help="images that are rated; fewer teach less")
     parser.add_argument("--judged", type=int, help="images of every version; fewer widen the intervals")
     parser.add_argument(
-        "--scales", type=float, nargs="+", help="of guidance, whole, in place of the curve's own"
+        "--scales", type=float, nargs="+", help="of guidance, in place of the curve's own, on every interval"
     )
     arguments = parser.parse_args()
     plan = _runnable(_plan(arguments), arguments.peers)
@@ -79,8 +79,9 @@ def measured(
     elif part == "methods":
         methods.measure(report, World(work, plan, real))
     elif part == "curve":
-        drawings = curve.drawings(scales, (curve.WHOLE,)) if scales else curve.drawings()
-        curve.measure(report, World(work, plan, real), Judge.load(STARTER / "judge"), drawings)
+        drawings = curve.drawings(scales or curve.SCALES)
+        world = World(work, plan, real)
+        curve.measure(report, world, Judges(real, world.folder / "features", sealed=True), drawings)
     elif part == "queue":
         study = queue.Study(work / part, queue.unannotated(work / part, real), queue.Plan())
         return queue.measured(study, ["random", "queue"])

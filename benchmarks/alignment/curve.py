@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import t as student_t
-from sklearn.metrics import pairwise_distances
-from sklearn.neighbors import NearestNeighbors
 
+from benchmarks.alignment.measured_set import Judges
 from benchmarks.alignment.plan import DEFAULT, PBC64, QUICK, Drawing, Plan
-from benchmarks.alignment.world import STARTER, World
+from benchmarks.alignment.world import World
 from benchmarks.report import Figure, Report, arguments, screen
-from training.evaluation.coverage import NEAREST
+from training.evaluation.coverage import covered
 from training.evaluation.evidence import GeneratedSet
 from training.evaluation.intervals import Z95
 from training.evaluation.judge import Judge
@@ -50,6 +49,8 @@ class Point:
         return rate, float(self.covers[:, count > 0].any(1).mean())
 
 
+Drawings = Mapping[str, GeneratedSet]
+"""By the name of their point."""
 See = Callable[[np.ndarray, Sequence[str]], Point]
 """How a judge sees images uint8 [N, H, W, 3] and their prompts."""
 
@@ -109,38 +110,45 @@ def above(
 
 
 def point_of(judge: Judge) -> See:
-    neighbours = NearestNeighbors(n_neighbors=NEAREST + 1).fit(judge.reference)
-    radius = neighbours.kneighbors(judge.reference)[0][:, -1]
-
     def point(images: np.ndarray, prompts: Sequence[str]) -> Point:
-        apart = pairwise_distances(judge.reference, judge.features(images))
-        return Point(judge.assess(images, prompts).plausible, apart < radius[:, None])
+        covers = covered(judge.reference, judge.features(images))
+        return Point(judge.assess(images, prompts).plausible, covers)
 
     return point
 
 
 def measure(
-    report: Report, world: World, judge: Judge, drawings: Sequence[Drawing], method: str = DEFAULT
+    report: Report, world: World, judges: Judges, drawings: Sequence[Drawing], method: str = DEFAULT
 ) -> None:
-    """Adds a point for each setting of the starter, one for each training seed, and the height above the curve."""
+    """Adds a point for each setting of the starter, one for each training seed, and the height above the curve; by the
+    sealed judge where it is at hand, and by the first judge beside."""
     world.rate()
-    point = point_of(judge)
-    base = [_point(report, f"curve_{one.name}", world.starter_at(one), point) for one in drawings]
-    aligned = []
-    for seed in world.plan.seeds:
-        name, lora, _ = world.align(method, seed)
-        aligned.append(_point(report, f"curve_aligned_{seed}", world.judged(name, lora), point))
-    value, low, high = (100 * bound for bound in above(base, aligned))
+    report.add("curve_judged_by_the_sealed_judge", Figure(float(judges.sealed), ""))
+    base = {f"curve_{one.name}": world.starter_at(one) for one in drawings}
+    runs = [world.align(method, seed)[:2] for seed in world.plan.seeds]
+    aligned = {f"curve_aligned_{number}": world.judged(*run) for number, run in enumerate(runs)}
+    value, low, high = _heights(report, base, aligned, point_of(judges.judge))
     report.add("above_guidance_curve_points", Figure(value, "points", low, high, ">= 3", ">= 10"))
     report.add("above_guidance_curve_low_points", Figure(low, "points", must="> 0"))
+    if judges.sealed:
+        height = _heights(report, base, aligned, point_of(judges.first), "_by_first_judge")
+        report.add("above_guidance_curve_points_by_first_judge", Figure(height[0], "points", *height[1:]))
 
 
-def _point(report: Report, name: str, drawn: GeneratedSet, point: See) -> Point:
-    found = point(drawn.images, drawn.prompts)
-    rate, covered = found.at(np.ones(len(drawn.prompts)))
-    report.add(f"{name}_plausible", Figure(rate, "share"))
-    report.add(f"{name}_coverage", Figure(covered, "share"))
-    return found
+def _heights(
+    report: Report, base: Drawings, aligned: Drawings, point: See, suffix: str = ""
+) -> tuple[float, float, float]:
+    """Tells every point, and answers the height above the curve with its interval, in percentage points."""
+    sides = []
+    for drawings in (base, aligned):
+        points = {name: point(drawn.images, drawn.prompts) for name, drawn in drawings.items()}
+        for name, one in points.items():
+            plausible, coverage = one.at(np.ones(len(one.plausible)))
+            report.add(f"{name}_plausible{suffix}", Figure(plausible, "share"))
+            report.add(f"{name}_coverage{suffix}", Figure(coverage, "share"))
+        sides.append(list(points.values()))
+    value, low, high = above(*sides)
+    return 100 * value, 100 * low, 100 * high
 
 
 def drawings(
@@ -160,7 +168,6 @@ def main() -> int:
     parser = arguments("benchmarks.alignment.curve", str(__doc__).splitlines()[0])
     parser.add_argument("--work", type=Path, help="keep what is drawn and trained here, and go on from it")
     parser.add_argument("--data", type=Path, default=PBC64, help="folder of pbc64")
-    parser.add_argument("--judge", type=Path, default=STARTER / "judge", help="folder of the judge")
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
     if not given.data.is_dir():
@@ -170,7 +177,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         world = World(given.work or Path(scratch), QUICK if given.quick else Plan(), given.data)
         chosen = drawings(QUICK_SCALES, QUICK_INTERVALS) if given.quick else drawings()
-        measure(report, world, Judge.load(given.judge), chosen)
+        measure(report, world, Judges(given.data, world.folder / "features", sealed=True), chosen)
     report.finish(given.json)
     return 0
 

@@ -294,6 +294,38 @@ def test_the_paper_counts_findings_of_the_best_recipe_and_few_shots_no_copies() 
     assert (figures["far_few_shot_recognised"].value, figures["far_few_shot_copies"].value) == (0.6, 0.1)
 
 
+def test_the_recipe_that_validates_best_answers_for_the_ladder_and_findings_count_where_it_covers_enough() -> (
+    None
+):
+    def cell(loss: float, fid: float, covers: float, recognised: float = 0.7) -> dict[str, float | None]:
+        judged = {
+            "fid": fid, "fid_real": 10.0, "coverage_of_floor": covers, "recognised_trained": recognised,
+            "finding_agreement_points": -1.5, "finding_logit_distance": 0.2,
+        }  # fmt: skip
+        return {
+            "validation_loss": loss,
+            "colour_leak": 2.0,
+            **{f"convolutional_{k}": v for k, v in judged.items()},
+        }
+
+    results = {
+        "far/base": {"convolutional_fid": 110.0},
+        "far/unet-lora/100/0": cell(0.3, 20.0, 0.9), "far/unet-text/100/0": cell(0.2, 30.0, 0.8),
+        "far/scratch/100/0": cell(0.1, 10.0, 0.75, recognised=0.6),
+    }  # fmt: skip
+    figures = summarised("far", results).figures
+    assert figures["far_distance_closed"].value == pytest.approx(0.8)  # of unet-text, not of the nearest
+    assert figures["far_finding_agreement_points"].value == 1.5
+    assert figures["far_finding_logit_distance"].meets("<= 0.15") is False
+    assert figures["far_prior_gain_points_100"].value == pytest.approx(10.0)
+    assert figures["far_prior_gain_coverage_points_100"].value == pytest.approx(5.0)
+    assert figures["far_unet_text_100_colour_leak"].must == "<= 1"
+    results["far/unet-text/100/0"] = cell(0.2, 30.0, 0.6)
+    assert "far_finding_agreement_points" not in summarised("far", results).figures
+    near = {name.replace("far", "near"): one for name, one in results.items()}
+    assert "near_unet_text_100_colour_leak" not in summarised("near", near).figures  # cells are stained
+
+
 def test_canaries_and_regret_are_measured_on_a_small_setting(measured: Experiment) -> None:
     cell = Cell("far", "unet-lora", 2, 0)
     told = of_canaries("far", canaries(measured, cell, overtrain=2)).figures

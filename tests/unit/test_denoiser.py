@@ -158,11 +158,11 @@ def test_weights_of_another_architecture_are_refused_with_what_to_set(
 
 
 def test_an_early_version_is_kept_for_autoguidance(trainer: DenoiserTrainer, tmp_path: Path) -> None:
-    trainer.config = trainer.config.model_copy(update={"guide_at": 0.5, "steps": 4})
+    trainer.config = trainer.config.model_copy(update={"guide_at": 0.5})
     session = TrainingSession(tmp_path / "run")
     early: list[torch.Tensor] = []
     for step in range(1, 5):
-        trainer.step(step, 0.0)
+        trainer.step(step, step / 4)
         trainer.after_step(step, session)
         if step == 2:
             early = [weight.clone() for weight in trainer.averages[-1].shadow]

@@ -26,9 +26,21 @@ def coverage(real: np.ndarray, generated: np.ndarray, nearest: int = NEAREST) ->
     return {name: float(value) for name, value in prdc.items()}
 
 
+def covered(real: np.ndarray, generated: np.ndarray, nearest: int = NEAREST) -> np.ndarray:
+    """Which of the real images each generated one covers: bool [N, M] of features [N, D] and [M, D]. Coverage is the
+    share of rows with any."""
+    apart: np.ndarray = pairwise_distances(real, generated)
+    return apart < _radius(real, nearest)[:, None]
+
+
 def density(real: np.ndarray, generated: np.ndarray, nearest: int = NEAREST) -> Estimate:
     """Density with the interval of resampled generated images: each counts the real ones, ÷ `nearest`, whose
     neighbourhood it lies in."""
-    radius = NearestNeighbors(n_neighbors=nearest + 1).fit(real).kneighbors(real)[0][:, -1]
-    within = (pairwise_distances(real, generated) < radius[:, None]).sum(0)
+    within = covered(real, generated, nearest).sum(0)
     return bootstrapped(within / nearest, lambda rows: float(rows.mean()))
+
+
+def _radius(real: np.ndarray, nearest: int) -> np.ndarray:
+    """The distance [N] of each real image to its `nearest`-th real neighbour."""
+    distances: np.ndarray = NearestNeighbors(n_neighbors=nearest + 1).fit(real).kneighbors(real)[0]
+    return distances[:, -1]

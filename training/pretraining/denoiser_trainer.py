@@ -54,6 +54,7 @@ class DenoiserTrainer(Trainer):
         )
         self.averages = [Ema(networks.trained, decay) for decay in config.ema]
         self.best: dict[str, Any] = {}
+        self.done = 0.0
         self.guide: list[torch.Tensor] = []
         """Averaged weights of an early step, for autoguidance; none where none are kept."""
         if session.device == "cpu":
@@ -65,7 +66,7 @@ class DenoiserTrainer(Trainer):
 
     def step(self, step: int, done: float) -> dict[str, Metric]:
         """One update of networks and averages."""
-        del done
+        self.done = done
         name = (self.group.rank_seed(self.config.seed), "unet", step)
         torch.manual_seed(numbers(*name, "dropout").getrandbits(62))  # a resumed run drops the same
         loss = self._loss(name)
@@ -94,7 +95,7 @@ class DenoiserTrainer(Trainer):
             self._validate(step, session)
         if step and step % self.config.grid_every == 0:
             self.draw_grid(session, step)
-        if self.config.guide_at and not self.guide and step >= self.config.guide_at * self.config.steps:
+        if self.config.guide_at and not self.guide and self.done >= self.config.guide_at:
             self.guide = [weight.clone() for weight in self.averages[-1].shadow]
         return False
 

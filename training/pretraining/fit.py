@@ -30,7 +30,8 @@ def fit(config: PretrainConfig, session: TrainingSession) -> dict[str, Any]:
     Returns the figures that the model card quotes.
     """
     examples = load_examples(config.data, config.size, config.domain)
-    unseen = load_examples(config.held_out, config.size) if config.held_out is not None else None
+    held_out = config.held_out
+    unseen = load_examples(held_out, config.size, config.domain) if held_out is not None else None
     return fit_images(config, examples, unseen, examples.vocabulary, session)
 
 
