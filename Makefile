@@ -2,7 +2,7 @@
 # Settings:  ONCE=1 (the demo exits when done)   DATA=folder (of the starter's images)   PYTHON=python3.12 (which Python makes .venv)   ARGS="..." (passed on)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up starter test test-all gpu check docs lint-fix protos client clean
+.PHONY: help install demo up starter test test-all gpu check docs lint-fix protos release-protos client clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -33,11 +33,13 @@ test-all: $(STAMP)  ## every test
 gpu: $(STAMP)  ## what a GPU adds, in pieces of nine minutes (DATA=folder of the image sets; ARGS="--piece engine")
 	@$(BIN)/python -m benchmarks.gpu_pieces $(if $(DATA),--data "$(DATA)") $(ARGS)
 
-check: $(STAMP)  ## lint, format, types, who imports whom
+check: $(STAMP)  ## lint, format, types, who imports whom, the contract against the released one
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir .import_linter_cache
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against protos/released.binpb
 
 docs: $(STAMP)  ## build the documentation into build/site; a dead link fails it
 	@$(BIN)/python -m scripts.docs stage
@@ -57,6 +59,9 @@ protos: $(PROTOC)  ## regenerate vouch/pb from protos/
 $(PROTOC):
 	"$$(scripts/find-python)" -m venv .venv-protos
 	$(PROTOC) -m pip install --quiet --disable-pip-version-check 'grpcio-tools==1.71.2' 'setuptools<81'
+
+release-protos: $(STAMP)  ## take the contract as it is for the released one; each break needs a line in CHANGELOG.md
+	$(BIN)/buf build --exclude-source-info -o protos/released.binpb
 
 client:  ## regenerate the sync client from the one for asyncio
 	$(BIN)/python scripts/generate_client.py

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from vouch.client import rpcs
+
+ROOT = Path(__file__).parents[2]
+BUF = Path(sys.executable).with_name("buf")
 
 MUTATING = {
     "GenerateImages", "StreamImages", "RecordRating", "StartRollout", "PromoteRollout", "RollBackRollout",
@@ -74,3 +81,20 @@ def test_every_list_is_paged() -> None:
     for name in lists:
         assert {"page_size", "page_token"} <= set(rpcs.request_class(name).DESCRIPTOR.fields_by_name), name
         assert "next_page_token" in rpcs.answer_class(name).DESCRIPTOR.fields_by_name, name
+
+
+def breaks(contract: Path) -> str:
+    """What buf finds in a folder with protos/ that breaks clients of the released contract."""
+    released = ROOT / "protos" / "released.binpb"
+    command = [BUF, "breaking", "--against", released]
+    return subprocess.run(command, cwd=contract, capture_output=True, text=True).stdout
+
+
+def test_a_field_that_clients_know_cannot_be_removed_unnoticed(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "protos", tmp_path / "protos")
+    shutil.copy(ROOT / "buf.yaml", tmp_path)
+    assert breaks(tmp_path) == ""
+    changed = tmp_path / "protos" / "vouch" / "v1" / "generation.proto"
+    lines = changed.read_text().splitlines(keepends=True)
+    changed.write_text("".join(line for line in lines if " eta = " not in line))
+    assert 'field "' in breaks(tmp_path) and '"eta"' in breaks(tmp_path)
