@@ -19,11 +19,11 @@ from benchmarks.beside_training import p95_beside_training
 from benchmarks.filtering import filter_rates
 from benchmarks.load import engine_s
 from benchmarks.report import Figure, Report, arguments, median_figure
-from benchmarks.system import System, running_system
+from benchmarks.system import BenchmarkSystem, running_system
 
 
 @dataclass(frozen=True)
-class Plan:
+class BasicsPlan:
     """How much is measured."""
 
     starts: int = 3  # systems started for cold_start_s
@@ -35,7 +35,9 @@ class Plan:
     warm_up_s: float = 20.0  # of the training job, before its half is measured
 
 
-QUICK = Plan(starts=1, requests=10, steps=2, filter_s=1.0, filter_repeats=1, window_s=8.0, warm_up_s=1.0)
+QUICK = BasicsPlan(
+    starts=1, requests=10, steps=2, filter_s=1.0, filter_repeats=1, window_s=8.0, warm_up_s=1.0
+)
 
 
 def main() -> None:
@@ -49,11 +51,11 @@ def main() -> None:
     given = parser.parse_args()
     report = Report("basics")
     with tempfile.TemporaryDirectory(prefix="vouch-basics-") as folder:
-        measure(report, Path(folder), QUICK if given.quick else Plan(), given.only)
+        measure(report, Path(folder), QUICK if given.quick else BasicsPlan(), given.only)
     report.finish(given.json)
 
 
-def measure(report: Report, folder: Path, plan: Plan, chosen: list[str]) -> None:
+def measure(report: Report, folder: Path, plan: BasicsPlan, chosen: list[str]) -> None:
     """Start systems until the starts are enough; the last one serves for everything else."""
     seconds = []
     for number in range(plan.starts - 1):
@@ -67,7 +69,7 @@ def measure(report: Report, folder: Path, plan: Plan, chosen: list[str]) -> None
                 part(report, system, plan)
 
 
-def overhead(report: Report, system: System, plan: Plan) -> None:
+def overhead(report: Report, system: BenchmarkSystem, plan: BasicsPlan) -> None:
     """What a caller waits beyond the engine's own time, one request after another."""
     with system.client("client") as client:
         prompt = client.describe_generator().example_prompts[0]
@@ -92,7 +94,7 @@ def _milliseconds(call: Callable[[], object]) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def filtering(report: Report, system: System, plan: Plan) -> None:
+def filtering(report: Report, system: BenchmarkSystem, plan: BasicsPlan) -> None:
     """The whole `vouch filter` command against the bare forward pass, in turns."""
     rates = filter_rates(system, seconds=plan.filter_s, repeats=plan.filter_repeats)
     ratios = [whole / bare for whole, bare in rates]
@@ -100,13 +102,13 @@ def filtering(report: Report, system: System, plan: Plan) -> None:
     report.add("filter_images_per_s", median_figure([whole for whole, _ in rates], "images/s"))
 
 
-def memory(report: Report, system: System, plan: Plan) -> None:
+def memory(report: Report, system: BenchmarkSystem, plan: BasicsPlan) -> None:
     """The sum over all processes, after they have worked."""
     readings = [system.pss_mb() for _ in range(3)]
     report.add("pss_mb", Figure(statistics.median(readings), unit="MB", must="<= 3000"))
 
 
-def beside_training(report: Report, system: System, plan: Plan) -> None:
+def beside_training(report: Report, system: BenchmarkSystem, plan: BasicsPlan) -> None:
     """The same constant load, first alone, then beside a training job."""
     found = p95_beside_training(system, steps=plan.steps, window_s=plan.window_s, warm_up_s=plan.warm_up_s)
     low, high = found.interval()
@@ -119,7 +121,7 @@ def beside_training(report: Report, system: System, plan: Plan) -> None:
     report.add("health_checks_failed", Figure(found.unhealthy, unit="checks", must="<= 0"))
 
 
-PARTS: dict[str, Callable[[Report, System, Plan], None]] = {
+PARTS: dict[str, Callable[[Report, BenchmarkSystem, BasicsPlan], None]] = {
     "overhead": overhead,
     "filtering": filtering,
     "memory": memory,

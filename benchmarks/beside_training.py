@@ -15,7 +15,7 @@ import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.load import ConstantLoad, Order, Sample
-from benchmarks.system import System
+from benchmarks.system import BenchmarkSystem
 from training.evaluation.intervals import bootstrap_ratio
 from vouch.client import Client
 from vouch.storage.state import StateFolder
@@ -53,7 +53,7 @@ class Found:
         return bootstrap_ratio(np.array_split(self.training, CHUNKS), np.array_split(self.idle, CHUNKS), _p95)
 
 
-def p95_beside_training(system: System, *, steps: int, window_s: float, warm_up_s: float) -> Found:
+def p95_beside_training(system: BenchmarkSystem, *, steps: int, window_s: float, warm_up_s: float) -> Found:
     """Raises RuntimeError when the training job does not begin, or ends before its half is measured."""
     with system.client() as client, tempfile.TemporaryDirectory(prefix="vouch-train-") as folder:
         prompts = client.describe_generator().example_prompts

@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError
 from PIL import Image
 
 from benchmarks.report import Figure, Report, arguments
-from benchmarks.system import MEGABYTE, System, running_system
+from benchmarks.system import MEGABYTE, BenchmarkSystem, running_system
 from vouch.client import rpcs
 from vouch.client.endpoint import Endpoint, find
 from vouch.pb.v1 import feedback_pb2, generation_pb2, reward_pb2
@@ -48,7 +48,7 @@ RECEIVED = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 
 class Peak:
     """The most memory that all processes of a system hold above what they held at first, in MB of resident size."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: BenchmarkSystem) -> None:
         self._processes = system.processes()
         self._base, self.mb = self._resident(), 0.0
         self._ended = threading.Event()
@@ -144,7 +144,7 @@ def legal_requests(prompt: str) -> Iterator[tuple[str, str, Any]]:
     )
 
 
-def measure_memory(system: System, report: Report) -> None:
+def measure_memory(system: BenchmarkSystem, report: Report) -> None:
     """`memory_per_request_mb`: the worst of the legal requests, each sent alone."""
     endpoint = find(state=system.state, role="operator")
     with system.client() as client:
@@ -158,7 +158,7 @@ def measure_memory(system: System, report: Report) -> None:
     report.add("memory_per_request_mb", Figure(worst, unit="MB", must="<= 500"))
 
 
-def measure_tokenless(system: System, report: Report) -> None:
+def measure_tokenless(system: BenchmarkSystem, report: Report) -> None:
     """`tokenless_memory_mb` and `tokenless_s_max`: three messages of 60 MiB and three of 300 MiB at once, all without a
     token."""
     endpoint = find(state=system.state, role="operator")
@@ -291,7 +291,7 @@ def is_malformed(rpc: str, data: bytes) -> bool:
     return False
 
 
-def measure_fuzz(system: System, report: Report, count: int = MESSAGES) -> None:
+def measure_fuzz(system: BenchmarkSystem, report: Report, count: int = MESSAGES) -> None:
     """`fuzz_message_failures`: of malformed messages to every RPC, with a token that may do everything."""
     endpoint = find(state=system.state, role="operator")
     before = {process.pid for process in system.processes()}

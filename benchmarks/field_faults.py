@@ -151,7 +151,7 @@ def running(state: Path, **settings: str) -> Iterator[Up]:
 # ---- kills that a system survives
 
 
-class Caller:
+class CountingCaller:
     """Makes one kind of call again and again, and notes when each began and was answered."""
 
     def __init__(self, name: str, call: Callable[[Client], Any], client: Client) -> None:
@@ -207,7 +207,7 @@ def kills(folder: Path, repeats: int = 1, survived: Mapping[str, str] = SURVIVED
     kinds: dict[str, dict[str, Any]] = {}
     with running(folder / "state") as up:
         client = vouch.connect(state=up.state)  # open to the end: callers may be at work
-        callers = [Caller(name, call, client) for name, call in _calls(client).items()]
+        callers = [CountingCaller(name, call, client) for name, call in _calls(client).items()]
         for caller in callers:
             caller.start()
         for kind, words in survived.items():
@@ -224,7 +224,7 @@ def kills(folder: Path, repeats: int = 1, survived: Mapping[str, str] = SURVIVED
     }
 
 
-def _kill(up: Up, words: str, callers: list[Caller]) -> dict[str, Any]:
+def _kill(up: Up, words: str, callers: list[CountingCaller]) -> dict[str, Any]:
     """Failures, and for each caller the seconds until a call that began after the kill was answered."""
     before = {caller.name: len(caller.failures) for caller in callers}
     up.find(words).kill()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import cores
-from benchmarks.system import System
+from benchmarks.system import BenchmarkSystem
 from vouch.client import Client
 from vouch.formats import images
 from vouch.storage.state import StateFolder
@@ -19,7 +19,7 @@ from vouch.storage.state import StateFolder
 BATCH = 64
 
 
-def filter_rates(system: System, *, seconds: float, repeats: int) -> list[tuple[float, float]]:
+def filter_rates(system: BenchmarkSystem, *, seconds: float, repeats: int) -> list[tuple[float, float]]:
     """(images/s of the command, images/s of the bare model), measured in turns.
 
     seconds: how long the bare model takes for the set; the command's start-up counts as its own time.
@@ -86,7 +86,7 @@ def _write_images(pixels: np.ndarray, folder: Path) -> None:
         (folder / f"{number:06}.png").write_bytes(images.encode_png(image))
 
 
-def _filter_s(system: System, source: Path, out: Path, prompt: str) -> float:
+def _filter_s(system: BenchmarkSystem, source: Path, out: Path, prompt: str) -> float:
     command = [sys.executable, "-m", "vouch", "filter", str(source), str(out), "--min-score", "0.8"]
     command += ["--prompt", prompt, "--state", str(system.state), "--json"]
     began = time.perf_counter()

@@ -41,7 +41,7 @@ MIDDLE = (0.2, 0.7)
 
 
 @dataclass(frozen=True)
-class Setting:
+class GuidanceSetting:
     """One way to draw."""
 
     scale: float
@@ -103,7 +103,7 @@ def loaded(given: argparse.Namespace) -> Generator:
 # ---- what it costs
 
 
-class Rows(Observer):
+class GuidanceRows(Observer):
     """Counts evaluations of a network for one image."""
 
     def __init__(self) -> None:
@@ -119,19 +119,19 @@ def speed(generator: Generator, given: argparse.Namespace) -> Report:
     generator.guide = generator.guide or loaded(given)
     steps = given.steps or generator.default_steps
     settings = [
-        Setting(1.0),
-        *(Setting(2.0, one) for one in ways("cfg")),
-        *(Setting(0.6, one) for one in ways("cfg_pp")),
+        GuidanceSetting(1.0),
+        *(GuidanceSetting(2.0, one) for one in ways("cfg")),
+        *(GuidanceSetting(0.6, one) for one in ways("cfg_pp")),
     ]
-    settings += [Setting(2.0, one) for one in ways("autoguidance")]
-    taken: dict[Setting, list[tuple[float, float]]] = {setting: [] for setting in settings}
+    settings += [GuidanceSetting(2.0, one) for one in ways("autoguidance")]
+    taken: dict[GuidanceSetting, list[tuple[float, float]]] = {setting: [] for setting in settings}
     for _, setting in itertools.product(range(ROUNDS + 1), settings):
         taken[setting].append(timed(generator, setting, steps, given.images))
     report = Report("guidance")
     for setting, rounds in taken.items():
         report.add(f"rows {setting}", Figure(rounds[0][0], "rows/image"))
         report.add(f"seconds {setting}", median_figure([seconds for _, seconds in rounds[1:]], "s/image"))
-    whole, part = (taken[Setting(2.0, one)][0][0] for one in ways("cfg"))
+    whole, part = (taken[GuidanceSetting(2.0, one)][0][0] for one in ways("cfg"))
     report.add("rows_saved_by_interval", Figure(1 - part / whole, "share"))
     return report
 
@@ -141,9 +141,9 @@ def ways(method: str) -> tuple[GuidanceOptions, GuidanceOptions]:
     return GuidanceOptions(method=method), GuidanceOptions(method=method, start=MIDDLE[0], stop=MIDDLE[1])
 
 
-def timed(generator: Generator, setting: Setting, steps: int, images: int) -> tuple[float, float]:
+def timed(generator: Generator, setting: GuidanceSetting, steps: int, images: int) -> tuple[float, float]:
     """Rows and seconds for each of some images that are drawn together."""
-    rows, ended = Rows(), queue.SimpleQueue[Any]()
+    rows, ended = GuidanceRows(), queue.SimpleQueue[Any]()
     engine = Engine(
         max_batch=images,
         step_rows=2 * images,
@@ -199,17 +199,17 @@ def rated(one: Estimate) -> str:
     return f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
 
 
-def settings_of(generator: Generator, given: argparse.Namespace) -> Iterator[Setting]:
+def settings_of(generator: Generator, given: argparse.Namespace) -> Iterator[GuidanceSetting]:
     """No guidance once, then every method with its scales and intervals."""
     for adapter_start in given.adapter_starts:
-        yield Setting(1.0, GuidanceOptions(adapter_start=adapter_start))
+        yield GuidanceSetting(1.0, GuidanceOptions(adapter_start=adapter_start))
         for method in given.methods or generator.guidance_methods:
             scales = given.cfg_pp_scales if method == "cfg_pp" else given.scales
             for scale, (start, stop) in itertools.product(scales, given.intervals):
                 if scale == 1.0 and method == "cfg":
                     continue  # that is no guidance
                 options = GuidanceOptions(method=method, start=start, stop=stop, adapter_start=adapter_start)
-                yield Setting(scale, options)
+                yield GuidanceSetting(scale, options)
 
 
 def prompts_of(generator: Generator) -> list[str]:
@@ -219,7 +219,7 @@ def prompts_of(generator: Generator) -> list[str]:
     return [caption(label) for label in generator.vocabulary.labels]
 
 
-def draw(generator: Generator, setting: Setting, prompts: Sequence[str], steps: int) -> np.ndarray:
+def draw(generator: Generator, setting: GuidanceSetting, prompts: Sequence[str], steps: int) -> np.ndarray:
     """Image i from seed i, uint8 [N, H, W, 3]."""
     parts = []
     for first in range(0, len(prompts), BATCH):

@@ -36,7 +36,7 @@ MODEL = Path(vouch.__file__).parent / "starter" / "generator"
 
 
 @dataclass(frozen=True)
-class Plan:
+class KernelPlan:
     """How much is measured."""
 
     rows: tuple[int, ...] = (1, 2, 4, 8, 16, 24, 32)
@@ -44,7 +44,7 @@ class Plan:
     images: int = 8  # of each precision
 
 
-QUICK = Plan(rows=(1, 2), rounds=3, images=1)
+QUICK = KernelPlan(rows=(1, 2), rounds=3, images=1)
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
         "--quick", action="store_true", help="only show that it runs; the figures mean nothing"
     )
     given = parser.parse_args()
-    plan, report = QUICK if given.quick else Plan(), Report("kernels")
+    plan, report = QUICK if given.quick else KernelPlan(), Report("kernels")
     with tempfile.TemporaryDirectory(prefix="vouch-kernels-") as folder:
         ways, architecture = prepared(report, Path(folder))
         torch.set_num_threads(cores())
@@ -78,7 +78,9 @@ def prepared(report: Report, folder: Path) -> tuple[dict[str, Network], Architec
 
 
 @torch.inference_mode()
-def measure(report: Report, ways: Mapping[str, Network], architecture: Architecture, plan: Plan) -> None:
+def measure(
+    report: Report, ways: Mapping[str, Network], architecture: Architecture, plan: KernelPlan
+) -> None:
     found = {rows: seconds(ways, architecture.inputs(rows), plan.rounds) for rows in plan.rows}
     best = {way: min(plan.rows, key=lambda rows: statistics.median(found[rows][way]) / rows) for way in ways}
     report.add("cpu_speedup", speedup(found, best, must=">= 1.5", aim=">= 3"))
@@ -128,7 +130,7 @@ def matrix_rate(size: int = 2048) -> float:
     return 2 * size**3 / statistics.median(_timed(lambda: one @ one) for _ in range(15)) / 1e9
 
 
-def add_bfloat16(report: Report, plan: Plan) -> None:
+def add_bfloat16(report: Report, plan: KernelPlan) -> None:
     """How far from float32 its images are, in grey levels; it is computed here even where it is not fast."""
     report.add("bfloat16_units", Figure(float(has_bfloat16_units()), unit="0 or 1"))
     generator = load_generator(MODEL)

@@ -35,7 +35,7 @@ console = screen()
 
 
 @dataclass(eq=False)
-class Job:
+class SimulatedJob:
     """A request on its way through the simulated engine."""
 
     arrives: float
@@ -132,7 +132,7 @@ def step_seconds(kernels: Path, kind: str) -> np.ndarray:
     return np.interp(np.arange(MOST_ROWS + 1), rows, [known[row] for row in rows])
 
 
-def jobs(load: float, seed: int, alone: np.ndarray) -> list[Job]:
+def jobs(load: float, seed: int, alone: np.ndarray) -> list[SimulatedJob]:
     """Requests as `benchmarks.serving` sends them, each client its own. alone: seconds of an eager step by rows."""
     mix, limit = Mix(("",)), max(rows / seconds for rows, seconds in enumerate(alone) if rows)
     found = []
@@ -141,11 +141,11 @@ def jobs(load: float, seed: int, alone: np.ndarray) -> list[Job]:
         ask = arrival.ask
         ticket = ticket_of(ask.count, ask.steps, ask.guidance, str(number))
         by_itself = ask.steps * alone[ask.image_steps // ask.steps] + ask.count * PIXELS_S
-        found.append(Job(arrival.at_s, by_itself, ticket, ask.count))
+        found.append(SimulatedJob(arrival.at_s, by_itself, ticket, ask.count))
     return found
 
 
-def run(scheduler: Any, coming: Sequence[Job], seconds: np.ndarray) -> None:
+def run(scheduler: Any, coming: Sequence[SimulatedJob], seconds: np.ndarray) -> None:
     """Until every job has ended."""
     now, place, steps = 0.0, 0, 0
     by_ticket = {job.ticket: job for job in coming}

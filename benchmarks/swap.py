@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.load import ConstantLoad, Order, Sample, saturated_s
 from benchmarks.report import Figure, Report, arguments
-from benchmarks.system import System, running_system
+from benchmarks.system import BenchmarkSystem, running_system
 from benchmarks.truth import Truth, publish_twin
 from training.evaluation.intervals import bootstrap_ratio, wilson
 from vouch.client import Client
@@ -30,7 +30,7 @@ SLOT = "generator"
 
 
 @dataclass(frozen=True)
-class Plan:
+class SwapPlan:
     """How much is measured."""
 
     swaps: int = 20
@@ -40,7 +40,7 @@ class Plan:
     utilisation: float = 0.6  # of what the system answers when it is never without work
 
 
-QUICK = Plan(swaps=2, window_s=3.0, orders=4, steps=2)
+QUICK = SwapPlan(swaps=2, window_s=3.0, orders=4, steps=2)
 
 
 @dataclass
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--swaps", type=int, metavar="N", help="how many swaps (default 20)")
     parser.add_argument("--window", type=float, metavar="S", help="least seconds of a window (default 8)")
     given = parser.parse_args()
-    plan = QUICK if given.quick else Plan()
+    plan = QUICK if given.quick else SwapPlan()
     report = Report("swap")
     with (
         tempfile.TemporaryDirectory(prefix="vouch-swap-") as folder,
@@ -72,7 +72,7 @@ def main() -> None:
     report.finish(given.json)
 
 
-def measure(report: Report, system: System, plan: Plan) -> None:
+def measure(report: Report, system: BenchmarkSystem, plan: SwapPlan) -> None:
     """Publish a second version, swap to and fro under load, then judge every reply."""
     with system.client() as client:
         first = client.get_serving(SLOT).slots[0].champion_version
@@ -89,7 +89,7 @@ def measure(report: Report, system: System, plan: Plan) -> None:
     judge(report, load.samples, windows, truth)
 
 
-def swap_to_and_fro(client: Client, versions: tuple[str, str], plan: Plan) -> Windows:
+def swap_to_and_fro(client: Client, versions: tuple[str, str], plan: SwapPlan) -> Windows:
     windows = Windows()
     for number in range(plan.swaps):
         began = time.monotonic()
@@ -160,7 +160,7 @@ def _slowest(samples: Sequence[Sample], windows: Sequence[tuple[float, float]]) 
     return [max(seconds) for seconds in inside if seconds]
 
 
-def _orders(client: Client, plan: Plan) -> list[Order]:
+def _orders(client: Client, plan: SwapPlan) -> list[Order]:
     prompts = client.describe_generator().example_prompts
     return [Order(prompts[i % len(prompts)], 1000 + i, plan.steps) for i in range(plan.orders)]
 

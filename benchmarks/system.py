@@ -31,7 +31,7 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-class System:
+class BenchmarkSystem:
     """A `vouch up` that runs."""
 
     def __init__(self, state: Path, process: subprocess.Popen[bytes], started: float, log: Path) -> None:
@@ -115,7 +115,7 @@ class System:
 @contextlib.contextmanager
 def running_system(
     state: Path, *, timeout_s: float = 300.0, **settings: str
-) -> Iterator[tuple[System, float]]:
+) -> Iterator[tuple[BenchmarkSystem, float]]:
     """A system that answers, with the seconds to its first image. It ends with the block. settings: environment."""
     system = launch(state, **settings)
     try:
@@ -124,7 +124,7 @@ def running_system(
         system.stop()
 
 
-def launch(state: Path, **settings: str) -> System:
+def launch(state: Path, **settings: str) -> BenchmarkSystem:
     grpc_port, http_port = free_ports(2)
     state.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -143,4 +143,4 @@ def launch(state: Path, **settings: str) -> System:
             env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
-    return System(state, process, started, log)
+    return BenchmarkSystem(state, process, started, log)

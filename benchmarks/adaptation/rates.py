@@ -40,7 +40,7 @@ VALIDATED = 128
 
 
 @dataclass
-class Side:
+class TimedLoop:
     """A loop with the images a second of each of its turns."""
 
     step: Callable[[], Any]
@@ -85,7 +85,7 @@ def measured(asked: argparse.Namespace, data: CaptionedSet, scratch: Path) -> Re
 
 
 def take_turns(
-    sides: dict[str, Side], turns: int, steps: int, batch: int, clock: Callable[[], float]
+    sides: dict[str, TimedLoop], turns: int, steps: int, batch: int, clock: Callable[[], float]
 ) -> None:
     """Every loop makes `steps` steps in each turn; who begins moves on. The first turn is not counted."""
     names = list(sides)
@@ -98,7 +98,7 @@ def take_turns(
                 side.rates.append(batch * steps / (clock() - began))
 
 
-def told(sides: dict[str, Side], losses: dict[str, float], before: float) -> Report:
+def told(sides: dict[str, TimedLoop], losses: dict[str, float], before: float) -> Report:
     """From rates and validation losses to the figures that were asked for."""
     report = Report("adaptation-rates")
     for name, must, aim in (("uncached", ">= 1.0", ">= 1.3"), ("cached", ">= 2", ">= 4")):
@@ -140,21 +140,21 @@ def one_caption(data: CaptionedSet) -> CaptionedSet:
     return replace(data, captions=tuple(said[:1] for said in data.captions))
 
 
-def _sides(asked: argparse.Namespace, data: CaptionedSet, scratch: Path) -> Iterator[tuple[str, Side]]:
+def _sides(asked: argparse.Namespace, data: CaptionedSet, scratch: Path) -> Iterator[tuple[str, TimedLoop]]:
     settings = {
         "base": asked.base, "data": asked.data, "out": scratch / "out", "recipe": "unet", "rank": 0, "lr": asked.lr,
         "batch": asked.batch, "ema": 0.99, "drop_caption": 0.0, "threads": 1, "precision": "float32", "keep_vae": True,
         "copy_guard": False, "validated": 1, "symmetric": False,
     }  # fmt: skip
     peer = DiffusersLoop(asked.base, data.of("train"), AdaptConfig.model_validate(settings))
-    yield PEER, Side(peer.step, peer.averaged)
+    yield PEER, TimedLoop(peer.step, peer.averaged)
     for name, cached in (("uncached", False), ("cached", True)):
         yield (
             name,
             _own(AdaptConfig.model_validate({**settings, "cache_latents": cached}), data, scratch / name),
         )
 
-    yield BOUND, Side(_passes(asked))
+    yield BOUND, TimedLoop(_passes(asked))
 
 
 def _passes(asked: argparse.Namespace) -> Callable[[], None]:
@@ -171,7 +171,7 @@ def _passes(asked: argparse.Namespace) -> Callable[[], None]:
     return step
 
 
-def _own(config: AdaptConfig, data: CaptionedSet, folder: Path) -> Side:
+def _own(config: AdaptConfig, data: CaptionedSet, folder: Path) -> TimedLoop:
     """vouch's trainer, as an adaptation makes it."""
     torch.manual_seed(0)
     foundation, began = Foundation(config.base), time.perf_counter()
@@ -185,7 +185,7 @@ def _own(config: AdaptConfig, data: CaptionedSet, folder: Path) -> Side:
         trainer.ema.swap()
         return weights
 
-    return Side(lambda: trainer.step(next(steps), 0.0), averaged, taken)
+    return TimedLoop(lambda: trainer.step(next(steps), 0.0), averaged, taken)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.alignment import concept, curve, downstream, hacked, methods, peer, plots, queue, rare, reward
 from benchmarks.alignment.measured_set import Judges
-from benchmarks.alignment.plan import PBC64, QUICK, Plan
+from benchmarks.alignment.plan import PBC64, QUICK, AlignmentPlan
 from benchmarks.alignment.world import World
 from benchmarks.report import Report, screen
 
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def measured(
-    part: str, work: Path, plan: Plan, real: Path | None, scales: Sequence[float] | None = None
+    part: str, work: Path, plan: AlignmentPlan, real: Path | None, scales: Sequence[float] | None = None
 ) -> Report:
     """One part on its own. Nothing, where it needs real images and there are none. scales: of the curve."""
     report = Report(part)
@@ -83,7 +83,7 @@ def measured(
         world = World(work, plan, real)
         curve.measure(report, world, Judges(real, world.folder / "features", sealed=True), drawings)
     elif part == "queue":
-        study = queue.Study(work / part, queue.unannotated(work / part, real), queue.Plan())
+        study = queue.Study(work / part, queue.unannotated(work / part, real), queue.QueuePlan())
         return queue.measured(study, ["random", "queue"])
     elif part == "hacked":
         hacked.measure(report, hacked.Hacked(work / part, hacked.PLAN, real))
@@ -113,8 +113,8 @@ def _real(folder: Path) -> Path | None:
     return None
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
-    chosen = QUICK if arguments.quick else Plan()
+def _plan(arguments: argparse.Namespace) -> AlignmentPlan:
+    chosen = QUICK if arguments.quick else AlignmentPlan()
     changes = {
         "methods": tuple(arguments.methods.split(",")) if arguments.methods else chosen.methods,
         "seconds": arguments.seconds or chosen.seconds,
@@ -122,10 +122,10 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         "rated": arguments.rated or chosen.rated,
         "judged": arguments.judged or chosen.judged,
     }
-    return Plan(**{**vars(chosen), **changes})
+    return AlignmentPlan(**{**vars(chosen), **changes})
 
 
-def _runnable(plan: Plan, make: bool) -> Plan:
+def _runnable(plan: AlignmentPlan, make: bool) -> AlignmentPlan:
     """The plan with the methods that can run here; says which cannot, and why."""
     reasons = {method: peer.why_not(method, make) for method in plan.methods}
     for reason in filter(None, reasons.values()):

@@ -32,7 +32,7 @@ WAYS = {"first": FIRST, "half": HALF}
 
 
 @dataclass(frozen=True)
-class Cells:
+class LabelledCells:
     """The 10 % subset of the training images, others of them, and those that are read."""
 
     subset: Labelled
@@ -56,16 +56,16 @@ def main() -> int:
     return 0
 
 
-def cells(data: Path, split: str) -> Cells:
+def cells(data: Path, split: str) -> LabelledCells:
     train = load_examples(data / "train.parquet")
     subset = share_of(train.labels, SHARE, groups=train.groups)
     left = sorted(set(range(len(train))) - set(subset))
     others = numbers(0, "others").sample(left, min(OTHERS, len(left)))
     read = load_examples(data / f"{split}.parquet")
-    return Cells(_labelled(train.subset(subset)), _labelled(train.subset(others)), _labelled(read))
+    return LabelledCells(_labelled(train.subset(subset)), _labelled(train.subset(others)), _labelled(read))
 
 
-def measured(given: Cells, seeds: range, work: Path) -> Report:
+def measured(given: LabelledCells, seeds: range, work: Path) -> Report:
     report = Report("ceiling")
     alone = _read(given, None, HALF, seeds, work)
     _add(report, "tenth", alone, given.read)
@@ -80,7 +80,9 @@ def measured(given: Cells, seeds: range, work: Path) -> Report:
     return report
 
 
-def _read(given: Cells, others: Labelled | None, learning: Learning, seeds: range, work: Path) -> np.ndarray:
+def _read(
+    given: LabelledCells, others: Labelled | None, learning: Learning, seeds: range, work: Path
+) -> np.ndarray:
     """Which of the cells classifiers of the 10 % subset, and of `others`, read rightly: bool [seeds, N]."""
     return np.stack([kept_reading(given.subset, others, given.read, learning, seed, work) for seed in seeds])
 

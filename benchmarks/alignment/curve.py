@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from benchmarks.alignment.measured_set import Judges
-from benchmarks.alignment.plan import DEFAULT, PBC64, QUICK, Drawing, Plan
+from benchmarks.alignment.plan import DEFAULT, PBC64, QUICK, AlignmentPlan, DrawingOptions
 from benchmarks.alignment.world import World
 from benchmarks.report import Figure, Report, arguments, screen
 from training.evaluation.coverage import covered
@@ -118,7 +118,7 @@ def point_of(judge: Judge) -> See:
 
 
 def measure(
-    report: Report, world: World, judges: Judges, drawings: Sequence[Drawing], method: str = DEFAULT
+    report: Report, world: World, judges: Judges, drawings: Sequence[DrawingOptions], method: str = DEFAULT
 ) -> None:
     """Adds a point for each setting of the starter, one for each training seed, and the height above the curve; by the
     sealed judge where it is at hand, and by the first judge beside."""
@@ -153,15 +153,15 @@ def _heights(
 
 def drawings(
     scales: Sequence[float] = SCALES, intervals: Sequence[tuple[float, float]] = INTERVALS
-) -> list[Drawing]:
+) -> list[DrawingOptions]:
     """Every scale on every interval; without guidance the interval says nothing."""
     guided = [
-        Drawing(guidance=scale, start=start, stop=stop)
+        DrawingOptions(guidance=scale, start=start, stop=stop)
         for start, stop in intervals
         for scale in scales
         if scale > 1
     ]
-    return [Drawing(guidance=1.0), *guided]
+    return [DrawingOptions(guidance=1.0), *guided]
 
 
 def main() -> int:
@@ -175,7 +175,7 @@ def main() -> int:
         return 0
     report = Report("curve")
     with tempfile.TemporaryDirectory() as scratch:
-        world = World(given.work or Path(scratch), QUICK if given.quick else Plan(), given.data)
+        world = World(given.work or Path(scratch), QUICK if given.quick else AlignmentPlan(), given.data)
         chosen = drawings(QUICK_SCALES, QUICK_INTERVALS) if given.quick else drawings()
         measure(report, world, Judges(given.data, world.folder / "features", sealed=True), chosen)
     report.finish(given.json)

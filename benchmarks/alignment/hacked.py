@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.alignment.measured_set import Judges, MeasuredSet
-from benchmarks.alignment.plan import PBC64, QUICK, Plan
+from benchmarks.alignment.plan import PBC64, QUICK, AlignmentPlan
 from benchmarks.alignment.world import STARTER, World, rated_rows
 from benchmarks.report import Figure, Report, arguments, screen
 from training.alignment.config import AlignConfig
@@ -32,7 +32,7 @@ UNGUARDED: dict[str, Any] = {
     "reward_gradient": {"diversity": 0.0}, "validation": {"max_drift": 1e9, "patience": 10_000},
 }  # fmt: skip
 REWARD_STEPS = 60
-PLAN = Plan(rated=400, judged=256, seconds=90.0)
+PLAN = AlignmentPlan(rated=400, judged=256, seconds=90.0)
 
 
 class Hacked(World):

@@ -28,14 +28,14 @@ RECIPE = RewardTraining()
 
 
 @dataclass(frozen=True)
-class Seen:
+class HeadFeatures:
     """Images as the frozen members see them: features [K, N, D], encoded prompts [N, P]."""
 
     features: torch.Tensor
     prompts: torch.Tensor
 
-    def part(self, rows: np.ndarray | Sequence[int]) -> Seen:
-        return Seen(self.features[:, rows], self.prompts[rows])
+    def part(self, rows: np.ndarray | Sequence[int]) -> HeadFeatures:
+        return HeadFeatures(self.features[:, rows], self.prompts[rows])
 
 
 class Heads:
@@ -53,15 +53,15 @@ class Heads:
         return cls(RewardEnsemble.load(folder), digest_of(folder))
 
     @torch.inference_mode()
-    def see(self, images: np.ndarray, prompts: Sequence[str], batch: int = 64) -> Seen:
+    def see(self, images: np.ndarray, prompts: Sequence[str], batch: int = 64) -> HeadFeatures:
         """Images uint8 [N, H, W, 3] and their prompts."""
         inputs = (
             to_input(images[start : start + batch], self.model.size) for start in range(0, len(images), batch)
         )
         parts = [torch.stack([member.backbone(one) for member in self.model.members]) for one in inputs]
-        return Seen(torch.cat(parts, dim=1), self.model.encode(prompts))
+        return HeadFeatures(torch.cat(parts, dim=1), self.model.encode(prompts))
 
-    def fitted(self, seen: Seen, targets: torch.Tensor, *, steps: int, seed: int) -> Heads:
+    def fitted(self, seen: HeadFeatures, targets: torch.Tensor, *, steps: int, seed: int) -> Heads:
         """New heads, learned from these on what was rated: targets [N, 1 + criteria], nan where open."""
         grown = copy.copy(self)
         grown._weights = {name: weight.clone().requires_grad_(True) for name, weight in self._weights.items()}
@@ -81,7 +81,7 @@ class Heads:
         return grown
 
     @torch.inference_mode()
-    def score(self, seen: Seen) -> EnsembleScores:
+    def score(self, seen: HeadFeatures) -> EnsembleScores:
         """As the reward model scores: the mean, and how far the members disagree."""
         found = self._logits(seen.features, seen.prompts.expand(len(seen.features), -1, -1)).sigmoid()
         mean, std = found.mean(0).numpy(), found[:, :, 0].std(0, unbiased=False).numpy()
@@ -90,7 +90,7 @@ class Heads:
         )
 
     @torch.inference_mode()
-    def hidden(self, seen: Seen) -> tuple[torch.Tensor, torch.Tensor]:
+    def hidden(self, seen: HeadFeatures) -> tuple[torch.Tensor, torch.Tensor]:
         """What the parent's last layer sees [K, N, H], and the logits that it makes of it [K, N, 1 + criteria]."""
         hidden, logits = [], []
         for member, features in zip(self.model.members, seen.features, strict=True):
@@ -107,7 +107,7 @@ class Heads:
 
         return torch.vmap(one)(self._weights, features, prompts)
 
-    def _loss(self, seen: Seen, targets: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    def _loss(self, seen: HeadFeatures, targets: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         """Of a batch for each member: rated images, a share of them under another class."""
         members = len(seen.features)
         rows = torch.randint(len(targets), (members, RECIPE.batch), generator=rng)

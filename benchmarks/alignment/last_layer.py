@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from benchmarks.alignment.heads import Heads, Seen
+from benchmarks.alignment.heads import HeadFeatures, Heads
 from vouch.models.networks.reward import EnsembleScores
 
 HOLD = 2.0
@@ -26,13 +26,13 @@ class LastLayer:
     typical: images by which features are brought to one scale.
     """
 
-    def __init__(self, heads: Heads, typical: Seen) -> None:
+    def __init__(self, heads: Heads, typical: HeadFeatures) -> None:
         self._heads = heads
         basis, _ = self._raw(typical)
         self._middle, self._width = basis.mean(1, keepdims=True), basis.std(1, keepdims=True) + 1e-4
         self._change: np.ndarray | None = None
 
-    def fitted(self, seen: Seen, targets: torch.Tensor, *, steps: int, seed: int) -> LastLayer:
+    def fitted(self, seen: HeadFeatures, targets: torch.Tensor, *, steps: int, seed: int) -> LastLayer:
         """A new one that learned the verdicts targets[:, 0]; steps and seed mean nothing to it."""
         grown = copy.copy(self)
         basis, logits = self._basis(seen)
@@ -42,7 +42,7 @@ class LastLayer:
         )
         return grown
 
-    def score(self, seen: Seen) -> EnsembleScores:
+    def score(self, seen: HeadFeatures) -> EnsembleScores:
         basis, logits = self._basis(seen)
         if self._change is not None:
             logits[:, :, 0] += np.einsum("knd,kd->kn", basis, self._change)
@@ -52,7 +52,7 @@ class LastLayer:
         named = {name: mean[:, 1 + number] for number, name in enumerate(criteria)}
         return EnsembleScores(mean[:, 0], found[:, :, 0].std(0), named)
 
-    def _basis(self, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
+    def _basis(self, seen: HeadFeatures) -> tuple[np.ndarray, np.ndarray]:
         """[K, N, B] and the parent's logits [K, N, 1 + criteria]."""
         raw, logits = self._raw(seen)
         scaled = 2 * (raw - self._middle) / self._width / np.sqrt(raw.shape[2])
@@ -60,7 +60,7 @@ class LastLayer:
         return np.concatenate([scaled, classes], axis=2), logits
 
     @torch.inference_mode()
-    def _raw(self, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
+    def _raw(self, seen: HeadFeatures) -> tuple[np.ndarray, np.ndarray]:
         hidden, logits = self._heads.hidden(seen)
         return torch.cat([seen.features, hidden], dim=2).double().numpy(), logits.double().numpy()
 

@@ -23,7 +23,7 @@ console = screen()
 
 
 @dataclass
-class Runs:
+class MethodRuns:
     """One method: what its images gained on the starter's of the same noise, a row for each training seed."""
 
     measured: list[MeasuredSet] = field(default_factory=list)
@@ -55,7 +55,7 @@ def measure(report: Report, world: World) -> None:
     cost = add_costs(report, world, base, rejected)
     base.tell(report, "starter")
     rejected.tell(report, "rejection_sampling")
-    guided = Runs([MeasuredSet(world.guided(), judges)])
+    guided = MethodRuns([MeasuredSet(world.guided(), judges)])
     guided.measured[0].tell(report, "ensemble_guidance")
     report.add("ensemble_guidance_gain_points", points(guided.gain(base)))
     runs = {method: _runs(report, world, judges, method) for method in world.plan.methods}
@@ -70,8 +70,8 @@ def measure(report: Report, world: World) -> None:
         add_race(report, ours, theirs, after, after_by_peer)
 
 
-def _runs(report: Report, world: World, judges: Judges, method: str) -> Runs:
-    runs = Runs()
+def _runs(report: Report, world: World, judges: Judges, method: str) -> MethodRuns:
+    runs = MethodRuns()
     for seed in world.plan.seeds:
         run, lora, figures = world.align(method, seed)
         found = MeasuredSet(world.judged(run, lora), judges)
@@ -100,7 +100,7 @@ def add_costs(report: Report, world: World, base: MeasuredSet, rejected: Measure
     return report.figures["rejection_sampling_seconds_per_accepted"].value
 
 
-def add_cost(report: Report, world: World, name: str, runs: Runs, rejection: float | None) -> None:
+def add_cost(report: Report, world: World, name: str, runs: MethodRuns, rejection: float | None) -> None:
     """The same of a trained method, the seconds that it saves on each beside rejection sampling, and, where it saves
     any, after how many accepted images its training has paid for itself."""
     drawn = [world.seconds_an_image(run) for run in runs.names]
@@ -125,7 +125,7 @@ def _per_accepted(seconds: float | None, plausible: np.ndarray) -> Figure:
 
 def _after(method: str, world: World, judges: Judges, base: MeasuredSet, fraction: float) -> Gained:
     """A method with this fraction of the plan's seconds."""
-    runs = Runs()
+    runs = MethodRuns()
     for seed in world.plan.seeds:
         run, lora, figures = world.align(method, seed, fraction * world.plan.seconds)
         runs.measured.append(MeasuredSet(world.judged(run, lora), judges))
@@ -133,7 +133,7 @@ def _after(method: str, world: World, judges: Judges, base: MeasuredSet, fractio
     return runs.gained(base)
 
 
-def add_default(report: Report, runs: Mapping[str, Runs], base: MeasuredSet, judges: Judges) -> None:
+def add_default(report: Report, runs: Mapping[str, MethodRuns], base: MeasuredSet, judges: Judges) -> None:
     """What is asked of the default method. Training seeds and pairs of images of one prompt and seed are resampled."""
     if DEFAULT not in runs:
         return

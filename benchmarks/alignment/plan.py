@@ -53,7 +53,7 @@ PEER = "trl ddpo"
 
 
 @dataclass(frozen=True)
-class Drawing:
+class DrawingOptions:
     """How images are drawn: steps, scale of guidance, and the shares of the steps between which it counts. None: as the
     generator is served."""
 
@@ -70,7 +70,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Plan:
+class AlignmentPlan:
     """Rated and judged images, seconds of training for every method, repeats with another seed each."""
 
     rated: int = 2000
@@ -79,7 +79,7 @@ class Plan:
     seconds: float = 120.0
     seeds: tuple[int, ...] = (0, 1, 2)
     methods: tuple[str, ...] = tuple(SETTINGS)
-    drawing: Drawing = field(default_factory=Drawing)
+    drawing: DrawingOptions = field(default_factory=DrawingOptions)
     """Of everything that is rated and judged."""
 
     def same_runs(self) -> dict[str, Any]:
@@ -88,6 +88,6 @@ class Plan:
         return {**own, "drawing": vars(self.drawing)}
 
 
-QUICK = Plan(rated=160, judged=80, reward_steps=40, seconds=10.0, seeds=(0,))
+QUICK = AlignmentPlan(rated=160, judged=80, reward_steps=40, seconds=10.0, seeds=(0,))
 RATED_SEED, JUDGED_SEED = 20_000, 8_000_000
 """Far from each other, and from the seeds on which settings were chosen."""

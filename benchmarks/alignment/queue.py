@@ -30,7 +30,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.alignment.heads import Heads
 from benchmarks.alignment.last_layer import LastLayer
 from benchmarks.alignment.plan import PBC64
-from benchmarks.alignment.rated import Rated, rated
+from benchmarks.alignment.rated import RatedDrawings, rated
 from benchmarks.alignment.world import STARTER
 from benchmarks.report import Figure, Report, arguments, screen
 from services.feedback.review import POOL, RECENT
@@ -69,7 +69,7 @@ Curve = np.ndarray
 
 
 @dataclass(frozen=True)
-class Plan:
+class QueuePlan:
     """Images to choose from and to measure on; ratings at the start, of a round and at the end; how many a rater asks
     for at once; who learns, and the steps of heads; repeats, each with another start."""
 
@@ -84,7 +84,7 @@ class Plan:
     seeds: tuple[int, ...] = tuple(range(20))
 
 
-QUICK = Plan(pool=480, held=160, last=192, seeds=(0, 1))
+QUICK = QueuePlan(pool=480, held=160, last=192, seeds=(0, 1))
 
 
 def main() -> None:
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--strategies", default=",".join(STRATEGIES), help="by comma")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        plan = replace(QUICK if chosen.quick else Plan(), learner=chosen.learner)
+        plan = replace(QUICK if chosen.quick else QueuePlan(), learner=chosen.learner)
         plan = replace(plan, seeds=tuple(range(chosen.seeds))) if chosen.seeds else plan
         work = chosen.work or Path(scratch)
         study = Study(work, chosen.reward or unannotated(work, chosen.data), plan)
@@ -177,7 +177,7 @@ STRATEGIES: dict[str, Strategy] = {
 class Study:
     """One pool, one held-out set, one reward to begin with. What was measured stays in the folder."""
 
-    def __init__(self, folder: Path, reward: Path, plan: Plan) -> None:
+    def __init__(self, folder: Path, reward: Path, plan: QueuePlan) -> None:
         self.plan, heads = plan, Heads.load(reward)
         told = json.dumps([{**vars(plan), "seeds": None}, heads.digest], sort_keys=True)
         self._folder = folder / hashlib.sha256(told.encode()).hexdigest()[:12]
@@ -245,7 +245,7 @@ class Study:
         }
 
 
-def _record(pool: Rated, row: int) -> ImageRecord:
+def _record(pool: RatedDrawings, row: int) -> ImageRecord:
     label = str(pool.labels[row])
     return ImageRecord(
         digest=str(pool.digests[row]), media_type="image/png", width=64, height=64, size_bytes=0,

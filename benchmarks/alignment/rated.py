@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.alignment.heads import Heads, Seen
+from benchmarks.alignment.heads import HeadFeatures, Heads
 from benchmarks.alignment.world import RATER, STARTER
 from training.raters.plausibility import Plausibility
 from training.raters.simulated import SimulatedPathologist
@@ -24,11 +24,11 @@ KNOWN = {"pass": 1.0, "fail": 0.0}
 
 
 @dataclass(frozen=True)
-class Rated:
+class RatedDrawings:
     """N images: what the reward sees of them, their classes and digests; targets [N, 1 + criteria] as one rater
     answers, errors included, nan where open; and [N] what that rater would say without errors."""
 
-    seen: Seen
+    seen: HeadFeatures
     labels: np.ndarray
     digests: np.ndarray
     targets: torch.Tensor
@@ -38,7 +38,7 @@ class Rated:
         return len(self.labels)
 
 
-def rated(folder: Path, heads: Heads, first_seed: int, count: int) -> Rated:
+def rated(folder: Path, heads: Heads, first_seed: int, count: int) -> RatedDrawings:
     """Images of all classes in turn; those that an earlier start drew are read from `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / f"{heads.digest[:12]}-{first_seed}-{count}.npz"
@@ -48,11 +48,11 @@ def rated(folder: Path, heads: Heads, first_seed: int, count: int) -> Rated:
         kept.with_suffix(".partial").replace(kept)
     found = dict(np.load(kept, allow_pickle=False))
     tensors = {name: torch.from_numpy(found[name]) for name in ("features", "prompts", "targets")}
-    seen = Seen(tensors["features"], tensors["prompts"])
-    return Rated(seen, found["labels"], found["digests"], tensors["targets"], found["truth"])
+    seen = HeadFeatures(tensors["features"], tensors["prompts"])
+    return RatedDrawings(seen, found["labels"], found["digests"], tensors["targets"], found["truth"])
 
 
-def _arrays(rated_: Rated) -> dict[str, np.ndarray]:
+def _arrays(rated_: RatedDrawings) -> dict[str, np.ndarray]:
     return {
         "features": rated_.seen.features.numpy(),
         "prompts": rated_.seen.prompts.numpy(),
@@ -63,7 +63,7 @@ def _arrays(rated_: Rated) -> dict[str, np.ndarray]:
     }
 
 
-def _looked_at(folder: Path, heads: Heads, first_seed: int, count: int) -> Rated:
+def _looked_at(folder: Path, heads: Heads, first_seed: int, count: int) -> RatedDrawings:
     rater = SimulatedPathologist(Plausibility.load(STARTER / "rater"), RATER)
     labels = heads.model.vocabulary.labels
     prompts = np.array([labels[number % len(labels)] for number in range(math.ceil(count / PART) * PART)])
@@ -82,8 +82,8 @@ def _looked_at(folder: Path, heads: Heads, first_seed: int, count: int) -> Rated
         truth.append(rater.plausibility.assess(pixels, asked).plausible)
     features = torch.cat([part.features for part in seen], dim=1)
     codes = torch.cat([part.prompts for part in seen])
-    return Rated(
-        Seen(features, codes),
+    return RatedDrawings(
+        HeadFeatures(features, codes),
         prompts[:count],
         np.array(digests),
         torch.tensor(targets),

@@ -20,7 +20,7 @@ import torch
 
 import vouch
 from benchmarks.alignment import peer
-from benchmarks.alignment.plan import GUIDED, JUDGED_SEED, RATED_SEED, SETTINGS, Drawing, Plan
+from benchmarks.alignment.plan import GUIDED, JUDGED_SEED, RATED_SEED, SETTINGS, AlignmentPlan, DrawingOptions
 from training.alignment.config import AlignConfig
 from training.alignment.fit import fit as fit_align
 from training.alignment.guidance import guide
@@ -62,7 +62,7 @@ class Unseen:
 class World:
     """One plan's own part of a benchmark's folder. real: folder of pbc64, or None."""
 
-    def __init__(self, folder: Path, plan: Plan, real: Path | None) -> None:
+    def __init__(self, folder: Path, plan: AlignmentPlan, real: Path | None) -> None:
         self.plan, self.real = plan, real
         models = [digest_of(STARTER / part) for part in ("generator", "reward", "rater")]
         told = json.dumps([plan.same_runs(), str(real), models], sort_keys=True)
@@ -139,7 +139,7 @@ class World:
         base = STARTER / "generator"
         return peer.align(method, base, self.reward, out / "lora", seconds, seed, SETTINGS[method])
 
-    def starter_at(self, drawing: Drawing) -> GeneratedSet:
+    def starter_at(self, drawing: DrawingOptions) -> GeneratedSet:
         """The starter's images at another setting: the prompts and seeds of what is judged."""
         return self.drawn(
             f"starter-{drawing.name}", STARTER / "generator", JUDGED_SEED, self.plan.judged, drawing
@@ -211,7 +211,7 @@ class World:
         return {"data": self.real / "train.parquet", "split": "teach"} if self.real is not None else {}
 
     def drawn(
-        self, name: str, folder: Path, first_seed: int, count: int, drawing: Drawing | None = None
+        self, name: str, folder: Path, first_seed: int, count: int, drawing: DrawingOptions | None = None
     ) -> GeneratedSet:
         """Images of all classes in turn by the generator in `folder`; those of an earlier start are read. drawing:
         default: the plan's."""
@@ -238,7 +238,9 @@ class World:
         return TrainingSession(folder)
 
 
-def _drawn(generator: Generator, prompts: Sequence[str], first_seed: int, drawing: Drawing) -> np.ndarray:
+def _drawn(
+    generator: Generator, prompts: Sequence[str], first_seed: int, drawing: DrawingOptions
+) -> np.ndarray:
     """uint8 [N, H, W, 3], as the generator is served but for what `drawing` says."""
     steps = drawing.steps or generator.default_steps
     guidance = generator.default_guidance if drawing.guidance is None else drawing.guidance

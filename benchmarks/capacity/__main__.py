@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.capacity.model import Load, calibration_of, replicas_for
+from benchmarks.capacity.model import OfferedLoad, calibration_of, replicas_for
 from benchmarks.report import Report, arguments
 
 KERNELS = Path(__file__).parents[1] / "reports" / "kernels.json"
@@ -41,7 +41,7 @@ def main() -> int:
         validate(report)
         report.finish(given.json)
         return 0
-    load = Load(given.images_per_s, given.images, given.steps, 1 if given.unguided else 2)
+    load = OfferedLoad(given.images_per_s, given.images, given.steps, 1 if given.unguided else 2)
     try:
         calibration = calibration_of(given.kernels, "eager" if given.eager else "compiled")
         replicas, latency = replicas_for(calibration, load, given.p95_s)

@@ -17,7 +17,7 @@ MOST_BUSY = 0.85
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ServiceTimes:
     """What was measured of one replica.
 
     step_s: seconds of a denoising step by its rows, ascending; between two a step is interpolated, beyond the last a
@@ -42,14 +42,14 @@ class Calibration:
         (low, low_s), (high, high_s) = self.step_s[above - 1], self.step_s[above]
         return low_s + (high_s - low_s) * (rows - low) / (high - low)
 
-    def images_per_s(self, load: Load) -> float:
+    def images_per_s(self, load: OfferedLoad) -> float:
         """The most that a replica draws when its steps are always full."""
         rows = self.step_rows
         return 1.0 / (load.steps * load.rows * self.step(rows) / rows + self.image_s)
 
 
 @dataclass(frozen=True)
-class Load:
+class OfferedLoad:
     """Requests that arrive at random (Poisson), all replicas together."""
 
     images_per_s: float
@@ -72,7 +72,7 @@ class Latency:
     busy: float
 
 
-def calibration_of(kernels: Path, kind: str = "compiled", image_s: float = 0.012) -> Calibration:
+def calibration_of(kernels: Path, kind: str = "compiled", image_s: float = 0.012) -> ServiceTimes:
     """From a report of `benchmarks.kernels`. kind: "eager" or "compiled". Raises ValueError without such figures."""
     figures = json.loads(kernels.read_text("utf-8"))["figures"]
     names = {name: name.removeprefix(f"{kind}_") for name in figures if name.startswith(f"{kind}_")}
@@ -83,13 +83,13 @@ def calibration_of(kernels: Path, kind: str = "compiled", image_s: float = 0.012
         raise ValueError(
             f"{kernels} has no figures {kind}_<rows>: run python -m benchmarks.kernels --json {kernels}"
         )
-    return Calibration(tuple(steps), image_s)
+    return ServiceTimes(tuple(steps), image_s)
 
 
 class _Replica:
     """First come, first served, in steps of at most `step_rows` rows or half of those queued, as the engine's are."""
 
-    def __init__(self, calibration: Calibration, load: Load) -> None:
+    def __init__(self, calibration: ServiceTimes, load: OfferedLoad) -> None:
         self._calibration, self._load = calibration, load
         self.waiting: deque[list[int]] = deque()  # [request, steps left] of each image, in order of arrival
         self.free_at = 0.0
@@ -111,7 +111,7 @@ class _Replica:
 
 
 def simulate(
-    calibration: Calibration, load: Load, replicas: int, seconds: float = 600.0, seed: int = 0
+    calibration: ServiceTimes, load: OfferedLoad, replicas: int, seconds: float = 600.0, seed: int = 0
 ) -> Latency:
     """Arrivals for so long; requests go to the replica with the fewest images. Those of the first tenth warm it up."""
     rng = random.Random(seed)
@@ -147,7 +147,7 @@ def simulate(
 
 
 def replicas_for(
-    calibration: Calibration, load: Load, p95_s: float, most: int = 10_000
+    calibration: ServiceTimes, load: OfferedLoad, p95_s: float, most: int = 10_000
 ) -> tuple[int, Latency]:
     """The fewest replicas whose p95 keeps to the goal and of whose time at most `MOST_BUSY` is taken, and what they do.
 
@@ -178,6 +178,6 @@ def replicas_for(
     return high, latency
 
 
-def _span(load: Load) -> float:
+def _span(load: OfferedLoad) -> float:
     """Seconds with about 3,000 requests: enough for a p95."""
     return max(30.0, 3000 / load.requests_per_s)

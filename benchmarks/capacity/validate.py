@@ -1,6 +1,6 @@
 """The engine with the starter model under loads, against what the model of it predicts.
 
-Calibration and loads alternate, so that a machine that others use too changes little between the two. The model gets
+Calibrations and loads alternate, so that a machine that others use too changes little between the two. The model gets
 the arrivals of the run: few requests fit into a run, and chance alone would set two draws of them apart.
 """
 
@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from benchmarks.capacity.model import Calibration, Load, simulate
+from benchmarks.capacity.model import OfferedLoad, ServiceTimes, simulate
 from benchmarks.machine import cores
 from benchmarks.report import Figure, Report, median_figure
 from services.generation.engine import Engine
@@ -32,7 +32,7 @@ MAX_BATCH, STEP_ROWS = 32, 16
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCapacity:
     """Seconds of the requests of one run."""
 
     p50_s: float
@@ -48,7 +48,7 @@ def validate(report: Report) -> None:
     for number in range(ROUNDS):
         for share in SHARES:
             before = after
-            load = Load(share * before.images_per_s(Load(1.0, steps=STEPS)), steps=STEPS)
+            load = OfferedLoad(share * before.images_per_s(OfferedLoad(1.0, steps=STEPS)), steps=STEPS)
             measured = run(generator, load, seed=number)
             after = calibrate(generator)
             predicted = simulate(_mean(before, after), load, replicas=1, seconds=SECONDS, seed=number)
@@ -65,7 +65,7 @@ def validate(report: Report) -> None:
     report.add("capacity_model_error", Figure(worst, "worst of three loads", must="<= 0.15", aim="<= 0.08"))
 
 
-def calibrate(generator: Generator) -> Calibration:
+def calibrate(generator: Generator) -> ServiceTimes:
     """Seconds of a step by its rows, and of an image's pixels, each the median of a few."""
     steps = []
     for rows in ROWS:
@@ -73,16 +73,16 @@ def calibrate(generator: Generator) -> Calibration:
         more = statistics.median(_batch_s(generator, rows // 2, STEPS) for _ in range(3))
         steps.append((rows, (more - one) / (STEPS - 1)))
     single = statistics.median(_batch_s(generator, 1, STEPS) for _ in range(3))
-    return Calibration(tuple(steps), max(0.0, single - STEPS * steps[0][1]), MAX_BATCH, STEP_ROWS)
+    return ServiceTimes(tuple(steps), max(0.0, single - STEPS * steps[0][1]), MAX_BATCH, STEP_ROWS)
 
 
-def _mean(one: Calibration, other: Calibration) -> Calibration:
+def _mean(one: ServiceTimes, other: ServiceTimes) -> ServiceTimes:
     pairs = zip(one.step_s, other.step_s, strict=True)
     steps = tuple((rows, (first + second) / 2) for (rows, first), (_, second) in pairs)
-    return Calibration(steps, (one.image_s + other.image_s) / 2, MAX_BATCH, STEP_ROWS)
+    return ServiceTimes(steps, (one.image_s + other.image_s) / 2, MAX_BATCH, STEP_ROWS)
 
 
-def run(generator: Generator, load: Load, seed: int) -> Measured:
+def run(generator: Generator, load: OfferedLoad, seed: int) -> MeasuredCapacity:
     """Requests at the moments that `simulate` draws for this seed; how long each took after a tenth of `SECONDS`."""
     rng, engine, took = random.Random(seed), _engine(), list[float]()
     pending: list[threading.Event] = []
@@ -98,11 +98,11 @@ def run(generator: Generator, load: Load, seed: int) -> Measured:
             assert done.wait(120), "a request did not end"
     finally:
         engine.stop()
-    return Measured(statistics.median(took), statistics.quantiles(took, n=20)[-1])
+    return MeasuredCapacity(statistics.median(took), statistics.quantiles(took, n=20)[-1])
 
 
 def _ask(
-    engine: Engine, generator: Generator, load: Load, took: list[float], arrived: float
+    engine: Engine, generator: Generator, load: OfferedLoad, took: list[float], arrived: float
 ) -> threading.Event:
     done = threading.Event()
 

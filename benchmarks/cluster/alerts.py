@@ -31,7 +31,7 @@ _DURATION = re.compile(r"\b(\d+)([smhd])\b")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class Replay:
+class AlertReplay:
     """Counters that rise and levels that stay, first of a healthy system, then of one with a fault."""
 
     def __init__(self) -> None:
@@ -62,10 +62,10 @@ def _value(name: str, sound: Series, faulty: Series, sound_s: float, broken_s: f
 
 
 @contextlib.contextmanager
-def exporter(replay: Replay) -> Iterator[int]:
+def exporter(replay: AlertReplay) -> Iterator[int]:
     """Serves /<alert> for each system, "/healthy" for the sound one. The port."""
 
-    class Page(BaseHTTPRequestHandler):
+    class AlertPage(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             name = self.path.strip("/")
             text = replay.page("" if name == "healthy" else name)
@@ -80,7 +80,7 @@ def exporter(replay: Replay) -> Iterator[int]:
         def log_message(self, format: str, *arguments: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), AlertPage) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1]
         server.shutdown()
@@ -156,7 +156,7 @@ def firing(address: str) -> set[tuple[str, str]]:
 
 def run(folder: Path) -> dict[str, Any]:
     """Which alerts fired before and after their faults; takes `HEALTHY_S` + `FAULTY_S` at most."""
-    replay = Replay()
+    replay = AlertReplay()
     wanted = {(alert, job(alert)) for alert in FAULTS}
     with exporter(replay) as port, prometheus(folder, port) as address:
         time.sleep(HEALTHY_S)

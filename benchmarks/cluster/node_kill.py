@@ -15,7 +15,7 @@ from benchmarks.cluster.databases import database
 from benchmarks.cluster.object_server import BUCKET, object_server
 from benchmarks.cluster.ray_nodes import RayNodes, ray_nodes
 from benchmarks.load import ConstantLoad, Order, Sample, saturated_s
-from benchmarks.system import System, running_system
+from benchmarks.system import BenchmarkSystem, running_system
 
 PROMPTS = ("neutrophil", "monocyte", "lymphocyte", "eosinophil")
 STEPS = 4
@@ -66,7 +66,7 @@ def measure(
 
 
 def _under_load(
-    system: System, nodes: RayNodes, utilisation: float, before_s: float, after_s: float
+    system: BenchmarkSystem, nodes: RayNodes, utilisation: float, before_s: float, after_s: float
 ) -> NodeLoss:
     orders = [Order(prompt, seed, STEPS) for seed in range(6) for prompt in PROMPTS]
     every_s = saturated_s(system.state, orders) / utilisation

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 PACKAGES = ("vouch", "services", "training")
+NAMED = (*PACKAGES, "benchmarks", "scripts")
+"""Where a class name stands for one thing."""
 GENERATED = "pb"
 """Folder of the code that protoc makes."""
 FORMS_FILE, FORMS_HEADING = Path("docs/explain/architecture.md"), "Forms of a generation request"
@@ -69,9 +71,9 @@ def any_returns_share(found: Sequence[Function]) -> float:
 
 
 def repeated_classes(root: Path) -> Mapping[str, list[str]]:
-    """Class names that the packages define more than once, with the places."""
+    """Class names that are defined more than once outside tests, with the places."""
     places: defaultdict[str, list[str]] = defaultdict(list)
-    for path, tree in trees(root):
+    for path, tree in trees(root, NAMED):
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(f"{path}:{node.lineno}")

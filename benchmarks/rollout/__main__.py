@@ -17,9 +17,9 @@ from pathlib import Path
 
 from benchmarks.report import Report
 from benchmarks.rollout import chance, planted, replayed, slowest
-from benchmarks.rollout.plan import Plan, full, quick
+from benchmarks.rollout.plan import MeasurementPlan, full, quick
 
-PARTS: dict[str, Callable[[Report, Plan], None]] = {
+PARTS: dict[str, Callable[[Report, MeasurementPlan], None]] = {
     "chance": chance.measure,
     "planted": planted.measure,
     "replayed": replayed.measure,

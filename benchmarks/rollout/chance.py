@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from benchmarks.report import Figure, Report
-from benchmarks.rollout.plan import Plan
+from benchmarks.rollout.plan import MeasurementPlan
 from services.rollout.analysis import Events, PairCounts, combined, log_e_events
 from services.rollout.evidence import GUARDS, STATISTICS, VERDICTS, log_e_harm
 from services.rollout.policy import NEEDED
@@ -31,7 +31,7 @@ MOST = 4_000
 """Pairs after which a harm that was not found counts as found."""
 
 
-def measure(report: Report, plan: Plan) -> None:
+def measure(report: Report, plan: MeasurementPlan) -> None:
     """`false_rollback_rate` and `pairs_to_detect_5_points`."""
     random = np.random.default_rng(20_261_127)
     rolled_back = sum(_ever_rolled_back(random, plan.pairs) for _ in range(plan.runs))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Plan:
+class MeasurementPlan:
     """data: the folder of pbc64."""
 
     data: Path
@@ -24,14 +24,14 @@ class Plan:
     window_s: float = 60.0
 
 
-def full(data: Path) -> Plan:
+def full(data: Path) -> MeasurementPlan:
     """What is reported."""
-    return Plan(data)
+    return MeasurementPlan(data)
 
 
-def quick(data: Path) -> Plan:
+def quick(data: Path) -> MeasurementPlan:
     """Shows that it runs."""
-    return Plan(
+    return MeasurementPlan(
         data, runs=4, pairs=300, detections=4, planted=4, pool=16, spare=16, steps=2, replays=12, swaps=2, hold_s=2.0,
         window_s=5.0,
     )  # fmt: skip

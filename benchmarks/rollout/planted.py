@@ -18,7 +18,7 @@ import torch
 
 import vouch
 from benchmarks.report import Figure, Report
-from benchmarks.rollout.plan import Plan
+from benchmarks.rollout.plan import MeasurementPlan
 from services.rollout.comparison import counted
 from services.rollout.evidence import Evidence
 from services.rollout.policy import Decision, Hold, Observation, Promote, RollBack, decide
@@ -41,7 +41,7 @@ Pictures = Iterator[np.ndarray]
 
 
 @dataclass(frozen=True)
-class Pool:
+class PicturePool:
     """What is asked for, and what the champion drew: uint8 [N, H, W, 3]. spare: more of its pictures."""
 
     prompts: list[str]
@@ -59,7 +59,7 @@ class Candidate:
     pictures: Callable[[], Pictures]
 
 
-def measure(report: Report, plan: Plan) -> None:
+def measure(report: Report, plan: MeasurementPlan) -> None:
     """`bad_candidates_stopped`, by kind too, and how many pairs it took."""
     torch.set_num_threads(1)
     pool, judge = _pool(plan), Judge.load(STARTER / "judge")
@@ -99,14 +99,14 @@ def _add(report: Report, stopped: dict[str, list[bool]], pairs: list[int], escap
         report.add("pairs_until_stopped_max", Figure(max(pairs), unit="pairs"))
 
 
-def _pool(plan: Plan) -> Pool:
+def _pool(plan: MeasurementPlan) -> PicturePool:
     generator = load_generator(STARTER / "generator")
     assert generator.vocabulary is not None
     labels = generator.vocabulary.labels
     prompts = [labels[n % len(labels)] for n in range(plan.pool + plan.spare)]
     drawn = np.concatenate(list(_drawn(generator, prompts, plan.steps)))
     kept = plan.pool
-    return Pool(prompts[:kept], drawn[:kept], prompts[kept:], drawn[kept:])
+    return PicturePool(prompts[:kept], drawn[:kept], prompts[kept:], drawn[kept:])
 
 
 def _drawn(generator: Generator, prompts: list[str], steps: int) -> Iterator[np.ndarray]:
@@ -117,7 +117,7 @@ def _drawn(generator: Generator, prompts: list[str], steps: int) -> Iterator[np.
         yield generator.generate(some, seeds, steps, generator.default_guidance)
 
 
-def _judged(candidate: Candidate, pool: Pool, judge: Judge) -> tuple[Decision, int]:
+def _judged(candidate: Candidate, pool: PicturePool, judge: Judge) -> tuple[Decision, int]:
     """The decision that ends the candidate's rollout at its first share, and after how many pairs."""
     pairs, evidence = PairJudge(judge), Evidence()
     decision: Decision = Hold("no pair yet")
@@ -150,7 +150,7 @@ def _observation(evidence: Evidence) -> Observation:
 # ---- the candidates
 
 
-def _candidate(kind: str, number: int, plan: Plan, pool: Pool) -> Candidate:
+def _candidate(kind: str, number: int, plan: MeasurementPlan, pool: PicturePool) -> Candidate:
     most = max(1, -(-plan.planted // len(KINDS)) - 1)
     strength = 1.0 - number / most
     make = {
@@ -162,7 +162,7 @@ def _candidate(kind: str, number: int, plan: Plan, pool: Pool) -> Candidate:
     return Candidate(kind, strength, make)
 
 
-def _confused(pool: Pool, share: float, seed: int) -> Pictures:
+def _confused(pool: PicturePool, share: float, seed: int) -> Pictures:
     """For such a share of the prompts it draws a cell of another class; the rest is as the champion draws it."""
     random, classes = np.random.default_rng(seed), np.array(pool.spare_prompts)
     for prompt, drawn in zip(pool.prompts, pool.drawn, strict=True):
@@ -170,7 +170,7 @@ def _confused(pool: Pool, share: float, seed: int) -> Pictures:
         yield pool.spare[other] if random.random() < share else drawn
 
 
-def _copies(plan: Plan, pool: Pool, by_heart: int, seed: int) -> Pictures:
+def _copies(plan: MeasurementPlan, pool: PicturePool, by_heart: int, seed: int) -> Pictures:
     """Real images of the prompt's class, of which it has so many by heart."""
     random = np.random.default_rng(seed)
     images, labels = _real(plan.data / "train.parquet")
@@ -186,7 +186,7 @@ def _real(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return real.images.permute(0, 2, 3, 1).numpy(), np.array(real.labels)
 
 
-def _narrowed(pool: Pool, kept: int, seed: int) -> Pictures:
+def _narrowed(pool: PicturePool, kept: int, seed: int) -> Pictures:
     """So many of its own pictures of each class again and again, each with a little noise of its own."""
     random, prompts = np.random.default_rng(seed), np.array(pool.prompts)
     for prompt in pool.prompts:
@@ -195,6 +195,6 @@ def _narrowed(pool: Pool, kept: int, seed: int) -> Pictures:
         yield np.clip(pool.drawn[row] + noise, 0, 255).astype(np.uint8)
 
 
-def _brightened(pool: Pool, grey_levels: float) -> Pictures:
+def _brightened(pool: PicturePool, grey_levels: float) -> Pictures:
     for image in pool.drawn:
         yield np.clip(image + grey_levels, 0, 255).astype(np.uint8)

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.report import Figure, Report
-from benchmarks.rollout.plan import Plan
+from benchmarks.rollout.plan import MeasurementPlan
 from benchmarks.swap import swap
-from benchmarks.system import System, running_system
+from benchmarks.system import BenchmarkSystem, running_system
 from benchmarks.truth import publish_twin
 from training.evaluation.intervals import wilson
 from vouch.client import Client
@@ -22,7 +22,7 @@ AT_ONCE = 4
 """Calls side by side, so that images share batches."""
 
 
-def measure(report: Report, plan: Plan) -> None:
+def measure(report: Report, plan: MeasurementPlan) -> None:
     """`replayed_equal` and `tampered_named`."""
     with (
         tempfile.TemporaryDirectory(prefix="vouch-replay-") as folder,
@@ -50,7 +50,7 @@ def measure(report: Report, plan: Plan) -> None:
         )
 
 
-def _served(system: System, client: Client, plan: Plan) -> list[str]:
+def _served(system: BenchmarkSystem, client: Client, plan: MeasurementPlan) -> list[str]:
     """Digests of images that both versions drew, in turn, with every sampler."""
     first = client.get_serving("generator").slots[0].champion_version
     versions = (first, publish_twin(system.state, first))
@@ -62,7 +62,7 @@ def _served(system: System, client: Client, plan: Plan) -> list[str]:
     return digests[: plan.replays]
 
 
-def _drawn(client: Client, prompts: Sequence[str], number: int, plan: Plan) -> list[str]:
+def _drawn(client: Client, prompts: Sequence[str], number: int, plan: MeasurementPlan) -> list[str]:
     each = -(-plan.replays // plan.swaps)
 
     def one(row: int) -> str:
@@ -76,7 +76,7 @@ def _drawn(client: Client, prompts: Sequence[str], number: int, plan: Plan) -> l
         return list(pool.map(one, range(each)))
 
 
-def _named(system: System, client: Client, digest: str) -> bool:
+def _named(system: BenchmarkSystem, client: Client, digest: str) -> bool:
     """Change one bit of a stored image: is it named instead of being compared?"""
     path = StateFolder(system.state).blobs / digest[:2] / digest[2:]
     data = bytearray(path.read_bytes())

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from benchmarks.load import ConstantLoad, Order, Sample, saturated_s
 from benchmarks.report import Figure, Report
-from benchmarks.rollout.plan import Plan
-from benchmarks.system import System, running_system
+from benchmarks.rollout.plan import MeasurementPlan
+from benchmarks.system import BenchmarkSystem, running_system
 from benchmarks.truth import publish_twin
 
 UTILISATION = 0.6
 
 
-def measure(report: Report, plan: Plan) -> None:
+def measure(report: Report, plan: MeasurementPlan) -> None:
     """`slowest_in_rollout` and `rollback_s`."""
     with (
         tempfile.TemporaryDirectory(prefix="vouch-slowest-") as folder,
@@ -25,7 +25,7 @@ def measure(report: Report, plan: Plan) -> None:
         _measure(report, system, plan)
 
 
-def _measure(report: Report, system: System, plan: Plan) -> None:
+def _measure(report: Report, system: BenchmarkSystem, plan: MeasurementPlan) -> None:
     with system.client() as client:
         first = client.get_serving("generator").slots[0].champion_version
         twin = publish_twin(system.state, first)

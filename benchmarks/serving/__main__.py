@@ -24,8 +24,8 @@ from benchmarks.serving.contenders import CONTENDERS, Contender
 from benchmarks.serving.environments import NoEnvironment, complaints
 from benchmarks.serving.figures import Results, report_on, table
 from benchmarks.serving.log import Log, read_lines
-from benchmarks.serving.plan import QUICK, Plan
-from benchmarks.serving.session import Session
+from benchmarks.serving.plan import QUICK, ServingPlan
+from benchmarks.serving.session import BenchmarkSession
 
 MODEL = Path(vouch.__file__).parent / "starter" / "generator"
 
@@ -44,7 +44,7 @@ def main() -> None:
         if given.tuned:
             take_over(log, given.tuned)
         contenders = available(given.only)
-        measure(Session(plan, log, MODEL, Path(folder)), plan, contenders)
+        measure(BenchmarkSession(plan, log, MODEL, Path(folder)), plan, contenders)
     results = Results(log.runs, [line["image_steps_per_s"] for line in log.find("bare")])
     settings = {name: log.setting(name) for name in CONTENDERS}
     screen().print(table(results))
@@ -74,8 +74,8 @@ def parsed() -> argparse.Namespace:
     return given
 
 
-def plan_of(given: argparse.Namespace) -> Plan:
-    plan = QUICK if given.quick else Plan()
+def plan_of(given: argparse.Namespace) -> ServingPlan:
+    plan = QUICK if given.quick else ServingPlan()
     return replace(plan, repeats=given.repeats or plan.repeats, seconds=given.seconds or plan.seconds)
 
 
@@ -99,7 +99,7 @@ def available(names: Sequence[str]) -> list[Contender]:
     return found
 
 
-def measure(session: Session, plan: Plan, contenders: Sequence[Contender]) -> None:
+def measure(session: BenchmarkSession, plan: ServingPlan, contenders: Sequence[Contender]) -> None:
     for contender in contenders:
         session.tune(contender)
     for number in range(plan.repeats):

@@ -12,7 +12,7 @@ from rich.table import Table
 from benchmarks.report import Figure, Report
 from benchmarks.serving import page
 from benchmarks.serving.contenders import Setting
-from benchmarks.serving.runs import SATURATION, Answer, Run, name_of
+from benchmarks.serving.runs import SATURATION, Answer, ServingRun, name_of
 from benchmarks.serving.scores import (
     SLICES,
     good_images,
@@ -40,10 +40,10 @@ Windows = list[list[float]]
 class Results:
     """All runs of a session, and the bare limit of each repeat in image-steps per second."""
 
-    runs: Sequence[Run]
+    runs: Sequence[ServingRun]
     bare: Sequence[float]
 
-    def of(self, contender: str, load: str) -> list[Run]:
+    def of(self, contender: str, load: str) -> list[ServingRun]:
         return [run for run in self.runs if (run.contender, run.load) == (contender, load)]
 
     @property
@@ -58,7 +58,7 @@ class Results:
     def peers(self) -> list[str]:
         return [name for name in self.contenders if name not in OURS]
 
-    def best_goodput(self, contender: str) -> list[Run]:
+    def best_goodput(self, contender: str) -> list[ServingRun]:
         """Its runs under the load that suits it best."""
         loads = [self.of(contender, load) for load in self.loads]
         return max(loads, key=lambda runs: rate(runs, good_images) or 0.0)
@@ -148,7 +148,7 @@ def ratio(above: Windows, below: Windows, statistic: Callable[[np.ndarray], Any]
     return Figure(_of(above, statistic) / _of(below, statistic), "ratio", low, high, **limits)
 
 
-def _windows(runs: Sequence[Run], worth: Callable[[Answer], float]) -> Windows:
+def _windows(runs: Sequence[ServingRun], worth: Callable[[Answer], float]) -> Windows:
     return [[part] for run in runs for part in rates(run, worth)]
 
 
@@ -167,7 +167,7 @@ def _mean(values: Sequence[float]) -> float | None:
 # ---- everything behind it
 
 
-def numbers(runs: Sequence[Run]) -> dict[str, tuple[float | None, str]]:
+def numbers(runs: Sequence[ServingRun]) -> dict[str, tuple[float | None, str]]:
     """(value, unit) of one contender under one load."""
     return {
         "goodput": (rate(runs, good_images), "images/s"),
@@ -180,7 +180,7 @@ def numbers(runs: Sequence[Run]) -> dict[str, tuple[float | None, str]]:
     }
 
 
-def engine_numbers(runs: Sequence[Run]) -> dict[str, tuple[float | None, str]]:
+def engine_numbers(runs: Sequence[ServingRun]) -> dict[str, tuple[float | None, str]]:
     """What only vouch's page says."""
     pages = page.added(run.page for run in runs)
     return {

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serving.contenders import Setting
-from benchmarks.serving.plan import Plan
-from benchmarks.serving.runs import Run
+from benchmarks.serving.plan import ServingPlan
+from benchmarks.serving.runs import ServingRun
 
 
 class Log:
@@ -34,13 +34,13 @@ class Log:
         return [line for line in lines if wanted.items() <= line.items()]
 
     @property
-    def runs(self) -> list[Run]:
-        return [Run.from_json(line["run"]) for line in self.find("run")]
+    def runs(self) -> list[ServingRun]:
+        return [ServingRun.from_json(line["run"]) for line in self.find("run")]
 
     def has(self, contender: str, load: str, repeat: int) -> bool:
         return bool(self.find("run", contender=contender, load=load, repeat=repeat))
 
-    def add_run(self, run: Run) -> None:
+    def add_run(self, run: ServingRun) -> None:
         self.add("run", contender=run.contender, load=run.load, repeat=run.repeat, run=run.as_json())
 
     def setting(self, contender: str) -> Setting | None:
@@ -48,7 +48,7 @@ class Log:
         found = self.find("tuning", contender=contender)
         return Setting(*found[-1]["chosen"]) if found else None
 
-    def check(self, plan: Plan) -> None:
+    def check(self, plan: ServingPlan) -> None:
         """ValueError when the file was written with another plan."""
         for line in self.find("setup"):
             if line["plan"] != json.loads(json.dumps(plan.same_runs())):

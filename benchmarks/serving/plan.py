@@ -9,7 +9,7 @@ from benchmarks.serving.runs import SATURATION, name_of
 
 
 @dataclass(frozen=True)
-class Plan:
+class ServingPlan:
     """Times in seconds. Shares are of the bare limit."""
 
     repeats: int = 3
@@ -40,7 +40,7 @@ class Plan:
         return {name: value for name, value in asdict(self).items() if name != "repeats"}
 
 
-QUICK = Plan(
+QUICK = ServingPlan(
     repeats=1, seconds=3.0, warm_up_s=1.0, grace_s=10.0, tune_s=1.0, whole_grid=False, practice=4,
     steps=(2, 4), sizes=(8,), bare_s=1.0,
 )  # fmt: skip

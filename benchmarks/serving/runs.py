@@ -31,7 +31,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Run:
+class ServingRun:
     """Rates count what ended between `begin_s` and `end_s`; `seconds` is how long the load lasted."""
 
     contender: str
@@ -49,7 +49,7 @@ class Run:
         return {**vars(self), "answers": answers, "errors": list(self.errors)}
 
     @classmethod
-    def from_json(cls, found: dict[str, Any]) -> Run:
+    def from_json(cls, found: dict[str, Any]) -> ServingRun:
         answers = [Answer(*answer) for answer in found["answers"]]
         return cls(**{**found, "answers": answers, "errors": tuple(found["errors"])})
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from benchmarks.serving.runs import SATURATION, Answer, Run
+from benchmarks.serving.runs import SATURATION, Answer, ServingRun
 
 IN_TIME = 3.0  # times what the request takes alone
 SLICES = (
@@ -18,14 +18,14 @@ def in_time(answer: Answer) -> bool:
     return answer.took_s is not None and answer.took_s <= IN_TIME * answer.alone_s
 
 
-def latencies(run: Run) -> list[float]:
+def latencies(run: ServingRun) -> list[float]:
     """Seconds, in the order of arrival. Who got no answer has waited until the run was over, at least."""
     counted = _inside(run) if run.load == SATURATION else run.answers
     waits = [(a.at_s, run.end_s - a.at_s if a.took_s is None else a.took_s) for a in counted]
     return [wait for _, wait in sorted(waits)]
 
 
-def percentile(runs: Sequence[Run], percent: float) -> float | None:
+def percentile(runs: Sequence[ServingRun], percent: float) -> float | None:
     """Of the latencies of all runs together, in seconds."""
     waits = [wait for run in runs for wait in latencies(run)]
     return float(np.percentile(waits, percent)) if waits else None
@@ -43,7 +43,7 @@ def good_images(answer: Answer) -> float:
     return answer.images if in_time(answer) else 0
 
 
-def rates(run: Run, worth: Callable[[Answer], float]) -> list[float]:
+def rates(run: ServingRun, worth: Callable[[Answer], float]) -> list[float]:
     """What was done each second, in each slice of the run.
 
     Over the time until the last answer; but good images over the time in which requests came, so that one late
@@ -57,12 +57,12 @@ def rates(run: Run, worth: Callable[[Answer], float]) -> list[float]:
     return list(sums / (seconds / SLICES))
 
 
-def rate(runs: Sequence[Run], worth: Callable[[Answer], float]) -> float | None:
+def rate(runs: Sequence[ServingRun], worth: Callable[[Answer], float]) -> float | None:
     """The mean over the runs; None without any."""
     return float(np.mean([rates(run, worth) for run in runs])) if runs else None
 
 
-def _inside(run: Run) -> list[Answer]:
+def _inside(run: ServingRun) -> list[Answer]:
     return [a for a in run.answers if a.took_s is not None and run.begin_s <= _ended(a) <= run.end_s]
 
 

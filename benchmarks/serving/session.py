@@ -18,9 +18,9 @@ from benchmarks.serving.bare import limits
 from benchmarks.serving.contenders import Contender, Server, Setting
 from benchmarks.serving.log import Log
 from benchmarks.serving.page import between
-from benchmarks.serving.plan import Plan
+from benchmarks.serving.plan import ServingPlan
 from benchmarks.serving.replay import Notes, Send, closed_loop, in_turn, open_loop
-from benchmarks.serving.runs import SATURATION, Answer, Run
+from benchmarks.serving.runs import SATURATION, Answer, ServingRun
 from benchmarks.serving.scores import good_images, image_steps, percentile, rate
 from benchmarks.serving.trace import Arrival, Mix, poisson, prompts_of
 from benchmarks.serving.tuning import best
@@ -32,10 +32,10 @@ ERRORS = 3  # kept of each run
 Result = TypeVar("Result")
 
 
-class Session:
+class BenchmarkSession:
     """Fills a log with what the plan asks for and the log does not hold yet."""
 
-    def __init__(self, plan: Plan, log: Log, model: Path, folder: Path) -> None:
+    def __init__(self, plan: ServingPlan, log: Log, model: Path, folder: Path) -> None:
         self._plan, self._log, self._model, self._folder = plan, log, model, folder
         self._mix = Mix(prompts_of(model), steps=plan.steps)
         self._limit, self._alone = self._set_up()
@@ -81,7 +81,7 @@ class Session:
                     stack.close()
                     server = None
 
-    def _try(self, contender: Contender, setting: Setting) -> Run:
+    def _try(self, contender: Contender, setting: Setting) -> ServingRun:
         plan = self._plan
         with self._running(contender, setting) as server:
             arrivals = self._arrivals(plan.tune_share, plan.tune_s, TUNING_SEED)
@@ -100,19 +100,19 @@ class Session:
 
     # ---- one load
 
-    def _run(self, contender: Contender, server: Server, load: str, repeat: int) -> Run:
+    def _run(self, contender: Contender, server: Server, load: str, repeat: int) -> ServingRun:
         before = server.page()
         run = self._saturated if load == SATURATION else self._open
         found = run(contender.name, server, load, repeat)
-        return Run(**{**vars(found), "page": between(before, server.page())})
+        return ServingRun(**{**vars(found), "page": between(before, server.page())})
 
-    def _open(self, contender: str, server: Server, load: str, repeat: int) -> Run:
+    def _open(self, contender: str, server: Server, load: str, repeat: int) -> ServingRun:
         plan = self._plan
         arrivals = self._arrivals(plan.share_of(load), plan.seconds, self._seed(load, repeat))
         notes = _replay(server, lambda send: open_loop(send, arrivals, grace_s=plan.grace_s))
         return self._as_run(contender, load, repeat, notes, plan.seconds)
 
-    def _saturated(self, contender: str, server: Server, load: str, repeat: int) -> Run:
+    def _saturated(self, contender: str, server: Server, load: str, repeat: int) -> ServingRun:
         plan, asks = self._plan, self._mix.asks(self._seed(load, repeat))
         whole_s = plan.warm_up_s + plan.seconds
         notes = _replay(
@@ -122,11 +122,11 @@ class Session:
 
     def _as_run(
         self, contender: str, load: str, repeat: int, notes: Notes, seconds: float, begin_s: float = 0.0
-    ) -> Run:
+    ) -> ServingRun:
         errors = sorted({outcome.error[:200] for outcome in notes.outcomes if outcome.error})[:ERRORS]
         answers = [Answer.of(outcome, self._alone) for outcome in notes.outcomes]
         end_s = begin_s + seconds if load == SATURATION else max(seconds, notes.ended_s)
-        return Run(contender, load, repeat, seconds, begin_s, end_s, answers, errors)
+        return ServingRun(contender, load, repeat, seconds, begin_s, end_s, answers, errors)
 
     def _arrivals(self, share: float, seconds: float, seed: int) -> list[Arrival]:
         per_s = share * self._limit / self._mix.mean_image_steps
@@ -160,7 +160,7 @@ def _replay(server: Server, sending: Callable[[Send], Awaitable[Result]]) -> Res
     return asyncio.run(main())
 
 
-def line_of(run: Run) -> str:
+def line_of(run: ServingRun) -> str:
     """One run at a glance."""
     p95 = percentile([run], 95)
     return (

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from benchmarks.serving.contenders import Setting
-from benchmarks.serving.runs import Run
+from benchmarks.serving.runs import ServingRun
 from benchmarks.serving.scores import good_images, percentile, rate
 
 
-def best(tried: Mapping[Setting, Run]) -> Setting:
+def best(tried: Mapping[Setting, ServingRun]) -> Setting:
     """That of the most good images; among equals, of the lower 95th percentile."""
 
     def merit(setting: Setting) -> tuple[float, float]:

@@ -23,7 +23,7 @@ def page() -> str:
     return HEAD + "\n" + table(("name", "kind", "labels", "meaning"), rows)
 
 
-class Figure:
+class MetricRow:
     """What is known of one prometheus_client object."""
 
     def __init__(self, metric: Any) -> None:
@@ -34,7 +34,7 @@ class Figure:
         self.labels: tuple[str, ...] = tuple(metric._labelnames)  # no public way to read them
 
 
-def figures() -> Iterator[Figure]:
+def figures() -> Iterator[MetricRow]:
     """In the order of the module."""
     from prometheus_client.metrics import MetricWrapperBase
 
@@ -42,8 +42,8 @@ def figures() -> Iterator[Figure]:
 
     for value in vars(metrics).values():
         if isinstance(value, MetricWrapperBase):
-            yield Figure(value)
+            yield MetricRow(value)
 
 
-def _series(figure: Figure) -> str:
+def _series(figure: MetricRow) -> str:
     return figure.name + ("_total" if figure.describe_kind == "counter" else "")

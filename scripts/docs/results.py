@@ -27,7 +27,11 @@ HEADLINES = (
         "images_vs_best_peer",
         "Images per second when saturated ÷ the best of diffusers, Ray Serve, LitServe and BentoML",
     ),
-    ("starter", "plausible_of_real", "Plausible drawings of the starter ÷ plausible real cells, by the sealed judge"),
+    (
+        "starter",
+        "plausible_of_real",
+        "Plausible drawings of the starter ÷ plausible real cells, by the sealed judge",
+    ),
     (
         "alignment",
         "aligned_gain_points",
@@ -61,7 +65,7 @@ Intervals are of 95 %. All ratings behind these figures are by *simulated* rater
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportFile:
     """One JSON of benchmarks/reports."""
 
     name: str
@@ -76,7 +80,7 @@ class Report:
         return {name: one for name, one in self.figures.items() if one.meets(one.must) is False}
 
 
-def reports() -> list[Report]:
+def reports() -> list[ReportFile]:
     """Every report by its file's name."""
     return [_read(path) for path in sorted(REPORTS.glob("*.json"))]
 
@@ -105,10 +109,10 @@ def with_headlines(readme: str) -> str:
     return f"{before}{BEGIN}\n\n{headlines()}\n{END}{after}"
 
 
-def _read(path: Path) -> Report:
+def _read(path: Path) -> ReportFile:
     told = json.loads(path.read_text("utf-8"))
     figures = {name: Figure(**figure) for name, figure in told["figures"].items()}
-    return Report(path.stem, told["machine"], told["versions"], told["date"], figures)
+    return ReportFile(path.stem, told["machine"], told["versions"], told["date"], figures)
 
 
 def _words() -> dict[str, str]:
@@ -126,7 +130,7 @@ def _commands() -> dict[str, str]:
     return {name: command for files, command in rows for name in re.findall(r"`([\w-]+)\.json`", files)}
 
 
-def _overview(every: Iterable[Report], unmeasured: Iterable[str]) -> str:
+def _overview(every: Iterable[ReportFile], unmeasured: Iterable[str]) -> str:
     missed = [
         (f"[{one.name}]({one.name}.md)", code(name), _value(figure), _interval(figure), _limit(figure.must))
         for one in every
@@ -155,7 +159,7 @@ def _overview(every: Iterable[Report], unmeasured: Iterable[str]) -> str:
     )
 
 
-def _page(report: Report, command: str) -> str:
+def _page(report: ReportFile, command: str) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     asked = {name: one for name, one in report.figures.items() if one.must or one.aim}
     others = {name: one for name, one in report.figures.items() if name not in asked}
@@ -189,7 +193,7 @@ def _verdict(figure: Figure) -> str:
     return {True: "met", False: "**missed**", None: ""}[figure.meets(figure.must)]
 
 
-def _headline(report: Report, name: str, sentence: str) -> tuple[str, str, str, str]:
+def _headline(report: ReportFile, name: str, sentence: str) -> tuple[str, str, str, str]:
     figure = report.figures[name]
     values = {other: one.value for other, one in report.figures.items() if one.value is not None}
     interval = f" ({_interval(figure)})" if _interval(figure) else ""
@@ -208,7 +212,7 @@ def _limit(limit: str | None) -> str:
     return (limit or "").replace("<=", "≤").replace(">=", "≥")
 
 
-def _machine(report: Report) -> str:
+def _machine(report: ReportFile) -> str:
     cores = report.machine["cores"]
     return f"{report.machine['cpu']}, {cores} core{'s' if cores != 1 else ''}, {report.machine['memory_gib']:g} GiB"
 

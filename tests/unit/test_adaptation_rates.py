@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.adaptation import rates
-from benchmarks.adaptation.rates import Side, measured, take_turns, told
+from benchmarks.adaptation.rates import TimedLoop, measured, take_turns, told
 from tests.foundations import SIZE, save_chests, save_foundation
 from training.adaptation.data import CaptionedSet, load_set
 from training.adaptation.images import ReadOptions
@@ -19,7 +19,7 @@ from vouch.domains.criteria import load_domain
 
 def test_every_loop_takes_its_turn_and_who_begins_moves_on() -> None:
     order: list[str] = []
-    sides = {name: Side(lambda name=name: order.append(name)) for name in "abc"}  # type: ignore[misc]
+    sides = {name: TimedLoop(lambda name=name: order.append(name)) for name in "abc"}  # type: ignore[misc]
     ticks = count()
     take_turns(sides, turns=2, steps=1, batch=4, clock=lambda: float(next(ticks)))
     assert order == list("abcbcacab")
@@ -27,10 +27,13 @@ def test_every_loop_takes_its_turn_and_who_begins_moves_on() -> None:
 
 
 def test_a_figure_is_the_median_of_ratios_within_turns() -> None:
-    sides = {"diffusers": Side(print, rates=[10, 1, 10]), "unet_alone": Side(print, rates=[30, 3, 30])}
+    sides = {
+        "diffusers": TimedLoop(print, rates=[10, 1, 10]),
+        "unet_alone": TimedLoop(print, rates=[30, 3, 30]),
+    }
     sides |= {
-        "uncached": Side(print, rates=[12, 1.3, 11]),
-        "cached": Side(print, rates=[20, 9, 20], prepared_s=3),
+        "uncached": TimedLoop(print, rates=[12, 1.3, 11]),
+        "cached": TimedLoop(print, rates=[20, 9, 20], prepared_s=3),
     }
     losses = {"diffusers": 0.5, "uncached": 0.505, "cached": 0.5}
     figures = told(sides, losses, 0.6).figures

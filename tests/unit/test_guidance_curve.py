@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.alignment.curve import Curve, Point, above, drawings
-from benchmarks.alignment.plan import Drawing
+from benchmarks.alignment.plan import DrawingOptions
 
 POINTS = [(0.5, 0.6), (0.8, 0.5), (0.9, 0.2)]
 
@@ -68,7 +68,7 @@ def test_training_seeds_that_differ_make_the_interval_wide() -> None:
 
 def test_without_guidance_no_interval_is_swept() -> None:
     swept = drawings()
-    assert swept[0] == Drawing(guidance=1.0) and len(swept) == len({one.name for one in swept})
+    assert swept[0] == DrawingOptions(guidance=1.0) and len(swept) == len({one.name for one in swept})
     assert all(one.guidance is not None and one.guidance > 1 for one in swept[1:])
     assert {(one.start, one.stop) for one in swept[1:]} >= {(0.0, 1.0), (0.2, 0.8)}
-    assert Drawing().name == "served" and swept[1].name == "guidance-1.1-start-0-stop-1"
+    assert DrawingOptions().name == "served" and swept[1].name == "guidance-1.1-start-0-stop-1"

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.scheduling import KERNELS, SCHEDULERS, Job, jobs, run, step_seconds, ticket_of
+from benchmarks.scheduling import KERNELS, SCHEDULERS, SimulatedJob, jobs, run, step_seconds, ticket_of
 
 ROOT = Path(__file__).parents[2]
 SECONDS = np.full(65, 0.1)
 SECONDS[0] = 0.0
 
 
-def job(arrives: float, count: int, steps: int) -> Job:
-    return Job(arrives, 1.0, ticket_of(count, steps, 1.0, str(arrives)), count)
+def job(arrives: float, count: int, steps: int) -> SimulatedJob:
+    return SimulatedJob(arrives, 1.0, ticket_of(count, steps, 1.0, str(arrives)), count)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

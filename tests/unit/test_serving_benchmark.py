@@ -19,9 +19,9 @@ from benchmarks.serving.contenders import Setting
 from benchmarks.serving.figures import Results, ratio, report_on
 from benchmarks.serving.log import Log
 from benchmarks.serving.peers.drawing import alike, draw, load
-from benchmarks.serving.plan import QUICK, Plan
+from benchmarks.serving.plan import QUICK, ServingPlan
 from benchmarks.serving.replay import PNG, closed_loop, open_loop
-from benchmarks.serving.runs import SATURATION, Answer, Run
+from benchmarks.serving.runs import SATURATION, Answer, ServingRun
 from benchmarks.serving.scores import good_images, image_steps, images, latencies, percentile, rate, rates
 from benchmarks.serving.trace import Arrival, Mix, poisson, prompts_of
 from benchmarks.serving.tuning import best
@@ -37,10 +37,10 @@ def run(
     load: str = "at_60",
     repeat: int = 0,
     page: page.Page | None = None,
-) -> Run:
+) -> ServingRun:
     """Requests of two images, one each second; each takes one second alone."""
     answers = [Answer(float(at_s), took, 2, 40, 1.0) for at_s, took in enumerate(took_s)]
-    return Run(contender, load, repeat, 10.0, 0.0, 20.0, answers, page=page or {})
+    return ServingRun(contender, load, repeat, 10.0, 0.0, 20.0, answers, page=page or {})
 
 
 # ---- traces
@@ -152,7 +152,7 @@ def test_a_request_without_an_answer_has_waited_until_the_run_was_over() -> None
 
 def test_at_saturation_only_what_ends_inside_the_window_counts() -> None:
     answers = [Answer(0.0, 4.0, 1, 10, 1.0), Answer(4.0, 2.0, 1, 10, 1.0), Answer(9.0, 9.0, 1, 10, 1.0)]
-    found = Run("vouch", SATURATION, 0, 10.0, 5.0, 15.0, answers)
+    found = ServingRun("vouch", SATURATION, 0, 10.0, 5.0, 15.0, answers)
     assert rate([found], images) == pytest.approx(1 / 10)
     assert latencies(found) == [2.0]
 
@@ -210,7 +210,7 @@ def test_what_a_page_does_not_have_is_not_measured() -> None:
 # ---- figures
 
 
-def figures(runs: Sequence[Run], bare: Sequence[float] = (20.0,)) -> dict[str, Figure]:
+def figures(runs: Sequence[ServingRun], bare: Sequence[float] = (20.0,)) -> dict[str, Figure]:
     return report_on(Results(runs, bare), {"litserve": Setting(16, 0.05)}).figures
 
 
@@ -279,7 +279,7 @@ def test_a_session_that_broke_off_goes_on_where_it_was(tmp_path: Path) -> None:
     assert again.setting("litserve") == Setting(16, 0.5) and again.setting("bentoml") is None
     again.check(QUICK)
     with pytest.raises(ValueError, match="another plan"):
-        again.check(Plan())
+        again.check(ServingPlan())
 
 
 # ---- the peers' drawing

@@ -22,7 +22,7 @@ options: dict[str, Any] = json.loads(os.environ.get(OPTIONS, '{"max_batch": 16, 
 
 
 @bentoml.service(workers=1, traffic={"timeout": 600})
-class Drawing:
+class BentoGenerator:
     """One worker."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ if __name__ == "__main__":
     given = arguments().parse_args()
     os.environ[OPTIONS] = json.dumps({**vars(given), "model": str(given.model)})
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
-    service = "benchmarks.serving.peers.on_bentoml:Drawing"
+    service = "benchmarks.serving.peers.on_bentoml:BentoGenerator"
     command = [
         sys.executable,
         "-m",

@@ -13,7 +13,7 @@ from benchmarks.serving.asks import Ask, pack
 from benchmarks.serving.peers.drawing import Artist, arguments
 
 
-class Drawing(litserve.LitAPI):
+class LitGenerator(litserve.LitAPI):
     """One worker. Options come with the class's instance, the model in the worker's own process."""
 
     def __init__(self, model: Any, threads: int, max_batch: int, wait_s: float) -> None:
@@ -42,7 +42,7 @@ class Drawing(litserve.LitAPI):
 
 if __name__ == "__main__":
     given = arguments().parse_args()
-    api = Drawing(given.model, given.threads, given.max_batch, given.wait_s)
+    api = LitGenerator(given.model, given.threads, given.max_batch, given.wait_s)
     server = litserve.LitServer(api, accelerator="cpu", devices=1, workers_per_device=1, timeout=False)
     server.run(
         host="127.0.0.1", port=given.port, num_api_servers=1, generate_client_file=False, log_level="warning"

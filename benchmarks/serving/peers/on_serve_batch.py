@@ -34,7 +34,7 @@ QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 OBJECT_STORE_BYTES = 100 * 2**20
 
 
-class Drawing:
+class BatchedGenerator:
     """One replica."""
 
     def __init__(self, model: Path, threads: int, max_batch: int, wait_s: float) -> None:
@@ -65,7 +65,7 @@ def main(given: argparse.Namespace) -> None:
             logging_config=QUIET,
         )
         # Serve's default of 5 requests under way would keep batches small.
-        deployed = serve.deployment(Drawing, num_replicas=1, max_ongoing_requests=1000)
+        deployed = serve.deployment(BatchedGenerator, num_replicas=1, max_ongoing_requests=1000)
         application = deployed.bind(given.model, given.threads, given.max_batch, given.wait_s)
         serve.run(application, logging_config=QUIET)
         ended.wait()
