@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.evaluation.coverage import coverage
+from training.evaluation.coverage import coverage, covered
 from training.evaluation.intervals import bootstrapped, rate
 from training.reward.calibration import expected_calibration_error
 
@@ -26,6 +26,15 @@ def test_the_same_images_cover_all_and_far_ones_nothing() -> None:
     real = np.random.default_rng(0).normal(size=(200, 4))
     assert coverage(real, real)["coverage"] == 1.0
     assert coverage(real, real + 100.0)["coverage"] == 0.0
+
+
+def test_what_covers_what_counts_as_prdc_counts_it() -> None:
+    rng = np.random.default_rng(0)
+    real, generated = rng.normal(size=(80, 4)), rng.normal(size=(60, 4)) * 0.8 + 0.3
+    shares, near = coverage(real, generated), covered(real, generated)
+    assert shares["coverage"] == pytest.approx(near.any(1).mean())
+    assert shares["precision"] == pytest.approx(near.any(0).mean())
+    assert shares["recall"] == pytest.approx(covered(generated, real).any(0).mean())
 
 
 def test_half_of_the_modes_cover_half() -> None:

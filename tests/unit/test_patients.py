@@ -19,9 +19,11 @@ from training.concepts.sublabels import SubLabelled
 from training.concepts.subtype import learn_head
 from training.data.examples import Examples, load_examples
 from training.data.splits import halves, split_of
+from training.evaluation.copies import CopyAlarm
+from training.evaluation.distance import kid
 from training.evaluation.downstream import accuracy, share_of
 from training.evaluation.evidence import apart
-from training.evaluation.intervals import bootstrap
+from training.evaluation.intervals import bootstrap, share
 from training.evaluation.reach import changes_of_reach
 from training.evaluation.sharpness import Spectra, sharpness
 from training.raters.plausibility import FORMS, Plausibility
@@ -192,3 +194,18 @@ def test_intervals_against_real_images_widen_where_few_patients_gave_them() -> N
     drawn = Spectra(spectra.bands[:60], power[:60])
     few, many = (sharpness(spectra, drawn, whose)["high-band power"] for whose in (list(patients), None))
     assert few.value == many.value and few.high - few.low > 1.3 * (many.high - many.low)
+
+    near = real[:, 0] > 0
+    few, many = (share(near, whose) for whose in (list(patients), None))
+    assert few.value == many.value and few.high - few.low > 1.3 * (many.high - many.low)
+    few, many = (kid(real, ours, whose) for whose in (list(patients), None))
+    assert few.value == many.value and few.high - few.low > 1.15 * (many.high - many.low)
+
+
+def test_a_patients_images_are_on_one_side_of_the_copy_alarms_false_alarms() -> None:
+    """Of four rare images of one patient, divided ones excuse each other: the limit of either half knows them."""
+    alarm = CopyAlarm(torch.zeros(1, 3), False, np.concatenate([np.zeros(4), np.linspace(1, 2, 96)]), 0.0)
+    divided, whole = (alarm.false_alarms(whose) for whose in (None, [0, 0, 0, 0, *range(1, 97)]))
+    assert divided.value == 0.03
+    assert whole.value == 0.05  # all four, and one more
+    assert alarm.false_alarms(["one"] * 100).value == divided.value  # nobody to divide by

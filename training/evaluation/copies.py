@@ -7,14 +7,14 @@ mean the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from training.evaluation.intervals import Estimate, rate
+from training.evaluation.intervals import Estimate, rate, share
 
 SIDE = 16
 AROUND = 50
@@ -71,13 +71,17 @@ class CopyAlarm:
         """Whether each image is nearer to a training image than all but FALSE_ALARMS of unseen real ones: bool [N]."""
         return self.nearest(images).relative < self.limit
 
-    def false_alarms(self) -> Estimate:
+    def false_alarms(self, groups: Sequence[Hashable] | None = None) -> Estimate:
         """How often the alarm goes off for real images that did not set its limit: each half is held against the
-        other's."""
-        order = np.random.default_rng(0).permutation(len(self.unseen))
-        halves = self.unseen[order[::2]], self.unseen[order[1::2]]
-        limits = [float(np.quantile(half, FALSE_ALARMS)) for half in halves]
-        return rate(int((halves[0] < limits[1]).sum() + (halves[1] < limits[0]).sum()), len(self.unseen))
+        other's. groups: whose each unseen image is; a patient's images are in one half."""
+        names: Sequence[Hashable] = range(len(self.unseen))
+        if groups is not None and len(set(groups)) > 1:
+            names = groups
+        unique = list(dict.fromkeys(names))
+        first = {unique[place] for place in np.random.default_rng(0).permutation(len(unique))[::2]}
+        half = np.array([name in first for name in names])
+        limits = [float(np.quantile(self.unseen[side], FALSE_ALARMS)) for side in (half, ~half)]
+        return share(self.unseen < np.where(half, limits[1], limits[0]), groups)
 
     def power(self, train: np.ndarray, through: Codec | None, count: int = PLANTED) -> dict[str, Estimate]:
         """The share of planted copies that it finds, by kind: of `count` training images drawn at random."""

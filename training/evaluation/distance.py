@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from training.evaluation.intervals import Z95, Estimate
 
 SUBSETS, SUBSET_SIZE = 100, 200
-GROUPS = 10
+BLOCKS = 10
 
 
 class _Given(nn.Module):
@@ -29,35 +29,47 @@ class _Given(nn.Module):
         return features
 
 
-def kid(real: np.ndarray, generated: np.ndarray, *, seed: int = 0) -> Estimate:
+Patients = Sequence[Hashable] | None
+"""Whose each real image is; they stay together where intervals are made. None: each image stands for itself."""
+
+
+def kid(real: np.ndarray, generated: np.ndarray, patients: Patients = None, *, seed: int = 0) -> Estimate:
     """Kernel distance (Binkowski et al. 2018, arXiv 1801.01401) of features [N, D] and [M, D]: near 0 for one
     distribution, whatever the number of images."""
-    return _jackknifed(real, generated, partial(_kernel, seed=seed))
+    return _jackknifed(real, generated, partial(_kernel, seed=seed), patients)
 
 
-def frechet(real: np.ndarray, generated: np.ndarray) -> Estimate:
+def frechet(real: np.ndarray, generated: np.ndarray, patients: Patients = None) -> Estimate:
     """Frechet distance (Heusel et al. 2017, arXiv 1706.08500, eq. 6) of features [N, D] and [M, D]; biased upward below
     some thousand images, so to be compared only between sets of one size."""
-    return _jackknifed(real, generated, _frechet)
+    return _jackknifed(real, generated, _frechet, patients)
 
 
 def _jackknifed(
-    real: np.ndarray, generated: np.ndarray, figure: Callable[[np.ndarray, np.ndarray], float]
+    real: np.ndarray,
+    generated: np.ndarray,
+    figure: Callable[[np.ndarray, np.ndarray], float],
+    patients: Patients,
 ) -> Estimate:
-    """`figure` with the interval of the jackknife over groups of both: resampled images, with repeats, would look like
+    """`figure` with the interval of the jackknife over blocks of both: resampled images, with repeats, would look like
     fewer and nearer ones."""
-    value, groups = figure(real, generated), min(GROUPS, len(generated) // 2)
-    if groups < 2:
+    value, blocks = figure(real, generated), min(BLOCKS, len(generated) // 2)
+    if blocks < 2:
         return Estimate(value, math.nan, math.nan)
-    sides = [_leaving_out(rows, groups) for rows in (real, generated)]
+    sides = [_leaving_out(real, blocks, patients), _leaving_out(generated, blocks, None)]
     without = np.array([figure(*pair) for pair in zip(*sides, strict=True)])
-    half = Z95 * float(np.sqrt((groups - 1) / groups * ((without - without.mean()) ** 2).sum()))
+    half = Z95 * float(np.sqrt((blocks - 1) / blocks * ((without - without.mean()) ** 2).sum()))
     return Estimate(value, value - half, value + half)
 
 
-def _leaving_out(rows: np.ndarray, groups: int) -> list[np.ndarray]:
-    order = np.random.default_rng(0).permutation(len(rows))
-    return [np.delete(rows, order[group::groups], axis=0) for group in range(groups)]
+def _leaving_out(rows: np.ndarray, blocks: int, patients: Patients) -> list[np.ndarray]:
+    """The rows without each of so many random blocks; a patient's rows are in one block."""
+    names: Sequence[Hashable] = range(len(rows)) if patients is None else patients
+    unique = list(dict.fromkeys(names))
+    order = np.random.default_rng(0).permutation(len(unique))
+    block = {unique[place]: number % blocks for number, place in enumerate(order)}
+    of_rows = np.array([block[name] for name in names])
+    return [rows[of_rows != number] for number in range(blocks)]
 
 
 def _kernel(real: np.ndarray, generated: np.ndarray, *, seed: int) -> float:

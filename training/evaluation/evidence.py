@@ -17,12 +17,12 @@ from training.evaluation import pixels, repeats, support
 from training.evaluation.attribute_shares import Read, attribute_distances
 from training.evaluation.authenticity import authentic, nearest
 from training.evaluation.copies import PLANTED, Codec, CopyAlarm, Nearest
-from training.evaluation.coverage import coverage, density
+from training.evaluation.coverage import covered, density
 from training.evaluation.distance import frechet, kid
 from training.evaluation.diversity import change_within_class, within_class
 from training.evaluation.features import Extractor, remembered
 from training.evaluation.forms import prompts_of_form
-from training.evaluation.intervals import Estimate, bootstrapped, rate
+from training.evaluation.intervals import Estimate, bootstrapped, share
 from training.evaluation.judge import Judge
 from training.evaluation.reach import changes_of_reach
 from training.evaluation.repeats import Repeated, resized
@@ -182,10 +182,10 @@ class Seen:
         for."""
         real, drawn = self.real, self.drawn
         figures = {
-            "plausible": _share(self.assessed.plausible),
-            "real plausible": _share(real.assessed.plausible, real.unseen.groups),
-            "recognised": _share(self.assessed.recognised),
-            "attributes asked for": _share(_attributes(self)),
+            "plausible": share(self.assessed.plausible),
+            "real plausible": share(real.assessed.plausible, real.unseen.groups),
+            "recognised": share(self.assessed.recognised),
+            "attributes asked for": share(_attributes(self)),
             "below nearly all real": tail(
                 real.confidence,
                 real.unseen.labels,
@@ -222,7 +222,10 @@ class Seen:
         alarm, train = self.real.alarm, self.real.train
         if alarm is None or train is None:
             return {}
-        figures = {"copy alarms": _share(self.alarmed), "real copy alarms": alarm.false_alarms()}
+        figures = {
+            "copy alarms": share(self.alarmed),
+            "real copy alarms": alarm.false_alarms(self.real.unseen.groups),
+        }
         if self.planted:
             power = alarm.power(train.arrays, self.through, self.planted)
             figures |= {f"copy alarm power, {kind}": estimate for kind, estimate in power.items()}
@@ -309,7 +312,7 @@ def _by_class(
 ) -> dict[str, Estimate]:
     rows = {label: np.flatnonzero(np.array(labels) == label) for label in sorted(set(labels))}
     return {
-        f"{name}, {label}": _share(passed[its], None if groups is None else [groups[int(row)] for row in its])
+        f"{name}, {label}": share(passed[its], None if groups is None else [groups[int(row)] for row in its])
         for label, its in rows.items()
     }
 
@@ -331,16 +334,19 @@ def _likeness(
     real: np.ndarray, features: np.ndarray, name: str, groups: Sequence[Hashable]
 ) -> dict[str, Estimate]:
     """groups: whose each real image is; what counts real images is resampled by them."""
-    covered = coverage(real, features)
-    counted = {"precision": len(features), "recall": len(real), "coverage": len(real)}
-    figures = {key: rate(round(covered[key] * count), count) for key, count in counted.items()}
+    near_real, near_generated = covered(real, features), covered(features, real)
+    figures = {
+        "precision": share(near_real.any(0)),
+        "recall": share(near_generated.any(0), groups),
+        "coverage": share(near_real.any(1), groups),
+    }
     levels = support.precision_levels(real, features), support.recall_levels(real, features)
     figures |= {
         "density": density(real, features),
         "alpha precision": bootstrapped(levels[0], support.integrated),
         "beta recall": bootstrapped(levels[1], support.integrated, groups=groups),
-        "KID": kid(real, features),
-        "FID": frechet(real, features),
+        "KID": kid(real, features, groups),
+        "FID": frechet(real, features, groups),
     }
     return {f"{key}, {name}": value for key, value in figures.items()}
 
@@ -352,8 +358,8 @@ def _novelty(features: np.ndarray, space: Space, groups: Sequence[Hashable]) -> 
         return float(np.median(rows))
 
     return {
-        "authentic": _share(authentic(space.train, features)),
-        "real authentic": _share(authentic(space.train, space.unseen), groups),
+        "authentic": share(authentic(space.train, features)),
+        "real authentic": share(authentic(space.train, space.unseen), groups),
         "distance to the nearest training image": bootstrapped(
             nearest(space.train, features).distance, median
         ),
@@ -361,13 +367,6 @@ def _novelty(features: np.ndarray, space: Space, groups: Sequence[Hashable]) -> 
             nearest(space.train, space.unseen).distance, median, groups=groups
         ),
     }
-
-
-def _share(passed: np.ndarray, groups: Sequence[Hashable] | None = None) -> Estimate:
-    """Wilson's interval, or the one of resampled groups where several rows are of one patient."""
-    if groups is None or len(set(groups)) == len(passed):
-        return rate(int(passed.sum()), len(passed))
-    return bootstrapped(passed.astype(float), lambda rows: float(rows.mean()), groups=groups)
 
 
 def apart(groups: Sequence[Hashable], count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -136,3 +136,11 @@ def bootstrapped(
 ) -> Estimate:
     """`statistic` of `rows` [N, ...] with the bootstrap's interval; groups as of `bootstrap`."""
     return Estimate(float(statistic(rows)), *bootstrap(rows, statistic, rounds=rounds, groups=groups))
+
+
+def share(passed: np.ndarray, groups: Sequence[Hashable] | None = None) -> Estimate:
+    """The share of bool [N] with Wilson's interval, or that of resampled groups where several rows are of one
+    patient."""
+    if groups is None or len(set(groups)) == len(passed):
+        return rate(int(passed.sum()), len(passed))
+    return bootstrapped(passed.astype(float), lambda rows: float(rows.mean()), groups=groups)
