@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from training.evaluation.intervals import rate
 
 COUNTED = ("train_seconds", "forward_passes", "backward_passes", "steps", "best_step", "drift")
 """Of a run's own figures, those that are told; a peer has not all of them."""
+STARTER_NAME, REJECTION = "starter", "rejection_sampling"
 console = screen()
 
 
@@ -28,7 +30,8 @@ class MethodRuns:
 
     measured: list[MeasuredSet] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    """Of their LoRAs."""
 
     def gain(self, base: MeasuredSet) -> np.ndarray:
         """By the judge, [S, N]."""
@@ -48,19 +51,22 @@ def measure(report: Report, world: World) -> None:
     report.add("judged_by_the_sealed_judge", Figure(float(judges.sealed), ""))
     report.add("threads", Figure(torch.get_num_threads(), "threads"))
     world.rate()
-    base, rejected = (
-        MeasuredSet(world.judged("starter", None), judges),
-        MeasuredSet(world.rejected(KEEP), judges),
-    )
-    cost = add_costs(report, world, base, rejected)
-    base.tell(report, "starter")
-    rejected.tell(report, "rejection_sampling")
+    base = MeasuredSet(world.judged("starter", None), judges)
+    rejected = MeasuredSet(world.rejected(KEEP), judges)
     guided = MethodRuns([MeasuredSet(world.guided(), judges)])
-    guided.measured[0].tell(report, "ensemble_guidance")
-    report.add("ensemble_guidance_gain_points", points(guided.gain(base)))
-    runs = {method: _runs(report, world, judges, method) for method in world.plan.methods}
+    versions = Report("versions")
+    base.tell(versions, "starter")
+    rejected.tell(versions, "rejection_sampling")
+    guided.measured[0].tell(versions, "ensemble_guidance")
+    runs = {method: _runs(versions, world, judges, method) for method in world.plan.methods}
+    folders = {method: found.folders[0] for method, found in runs.items()}
+    seconds = world.seconds_an_image({STARTER_NAME: None, **folders})
+    costs = {STARTER_NAME: (seconds[STARTER_NAME], base),
+             REJECTION: ((seconds[STARTER_NAME] + world.seconds_a_score()) / KEEP, rejected)}  # fmt: skip
+    rejection = add_costs(report, costs)
     for method, found in runs.items():
-        add_cost(report, world, _word(method), found, cost)
+        add_cost(report, _word(method), found, seconds[method], rejection)
+    report.add("ensemble_guidance_gain_points", points(guided.gain(base)))
     for method, found in runs.items():
         report.add(f"{_word(method)}_gain_points", points(found.gain(base)))
     add_default(report, runs, base, judges)
@@ -68,6 +74,7 @@ def measure(report: Report, world: World) -> None:
         ours, theirs = (runs[method].gained(base) for method in (DEFAULT, PEER))
         after, after_by_peer = (partial(_after, method, world, judges, base) for method in (DEFAULT, PEER))
         add_race(report, ours, theirs, after, after_by_peer)
+    report.include(versions)
 
 
 def _runs(report: Report, world: World, judges: Judges, method: str) -> MethodRuns:
@@ -77,7 +84,7 @@ def _runs(report: Report, world: World, judges: Judges, method: str) -> MethodRu
         found = MeasuredSet(world.judged(run, lora), judges)
         runs.measured.append(found)
         runs.seconds.append(figures["train_seconds"])
-        runs.names.append(run)
+        runs.folders.append(lora)
         found.tell(report, f"{_word(method)}_{seed}")
         for name in COUNTED:
             if name in figures:
@@ -88,24 +95,20 @@ def _runs(report: Report, world: World, judges: Judges, method: str) -> MethodRu
     return runs
 
 
-def add_costs(report: Report, world: World, base: MeasuredSet, rejected: MeasuredSet) -> float | None:
+def add_costs(report: Report, costs: Mapping[str, tuple[float, MeasuredSet]]) -> float | None:
     """Seconds for each image that the judge accepts, of rejection sampling and of the starter as it is: they lead the
-    table, for whatever is trained has to be cheaper. Rejection draws 1 / KEEP images, and scores them, for each that
-    it keeps. Answers rejection's."""
-    image, scoring = world.seconds_an_image("starter"), world.seconds_a_score()
-    kept = None if image is None else (image + scoring) / KEEP
-    costs = {"rejection_sampling": (kept, rejected), "starter": (image, base)}
-    for name, (seconds, found) in costs.items():
+    table, for whatever is trained has to be cheaper. costs: seconds of an image, and the images. Answers rejection's.
+    """
+    for name in (REJECTION, STARTER_NAME):
+        seconds, found = costs[name]
         report.add(f"{name}_seconds_per_accepted", _per_accepted(seconds, found.plausible))
-    return report.figures["rejection_sampling_seconds_per_accepted"].value
+    return report.figures[f"{REJECTION}_seconds_per_accepted"].value
 
 
-def add_cost(report: Report, world: World, name: str, runs: MethodRuns, rejection: float | None) -> None:
+def add_cost(report: Report, name: str, runs: MethodRuns, image_s: float, rejection: float | None) -> None:
     """The same of a trained method, the seconds that it saves on each beside rejection sampling, and, where it saves
     any, after how many accepted images its training has paid for itself."""
-    drawn = [world.seconds_an_image(run) for run in runs.names]
-    seconds = None if not drawn or None in drawn else float(np.mean(drawn))  # type: ignore[arg-type]
-    cost = _per_accepted(seconds, np.concatenate([found.plausible for found in runs.measured]))
+    cost = _per_accepted(image_s, np.concatenate([found.plausible for found in runs.measured]))
     report.add(f"{name}_seconds_per_accepted", cost)
     if rejection is None or cost.value is None:
         return
@@ -115,9 +118,9 @@ def add_cost(report: Report, world: World, name: str, runs: MethodRuns, rejectio
         report.add(f"{name}_pays_after", Figure(float(np.mean(runs.seconds)) / saved, "accepted images"))
 
 
-def _per_accepted(seconds: float | None, plausible: np.ndarray) -> Figure:
+def _per_accepted(seconds: float, plausible: np.ndarray) -> Figure:
     accepted = rate(int(plausible.sum()), len(plausible))
-    if seconds is None or not accepted.value:
+    if not accepted.value:
         return Figure(None, "s")
     low, high = seconds / accepted.high, seconds / accepted.low if accepted.low else None
     return Figure(seconds / accepted.value, "s", low, high)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from vouch.types.guidance import GuidanceChoice
 STARTER = Path(vouch.__file__).parent / "starter"
 RATER = "simulated-1"
 BATCH = 32
+TIMED, TIMED_ROUNDS = 8, 5
 KEEP = 0.5
 """Of the images that rejection sampling draws."""
 
@@ -145,10 +146,20 @@ class World:
             f"starter-{drawing.name}", STARTER / "generator", JUDGED_SEED, self.plan.judged, drawing
         )
 
-    def seconds_an_image(self, name: str) -> float | None:
-        """How long an image took when these were drawn, decoding included; None for those of an earlier form."""
-        kept = self.folder / f"{name}.seconds.json"
-        return float(json.loads(kept.read_text())) if kept.is_file() else None
+    def seconds_an_image(self, versions: Mapping[str, Path | None]) -> dict[str, float]:
+        """What an image of each version takes, decoding included: the median of rounds in which all take turns, so that
+        a machine that slows down slows all. versions: folders of LoRAs; None: the starter. Measured once."""
+        kept = (
+            self.folder / f"image-{hashlib.sha256(' '.join(versions).encode()).hexdigest()[:6]}.seconds.json"
+        )
+        if not kept.is_file():
+            base = STARTER / "generator"
+            generators = [load_generator(folder or base, base) for folder in versions.values()]
+            rounds = [[_seconds(one) for one in generators] for _ in range(TIMED_ROUNDS + 1)][
+                1:
+            ]  # the first warms
+            kept.write_text(json.dumps(dict(zip(versions, np.median(rounds, axis=0).tolist(), strict=True))))
+        return dict(json.loads(kept.read_text()))
 
     def seconds_a_score(self) -> float:
         """What the reward takes for an image; measured once, over some of the starter's."""
@@ -222,11 +233,7 @@ class World:
         kept = self.folder / f"{name}.npy"
         if not kept.is_file():
             generator = load_generator(folder, STARTER / "generator")
-            began = time.perf_counter()
-            images = _drawn(generator, prompts, first_seed, drawing or self.plan.drawing)
-            seconds = (time.perf_counter() - began) / count
-            (self.folder / f"{name}.seconds.json").write_text(json.dumps(seconds))
-            np.save(kept, images)
+            np.save(kept, _drawn(generator, prompts, first_seed, drawing or self.plan.drawing))
         return GeneratedSet(np.load(kept, allow_pickle=False), prompts)
 
     def session(self, name: str) -> TrainingSession:
@@ -251,6 +258,16 @@ def _drawn(
         seeds = list(range(first_seed + start, first_seed + start + len(asked)))
         parts.append(generator.generate(asked, seeds, steps, guidance, options=options))
     return np.concatenate(parts)
+
+
+def _seconds(generator: Generator) -> float:
+    """Of an image in a batch of TIMED, as the generator is served."""
+    assert generator.vocabulary is not None
+    labels = generator.vocabulary.labels
+    prompts = tuple(labels[number % len(labels)] for number in range(TIMED))
+    began = time.perf_counter()
+    _drawn(generator, prompts, JUDGED_SEED, DrawingOptions())
+    return (time.perf_counter() - began) / TIMED
 
 
 def _rated(drawn: GeneratedSet) -> Sequence[dict[str, Any]]:

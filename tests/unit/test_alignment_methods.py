@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.alignment import world
 from benchmarks.alignment.hacked import brighter_than_most
 from benchmarks.alignment.methods import MethodRuns, add_cost, add_costs, add_default
+from benchmarks.alignment.plan import AlignmentPlan
 from benchmarks.report import Report
 from training.evaluation.evidence import GeneratedSet
 
@@ -68,38 +72,37 @@ def test_the_planted_rater_likes_what_is_brighter_than_most_of_its_class() -> No
     assert liked.tolist() == [False, False, True, False, False, True]
 
 
-@dataclass
-class Timed:
-    """Stands for a world: seconds an image by name."""
-
-    drawn: dict[str, float]
-
-    def seconds_an_image(self, name: str) -> float | None:
-        return self.drawn.get(name)
-
-    def seconds_a_score(self) -> float:
-        return 0.1
-
-
 def test_what_an_accepted_image_costs_leads_the_table_and_says_when_training_has_paid() -> None:
-    world: Any = Timed({"starter": 0.9, "draft-0": 0.9, "draft-1": 0.9})
     report = Report("alignment")
-    rejection = add_costs(report, world, judged(0.5), judged(0.8))
+    costs = {"starter": (0.9, judged(0.5)), "rejection_sampling": ((0.9 + 0.1) / 0.5, judged(0.8))}
+    rejection = add_costs(report, costs)
     assert next(iter(report.figures)) == "rejection_sampling_seconds_per_accepted"
     assert rejection == pytest.approx((0.9 + 0.1) / 0.5 / 0.8)
     assert report.figures["starter_seconds_per_accepted"].value == pytest.approx(1.8)
-    runs = MethodRuns([judged(0.9), judged(0.9)], [150.0, 150.0], ["draft-0", "draft-1"])
-    add_cost(report, world, "draft", runs, rejection)
+    add_cost(report, "draft", MethodRuns([judged(0.9), judged(0.9)], [150.0, 150.0]), 0.9, rejection)
     assert report.figures["draft_seconds_per_accepted"].value == pytest.approx(1.0)
     assert report.figures["draft_saves_per_accepted"].value == pytest.approx(1.5)
     assert report.figures["draft_pays_after"].value == pytest.approx(150 / 1.5)
 
 
-def test_a_method_that_costs_more_than_rejection_saves_nothing_and_an_untimed_one_is_not_measured() -> None:
+def test_a_method_that_costs_more_than_rejection_saves_nothing() -> None:
     report = Report("alignment")
-    slow: Any = Timed({"slow-0": 9.0})
-    add_cost(report, slow, "slow", MethodRuns([judged(0.9)], [10.0], ["slow-0"]), 2.5)
-    add_cost(report, slow, "peer", MethodRuns([judged(0.9)], [10.0], ["peer-0"]), 2.5)
+    add_cost(report, "slow", MethodRuns([judged(0.9)], [10.0]), 9.0, 2.5)
     assert report.figures["slow_saves_per_accepted"].value == pytest.approx(2.5 - 9.0 / 0.9)
-    assert report.figures["peer_seconds_per_accepted"].value is None
-    assert not {"slow_pays_after", "peer_pays_after"} & set(report.figures)
+    assert "slow_pays_after" not in report.figures
+
+
+def test_all_versions_take_turns_when_an_image_is_timed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The machine slows down from round to round: whoever comes first gains nothing by it."""
+    loaded = {None: 1.0, tmp_path: 2.0}
+    slower = itertools.count(1)
+    monkeypatch.setattr(
+        world, "load_generator", lambda folder, base: loaded[None if folder == base else folder]
+    )
+    monkeypatch.setattr(world, "_seconds", lambda generator: generator * (next(slower) // 2))
+    seconds = world.World(tmp_path, AlignmentPlan(), None).seconds_an_image(
+        {"starter": None, "draft": tmp_path}
+    )
+    assert seconds["draft"] / seconds["starter"] == pytest.approx(2.0, rel=0.4)
