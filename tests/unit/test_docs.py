@@ -6,8 +6,10 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from scripts.docs import cli, grpc, metrics, pages, python, results, settings, stage
 from tests.snippets import ROOT, commands, snippets, written_pages
@@ -34,6 +36,13 @@ def test_every_link_between_pages_leads_somewhere(site: Path) -> None:
         f"{page.relative_to(site)}: {target}" for page in site.rglob("*.md") for target in _dead_links(page)
     ]
     assert dead == []
+
+
+def test_every_page_is_in_the_menu(site: Path) -> None:
+    stage.configure(site)
+    menu = yaml.safe_load((site.parent / "mkdocs.yml").read_text("utf-8"))["nav"]
+    pages_of_the_site = {path.relative_to(site).as_posix() for path in site.rglob("*.md")}
+    assert pages_of_the_site - _entries(menu) == set()
 
 
 def test_links_lead_somewhere_in_the_repository_too() -> None:
@@ -188,6 +197,14 @@ def test_every_package_says_that_it_is_typed(package: str) -> None:
 
 def _text(path: Path) -> str:
     return path.read_text("utf-8") if path.is_file() else ""
+
+
+def _entries(menu: Any) -> set[str]:
+    """The paths in a menu of mkdocs, however deep."""
+    if isinstance(menu, str):
+        return {menu}
+    inner = menu.values() if isinstance(menu, dict) else menu
+    return {path for entry in inner for path in _entries(entry)}
 
 
 def _dead_links(page: Path) -> list[str]:
