@@ -28,6 +28,12 @@ def test_a_method_that_is_best_with_another_batch_has_it_unless_told_otherwise()
     assert batch_of({"method": "reward_gradient"}) == ("reward_gradient", 24)
 
 
+@pytest.mark.parametrize("kind", recipes.RECIPES)
+def test_every_setting_that_a_person_may_choose_has_a_description(kind):
+    fields = {**recipes.setting_fields(recipes.RECIPES[kind]), **recipes.Asked.model_fields}
+    assert [name for name, field in fields.items() if not field.description] == []
+
+
 @pytest.mark.parametrize("settings", [{"nft.beta": 0.1}, {"nft": {"beta": 0.1}}])
 def test_a_setting_of_one_method_is_named_with_a_dot_or_in_a_mapping(settings):
     recipe = recipes.parse("align", {"method": "nft", "nft.groups": 4, **settings})[1]

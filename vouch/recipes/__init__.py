@@ -1,4 +1,4 @@
-"""What a training run can be asked for: every setting by name, with its limits. Checked before a run is queued."""
+"""The settings of training runs: every setting by name, with its limits. They are checked before a run is queued."""
 
 from vouch.recipes.adaptation import ADAPTATION_RECIPES as ADAPTATION_RECIPES
 from vouch.recipes.adaptation import Adaptation as Adaptation

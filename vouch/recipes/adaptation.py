@@ -1,4 +1,4 @@
-"""The settings of adapting a foundation model to captioned images of another domain."""
+"""Settings of adapting a foundation model to captioned images of another domain."""
 
 from __future__ import annotations
 
@@ -15,42 +15,43 @@ ADAPTATION_RECIPES: tuple[str, ...] = get_args(AdaptationRecipe)
 
 
 class PriorSettings(Group):
-    """What the base knew is kept while it learns (prior preservation)."""
+    """Prior preservation: keeps what the base model knows during training."""
 
     weight: float = Field(
-        default=0.0, ge=0, le=1e6, description="weight of what the base knew; 0: nothing is kept"
+        default=0.0, ge=0, le=1e6, description="weight of the prior-preservation loss; 0: none"
     )
     kind: Literal["noise-free", "drawn"] = Field(
         default="noise-free",
-        description="drawn: denoise images that the base drew (DreamBooth, 2208.12242); noise-free: say of them what "
-        "the base says, the mean of that target",
+        description="loss on images that the base generates. drawn: the denoising loss (DreamBooth, 2208.12242); "
+        "noise-free: distance to the base's prediction, the mean of the denoising target",
     )
     images: int = Field(
         default=200,
         ge=2,
         le=100_000,
-        description="images that the base draws, as it is served, before it learns",
+        description="images that the base generates before training, with its default sampling settings",
     )
     prompts: Words = Field(
         default=(),
-        description="what they are drawn of; default: the labels that the base lists as its vocabulary",
+        description="prompts of these images; default: the labels in the base's vocabulary",
     )
-    share: float = Field(default=0.25, gt=0, lt=1, description="of these, per image that is learned from")
+    share: float = Field(default=0.25, gt=0, lt=1, description="prior images per training image")
 
 
 class InversionSettings(Group):
-    """New words (recipe text-inversion)."""
+    """Textual inversion: new words (recipe text-inversion)."""
 
     words: Words = Field(
         default=(),
-        description="new words, each WORD=PHRASE with the phrase of captions that it takes the place of, or WORD alone "
-        "to stand before every caption; default: <adapted>, or token",
+        description="new words: WORD=PHRASE replaces PHRASE in captions, WORD alone is put before every caption; "
+        "default: <adapted>, or token",
     )
-    vectors: int = Field(default=4, ge=1, le=32, description="vectors of each word")
+    vectors: int = Field(default=4, ge=1, le=32, description="embedding vectors of each word")
     begins_as: Word = Field(
-        default="", description="words whose vectors each begins as; default: its phrase, or 'image'"
+        default="",
+        description="words whose embeddings initialize each new word; default: its phrase, or 'image'",
     )
-    keep_norm: bool = Field(default=True, description="every vector keeps the length that it began with")
+    keep_norm: bool = Field(default=True, description="keep the initial norm of every vector")
 
     def pairs(self, token: str) -> tuple[tuple[str, str], ...]:
         """Each word with the phrase that it takes the place of, "" without. token: the word where none is named."""
@@ -59,26 +60,26 @@ class InversionSettings(Group):
 
 
 class ProjectionSettings(Group):
-    """Another text encoder's words (recipe text-projection)."""
+    """Another text encoder, with a trained projection (recipe text-projection)."""
 
     hidden: int = Field(
         default=0,
         ge=0,
         le=65_536,
-        description="width of the projection's hidden layer; 0: it is linear, and the result loads in plain diffusers",
+        description="width of the projection's hidden layer; 0: a linear projection, which plain diffusers loads",
     )
-    tune_encoder: bool = Field(default=False, description="let the encoder learn too, at text_lr")
-    tokens: int = Field(default=77, ge=4, le=512, description="tokens of a prompt that are read")
+    tune_encoder: bool = Field(default=False, description="train the encoder too, at text_lr")
+    tokens: int = Field(default=77, ge=4, le=512, description="maximum number of tokens of a prompt")
 
 
 class VaeSettings(Group):
-    """The recipe vae: the autoencoder learns to restore the images."""
+    """The autoencoder learns to reconstruct the images (recipe vae)."""
 
     part: Literal["decoder", "all"] = Field(
         default="decoder",
-        description="what learns; after all, the U-Net has to be adapted to the new latents",
+        description="trained part; all changes the latents, so adapt the U-Net afterwards",
     )
-    crop: int = Field(default=64, ge=8, le=1024, description="side of a crop, pixels")
+    crop: int = Field(default=64, ge=8, le=1024, description="side of a training crop, pixels")
     frequency: float = Field(
         default=0.5, ge=0, le=1e6, description="weight of the focal frequency loss (2012.12821)"
     )
@@ -86,7 +87,7 @@ class VaeSettings(Group):
         default=1e-6,
         ge=0,
         le=1e6,
-        description="weight of the KL divergence per latent value, where all of it learns",
+        description="weight of the KL divergence per latent value, with part all",
     )
 
 
@@ -97,37 +98,35 @@ class Adaptation(Recipe):
         description="captioned images: a folder (metadata.csv or .jsonl, class folders, DICOM), WebDataset or Parquet"
     )
     base: Path | None = Field(
-        None, description="diffusers folder of the foundation model; default: the version that parent names"
+        None, description="diffusers folder of the foundation model; default: the version named by parent"
     )
     recipe: AdaptationRecipe = Field(
         "unet",
-        description="which parts are trained, and how; with minutes and without recipe and rank, what validates best",
+        description="trained parts and method; with minutes and without recipe and rank, validation chooses",
     )
     fit: Literal["crop", "pad", "squash"] = Field(
         "crop",
-        description="how an image that is no square becomes one: its middle, black beside it, or distorted",
+        description="how images become square: center crop, black padding, or stretching (squash)",
     )
     window: str = Field(
         "",
         max_length=100,
-        description="LOW:HIGH, values that are black and white in DICOM files; default: each file's",
+        description="LOW:HIGH, DICOM values shown as black and as white; default: each file's first window",
     )
-    accept: Words = Field((), description="codes of errors of the data check that are only warned of")
+    accept: Words = Field((), description="codes of data-check errors to downgrade to warnings")
     keep_vae: bool = Field(
-        False, description="go on although the autoencoder fails the reconstruction check on these images"
+        False, description="train even if the autoencoder fails the reconstruction check on these images"
     )
     features: Path | None = Field(
         None,
-        description="folder of an attribute network, such as a judge's, whose features compare images before and after "
-        "the autoencoder; default: the one that ships, which learned cells",
+        description="folder of an attribute network, such as a judge's, for the features of the reconstruction "
+        "check; default: the shipped one, trained on blood cells",
     )
 
-    encoder: Path | None = Field(
-        None, description="text-projection: folder of a text encoder of transformers"
-    )
+    encoder: Path | None = Field(None, description="text-projection: folder of a transformers text encoder")
     embeddings: Path | None = Field(
         None,
-        description="text-inversion: a file of textual inversion that the first word begins as; at lr 0 it is kept",
+        description="text-inversion: embedding file that initializes the first word; lr 0 keeps it unchanged",
     )
     inversion: InversionSettings = InversionSettings()
     projection: ProjectionSettings = ProjectionSettings()
@@ -135,84 +134,95 @@ class Adaptation(Recipe):
         16,
         ge=0,
         le=1024,
-        description="rank of the LoRA of unet and unet-text; 0: all weights of the part are trained",
+        description="rank of the LoRA of unet and unet-text; 0: train all weights of the part",
     )
     lr: float | None = Field(
         None,
         ge=0,
         le=10,
-        description="learning rate; default: 3e-4 of a LoRA or the autoencoder, 5e-5 of all weights, "
-        "5e-3 of new words, 1e-3 of a projection",
+        description="learning rate; default: 3e-4 for a LoRA or the autoencoder, 5e-5 for all weights, "
+        "5e-3 for new words, 1e-3 for a projection",
     )
     text_lr: float | None = Field(
-        None, ge=0, le=10, description="learning rate of the text encoder; default: a tenth of lr"
+        None, ge=0, le=10, description="learning rate of the text encoder; default: 0.1 times lr"
     )
     weight_decay: float = Field(1e-2, ge=0, le=10, description="decoupled weight decay (AdamW)")
-    steps: int = Field(1000, ge=1, le=10_000_000, description="steps")
-    minutes: float | None = Field(None, gt=0, le=525_600, description="time budget over all attempts")
-    batch: int = Field(16, ge=1, le=4096, description="images a step")
+    steps: int = Field(1000, ge=1, le=10_000_000, description="optimizer steps")
+    minutes: float | None = Field(
+        None, gt=0, le=525_600, description="time budget over all attempts, minutes"
+    )
+    batch: int = Field(16, ge=1, le=4096, description="images per optimizer step")
     accumulate: int = Field(
         1,
         ge=1,
         le=4096,
-        description="parts of a batch that are computed one after the other, which saves memory",
+        description="micro-batches per batch, computed one after another; more save memory",
     )
     checkpointing: bool = Field(
-        False, description="compute activations again in the backward pass, which saves memory and takes time"
+        False,
+        description="gradient checkpointing: recompute activations in the backward pass; saves memory, takes time",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="number format of matrix products; auto: bfloat16 where the processor multiplies it faster",
+        description="number format of matrix products; auto: bfloat16 if the processor computes it faster",
     )
     memory_gb: float | None = Field(
         None,
         gt=0,
         le=1e6,
-        description="gigabytes that training may take beside the model; default: what is free",
+        description="memory for training in addition to the model, GB; default: the free memory",
     )
-    warmup: int = Field(20, ge=0, le=10_000_000, description="steps over which the rate rises")
+    warmup: int = Field(20, ge=0, le=10_000_000, description="warm-up steps of the learning rate")
     cooldown: float = Field(
-        0.3, ge=0, le=1, description="last share of the run, in which the rate falls to zero"
+        0.3, ge=0, le=1, description="last fraction of the run, in which the learning rate falls to zero"
     )
     ema: float = Field(
-        0.99, ge=0, lt=1, description="decay of the averaged weights, which are kept; 0: the last ones"
+        0.99,
+        ge=0,
+        lt=1,
+        description="decay of the exponential moving average of the weights, which is kept; 0: the last weights",
     )
     min_snr: float = Field(
         5.0,
         ge=0,
         le=1e6,
-        description="largest signal-to-noise ratio that weighs in full (2303.09556); 0: no weights",
+        description="gamma of the min-SNR loss weights (2303.09556); 0: no weights",
     )
-    drop_caption: float = Field(0.1, ge=0, le=1, description="how often a caption is left out, for guidance")
+    drop_caption: float = Field(
+        0.1, ge=0, le=1, description="probability of dropping the caption, for classifier-free guidance"
+    )
     dropout: float = Field(
-        0.0, ge=0, lt=1, description="dropout in the U-Net's residual blocks while it learns"
+        0.0, ge=0, lt=1, description="dropout rate in the U-Net's residual blocks during training"
     )
     token: Word = Field(
-        "", description="rare word before every caption, so that other prompts stay as they were"
+        "", description="rare word put before every caption, so that prompts without it change little"
     )
     prior: PriorSettings = PriorSettings()
     vae: VaeSettings = VaeSettings()
 
     cache_latents: bool = Field(
-        True, description="encode each image once, as mean and deviation, and not anew at every step"
+        True,
+        description="encode each image once, as the mean and deviation of its latents, not at every step",
     )
     crops: int = Field(
         1,
         ge=1,
         le=64,
-        description="crops of each image, of 85 % of its sides or more; the first is all of it",
+        description="crops of each image, each at least 85 % of its sides; the first is the whole image",
     )
-    validate_every: int = Field(50, ge=1, le=1_000_000, description="steps between validation losses")
-    validated: int = Field(256, ge=1, le=1_000_000, description="images of a validation loss")
+    validate_every: int = Field(50, ge=1, le=1_000_000, description="optimizer steps between validations")
+    validated: int = Field(256, ge=1, le=1_000_000, description="images per validation")
     patience: int = Field(
-        8, ge=1, le=10_000, description="validation losses without a better one after which training stops"
+        8, ge=1, le=10_000, description="validations without improvement after which training stops"
     )
     copy_guard: bool = Field(
         True,
-        description="look for copies of training images on every sheet, and go back to the last sheet without",
+        description="search sample sheets for copies of training images; if found, return to the last sheet without",
     )
-    sheet_every: int = Field(250, ge=1, le=1_000_000, description="steps between sheets of drawn images")
-    checkpoint_every: int = Field(100, ge=1, le=1_000_000)
+    sheet_every: int = Field(
+        250, ge=1, le=1_000_000, description="optimizer steps between sheets of generated images"
+    )
+    checkpoint_every: int = Field(100, ge=1, le=1_000_000, description="optimizer steps between checkpoints")
 
     @model_validator(mode="after")
     def _every_given_setting_has_an_effect(self) -> Adaptation:

@@ -1,7 +1,7 @@
-"""The settings of an alignment: those of every method, and those of each in a group of its own.
+"""Settings of an alignment: common ones, and one group for each method.
 
 Symbols are those of the papers. r: logit of plausible, of the reward model's members k; θ: the LoRA; v: the denoiser's
-output; L: the denoising error; x₀, x̂₀: a drawn and a predicted clean image.
+output; L: the denoising error; x₀, x̂₀: a sampled and a predicted clean image.
 """
 
 from __future__ import annotations
@@ -15,64 +15,64 @@ from pydantic import Field, model_validator
 from vouch.recipes.base import Group, Recipe
 
 DEFAULT_METHOD: Final = "draft"
-"""What `benchmarks.alignment` says: all but two points of the gain of `reward_gradient`, and variety rises, where
-that one's falls."""
+"""By `benchmarks.alignment` its gain is two points below that of `reward_gradient`, but variety rises; with
+`reward_gradient` it falls."""
 OWN_DEFAULTS: Mapping[str, Mapping[str, Any]] = {"draft": {"batch": 12}}
-"""Common settings for which a method has another default than the rest."""
+"""Defaults of common settings that differ for one method."""
 
 
 class ValidationSettings(Group):
-    """Validation while it trains: images from the same noise, scored by the member that nothing is trained against."""
+    """Validation during training: images from fixed noise, scored by the ensemble member held out of training."""
 
     every: int = Field(
         default=25,
         ge=0,
         le=1_000_000,
-        description="steps between validation points; 0: none, the last weights are kept",
+        description="optimizer steps between validations; 0: no validation, the last weights are kept",
     )
-    images: int = Field(default=40, ge=2, le=4096, description="images of a validation point")
+    images: int = Field(default=40, ge=2, le=4096, description="images per validation")
     patience: int = Field(
         default=4,
         ge=1,
         le=10_000,
-        description="validation points without a better one after which training stops",
+        description="validations without improvement after which training stops",
     )
     max_drift: float = Field(
         default=1.0,
         gt=0,
         le=1e6,
-        description="standard deviations that brightness, contrast or colour may move",
+        description="maximum drift of brightness, contrast or colour, in standard deviations",
     )
     min_variety: float = Field(
         default=0.7,
         ge=0,
         le=1,
-        description="share of the parent's variety within a class that has to be left",
+        description="minimum variety within a class, as a fraction of the parent's",
     )
 
 
 class Sampled(Group):
-    """Settings of a method that draws what it learns from."""
+    """Settings of a method that samples its training images."""
 
     sample_steps: int | None = Field(
         default=None,
         ge=2,
         le=200,
-        description="denoising steps of a training image; default: those of a request that names none",
+        description="denoising steps of a training image; default: the generator's default",
     )
 
 
 class RoundSettings(Sampled):
-    """Settings of a method that draws images in rounds."""
+    """Settings of a method that samples images in rounds."""
 
-    groups: int = Field(default=8, ge=1, le=4096, description="different prompts in a round")
-    round_steps: int = Field(default=8, ge=1, le=1_000_000, description="steps that learn from one round")
-    round_images: int = Field(default=48, ge=2, le=4096, description="images of a round")
+    groups: int = Field(default=8, ge=1, le=4096, description="distinct prompts per round")
+    round_steps: int = Field(default=8, ge=1, le=1_000_000, description="optimizer steps per round")
+    round_images: int = Field(default=48, ge=2, le=4096, description="images per round")
     novelty: float = Field(
         default=0.0,
         ge=0,
         le=1e6,
-        description="weight of an image's distance to the others of its prompt in its reward (DRIFT, 2601.12401)",
+        description="weight in the reward of an image's distance to the others of its prompt (DRIFT, 2601.12401)",
     )
 
 
@@ -80,41 +80,51 @@ class DraftSettings(Sampled):
     """DRaFT-K and DRaFT-LV (2309.17400): -∇θ log σ(r(x₀)) through the last K sampling steps."""
 
     gradient_steps: int = Field(
-        default=2, ge=1, le=200, description="K, last denoising steps that the gradient passes"
+        default=2,
+        ge=1,
+        le=200,
+        description="K, number of last denoising steps that the gradient passes through",
     )
     views: int = Field(
         default=0,
         ge=0,
         le=256,
-        description="n of DRaFT-LV, noised copies of each image; 0: DRaFT-K. With it K is 1",
+        description="n of DRaFT-LV, noised copies of each image, with K = 1; 0: DRaFT-K",
     )
     diversity: float = Field(
-        default=1.0, ge=0, le=1e6, description="price of less variety in a batch than the parent's"
+        default=1.0,
+        ge=0,
+        le=1e6,
+        description="weight of the diversity loss, on less variety in a batch than the parent's",
     )
     novelty: float = Field(
         default=0.0,
         ge=0,
         le=1e6,
-        description="price of less variety among images of one prompt than before training",
+        description="weight of the loss on less variety among images of one prompt than before training",
     )
-    groups: int = Field(
-        default=4, ge=1, le=4096, description="different prompts in a batch, with novelty > 0"
-    )
+    groups: int = Field(default=4, ge=1, le=4096, description="distinct prompts per batch, with novelty > 0")
 
 
 class RewardGradientSettings(Group):
-    """-∇θ log σ(r(x̂₀)) of rated images that were noised to timestep t: no sampling."""
+    """-∇θ log σ(r(x̂₀)) of rated images, noised to timestep t; without sampling."""
 
-    max_timestep: int = Field(default=700, ge=0, le=1000, description="noisiest t, of 1000")
-    min_timestep: int = Field(default=50, ge=0, le=1000, description="cleanest t, of 1000")
+    max_timestep: int = Field(default=700, ge=0, le=1000, description="highest (noisiest) t, 0 to 1000")
+    min_timestep: int = Field(default=50, ge=0, le=1000, description="lowest (cleanest) t, 0 to 1000")
     gradient_steps: int = Field(
-        default=1, ge=1, le=200, description="denoising steps that the gradient passes; 1 jumps to x̂₀"
+        default=1,
+        ge=1,
+        le=200,
+        description="denoising steps that the gradient passes through; 1 predicts x̂₀ directly",
     )
     stride: int = Field(
-        default=100, ge=1, le=1000, description="timesteps that one of several gradient steps covers"
+        default=100, ge=1, le=1000, description="timesteps per denoising step, with gradient_steps > 1"
     )
     diversity: float = Field(
-        default=1.0, ge=0, le=1e6, description="price of less variety in a batch than the parent's"
+        default=1.0,
+        ge=0,
+        le=1e6,
+        description="weight of the diversity loss, on less variety in a batch than the parent's",
     )
 
     @model_validator(mode="after")
@@ -127,7 +137,7 @@ class RewardGradientSettings(Group):
 class RewardWeightedSettings(Group):
     """Reward-weighted likelihood (paper 1, 2306.12438): E[r·L(x_rated)] + β·E[L(x_real)]."""
 
-    beta: float = Field(default=0.3, ge=0, le=1e6, description="β, weight of real images")
+    beta: float = Field(default=0.3, ge=0, le=1e6, description="β, weight of the loss on real images")
 
 
 class KtoSettings(Group):
@@ -153,10 +163,10 @@ class NftSettings(RoundSettings):
         default=0.5,
         gt=0,
         le=1e6,
-        description="β, mixes v_θ into v_old; a smaller one moves further from the parent",
+        description="β, mixes v_θ into v_old; smaller values move further from the parent",
     )
     round_steps: int = Field(
-        default=8, ge=0, le=1_000_000, description="steps that learn from one round; 0: from the rated images"
+        default=8, ge=0, le=1_000_000, description="optimizer steps per round; 0: train on the rated images"
     )
 
 
@@ -164,7 +174,7 @@ class AwmSettings(RoundSettings):
     """AWM (2509.25050): -E[min(ρ·A, clip(ρ, 1 ± ε)·A)] with ρ = exp(L_old - L_θ)."""
 
     clip: float = Field(
-        default=0.2, gt=0, le=1e6, description="ε, how far one round may move an image's likelihood ratio"
+        default=0.2, gt=0, le=1e6, description="ε, clip range of an image's likelihood ratio within a round"
     )
 
 
@@ -172,15 +182,18 @@ class DdpoSettings(Sampled):
     """DDPO (2305.13301): -E[A·log p_θ(x_{t-1} | x_t)]."""
 
     groups: int = Field(
-        default=4, ge=1, le=4096, description="different prompts in a batch; advantages A are within each"
+        default=4,
+        ge=1,
+        le=4096,
+        description="distinct prompts per batch; advantages A are computed within each",
     )
     gradient_steps: int = Field(
-        default=1, ge=1, le=200, description="sampling steps, chosen at random, that carry the gradient"
+        default=1, ge=1, le=200, description="number of randomly chosen denoising steps with a gradient"
     )
 
 
 class Alignment(Recipe):
-    """A LoRA of the generator that draws what the reward model finds plausible."""
+    """A LoRA of the generator, trained to increase the reward."""
 
     method: Literal[
         "reward_gradient", "reward_weighted", "kto", "dpo", "nft", "awm", "draft", "ddpo", "real"
@@ -189,19 +202,19 @@ class Alignment(Recipe):
         description="draft, reward_gradient, reward_weighted, kto, dpo, nft, awm, ddpo, or real (no feedback)",
     )
     data: Path | None = Field(
-        None, description="labelled real images: the anchor of reward_weighted, all that real learns from"
+        None, description="labelled real images: the real term of reward_weighted, the training set of real"
     )
     split: Literal["teach", "all"] = Field(
         "all",
-        description="part of data that may be learned from; teach: the half that the judge has not seen",
+        description="part of data to train on; teach: the half that the judge has not seen",
     )
     rank: int = Field(16, ge=1, le=1024, description="rank of the LoRA")
-    text_encoder: bool = Field(False, description="adapt the text encoder too, not the U-Net alone")
-    steps: int = Field(100, ge=1, le=10_000_000, description="steps")
+    text_encoder: bool = Field(False, description="train a LoRA of the text encoder too")
+    steps: int = Field(100, ge=1, le=10_000_000, description="optimizer steps")
     minutes: float | None = Field(
         None, gt=0, le=525_600, description="time budget over all attempts, minutes"
     )
-    batch: int = Field(24, ge=1, le=4096, description="images a step; of draft 12")
+    batch: int = Field(24, ge=1, le=4096, description="images per optimizer step; default for draft: 12")
     lr: float = Field(4e-4, ge=0, le=10, description="learning rate of AdamW")
     anchor: float = Field(
         5.0, ge=0, le=1e6, description="weight of ‖v_θ - v_parent‖², the distance to the parent's output"
@@ -216,9 +229,9 @@ class Alignment(Recipe):
         None,
         ge=0,
         le=30,
-        description="guidance scale of what is drawn and trained; default: that of a request that names none",
+        description="guidance scale of sampling and training; default: the generator's default",
     )
-    checkpoint_every: int = Field(20, ge=1, le=1_000_000, description="steps between checkpoints")
+    checkpoint_every: int = Field(20, ge=1, le=1_000_000, description="optimizer steps between checkpoints")
     validation: ValidationSettings = ValidationSettings()
     draft: DraftSettings = DraftSettings()
     reward_gradient: RewardGradientSettings = RewardGradientSettings()

@@ -1,4 +1,4 @@
-"""What the settings of every training have in common."""
+"""Settings common to every training."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class Group(BaseModel):
 
 
 class OfDomain(BaseModel):
-    """Settings of a loop that depend on the kind of image."""
+    """Settings that depend on the kind of image."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     domain: Domain = Field(default_factory=shipped_domain)
-    """The kind of image. Whoever starts a run of a system gets the system's; callers cannot give one."""
+    """The kind of image. A run of a system takes the system's domain; callers cannot set it."""
     symmetric: bool = Field(
         default_factory=lambda given: given["domain"].symmetric,
-        description="flips and turns; False where left and right mean something, as in a chest X-ray; default: what "
-        "the domain says",
+        description="augment by flips and quarter turns; False if orientation has a meaning, as in a chest X-ray; "
+        "default: the domain's setting",
     )
 
 
 class Recipe(OfDomain):
-    """The settings of a loop that its caller may choose."""
+    """The settings of a run that its caller may choose."""
 
-    seed: int = Field(0, ge=0, le=2**63 - 1, description="seed")
-    threads: int = Field(2, ge=1, le=1024, description="threads of a worker")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="random seed")
+    threads: int = Field(2, ge=1, le=1024, description="CPU threads per worker")

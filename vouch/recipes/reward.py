@@ -1,4 +1,4 @@
-"""The settings of a reward training."""
+"""Settings of a reward training."""
 
 from __future__ import annotations
 
@@ -13,48 +13,55 @@ from vouch.recipes.base import Recipe, Sizes, Words
 class RewardTraining(Recipe):
     """A reward ensemble from ratings and labelled real images."""
 
-    data: Path | None = Field(None, description="labelled real images for the pseudo-labels; optional")
+    data: Path | None = Field(None, description="labelled real images for pseudo-labels; optional")
     split: Literal["teach", "all"] = Field(
         "all",
-        description="part of data that may be learned from; teach: the half that the judge has not seen",
+        description="part of data to train on; teach: the half that the judge has not seen",
     )
-    criteria: Words = ()
-    members: int = Field(3, ge=1, le=64, description="networks of the ensemble")
+    criteria: Words = Field(
+        (), description="ids of the criteria to predict; default: those of the parent, or else of the ratings"
+    )
+    members: int = Field(3, ge=1, le=64, description="networks in the ensemble")
     backbone: Path | None = Field(
         None,
-        description="folder of a transformers vision model (DINOv2, RAD-DINO, …) in place of small networks of its own",
+        description="folder of a transformers vision model (DINOv2, RAD-DINO, …); default: small "
+        "convolutional networks",
     )
-    fine_tune: bool = Field(False, description="let the backbone learn too")
-    views: int = Field(
-        4, ge=1, le=256, description="augmented copies of an image that a frozen backbone sees"
-    )
+    fine_tune: bool = Field(False, description="train the backbone too")
+    views: int = Field(4, ge=1, le=256, description="augmented copies of an image for a frozen backbone")
     size: int | None = Field(
         None,
         ge=16,
         le=1024,
-        description="resize to so many pixels square; default: 64, a backbone's own size",
+        description="resize images to this many pixels a side; default: 64, or the backbone's size",
     )
-    widths: Sizes = (24, 48, 96, 128)
-    steps: int = Field(200, ge=1, le=10_000_000, description="steps")
-    batch: int = Field(64, ge=4, le=4096, description="images a step")
+    widths: Sizes = Field((24, 48, 96, 128), description="channels of the stages of a small network")
+    steps: int = Field(200, ge=1, le=10_000_000, description="optimizer steps")
+    batch: int = Field(64, ge=4, le=4096, description="images per optimizer step")
     lr: float = Field(
         2e-3,
         gt=0,
         le=10,
-        description="learning rate of heads; a backbone that was trained before learns at 0.1 times it",
+        description="learning rate of the heads; a pre-trained backbone trains at 0.1 times lr",
     )
-    weight_decay: float = Field(0.05, ge=0, le=1e6)
+    weight_decay: float = Field(0.05, ge=0, le=1e6, description="decoupled weight decay (AdamW)")
     real_share: float = Field(
-        0.4, ge=0, le=1, description="share of a batch that is real or swapped when there are ratings too"
+        0.4,
+        ge=0,
+        le=1,
+        description="fraction of a batch with pseudo-labels (real images or swapped labels), if there are ratings too",
     )
     recognise: float = Field(
-        1.0, ge=0, le=1e6, description="weight of naming the class and attributes of real images"
+        1.0,
+        ge=0,
+        le=1e6,
+        description="weight of the classification loss on class and attributes of real images",
     )
     held_out: float = Field(
         0.2,
         gt=0,
         lt=1,
-        description="share of the rated images that no member learns from, while the review queue has drawn fewer than "
-        "20 of them uniformly; those never teach. They calibrate and measure",
+        description="fraction of the rated images to hold out while fewer than 20 rated images were sampled uniformly, "
+        "which are always held out. The held-out images only calibrate and evaluate",
     )
-    checkpoint_every: int = Field(50, ge=1, le=1_000_000)
+    checkpoint_every: int = Field(50, ge=1, le=1_000_000, description="optimizer steps between checkpoints")
