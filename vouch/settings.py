@@ -1,7 +1,7 @@
-"""One frozen tree of settings, and the folder where a system keeps its state.
+"""The frozen tree of settings and the state folder of a system.
 
-Read from, strongest first: arguments, environment (`VOUCH_STATE`, `VOUCH_SERVER__GRPC_PORT` …), a JSON file.
-A name that does not exist fails, in each of the three: a typo must never run with the default.
+Sources, strongest first: arguments, environment (`VOUCH_STATE`, `VOUCH_SERVER__GRPC_PORT` …), a JSON file.
+Every source refuses an unknown name, so that a typo never runs with the default.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ __all__ = ["Access", "Settings", "StateFolder", "load_settings"]
 
 PREFIX = "VOUCH_"
 SNAPSHOT = "VOUCH_SNAPSHOT"
-"""How a system passes its settings, whole, to the processes that it starts."""
-# Read elsewhere: where the client connects, what the jobs service tells a job, where settings come from.
+"""Variable that carries all settings of a system to the processes that it starts."""
+# Read by the client, by training jobs and by `load_settings`.
 OTHER_VARIABLES = frozenset(
     {
         "VOUCH_ADDRESS",
@@ -37,7 +37,7 @@ OTHER_VARIABLES = frozenset(
         SNAPSHOT,
     }
 )
-# Kubernetes puts such variables beside every container of a service that is called vouch.
+# Kubernetes sets these variables in containers beside a service named vouch.
 _KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP)(_\w+)?)?$")
 
 
@@ -46,7 +46,7 @@ class _Section(BaseModel):
 
 
 class ServerSettings(_Section):
-    """Where the system listens."""
+    """Addresses, authentication and TLS."""
 
     host: str = "127.0.0.1"
     grpc_port: int = Field(default=9000, ge=1, le=65535)
@@ -54,22 +54,22 @@ class ServerSettings(_Section):
     proxy: Literal["haproxy", "plain"] = "haproxy"
     """Ray Serve's HAProxy mode, or its own Python proxy (about four times the latency)."""
     auth: bool = True
-    """False admits everybody as an operator; allowed on a loopback address alone."""
+    """Require tokens. False makes every caller an operator; allowed only on a loopback address."""
     trust_network: bool = False
-    """Serve even where inner ports, which ask for no token, can be reached from other machines."""
+    """Serve even if internal ports, which require no token, are reachable from other machines."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
     gateways: int = Field(default=1, ge=1, le=64)
-    """Replicas of the gateway. Several on different nodes of a cluster outlive the loss of one."""
+    """Replicas of the gateway. Several on different nodes of a cluster survive the loss of one."""
 
     @property
     def on_loopback(self) -> bool:
-        """Whether only this machine can call."""
+        """Whether only this machine can connect."""
         return self.host in ("127.0.0.1", "::1", "localhost")
 
     @property
     def url_host(self) -> str:
-        """The host as an address with a port takes it: an IPv6 one in brackets."""
+        """The host for an address with a port; an IPv6 address is put in brackets."""
         return f"[{self.host}]" if ":" in self.host else self.host
 
     @model_validator(mode="after")
@@ -95,39 +95,40 @@ class ModelSettings(_Section):
     """One deployment that holds a model."""
 
     model: str = ""
-    """A folder (or hub id) that takes the starter model's place; "" is the starter."""
+    """Folder or hub id of a model to serve instead of the starter model; "" is the starter."""
     replicas: int = Field(default=1, ge=1, le=256)
     threads: int = Field(default=0, ge=0, le=1024)
-    """torch threads of a replica; 0 shares the machine's cores out."""
+    """torch threads per replica; 0 divides the machine's cores among the replicas."""
     max_batch: int = Field(default=16, ge=1, le=1024)
     max_queued: int = Field(default=256, ge=1)
-    """Requests that wait; one more is refused with RESOURCE_EXHAUSTED."""
+    """Maximum number of waiting requests; further ones are refused with RESOURCE_EXHAUSTED."""
     max_ongoing: int = Field(default=128, ge=100)
-    """Serve's limit per replica; its own default of 5 collapses throughput."""
+    """Ray Serve's limit of concurrent requests per replica; Serve's default of 5 would limit throughput."""
 
 
 class GenerationSettings(ModelSettings):
-    """Images queue, so this deployment may grow with its queue."""
+    """The generation deployment, which can scale with its queue."""
 
     max_batch: int = Field(default=32, ge=1, le=1024)
-    """Slots. More use the cores better when all are taken (two cores: 136 image-steps/s with 16, 170 with 32), and
-    then each image takes longer."""
+    """Slots, images denoised concurrently. More slots raise throughput (two cores: 136 image-steps/s with 16, 170
+    with 32) and the latency of each image."""
     step_rows: int = Field(default=16, ge=1, le=1024)
-    """Rows of a step (two for a guided image) at which one costs about as little as it ever does; a step is larger only
-    when more than twice as many wait. On two cores 8 to 16; a GPU wants more."""
+    """Rows per step at which cost per row levels off; a guided image takes two rows. A step is larger only when more
+    than twice as many rows wait. 8 to 16 on two cores; more on a GPU."""
     gpus: float = Field(default=0.0, ge=0, le=1)
-    """GPUs of a replica, or the part of one that it may share; 0 draws on the CPU."""
+    """GPUs per replica; a fraction shares one. 0 generates on the CPU."""
     compile: bool = True
-    """Compile the U-Net beside the first serving (needs a C++ compiler; a minute or two on two cores)."""
+    """Compile the U-Net in the background after the start (needs a C++ compiler; 1 to 2 minutes on two cores)."""
     packages: Path | None = None
-    """Where compiled code is kept; None is the user's cache. Native code: nobody else may write there."""
+    """Folder for compiled code; None is the user's cache folder. It holds native code: keep it private."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the U-Net's products. bfloat16 where the processor has units for it: faster, and some grey levels away."""
+    """Number format of the U-Net's matrix products. bfloat16 is faster on processors that support it; pixels differ
+    by some grey levels."""
     max_replicas: int = Field(default=0, ge=0, le=256)
-    """Replicas when images wait, `replicas` being the fewest; 0 keeps to `replicas`. All share one machine's cores, so
-    this is for machines with several GPUs and for clusters."""
+    """Maximum number of replicas when images wait; `replicas` is the minimum. 0: no scaling. Replicas on one machine
+    share its cores, so use this with several GPUs or a cluster."""
     idle_s: float = Field(default=300.0, gt=0)
-    """Seconds without an image before the replicas above `replicas` end."""
+    """Seconds without an image before the replicas above `replicas` are removed."""
 
     @model_validator(mode="after")
     def _not_less_at_most(self) -> GenerationSettings:
@@ -141,34 +142,35 @@ class GenerationSettings(ModelSettings):
 
 
 class RewardSettings(ModelSettings):
-    """The reward model is small: larger batches cost it little."""
+    """The reward deployment. Its model is small, so that larger batches cost little."""
 
     max_batch: int = Field(default=64, ge=1, le=4096)
 
 
 class ReviewSettings(_Section):
-    """Which images experts are asked about."""
+    """Selection of images for review."""
 
     threshold: float = Field(default=0.5, ge=0, le=1)
-    """The score that images are filtered by: verdicts near it teach the most."""
+    """Score threshold of filtering; verdicts on images near it are the most informative."""
     uniform_share: float = Field(default=0.2, ge=0, le=0.5)
-    """Of new images that are drawn uniformly, from as large a share of all images that no score decides about: rewards
-    are calibrated and measured on their ratings. With the shares below, a sixth of all that is handed out."""
+    """Fraction of new images sampled uniformly, from an equal fraction of all images that is reserved for it. Their
+    ratings calibrate and evaluate rewards. With the defaults below, a sixth of all images handed out."""
     real_share: float = Field(default=0.07, ge=0, le=0.5)
-    """Of hidden real images, which show how reliable a rater is."""
+    """Fraction of hidden real images, which measure a rater's reliability."""
     repeat_share: float = Field(default=0.07, ge=0, le=0.5)
-    """Of images that the rater has seen before, likewise."""
+    """Fraction of images that the rater has rated before, which measure the rater's consistency."""
 
 
 class RolloutSettings(_Section):
-    """How a candidate comes into serving."""
+    """How a candidate is promoted."""
 
     poll_s: float = Field(default=0.5, gt=0, le=60)
-    """How often a replica looks at the desired state."""
+    """Seconds between a replica's polls of the desired state."""
     steps_percent: tuple[int, ...] = (5, 25, 100)
+    """Default shares of new requests in percent, ascending, the last is 100."""
     judge: Path | None = None
-    """Folder of the judge that compares a candidate with the champion. None: the starter's, for blood cells; without a
-    judge nothing is proven, and rollouts move by an operator's word alone."""
+    """Folder of the judge that compares a candidate with the champion. None: the starter's judge, for blood cells.
+    Without a judge there is no evidence, and rollouts are manual."""
 
     @model_validator(mode="after")
     def _rising(self) -> RolloutSettings:
@@ -179,23 +181,24 @@ class RolloutSettings(_Section):
 
 
 class TrainingSettings(_Section):
-    """How much of the machine a training job may take from serving."""
+    """Resources of training jobs."""
 
     inside: bool = True
-    """The system carries out its queued runs itself. False leaves them to `python -m training.run --queued`, a job on a
-    cluster of its own."""
+    """Run queued training inside the system. False leaves it to `python -m training.run --queued` elsewhere."""
     nice: int = Field(default=19, ge=0, le=19)
+    """Scheduling priority of a job, as for nice(1); 19 is the lowest."""
     threads: int = Field(default=1, ge=1, le=1024)
+    """CPU threads per worker."""
     workers: int = Field(default=1, ge=1, le=1024)
-    """Ray Train workers of a job; they share every batch."""
+    """Ray Train workers per job; they split every batch."""
     min_workers: int = Field(default=0, ge=0, le=1024)
-    """The fewest with which a job goes on when nodes of a cluster leave; it grows to `workers` when they are back.
-    0 is `workers`: a job waits until there is room for all."""
+    """Minimum number of workers. A job continues with as few when nodes of a cluster are lost, and scales back to
+    `workers` when they return. 0: the same as `workers`, so that a job waits for all."""
     data: Path | None = None
-    """The folder in which callers name image sets and backbones. None: any path while the system listens on a loopback
-    address, and none otherwise."""
+    """Folder of the image sets and backbones that callers may name. None: any path if the system listens on a loopback
+    address, no path otherwise."""
     gpus: float = Field(default=0.0, ge=0, le=8)
-    """Of each worker. With none it computes on the CPU."""
+    """GPUs per worker. 0 trains on the CPU."""
 
     @model_validator(mode="after")
     def _not_more_at_least(self) -> TrainingSettings:
@@ -205,56 +208,56 @@ class TrainingSettings(_Section):
 
 
 class RetrainingSettings(_Section):
-    """When the reward model is trained again by itself. Off unless `new_ratings` or `drift` is set."""
+    """Automatic retraining of the reward model. Off unless `new_ratings` or `drift` is set."""
 
     new_ratings: int | None = Field(default=None, ge=20)
-    """Ratings by people since the last training that are enough for another."""
+    """Human ratings since the last training that trigger a retraining."""
     drift: float | None = Field(default=None, gt=0, lt=1)
-    """Share of new verdicts that the serving reward model may contradict; more, beyond chance, trains it again."""
+    """Fraction of new verdicts that contradict the serving reward model; significantly more trigger a retraining."""
     cooldown_h: float = Field(default=24.0, gt=0)
-    """Hours between two trainings that begin by themselves."""
+    """Minimum hours between two automatic trainings."""
     runs_in_30_days: int = Field(default=4, ge=1)
-    """The budget of trainings that begin by themselves."""
+    """Maximum number of automatic trainings in 30 days."""
     hold_s: float = Field(default=600.0, ge=0)
-    """How long each share of the rollout that follows is held at least."""
+    """Minimum seconds at each share of the rollout of a retrained reward model."""
 
 
 class RetentionSettings(_Section):
-    """What `vouch gc` may remove. Ratings, rated images, lineages and model versions are always kept."""
+    """Retention periods of `vouch gc`. Ratings, rated images, lineages and model versions are always kept."""
 
     unnamed_hours: float = Field(default=24.0, ge=1)
-    """Age of blobs and version folders that no record names; younger ones may be about to be named."""
+    """Hours after which unreferenced blobs and version folders expire. The record of a younger one may still follow."""
     checkpoints_days: float = Field(default=7.0, ge=0)
-    """After the end of a run, for its checkpoints."""
+    """Days after the end of a run until its checkpoints expire."""
     runs_days: float = Field(default=90.0, ge=0)
-    """After the end of a run, for its folder with the log. Its record stays."""
+    """Days after the end of a run until its folder with the log expires. Its record is kept."""
     logs_days: float = Field(default=30.0, ge=0)
-    """Age of logs of calls and of Ray."""
+    """Days after which logs of calls and of Ray expire."""
     images_days: float | None = Field(default=None, ge=1)
-    """Age of generated images that nobody rated, that were not handed out for review, and that no lineage names.
-    None keeps them for ever. A repeated request whose image is gone draws it again."""
+    """Days after which generated images expire that were neither rated nor handed out for review and are in no lineage.
+    None: never. A repeated request generates an expired image again."""
 
 
 class Settings(BaseSettings):
-    """The whole tree. Make one with `load_settings`, which turns complaints into `InvalidInput`."""
+    """The whole tree. Create it with `load_settings`, which raises `InvalidInput`."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
     state: Path = Path("state")
+    """State folder of the system."""
     domain: str = "blood_cells"
-    """A shipped domain, or the folder of another one (docs/how-to/own-domain.md)."""
+    """Name of a shipped domain, or folder of a custom one (docs/how-to/own-domain.md)."""
     catalog_url: str = Field(default="", repr=False)
     """SQLAlchemy URL, e.g. postgresql://user@host/vouch; "" is SQLite in the state folder."""
     blobs_url: str = ""
     """fsspec URL, e.g. s3://bucket/vouch; "" is the state folder."""
     models_url: str = ""
-    """fsspec URL of the model versions, e.g. s3://bucket/models; "" is the state folder, which then every machine
-    must share."""
+    """fsspec URL of the model versions, e.g. s3://bucket/models; "" is the state folder, which all machines must then
+    share."""
     ray_address: str = ""
-    """HOST:PORT of the head of a Ray cluster that runs already, on which `vouch up` then serves; "" starts a Ray of its
-    own on this machine."""
+    """HOST:PORT of the head of a running Ray cluster on which `vouch up` serves; "" starts Ray on this machine."""
     server: ServerSettings = ServerSettings()
     generation: GenerationSettings = GenerationSettings()
     reward: RewardSettings = RewardSettings()
@@ -273,7 +276,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, env_settings)  # a .env file that happens to lie around changes nothing
+        return (init_settings, env_settings)  # a .env file is never read
 
     @property
     def folder(self) -> StateFolder:
@@ -289,17 +292,17 @@ class Settings(BaseSettings):
 
     @property
     def resolved_outbox_url(self) -> str:
-        """Beside the images, where the records of some wait for the catalog."""
+        """Beside the images: records of images that wait for the catalog."""
         return f"{self.resolved_blobs_url.rstrip('/')}-outbox"
 
     def snapshot(self) -> str:
-        """These settings as JSON, for a process that must not read its own environment for them. It holds the
-        catalog's password: pass it in an environment variable or a private file, and never log it."""
+        """These settings as JSON, for a process that must not read its own environment. It contains the catalog's
+        password: pass it in an environment variable or a private file, and never log it."""
         return self.model_copy(update={"state": self.folder.root}).model_dump_json()
 
 
 def settings_of_snapshot(text: str) -> Settings:
-    """What `Settings.snapshot` wrote; neither the environment nor a file changes it. Raises InvalidInput."""
+    """Settings from `Settings.snapshot`; neither the environment nor a file changes them. Raises InvalidInput."""
     try:
         return Settings.model_validate_json(text)
     except ValidationError as error:
@@ -307,26 +310,26 @@ def settings_of_snapshot(text: str) -> Settings:
 
 
 def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
-    """The settings of this process. `overrides` are top-level fields; None means "not given".
+    """The settings of this process. `overrides` are top-level fields; None means "not set".
 
     `file` (or `VOUCH_SETTINGS`) names a JSON file of the same tree.
 
     Raises:
-        InvalidInput: an unknown name or a value out of range, said by name.
+        InvalidInput: an unknown name or a value out of range; the message names it.
     """
     _refuse_unknown_variables(os.environ)
     named = file or (Path(os.environ["VOUCH_SETTINGS"]) if os.environ.get("VOUCH_SETTINGS") else None)
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
         from_file = _read_file(named) if named else {}
-        # The environment is stronger than the file, so the file only fills what it leaves open.
+        # The environment overrides the file.
         return Settings(**_merge(_merge(from_file, _from_environment()), given))
     except ValidationError as error:
         raise InvalidInput(_complaint(error), "INVALID_SETTING") from error
 
 
 def _from_environment() -> dict[str, Any]:
-    """What the environment sets, and nothing of the defaults."""
+    """The values set by the environment, without defaults."""
     return EnvSettingsSource(Settings)()
 
 
