@@ -290,7 +290,7 @@ def test_the_command_shows_first_and_removes_when_told(tmp_path: Path) -> None:
     assert path.exists()
     assert "removed" in run("--apply")
     assert not path.exists()
-    assert "Nothing may be removed" in run()
+    assert "Nothing has expired" in run()
 
 
 def test_totals_count_by_kind() -> None:

@@ -1,4 +1,4 @@
-"""The `vouch` command. One file per group of commands; `main.py` puts them together."""
+"""The `vouch` command. One file per group of commands; `main.py` joins them."""
 
 from __future__ import annotations
 

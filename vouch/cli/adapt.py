@@ -1,4 +1,4 @@
-"""``vouch adapt``: a foundation model becomes a generator of captioned images' domain; their check comes first."""
+"""``vouch adapt``: adapt a foundation model to captioned images of another domain, after a data check."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ DataOption = Annotated[
 BaseOption = Annotated[
     str,
     typer.Option(
-        help="The foundation model: a version, or a diffusers folder.",
-        show_default="the generator that serves",
+        help="Foundation model: a version, or a diffusers folder.",
+        show_default="the serving generator",
     ),
 ]
 OutOption = Annotated[
-    Path | None, typer.Option(help="Without a running system: where the result goes, as a folder.")
+    Path | None, typer.Option(help="Folder for the result; trains without a running system.")
 ]
-OfflineOption = Annotated[bool, typer.Option("--offline", help="Train here, without a running system.")]
-CheckOnlyOption = Annotated[bool, typer.Option("--check-only", help="Look at the data and train nothing.")]
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", help="Train in this process, without a running system.")
+]
+CheckOnlyOption = Annotated[bool, typer.Option("--check-only", help="Check the data and train nothing.")]
 DomainOption = Annotated[
     str,
     typer.Option(
         envvar="VOUCH_DOMAIN",
-        help="A shipped domain, or the folder of another one. Default: the system's.",
+        help="Name of a shipped domain, or folder of a custom one. Default: the system's.",
     ),
 ]
-SizeOption = Annotated[
-    int | None, typer.Option(help="Pixels a side that training will use.", min=8, max=4096)
-]
+SizeOption = Annotated[int | None, typer.Option(help="Side of the training images, pixels.", min=8, max=4096)]
 WindowOption = Annotated[
     str,
     typer.Option(
-        help="Values that are black and white in DICOM files, after rescaling. Default: each file's first window.",
+        help="DICOM values, after rescaling, shown as black and as white. Default: each file's first window.",
         metavar="LOW:HIGH",
     ),
 ]
 AcceptOption = Annotated[
-    list[str], typer.Option(help="Code of an error that shall only be warned of. Repeatable.")
+    list[str], typer.Option(help="Code of an error to downgrade to a warning. Repeatable.")
 ]
 
 
@@ -90,14 +90,14 @@ def adapt(
     offline: OfflineOption = False,
     detach: DetachOption = False,
 ) -> None:
-    """Adapt a foundation model to captioned images of another domain; publishes a version that serves.
+    """Adapt a foundation model to captioned images of another domain; publishes a generator version.
 
-    The data are checked first: unreadable files, duplicates, leakage between splits and patients, captions that never
-    vary, tinted grey, the spread of sizes, too few images. Nothing is edited or deleted, and nothing that is printed
-    names a patient. With --check-only that is all; it ends with 0 where training may begin, and with 2 where an
-    error was found. Without a running system the training happens in this process and writes a folder (--out).
+    The data are checked first: unreadable files, duplicates, leakage between splits and patients, constant captions,
+    tinted grey images, the spread of sizes, too few images. Nothing is edited or deleted, and the output names no
+    patient. --check-only stops after the check, with exit code 0 if training can start and 2 if it found an error.
+    With --offline or --out the training runs in this process, without a running system, and writes a folder (--out).
     """
-    _refuse_idle(context, check_only, offline or out is not None)
+    _refuse_unused_options(context, check_only, offline or out is not None)
     if check_only:
         _python(session, ["--data", str(data), "--check-only", *_reading(domain, size, window, accept)])
     settings = parse_settings(context.args)
@@ -113,7 +113,7 @@ def adapt(
 def _train_here(
     session: Session, arguments: list[str], places: Mapping[str, object], settings: dict[str, Any]
 ) -> None:
-    """In this process's place. places: what is written as options, where it is given."""
+    """Replaces this process by the training. places: options of the training, left out if empty."""
     for name, value in places.items():
         arguments += [f"--{name}", str(value)] if value else []
     for name in ("run_dir", "workers"):
@@ -124,20 +124,20 @@ def _train_here(
     _python(session, arguments)
 
 
-def _refuse_idle(context: typer.Context, check_only: bool, here: bool) -> None:
-    """Raises InvalidInput for a typed option that would change nothing. here: whether training is in this process."""
+def _refuse_unused_options(context: typer.Context, check_only: bool, here: bool) -> None:
+    """Raises InvalidInput for a given option without effect. here: whether training runs in this process."""
     ways = {
         "size": (
             check_only,
-            "where only the data are looked at (--check-only): training takes the base's size",
+            "with --check-only: training uses the base's size",
         ),
         "domain": (
             check_only or here,
-            "outside of a system, which has a domain of its own (VOUCH_DOMAIN of vouch up)",
+            "without a system, which has its own domain (VOUCH_DOMAIN of vouch up)",
         ),
-        "detach": (not check_only and not here, "where a running system trains"),
-        "out": (not check_only, "where something is trained"),
-        "offline": (not check_only, "where something is trained"),
+        "detach": (not check_only and not here, "if a running system trains"),
+        "out": (not check_only, "without --check-only"),
+        "offline": (not check_only, "without --check-only"),
     }
     for name, (has_effect, where) in ways.items():
         source = context.get_parameter_source(name)
@@ -152,7 +152,7 @@ def _refuse_idle(context: typer.Context, check_only: bool, here: bool) -> None:
 def _named(base: str) -> dict[str, Any]:
     """The setting that names the foundation model: a folder of this machine, or else a version.
 
-    Raises InvalidInput for what looks like a folder or a name on a hub, and is not here.
+    Raises InvalidInput for a path or hub name that does not exist here.
     """
     if not base:
         return {}
@@ -171,7 +171,7 @@ def _reading(domain: str, size: int | None, window: str, accept: list[str]) -> l
 
 
 def _python(session: Session, arguments: list[str]) -> None:
-    """Becomes `python -m training adapt`."""
+    """Replaces this process by `python -m training adapt`."""
     require("train")
     arguments = ["adapt", *arguments, *(["--json"] if session.as_json else [])]
     os.execv(sys.executable, [sys.executable, "-m", OFFLINE, *arguments])  # noqa: S606 - no shell

@@ -1,4 +1,4 @@
-"""``vouch audit``: what operators did, and whether its log is whole."""
+"""``vouch audit``: list and verify the audit log of operators' actions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vouch.errors import DataLoss
 if TYPE_CHECKING:
     from vouch.types.audit import AuditEntry, VerifyAuditResponse
 
-app = typer.Typer(help="Show what operators did, and verify the log of it.", no_args_is_help=True)
+app = typer.Typer(help="List and verify the audit log of operators' actions.", no_args_is_help=True)
 
 
 @command(
@@ -27,15 +27,16 @@ app = typer.Typer(help="Show what operators did, and verify the log of it.", no_
     """,
 )
 def list_(
-    session: Session, limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many.")] = 20
+    session: Session,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of entries.")] = 20,
 ) -> None:
-    """List what operators did, newest first."""
+    """List operators' actions, newest first."""
     with session.connect() as client:
         entries = list(client.list_audit_entries(limit=limit))
-    columns = ("#entry", "when", "by", "what", "of", "details")
+    columns = ("#entry", "when", "by", "action", "subject", "details")
     session.emit(
         {"entries": entries},
-        lambda: render.table(columns, map(_row, entries), empty="Nothing was done yet."),
+        lambda: render.table(columns, map(_row, entries), empty="The audit log is empty."),
     )
 
 
@@ -50,21 +51,19 @@ def list_(
 def verify(
     session: Session,
     head: Annotated[
-        str, typer.Option(help="A head that `vouch status` printed earlier: it has to be in the log still.")
+        str, typer.Option(help="Head that `vouch status` printed earlier; the log must still contain it.")
     ] = "",
 ) -> None:
-    """Verify that no entry was edited or cut out. Exits with an error when one was."""
+    """Verify that no entry was changed or removed. Exits with an error if one was."""
     with session.connect() as client:
         verdict = client.verify_audit(head=head)
     if not verdict.intact:
-        raise DataLoss(f"The audit log is not whole: {verdict.reason}.", "AUDIT_BROKEN")
+        raise DataLoss(f"The audit log failed verification: {verdict.reason}.", "AUDIT_BROKEN")
     session.emit(verdict, lambda: _whole(verdict))
 
 
 def _whole(verdict: VerifyAuditResponse) -> Text:
-    return Text(
-        f"{verdict.entries} entries, each as it was written. Head: {verdict.head or 'none'}", style="green"
-    )
+    return Text(f"{verdict.entries} entries verified. Head: {verdict.head or 'none'}", style="green")
 
 
 def _row(entry: AuditEntry) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""``vouch backup``, ``restore``, ``check``: what a system knows, kept elsewhere, brought back, looked at."""
+"""``vouch backup``, ``restore`` and ``check``: back up, restore and verify the data of a system."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ def backup(
     leave_out_damaged: Annotated[
         bool,
         typer.Option(
-            "--leave-out-damaged", help="Go on where an image or a version is damaged, and say which."
+            "--leave-out-damaged",
+            help="Leave damaged images and versions out and list them, instead of failing.",
         ),
     ] = False,
 ) -> None:
-    """Copy records, images, model versions and tokens into a new folder. The system may run.
+    """Copy records, images, model versions and tokens into a new folder. The system may be running.
 
-    The form is the same for SQLite and PostgreSQL, so that what one kept can be restored into the other. Every file is
-    verified on its way. The folder is readable by its owner alone: it holds images and tokens.
+    The format is the same for SQLite and PostgreSQL, so that a backup of one can be restored into the other. Every file
+    is verified while it is copied. The folder holds images and tokens; only its owner can read it.
     """
     settings = local_settings(session)
     from vouch.storage.backup import make_backup
@@ -65,12 +66,12 @@ def restore(
     session: Session,
     source: Annotated[Path, typer.Argument(help="Folder that `vouch backup` made.", metavar="FOLDER")],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only verify the backup and the target.")
+        bool, typer.Option("--dry-run", help="Verify the backup and the target, and restore nothing.")
     ] = False,
 ) -> None:
-    """Bring a backup into a state folder and a catalog that hold nothing yet, then check everything.
+    """Restore a backup into an empty state folder and catalog, then verify everything.
 
-    Nothing is ever restored over what is there. A backup of an older vouch is brought to the newest form.
+    Existing data are never overwritten. A backup of an older version of vouch is migrated.
     """
     require("server")
     from vouch.settings import load_settings
@@ -98,12 +99,12 @@ def restore(
 def check(
     session: Session,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Look whether images are there, without reading them.")
+        bool, typer.Option("--quick", help="Check existence only, without reading the images.")
     ] = False,
 ) -> None:
-    """Verify every record, image, model file and audit entry. Exits with an error when something is damaged.
+    """Verify every record, image, model file and audit entry. Exits with an error if something is damaged.
 
-    Reads only; a running system is not disturbed.
+    It only reads, and can be run beside a running system.
     """
     findings = _look(session, quick)
     if session.as_json:
@@ -124,7 +125,7 @@ def _look(session: Session, quick: bool) -> Findings:
 
 
 def _refuse(findings: Findings, but: int = 0) -> None:
-    """but: how many problems are known from the backup."""
+    """but: number of problems known from the backup."""
     if len(findings.problems) > but:
         shown = "\n".join(f"  {problem}" for problem in findings.problems[:MOST_SHOWN])
         raise DataLoss(f"{len(findings.problems)} things are damaged or missing:\n{shown}", "CHECK_FAILED")
@@ -133,7 +134,7 @@ def _refuse(findings: Findings, but: int = 0) -> None:
 def _whole(findings: Findings) -> Text:
     return Text(
         f"{findings.images} images, {findings.ratings} ratings, {findings.versions} versions and "
-        f"{findings.audit_entries} audit entries are there, each as it was written.",
+        f"{findings.audit_entries} audit entries verified.",
         style="green",
     )
 

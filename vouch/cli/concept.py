@@ -1,4 +1,4 @@
-"""``vouch concept``: sub-types that no label told of, from experts' sub-labels to a generator that draws them."""
+"""``vouch concept``: teach the generator sub-types without labels, from experts' sub-labels."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from vouch.models.captions import Vocabulary
 if TYPE_CHECKING:
     from vouch.client import Client
 
-app = typer.Typer(help="Teach the generator sub-types that its labels never told of.", no_args_is_help=True)
+app = typer.Typer(help="Teach the generator sub-types without labels.", no_args_is_help=True)
 
-NameArgument = Annotated[str, typer.Argument(help="The new word, such as 'band neutrophil'.")]
-ParentOption = Annotated[str, typer.Option(help="The class that it is a sub-type of, such as neutrophil.")]
+NameArgument = Annotated[str, typer.Argument(help="Name of the sub-type, such as 'band neutrophil'.")]
+ParentOption = Annotated[str, typer.Option(help="Class of the sub-type, such as neutrophil.")]
 
 
 @command(
@@ -42,24 +42,22 @@ def label(
     rater: RaterOption = "",
     limit: Annotated[int, typer.Option(min=1, help="Stop after this many images.")] = 1000,
 ) -> None:
-    """Say of images of a class whether they are of a sub-type: y yes, n no, u unsure.
+    """Label images of a class as belonging to a sub-type or not: y yes, n no, u unsure.
 
-    The answers are ratings like any other, but say nothing of how plausible an image is. Files of them can be imported
-    with `vouch ratings import`; the column is `answer.concept_band_neutrophil`.
+    The answers are stored as ratings without a verdict on plausibility. Files of them can be imported with
+    `vouch ratings import`; the column is `answer.concept_band_neutrophil`.
     """
     question = Question(id=sub_label(name), text=f"Is it a {name}?")
     with session.connect() as client, open_keys() as keys:
         rater = rater or rater_of(client)
-        Vocabulary((parent,), {}).with_concept(
-            name, parent
-        )  # a name that could not be learned is not asked about
+        Vocabulary((parent,), {}).with_concept(name, parent)  # refuses a name that cannot be learned
         desk = Desk((question,), keys, TerminalScreen(), recorder(client, rater), overall=None)
         tally = desk.rate(_unsaid(client, rater, name, parent, limit))
     session.emit({"rater": rater, **vars(tally)}, lambda: tallied(tally))
 
 
 def _unsaid(client: Client, rater: str, name: str, parent: str, limit: int) -> Iterator[Exhibit]:
-    """Images of the class, the newest first, of which this rater has not said whether they are of the sub-type."""
+    """Images of the class that this rater has not sub-labelled, newest first."""
     answered = {one.image for one in client.list_ratings(rater=rater) if sub_label(name) in one.answers}
     for number, image in enumerate(i for i in client.list_images(label=parent) if i.digest not in answered):
         if number == limit:
@@ -84,19 +82,22 @@ def add(
     name: NameArgument,
     parent: ParentOption,
     data: DataOption = None,
-    column: Annotated[str, typer.Option(help="Column of --data with sub-labels. Default: ratings.")] = "",
-    value: Annotated[str, typer.Option(help="What the column says of the sub-type.")] = "",
+    column: Annotated[
+        str, typer.Option(help="Column of --data with the sub-labels. Default: sub-labels come from ratings.")
+    ] = "",
+    value: Annotated[str, typer.Option(help="Value that marks the sub-type.")] = "",
     other: Annotated[
-        list[str] | None, typer.Option(help="What it says of images that are not. Default: anything else.")
+        list[str] | None,
+        typer.Option(help="Value that marks other sub-types. Default: every other value. Repeatable."),
     ] = None,
     simulated: SimulatedOption = False,
     detach: DetachOption = False,
 ) -> None:
-    """Teach the generator a sub-type of one of its classes; publishes a generator that draws it on request.
+    """Teach the generator a sub-type of one of its classes; publishes a generator with the sub-type in its vocabulary.
 
-    It learns from what `vouch concept label` recorded, or from a column of labelled real images. The other images
-    of the class are sub-labelled by a head that learns from these. Then it practises: it draws the sub-type and follows
-    what tutors, who learned from the same answers, say of its drawings. What it knew before is kept.
+    It trains on the sub-labels of `vouch concept label`, or on a column of labelled real images. A classifier head
+    trained on these pseudo-labels the other images of the class. Then DRaFT fine-tunes it with classifier ensembles as
+    the reward. A prior-preservation loss keeps the other classes.
     """
     if column and data is None:
         raise InvalidInput("--column names a column of labelled images: give them with --data FILE.")

@@ -1,4 +1,4 @@
-"""``vouch demo``: the whole loop once, on a system of its own."""
+"""``vouch demo``: the whole loop once, on a fresh system."""
 
 from __future__ import annotations
 
@@ -28,27 +28,24 @@ app = typer.Typer()
 def demo(
     session: Session,
     domain: Annotated[
-        str, typer.Option(envvar="VOUCH_DOMAIN", help="A shipped domain, or the folder of another one.")
+        str, typer.Option(envvar="VOUCH_DOMAIN", help="Name of a shipped domain, or folder of a custom one.")
     ] = "blood_cells",
     models: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of its generator, reward, rater and judge; `python -m training models` makes one.",
-            show_default="those of the checkout: of blood cells, and of domains in benchmarks/adaptation",
+            help="Folder with generator, reward, rater and judge of the domain; `python -m training models` makes one.",
+            show_default="the models of the checkout: blood cells, and domains in benchmarks/adaptation",
         ),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="End when the report is written.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Stop the system when the report is written.")] = False,
 ) -> None:
-    """Draw, let simulated experts rate, learn, align, gate, swap under traffic, and compare before with after.
+    """Run the whole loop once on a fresh system: generate, rate (simulated), train, align, roll out, compare.
 
-    It starts a system on a fresh state folder (--state, by default state/demo). The loop is a benchmark: it needs a
-    checkout of vouch.
+    The system has its own state folder (--state, by default state/demo). The command needs a checkout of vouch.
     """
     require("train")
     if find_spec("benchmarks") is None:
-        raise FailedPrecondition(
-            "The demo is part of vouch's checkout: run it in that folder.", "NO_CHECKOUT"
-        )
+        raise FailedPrecondition("The demo needs a checkout of vouch: run it in that folder.", "NO_CHECKOUT")
     given = {"--domain": domain, "--models": models, "--state": session.state}
     arguments = [word for name, value in given.items() if value for word in (name, str(value))]
     arguments += ["--once"] if once else []

@@ -1,7 +1,6 @@
-"""One rater at a terminal: which question is open, what a key does, and when an image is done.
+"""The state machine of rating at a terminal: open question, effect of each key, end of an image.
 
-Pure: the desk reads keys and answers, and knows nothing of gRPC or of how an image is drawn, so that every path
-through it is tested by a string of keys.
+It depends neither on gRPC nor on the display, so that tests drive every path with a string of keys.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ HELP = "y yes · n no · u unsure · b back · ? help · t note · s skip image 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One criterion as it is asked."""
+    """One criterion as shown to the rater."""
 
     id: str
     text: str
@@ -29,7 +28,7 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Exhibit:
-    """An image to rate, with no hint of its origin."""
+    """An image to rate, without its origin."""
 
     digest: str
     data: bytes = field(repr=False)
@@ -38,7 +37,7 @@ class Exhibit:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What the rater said of one image."""
+    """The rater's answers for one image."""
 
     image: str
     answers: Mapping[str, str]
@@ -49,7 +48,7 @@ class Judgement:
 
 
 class Screen(Protocol):
-    """Where the rater sees things."""
+    """The display of the rater."""
 
     def show(self, exhibit: Exhibit, number: int) -> None: ...
     def ask(self, text: str) -> None: ...
@@ -57,20 +56,20 @@ class Screen(Protocol):
 
 
 class Quit(Exception):
-    """The rater pressed q, or the keys ended."""
+    """The rater pressed q, or the input ended."""
 
 
 class Back(Exception):
-    """Back beyond the first question: the previous image is wanted again."""
+    """Back from the first question: reopen the previous image."""
 
 
 class Skip(Exception):
-    """Leave this image to somebody else."""
+    """Leave this image to other raters."""
 
 
 @dataclass
 class RatingTally:
-    """What came of a session."""
+    """Counts of a rating session."""
 
     rated: int = 0
     corrected: int = 0
@@ -105,12 +104,12 @@ class Desk:
         self.tally = RatingTally()
 
     def rate(self, exhibits: Iterator[Exhibit]) -> RatingTally:
-        """Rates until there is nothing left or the rater has had enough."""
+        """Rates until the images or the rater's input end."""
         try:
             for exhibit in exhibits:
                 self._rate_one(exhibit, "")
         except Quit:
-            pass  # an image that was not finished is simply not rated
+            pass  # an unfinished image is not rated
         return self.tally
 
     def _rate_one(self, exhibit: Exhibit, supersedes: str) -> None:
@@ -171,7 +170,7 @@ class Desk:
         )
 
     def _ask(self, number: int) -> str:
-        """One key that means something here."""
+        """The next valid key."""
         question = self._questions[number] if number < len(self._questions) else None
         self._screen.ask(f"{number + 1}/{self._asked} " + (question.text if question else str(self._overall)))
         while True:

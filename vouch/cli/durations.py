@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Parsing of durations such as 30s, 10m or 2h."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``vouch evaluate``: what a version draws, in figures and pictures."""
+"""``vouch evaluate``: measure a generator version; the gate passes or refuses it."""
 
 from __future__ import annotations
 
@@ -23,56 +23,62 @@ app = typer.Typer()
 VersionArgument = Annotated[str, typer.Argument(help="Generator version: name, digest or prefix.")]
 DataOption = Annotated[
     Path,
-    typer.Option(help="Labelled real images that no model has seen: Parquet, tar or folder.", exists=True),
+    typer.Option(
+        help="Labelled real images that no model was trained on: Parquet, tar or folder.", exists=True
+    ),
 ]
 AgainstOption = Annotated[
-    str, typer.Option(help="Version to compare with, on the same prompts and seeds. Default: what serves.")
+    str,
+    typer.Option(
+        help="Version to compare with, on the same prompts and seeds. Default: the serving version."
+    ),
 ]
 TrainOption = Annotated[
     Path | None,
-    typer.Option(
-        help="The images that it learned from; without them nothing is said of copies.", exists=True
-    ),
+    typer.Option(help="Training images of the version; without them the copy check is skipped.", exists=True),
 ]
 JudgeOption = Annotated[
     Path | None,
-    typer.Option(help="Folder of the judge. Default: the starter's, for blood cells.", exists=True),
+    typer.Option(help="Folder of the judge. Default: the starter's judge, for blood cells.", exists=True),
 ]
 FeaturesOption = Annotated[
     list[Path],
     typer.Option(
-        help="Folder of a vision model of transformers, such as DINOv2: figures in its features too. Repeatable.",
+        help="Folder of a transformers vision model, such as DINOv2, for figures in its features. Repeatable.",
         exists=True,
     ),
 ]
 FirstOption = Annotated[
     str,
     typer.Option(
-        help="The first champion, since which nothing may be lost. Default: the root of --against's lineage."
+        help="Baseline of the cumulative non-inferiority check. Default: the root of --against's lineage."
     ),
 ]
 DomainOption = Annotated[
     str,
     typer.Option(
-        envvar="VOUCH_DOMAIN", help="A shipped domain, or the folder of another one. Default: the system's."
+        envvar="VOUCH_DOMAIN",
+        help="Name of a shipped domain, or folder of a custom one. Default: the system's.",
     ),
 ]
 SymmetricOption = Annotated[
     bool | None,
     typer.Option(
-        help="Flips and quarter turns show the same thing, as of cells but not of chests.",
-        show_default="what the domain says",
+        help="Whether flips and quarter turns keep an image valid, as for cells but not for chests.",
+        show_default="the domain's setting",
     ),
 ]
 DownstreamOption = Annotated[
     bool,
-    typer.Option("--downstream", help="Also train classifiers on the images: minutes, and it needs --train."),
+    typer.Option(
+        "--downstream", help="Also train classifiers on the generated images. Takes minutes; needs --train."
+    ),
 ]
 OutOption = Annotated[Path, typer.Option(help="With --offline: folder for evidence.json and report.html.")]
 OfflineOption = Annotated[
-    bool, typer.Option("--offline", help="Here and now instead of as a job of the system.")
+    bool, typer.Option("--offline", help="Run locally instead of as a job of the system.")
 ]
-PerClassOption = Annotated[int, typer.Option(help="Images of each class.", min=2)]
+PerClassOption = Annotated[int, typer.Option(help="Images per class.", min=2)]
 SettingOption = Annotated[
     list[str], typer.Option("--set", help="Any other setting: --set seed=1 --set steps=30. Repeatable.")
 ]
@@ -105,14 +111,14 @@ def evaluate(
     offline: OfflineOption = False,
     detach: DetachOption = False,
 ) -> None:
-    """Measure what a generator draws beside what serves, and say whether it may take its place.
+    """Compare a generator with the champion; the gate passes or refuses it.
 
-    A job of the system, like a training run; on its GPU where there is one. The verdict is kept with the version, where
-    `vouch rollout start` reads it and `vouch versions VERSION` shows it.
+    It runs as a job of the system, like a training run, on its GPU if there is one. The verdict is stored with the
+    version: `vouch rollout start` reads it and `vouch versions VERSION` shows it.
 
-    With --offline it draws here from the versions in the state folder, and the system need not run: --features and
-    --out are for that alone, and without --against it is measured by itself. The same command again goes on where it
-    was interrupted.
+    With --offline it runs locally on the versions in the state folder, without a running system. --features and --out
+    apply only to --offline. Without --against, --offline measures the version without a comparison. Run the same
+    command again to resume after an interruption.
     """
     settings = {"per_class": per_class, **recipes.parse_assignments(setting)}
     if not offline:
@@ -133,13 +139,13 @@ def evaluate(
 
 
 def _become_offline_evaluation(request: EvaluationRequest) -> NoReturn:
-    """The command of the training extra takes this process's place."""
+    """Replaces this process by `python -m training evaluate`."""
     require("train")
     arguments = [sys.executable, "-m", OFFLINE, "evaluate", request.model_dump_json()]
     os.execv(sys.executable, arguments)  # noqa: S606 - no shell
 
 
 def _given(config: dict[str, object]) -> dict[str, object]:
-    """What was given, with paths as text."""
+    """The given settings, with paths as text."""
     given = {name: value for name, value in config.items() if value not in ("", None)}
     return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}

@@ -1,4 +1,4 @@
-"""The figures of a training run as a person reads them: few, in words, with their units."""
+"""The figures of a training run for people: few, named in words, with units."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rich.table import Table
 from vouch.cli import render
 
 MOST = 10
-"""Rows of the table."""
+"""Maximum rows of the table."""
 
 
 class Shown(NamedTuple):
-    """How a figure is shown: in words, times `factor`, with its unit and so many decimals."""
+    """How a figure is shown: its name in words, its unit, its decimals, and the factor of its value."""
 
     words: str
     unit: str = ""
@@ -42,40 +42,40 @@ FIGURES: Mapping[str, Mapping[str, Shown]] = {
         "unet_best_decay": Shown("decay of the kept average", "", 4),
     },
     "reward": {
-        "ratings_learned": Shown("rated images learned from"),
+        "ratings_learned": Shown("rated images trained on"),
         "held_out": Shown("rated images held out"),
         "auroc": Shown("AUROC of plausible", "", 3),
         "auroc_low": Shown("AUROC, lower 95 % limit", "", 3),
         "auroc_high": Shown("AUROC, upper 95 % limit", "", 3),
         "ece": Shown("expected calibration error", "", 3),
-        "ece_of_perfect": Shown("the same of a perfectly calibrated model", "", 3),
+        "ece_of_perfect": Shown("expected calibration error if perfectly calibrated", "", 3),
         "temperature": Shown("calibration temperature", "", 2),
         "lapse": _share("lapse rate of raters"),
         "train_seconds": _MINUTES,
     },
     "align": {
-        "rated_images": Shown("rated images learned from"),
-        "steps": Shown("steps"),
+        "rated_images": Shown("rated images trained on"),
+        "steps": Shown("optimizer steps"),
         "best_step": Shown("step of the kept weights"),
         "validation_reward_before": _share("validation reward of the parent"),
         "validation_reward": _share("validation reward of the kept weights"),
         "drift": Shown("drift of brightness, contrast or colour", "standard deviations", 2),
-        "variety": _share("variety within a class, of the parent's"),
+        "variety": _share("variety within a class, relative to the parent"),
         "loss": Shown("loss of the last step", "", 4),
         "forward_passes": Shown("images through the U-Net"),
         "train_seconds": _MINUTES,
     },
     "concept": {
-        "sub_labels_yes": Shown("images that experts call the concept"),
-        "sub_labels_no": Shown("images that experts call another sub-type"),
-        "pseudo_labelled_yes": Shown("further images that the head calls the concept"),
+        "sub_labels_yes": Shown("images with a positive sub-label"),
+        "sub_labels_no": Shown("images with a negative sub-label"),
+        "pseudo_labelled_yes": Shown("images pseudo-labelled as the concept"),
         "head_auroc": Shown("AUROC of the head", "", 3),
-        "tutor_auroc": Shown("AUROC of the last tutor", "", 3),
+        "tutor_auroc": Shown("AUROC of the validation classifier", "", 3),
         "forgetting": Shown("distance to the parent on other concepts", "", 4),
-        "practice_validation_reward_before": _share("validation reward before practice"),
-        "practice_validation_reward": _share("validation reward after practice"),
+        "practice_validation_reward_before": _share("validation reward before reward fine-tuning"),
+        "practice_validation_reward": _share("validation reward after reward fine-tuning"),
         "train_seconds": _MINUTES,
-        "practice_seconds": Shown("practice time", "min", 1, 1 / 60),
+        "practice_seconds": Shown("reward fine-tuning time", "min", 1, 1 / 60),
     },
     "adapt": {
         "images": Shown("training images"),
@@ -83,18 +83,18 @@ FIGURES: Mapping[str, Mapping[str, Shown]] = {
         "validation_loss_before": Shown("validation loss of the base", "", 4),
         "validation_loss": Shown("validation loss of the kept weights", "", 4),
         "copies": _share("near copies of training images"),
-        "kept_loss_ratio": Shown("error on the base's own images, after ÷ before", "", 3),
-        "vae_psnr": Shown("what the autoencoder leaves", "dB", 1),
-        "vae_features": Shown("features that it changes, of their variance", "", 3),
+        "kept_loss_ratio": Shown("denoising error on prior images, after ÷ before", "", 3),
+        "vae_psnr": Shown("PSNR of the autoencoder", "dB", 1),
+        "vae_features": Shown("feature error of the autoencoder, of the variance", "", 3),
         "rank": Shown("rank of the LoRA; 0: all weights"),
         "train_seconds": _MINUTES,
     },
 }
-"""By kind of training: its figures in the order in which they are read. The run's record holds all of them."""
+"""By kind of training: the figures shown, in order. The run's record holds all figures."""
 
 
 def figures_table(kind: str, metrics: Mapping[str, float]) -> Table | None:
-    """At most `MOST` rows; figures under their own names where none of them has words. None without any figure."""
+    """At most `MOST` rows; the raw names if no figure has words. None without any figure."""
     if not metrics:
         return None
     known = [(shown, metrics[name]) for name, shown in FIGURES.get(kind, {}).items() if name in metrics]
@@ -108,6 +108,6 @@ def figures_table(kind: str, metrics: Mapping[str, float]) -> Table | None:
 
 
 def image_sheet(folder: Path) -> Path | None:
-    """The newest sheet of images that training left in a run's folder; None where there is none."""
+    """The newest sheet of images in a run's folder; None without one."""
     sheets = [*sorted(folder.glob("grid-*.png")), *folder.glob("images.png")]
     return sheets[-1] if sheets else None

@@ -1,4 +1,4 @@
-"""``vouch filter``: keep the images of a set that the reward model finds plausible."""
+"""``vouch filter``: keep the images of a set with a high reward score."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vouch.client import Client
     from vouch.datasets.filter import FilterProgress, Item, Scored, ScoreItems
 
-BATCH = 32  # half of what one forward pass takes: while two messages are scored, the next two are decoded
+BATCH = 32  # half a forward pass: while two messages are scored, the next two are decoded
 
 app = typer.Typer()
 
@@ -25,15 +25,20 @@ SourceArgument = Annotated[
     Path, typer.Argument(help="Folder of images, WebDataset .tar, or .parquet.", metavar="IN")
 ]
 OutArgument = Annotated[
-    Path, typer.Argument(help="New folder for the result, or one to continue.", metavar="OUT")
+    Path,
+    typer.Argument(
+        help="New folder for the result, or the folder of an interrupted run to resume.", metavar="OUT"
+    ),
 ]
-MinScoreOption = Annotated[float, typer.Option(help="Lowest score to accept, 0 to 1.")]
-PromptOption = Annotated[str, typer.Option(help="For images that bring no prompt of their own.")]
+MinScoreOption = Annotated[float, typer.Option(help="Minimum score to accept, 0 to 1.")]
+PromptOption = Annotated[str, typer.Option(help="Prompt of images that have none.")]
 OverridePromptsOption = Annotated[
     bool,
-    typer.Option("--override-prompts", help="Use --prompt for images with a prompt of their own too."),
+    typer.Option("--override-prompts", help="Use --prompt also for images that have a prompt."),
 ]
-VersionOption = Annotated[str, typer.Option(help="Reward model by name or digest. Default: what serves.")]
+VersionOption = Annotated[
+    str, typer.Option(help="Reward model by name or digest. Default: the serving version.")
+]
 
 
 @command(
@@ -55,16 +60,16 @@ def filter_command(
     window: WindowOption = "",
     version: VersionOption = "",
 ) -> None:
-    """Score every image of a set and keep the plausible ones.
+    """Score every image of a set and keep those with at least the minimum score.
 
-    Writes OUT/images (the accepted, unchanged), OUT/ledger.parquet (every score, the rejected and the unreadable
-    too) and OUT/summary.json. Interrupted? The same command continues where it stopped.
+    Writes OUT/images (the accepted images, unchanged), OUT/ledger.parquet (every score, also of rejected and failed
+    images) and OUT/summary.json. Run the same command again to resume after an interruption.
 
-    Every image is counted: seen = accepted + rejected + failed + skipped. Ends with 2 if anything that looks like
-    an image was skipped (an unknown format, a hidden name); the summary says what and why.
+    Every image is counted: seen = accepted + rejected + failed + skipped. The exit code is 2 if a file that looks like
+    an image was skipped (an unknown format, a hidden name); the summary lists the reasons.
 
-    Prompts come with the images: a .txt, .json or .cls beside each (in a folder or tar), a metadata.csv, .jsonl or
-    .parquet with the column file_name, or the Parquet columns prompt, text or caption, or else label and attributes.
+    Prompts are read from the set: a .txt, .json or .cls beside each image (in a folder or tar), a metadata.csv, .jsonl
+    or .parquet with the column file_name, or the Parquet columns prompt, text or caption, or else label and attributes.
     """
     from vouch.datasets.filter import FilterSettings, filter_images
     from vouch.datasets.imagesets import open_image_set
@@ -75,7 +80,7 @@ def filter_command(
         source=printable_name(str(source.resolve())), min_score=min_score, prompt=prompt, version=version,
         override_prompts=override_prompts, window=window,
     )  # fmt: skip
-    open_image_set(source)  # complains before anything is asked of the system
+    open_image_set(source)  # refuses a bad set before the system is called
     with session.connect() as client:
         chosen = IntensityWindow.parse(window) if window else None
         images = open_image_set(source, vocabulary_of(client), chosen)
@@ -93,12 +98,12 @@ def filter_command(
 
 
 def scorer(client: Client) -> ScoreItems:
-    """The client's score stream in the words of `vouch.datasets.filter`."""
+    """Adapts the client's score stream to `vouch.datasets.filter`."""
     from vouch.datasets.filter import Scored
     from vouch.types.score import ScoreItem
 
     def score(items: Iterable[Item], version: str) -> Iterator[Scored]:
-        keys: dict[str, str] = {}  # of items on their way, by number: a key may be longer than an id
+        keys: dict[str, str] = {}  # of items in flight, by number: a key may be longer than an id
 
         def wire() -> Iterator[ScoreItem]:
             for number, item in enumerate(items):
@@ -161,6 +166,6 @@ def _warn(summary: dict[str, Any]) -> None:
     if summary["small_range"]:
         console.print(
             f"{summary['small_range']} images use a small part of their grey values and are nearly black to the reward"
-            " model. The ledger's column `note` says which values each has; --window LOW:HIGH names those that count.",
+            " model. The ledger's column `note` lists the values of each; give the range with --window LOW:HIGH.",
             markup=False, highlight=False,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""``vouch gc``: remove what nobody needs any more."""
+"""``vouch gc``: remove expired files."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ app = typer.Typer()
 )
 def gc(
     session: Session,
-    apply: Annotated[bool, typer.Option("--apply", help="Remove it. Without this, only show it.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Remove the files. Without it, only list them.")
+    ] = False,
 ) -> None:
-    """Show what may be removed by the retention settings; with --apply remove it.
+    """List the files that the retention settings let expire; with --apply remove them.
 
-    Images that nothing names, checkpoints and folders of runs that ended, old logs, metrics files of a system that is
-    down. Never a rating, a rated image, one that a lineage names, or a model version. Images that were drawn and never
-    used go only where VOUCH_RETENTION__IMAGES_DAYS says so, and while the system is down.
+    These are unreferenced images, checkpoints and folders of ended runs, old logs, and metrics files of a stopped
+    system. Ratings, rated images, images in a lineage and model versions are never removed. Generated images without
+    any use expire only if VOUCH_RETENTION__IMAGES_DAYS is set, and only while the system is stopped.
     """
     with local_catalog(session) as (settings, catalog):
         from vouch.storage.retention import find_garbage, remove_garbage, totals
@@ -53,4 +55,4 @@ def _as_json(one: Garbage) -> dict[str, Any]:
 def _table(sums: dict[str, dict[str, int]], applied: bool) -> Any:
     rows = [(kind, str(sum_["count"]), render.size(sum_["bytes"])) for kind, sum_ in sums.items()]
     done = "removed" if applied else "would remove (--apply)"
-    return render.table((done, "#number", "#size"), rows, empty="Nothing may be removed.")
+    return render.table((done, "#number", "#size"), rows, empty="Nothing has expired.")

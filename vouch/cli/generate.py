@@ -16,40 +16,44 @@ if TYPE_CHECKING:
     from vouch.types.generation import GeneratedImage, GenerationSummary
 
 SHOWN = 4
-"""Images drawn in the terminal when there is no --out."""
+"""Images shown in the terminal without --out."""
 
 app = typer.Typer()
 
 
 PromptArgument = Annotated[
-    str, typer.Argument(help="What every image shows. `vouch generate ?` lists the words.")
+    str, typer.Argument(help="Prompt of every image. `vouch generate ?` lists the vocabulary.")
 ]
 CountOption = Annotated[int, typer.Option("--count", "-n", help="Number of images, 1 to 10,000.")]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Folder for the images; made if missing.")
+    Path | None, typer.Option("--out", "-o", help="Folder for the images; created if missing.")
 ]
-SeedOption = Annotated[int | None, typer.Option(help="Seed of the first image. Default: random, reported.")]
+SeedOption = Annotated[
+    int | None, typer.Option(help="Seed of the first image. Default: random; the output reports it.")
+]
 StepsOption = Annotated[int | None, typer.Option(help="Denoising steps, 1 to 200.")]
 GuidanceOption = Annotated[
-    float | None, typer.Option(help="Guidance scale, 0 to 30; 1 is none. For cfg_pp 0 to 1.")
+    float | None, typer.Option(help="Guidance scale, 0 to 30; 1 switches guidance off. For cfg_pp 0 to 1.")
 ]
 GuidanceMethodOption = Annotated[
-    str, typer.Option(help="cfg, cfg_pp or autoguidance. Default: the generator's own.")
+    str, typer.Option(help="cfg, cfg_pp or autoguidance. Default: the generator's default.")
 ]
 GuidanceStartOption = Annotated[
-    float | None, typer.Option(help="Share of the steps at which guidance starts, 0 to 1.")
+    float | None, typer.Option(help="Fraction of the steps at which guidance starts, 0 to 1.")
 ]
 GuidanceStopOption = Annotated[
-    float | None, typer.Option(help="Share of the steps at which guidance stops, 0 to 1.")
+    float | None, typer.Option(help="Fraction of the steps at which guidance stops, 0 to 1.")
 ]
 AdapterStartOption = Annotated[
     float | None,
-    typer.Option(help="Share of the steps that an aligned version leaves to its base, 0 to 1."),
+    typer.Option(help="Fraction of the steps denoised without the LoRA of an aligned version, 0 to 1."),
 ]
-NegativeOption = Annotated[str, typer.Option("--negative", help="What guidance leads away from, in words.")]
-SamplerOption = Annotated[str, typer.Option(help="ddim, euler or dpm++2m. Default: the generator's own.")]
-EtaOption = Annotated[float, typer.Option(help="Noise that ddim adds back, 0 to 1.")]
-VersionOption = Annotated[str, typer.Option(help="Generator by name or digest. Default: what serves.")]
+NegativeOption = Annotated[str, typer.Option("--negative", help="Negative prompt.")]
+SamplerOption = Annotated[str, typer.Option(help="ddim, euler or dpm++2m. Default: the generator's default.")]
+EtaOption = Annotated[float, typer.Option(help="DDIM eta, 0 to 1.")]
+VersionOption = Annotated[
+    str, typer.Option(help="Generator by name or digest. Default: the serving version.")
+]
 ScoreOption = Annotated[bool, typer.Option(help="Score the images with the reward model.")]
 
 
@@ -80,10 +84,10 @@ def generate(
     version: VersionOption = "",
     score: ScoreOption = True,
 ) -> None:
-    """Draw images from a prompt.
+    """Generate images from a prompt.
 
-    Every image is stored in the system with its provenance. With --out it is also written as a PNG beside a .json
-    that names prompt, seed, settings, versions and score.
+    Every image is stored in the system with its provenance. With --out it is also written as a PNG file, with a .json
+    file of its prompt, seed, settings, versions and score.
     """
     with session.connect() as client:
         if prompt == "?":
@@ -114,7 +118,7 @@ def _collect(
     images: list[GeneratedImage] = []
     summary: GenerationSummary | None = None
     with render.progress() as bar:
-        task = bar.add_task("drawing", total=count)
+        task = bar.add_task("generating", total=count)
         for event in events:
             if isinstance(event, GenerationSummary):
                 summary = event
@@ -124,7 +128,7 @@ def _collect(
                 images.append(event)
                 bar.update(task, completed=len(images))
             else:
-                bar.update(task, description=f"drawing, step {event.step}/{event.total_steps}")
+                bar.update(task, description=f"generating, step {event.step}/{event.total_steps}")
     return sorted(images, key=lambda image: image.index), summary
 
 
@@ -173,7 +177,7 @@ def _list_words(session: Session, client: Any) -> None:
 
     def view() -> Any:
         if known.open_vocabulary:
-            return "This generator takes any text."
+            return "This generator accepts any prompt."
         rows = [("begin with", ", ".join(known.labels))]
         rows += [(one.name.replace("_", " "), ", ".join(one.values)) for one in known.attributes]
         return render.table(("words", "choose from"), rows, title=f"Prompts of {known.generator_name}")

@@ -12,10 +12,10 @@ INTERRUPT = "\x03"
 
 
 class Keys(Protocol):
-    """Where answers come from."""
+    """The source of key presses."""
 
     def press(self) -> str:
-        """The next key, lower-case; "" when there are no more."""
+        """The next key, lower-case; "" at the end of the input."""
         ...
 
     def line(self) -> str:
@@ -24,7 +24,7 @@ class Keys(Protocol):
 
 
 class PipedKeys:
-    """Characters of a pipe or file; white space between them means nothing."""
+    """Characters of a pipe or file; white space is ignored."""
 
     def press(self) -> str:
         while True:
@@ -37,7 +37,7 @@ class PipedKeys:
 
 
 class TerminalKeys:
-    """Keys as they are pressed, without Enter."""
+    """Keys of a terminal, read without Enter."""
 
     def press(self) -> str:
         key = os.read(sys.stdin.fileno(), 16).decode(errors="ignore")[:1]
@@ -57,7 +57,7 @@ class TerminalKeys:
 
 @contextlib.contextmanager
 def open_keys() -> Iterator[Keys]:
-    """Keys of this process's standard input; the terminal is left as it was."""
+    """Keys of this process's standard input; restores the mode of the terminal at the end."""
     if not sys.stdin.isatty():
         yield PipedKeys()
         return

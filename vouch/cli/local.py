@@ -1,4 +1,4 @@
-"""Commands that run where the system's state folder is, with or without a running system."""
+"""Access to a state folder on this machine, for commands that need no running system."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def local_settings(session: Session) -> Settings:
-    """Those of the system whose folder is here. Raises NotFound where there is none."""
+    """The settings of the system with this state folder. Raises NotFound without a state folder."""
     require("server")
     from vouch.settings import load_settings
 
@@ -31,7 +31,7 @@ def local_settings(session: Session) -> Settings:
 
 @contextlib.contextmanager
 def local_catalog(session: Session) -> Iterator[tuple[Settings, Catalog]]:
-    """The settings and the open catalog. Raises NotFound where there is no state folder."""
+    """The settings and the open catalog. Raises NotFound without a state folder."""
     settings = local_settings(session)
     from vouch.storage.catalog import Catalog
 

@@ -1,4 +1,4 @@
-"""``vouch logs``: calls that were refused or broke, from the state folder of a system on this machine."""
+"""``vouch logs``: rejected and failed calls, from the state folder of a system on this machine."""
 
 from __future__ import annotations
 
@@ -32,13 +32,16 @@ COLUMNS = ("at", "code", "reason", "rpc", "role", "reference")
 def logs(
     session: Session,
     reference: Annotated[
-        str, typer.Argument(help="What an error message named; shows the traceback of a defect.")
+        str,
+        typer.Argument(
+            help="Error reference from an error message; shows the traceback of an internal error."
+        ),
     ] = "",
-    limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of calls, the newest.")] = 50,
 ) -> None:
-    """Show calls that were refused or broke, newest last. Reads the state folder, on the machine of the system.
+    """Show calls that were rejected or failed, newest last. Reads the state folder, on the machine of the system.
 
-    A refusal is kept without a word of what the caller wrote.
+    The log of a rejected call contains no text of the caller.
     """
     folder = StateFolder(session.state or Path("state"))
     if not folder.logs.is_dir():
@@ -51,7 +54,8 @@ def logs(
     newest = sorted(entries(folder.logs), key=lambda entry: str(entry["at"]))[-limit:]
     calls = [{name: value for name, value in entry.items() if name != "trace"} for entry in newest]
     session.emit(
-        {"calls": calls}, lambda: render.table(COLUMNS, map(_row, calls), empty="No call was refused.")
+        {"calls": calls},
+        lambda: render.table(COLUMNS, map(_row, calls), empty="No call was rejected or failed."),
     )
 
 
@@ -59,7 +63,7 @@ def _show_one(session: Session, folder: StateFolder, reference: str) -> None:
     entry = next((entry for entry in entries(folder.logs) if entry.get("reference") == reference), None)
     if entry is None:
         raise NotFound(
-            f"Nothing is kept under {reference} in {folder.logs}; old lines make room for new ones.",
+            f"{folder.logs} has no entry with the reference {reference}; old entries are removed.",
             "UNKNOWN_REFERENCE",
         )
     known = {name: value for name, value in entry.items() if name != "trace"}
@@ -70,7 +74,7 @@ def _show_one(session: Session, folder: StateFolder, reference: str) -> None:
 
 
 def entries(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every line that is one; a process that was killed may have left half of its last."""
+    """Every complete entry; a killed process may have left an incomplete last line."""
     for file in sorted(folder.glob("calls-*.jsonl*")):
         for line in file.read_text("utf-8", "replace").splitlines():
             try:

@@ -1,4 +1,4 @@
-"""``vouch lora``: adapters in and out, in the files of other programs."""
+"""``vouch lora``: export and import LoRA files of other programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vouch.extras import require
 if TYPE_CHECKING:
     from vouch.storage.registry import Registry
 
-app = typer.Typer(help="LoRA files of other programs: kohya's, PEFT's, diffusers'.", no_args_is_help=True)
+app = typer.Typer(help="Export and import LoRA files of kohya, PEFT and diffusers.", no_args_is_help=True)
 
 
 @command(
@@ -28,11 +28,11 @@ app = typer.Typer(help="LoRA files of other programs: kohya's, PEFT's, diffusers
 )
 def export(
     session: Session,
-    version: Annotated[str, typer.Argument(help="A LoRA version: name, digest or prefix.")],
-    out: Annotated[Path, typer.Argument(help="A file that ends with .safetensors, or a folder.")],
-    form: Annotated[str, typer.Option(help="kohya, peft or diffusers.")] = "kohya",
+    version: Annotated[str, typer.Argument(help="LoRA version: name, digest or prefix.")],
+    out: Annotated[Path, typer.Argument(help="File that ends with .safetensors, or folder.")],
+    form: Annotated[str, typer.Option(help="Format of the file: kohya, peft or diffusers.")] = "kohya",
 ) -> None:
-    """Write a LoRA version as other programs read it. Reads the state folder: the system need not run."""
+    """Write a LoRA version as a file of another program. Reads the state folder; needs no running system."""
     require("server")
     from vouch.models.lora_files import FORMS, export_lora
 
@@ -51,18 +51,22 @@ def export(
 )
 def import_(
     session: Session,
-    file: Annotated[Path, typer.Argument(help="A LoRA of any of the three forms.", exists=True)],
-    base: Annotated[str, typer.Option(help="The version that it was trained upon: name, digest or prefix.")],
-    name: Annotated[str | None, typer.Option(help="Name of the new version. Default: numbered.")] = None,
+    file: Annotated[Path, typer.Argument(help="LoRA file of kohya, PEFT or diffusers.", exists=True)],
+    base: Annotated[str, typer.Option(help="Version that the LoRA was trained on: name, digest or prefix.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the new version. Default: the kind and a number.")
+    ] = None,
 ) -> None:
-    """Publish a LoRA of another program as a version upon BASE. Writes the state folder: the system need not run."""
+    """Publish a LoRA file as a version on --base. Writes the state folder; needs no running system."""
     require("server")
     from vouch.models.lora_files import import_lora
 
     registry = _registry(session)
     parent = registry.get(base)
     if parent.format != "diffusers":
-        raise InvalidInput(f"{parent.name} is no whole model: name the one that the LoRA was trained upon.")
+        raise InvalidInput(
+            f"{parent.name} is not a whole model: name the model that the LoRA was trained on."
+        )
     with tempfile.TemporaryDirectory() as scratch:
         import_lora(file, registry.open(parent.digest), Path(scratch))
         lineage = {"command": f"vouch lora import {file.name}", "base": parent.digest}

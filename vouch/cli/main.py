@@ -1,4 +1,4 @@
-"""All commands under one roof."""
+"""The root command with all commands."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     pass
 
 
-# In the order of the life of an image, which is the order of --help.
+# In the order of an image's life cycle, which is also the order of --help.
 for single in (up, status, logs, generate, score, filter_, rate):
     root.add_typer(single.app)
 root.add_typer(review.app, name="review")

@@ -1,4 +1,4 @@
-"""``vouch rate``: judge images in the terminal, one key at a time."""
+"""``vouch rate``: rate images in the terminal, one key per question."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ app = typer.Typer()
 RaterOption = Annotated[
     str,
     typer.Option(
-        help="Who rates.", show_default="the token's name; your user name if it may rate for anybody"
+        help="Name of the rater.",
+        show_default="the token's name; your user name if the token has the scope any-rater",
     ),
 ]
 
@@ -43,11 +44,12 @@ def rate(
     limit: Annotated[int, typer.Option(min=1, help="Stop after this many images.")] = 1000,
     generator: Annotated[str, typer.Option(help="Only images of this generator.")] = "",
 ) -> None:
-    """Rate images, those first that fewest people have rated.
+    """Rate images, least-rated first.
 
-    One key answers each question of the checklist: y yes, n no, u unsure; the last one is about the image as a
-    whole. b goes back, from the first question to the image before; a changed mind is a new rating that supersedes
-    the old. t adds a note, s skips, ? explains, q ends. A rating is durable before the next image appears.
+    One key answers each question of the checklist: y yes, n no, u unsure; the last question is about the image as a
+    whole. b goes back, from the first question to the previous image; a corrected rating supersedes the old one.
+    t adds a note, s skips the image, ? explains the question, q quits. A rating is durable before the next image
+    appears.
     """
     with session.connect() as client, open_keys() as keys:
         rater = rater or rater_of(client)
@@ -59,13 +61,13 @@ def rate(
 
 
 def rater_of(client: Client) -> str:
-    """Who rates when nobody is named. The single user of a machine holds a token that may rate for anybody."""
+    """The default rater. The single user of a machine holds a token with the scope any-rater."""
     caller = client.describe_caller()
     return getpass.getuser() if caller.any_rater else caller.name
 
 
 def queue(client: Client, rater: str, limit: int, generator: str) -> Iterator[Exhibit]:
-    """Images that this rater has not seen, asked for one by one: each rating may change which is next."""
+    """Images that this rater has not seen, fetched one by one: each rating may change the next one."""
     seen: set[str] = set()
     while len(seen) < limit:
         # A skipped image stays first in the queue, so ask for as many as were passed over.
@@ -106,7 +108,7 @@ class recorder:
 
 
 class TerminalScreen:
-    """Draws on stderr: stdout belongs to the result."""
+    """Writes to stderr: stdout is for the result."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or render.stderr()
@@ -128,7 +130,7 @@ class TerminalScreen:
 
 
 def tallied(tally: RatingTally) -> str:
-    """A sitting in a sentence."""
+    """The counts in one sentence."""
     extra = f", {tally.corrected} corrected" if tally.corrected else ""
     extra += f", {tally.skipped} skipped" if tally.skipped else ""
     return f"{tally.rated} images rated{extra}. Thank you."

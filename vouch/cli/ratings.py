@@ -1,4 +1,4 @@
-"""``vouch ratings``: what experts said, as a list and as files."""
+"""``vouch ratings``: list, export and import ratings."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, export and import experts' ratings.", no_args_is_help=True)
 
-KindOption = Annotated[str, typer.Option(help="human or simulated. Default: both, marked.")]
-RaterOption = Annotated[str, typer.Option(help="Only what this rater said.")]
+KindOption = Annotated[str, typer.Option(help="human or simulated. Default: both.")]
+RaterOption = Annotated[str, typer.Option(help="Only ratings of this rater.")]
 
 
 @command(
@@ -35,10 +35,10 @@ def list_ratings(
     rater: RaterOption = "",
     kind: KindOption = "",
     generator: Annotated[str, typer.Option(help="Only ratings of images of this generator.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50,
-    superseded: Annotated[bool, typer.Option("--all", help="Also those that a later one corrects.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of ratings.")] = 50,
+    superseded: Annotated[bool, typer.Option("--all", help="Include superseded ratings.")] = False,
 ) -> None:
-    """List ratings, newest first. Simulated ones are marked."""
+    """List ratings, newest first. The column `kind` marks simulated ones."""
     with session.connect() as client:
         ratings = list(
             client.list_ratings(
@@ -49,7 +49,7 @@ def list_ratings(
     columns = ("rating", "image", "verdict", "answers", "rater", "kind", "when")
     session.emit(
         {"ratings": ratings},
-        lambda: render.table(columns, map(_row, ratings), empty="Nobody has rated anything yet."),
+        lambda: render.table(columns, map(_row, ratings), empty="No ratings yet."),
     )
 
 
@@ -78,11 +78,11 @@ def _row(rating: Rating) -> tuple[str | Text, ...]:
 )
 def export(
     session: Session,
-    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file; replaced if it exists.")],
+    file: Annotated[Path, typer.Argument(help=".csv or .parquet file; replaced if it exists.")],
     rater: RaterOption = "",
     kind: KindOption = "",
 ) -> None:
-    """Write ratings to a file, superseded ones included, simulated ones marked in the column `kind`."""
+    """Write ratings to a file, including superseded ones. The column `kind` marks simulated ones."""
     from vouch.datasets.ratings import write_ratings
 
     with session.connect() as client:
@@ -102,10 +102,10 @@ def export(
 def import_(
     session: Session,
     file: Annotated[
-        Path, typer.Argument(help="A .csv or .parquet file as `vouch ratings export` writes it.")
+        Path, typer.Argument(help=".csv or .parquet file in the format of `vouch ratings export`.")
     ],
 ) -> None:
-    """Store the ratings of a file. What is already there is counted and left; the images must be known here."""
+    """Store the ratings of a file. Ratings that are stored already are skipped; the system must have the images."""
     from vouch.datasets.ratings import read_ratings
 
     numbered = read_ratings(file)

@@ -1,4 +1,4 @@
-"""How the command line draws: consoles, tables, trees, progress bars, and images as coloured half-blocks."""
+"""Output of the command line: consoles, tables, progress bars, and images as coloured half-blocks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def stderr() -> Console:
 
 
 class SafeConsole(Console):
-    """Sends a terminal no order that came with a text, wherever the text was from."""
+    """Sends no control sequence of a printed text to the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         for segment in super().render(renderable, options):
@@ -53,7 +53,7 @@ class SafeConsole(Console):
 
 
 def _console(file: TextIO) -> Console:
-    # Made anew each time: tests and pipes exchange sys.stdout under us. A pipe has no width: lines stay whole there.
+    # Created for each call: tests replace sys.stdout. Lines in a pipe are not wrapped.
     return SafeConsole(file=file, width=None if file.isatty() else PIPE_WIDTH)
 
 
@@ -64,7 +64,7 @@ def print_json(value: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A value of the client, or a container of such, as JSON has words for. Image bytes are left out."""
+    """A value of the client, or a container of them, as JSON types. Image bytes are left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         named = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
         return {name: plain(content) for name, content in named.items() if not isinstance(content, bytes)}
@@ -82,7 +82,7 @@ def plain(value: Any) -> Any:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", empty: str = ""
 ) -> Table | Text:
-    """A plain table; `empty` is shown instead when there is no row. Cells are text, never markup."""
+    """A plain table, or `empty` without rows. Cells are text, never markup."""
     drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for name in columns:
         numeric = name.startswith("#")
@@ -93,7 +93,7 @@ def table(
 
 
 def facts(pairs: Mapping[str, Any]) -> Table:
-    """Names and values under each other."""
+    """Names and values, one pair per line."""
     drawn = Table.grid(padding=(0, 2))
     for name, value in pairs.items():
         if value not in ("", None):
@@ -105,7 +105,7 @@ def facts(pairs: Mapping[str, Any]) -> Table:
 
 
 def score(value: float | None, std: float | None = None) -> Text:
-    """A probability of plausible, coloured, with the ensemble's disagreement."""
+    """A reward score, coloured, with the standard deviation over the ensemble."""
     if value is None:
         return Text("not scored", style="dim")
     style = "green" if value >= 0.8 else "yellow" if value >= 0.5 else "red"
@@ -113,7 +113,7 @@ def score(value: float | None, std: float | None = None) -> Text:
 
 
 def size(value: int) -> str:
-    """Bytes in the unit that a person would use."""
+    """Bytes with a decimal unit."""
     for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if value >= step:
             return f"{value / step:.1f} {unit}"
@@ -130,7 +130,7 @@ def percent(value: float | None) -> str:
 
 
 def ago(moment: dt.datetime | None, now: dt.datetime | None = None) -> str:
-    """How long ago, in the largest unit that says it."""
+    """Elapsed time in the largest fitting unit."""
     if moment is None:
         return ""
     now = now or dt.datetime.now(dt.timezone.utc)
@@ -144,7 +144,7 @@ def ago(moment: dt.datetime | None, now: dt.datetime | None = None) -> str:
 
 
 class RateColumn(ProgressColumn):
-    """Things per second, over the bar's own recent history."""
+    """Items per second, over the recent history of the bar."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class RateColumn(ProgressColumn):
 
 
 def progress(unit: str = "images", hidden: bool = False) -> Progress:
-    """A bar on stderr, so that stdout stays for results. Silent where stderr is no terminal."""
+    """A progress bar on stderr, so that stdout is for results. Disabled if stderr is not a terminal."""
     console = stderr()
     return Progress(
         SpinnerColumn(),
@@ -172,9 +172,9 @@ def progress(unit: str = "images", hidden: bool = False) -> Progress:
 
 
 def half_blocks(encoded: bytes, columns: int = 48) -> Text:
-    """An encoded image as text of `columns` characters: each ▀ carries two pixels, one above the other.
+    """An encoded image as text of `columns` characters; each ▀ shows two pixels, one above the other.
 
-    Raises `InvalidInput` if the bytes are no image.
+    Raises `InvalidInput` if the bytes are not an image.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""``vouch replay``: a served image drawn again from its record."""
+"""``vouch replay``: generate a served image again from its record, and compare."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ app = typer.Typer()
 )
 def replay(
     session: Session,
-    image: Annotated[str, typer.Argument(help="Digest of a generated image, or a file that holds it.")],
-    out: Annotated[Path | None, typer.Option(help="Write the image that was drawn again here.")] = None,
+    image: Annotated[str, typer.Argument(help="Digest of a generated image, or a file with the image.")],
+    out: Annotated[Path | None, typer.Option(help="File for the image generated again.")] = None,
 ) -> None:
-    """Draw a served image again with the version that drew it, and say whether it is the same.
+    """Generate a served image again with the same version, and compare the two.
 
-    The same is every pixel within one grey level: other images in the batch may move the last bit of a sum. Exits with
-    an error when it is not.
+    They are the same if every pixel differs by at most one grey level: the other images in a batch can change the last
+    bit of a sum. Exits with an error if they differ.
     """
     with session.connect() as client:
         answer = client.replay_image(_digest(image))
@@ -41,7 +41,7 @@ def replay(
         out.write_bytes(answer.data)
     if not answer.same:
         raise DataLoss(
-            f"{answer.generator_name} draws another image: a pixel differs by {answer.largest_difference} grey levels.",
+            f"{answer.generator_name} generates another image: pixels differ by {answer.largest_difference} levels.",
             "NOT_THE_SAME",
         )
     outcome = {
@@ -51,7 +51,7 @@ def replay(
 
 
 def _digest(image: str) -> str:
-    """The digest, or that of a file's bytes."""
+    """The digest itself, or the digest of a file."""
     import hashlib
 
     path = Path(image)
@@ -60,4 +60,4 @@ def _digest(image: str) -> str:
 
 def _same(answer: ReplayImageResponse) -> Text:
     how = "equal in every bit" if answer.equal else "the same within one grey level"
-    return Text(f"{answer.generator_name} draws it again, {how}.", style="green")
+    return Text(f"{answer.generator_name} generates it again, {how}.", style="green")

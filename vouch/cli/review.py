@@ -1,4 +1,4 @@
-"""``vouch review``: what experts are asked about besides what was drawn."""
+"""``vouch review``: hidden control images of reviews."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 
-app = typer.Typer(help="Prepare what experts are asked about.", no_args_is_help=True)
+app = typer.Typer(help="Manage hidden control images.", no_args_is_help=True)
 
 
 @command(
@@ -36,24 +36,24 @@ app = typer.Typer(help="Prepare what experts are asked about.", no_args_is_help=
 def add_real(
     session: Session,
     data: Annotated[Path, typer.Argument(help="Labelled images: a folder, a WebDataset .tar, or .parquet.")],
-    count: Annotated[int, typer.Option(min=1, help="At most this many, drawn at random.")] = 500,
-    seed: Annotated[int, typer.Option(help="Which are drawn.")] = 0,
-    prompt: Annotated[str, typer.Option(help="For images that bring no label or prompt of their own.")] = "",
+    count: Annotated[int, typer.Option(min=1, help="Maximum number of images, sampled at random.")] = 500,
+    seed: Annotated[int, typer.Option(help="Random seed of the selection.")] = 0,
+    prompt: Annotated[str, typer.Option(help="Prompt of images without a label or prompt.")] = "",
     window: WindowOption = "",
 ) -> None:
-    """Store labelled real images, to be hidden in reviews: what raters say of them shows how reliable they are.
+    """Store labelled real images to hide in reviews. Their ratings measure the reliability of raters.
 
-    They are stored as PNG in the size that the generator draws, cut from the middle, and half of them are worded by
-    their class alone: whichever way drawn images are asked for, real ones do not stand out. How often one turns up is
-    VOUCH_REVIEW__REAL_SHARE, 7 % by default. What is there already is left.
+    They are stored as PNG, center-cropped to the size of the generator's images. Half of them get their class alone as
+    the prompt, so that the prompt does not identify real images. VOUCH_REVIEW__REAL_SHARE is their fraction in reviews,
+    7 % by default. Images that are stored already are skipped.
 
-    Labels come with the images, as for `vouch filter`; rows are counted from 0. Take images that no evaluation reads:
-    once rated, they teach the reward model.
+    Labels are read from the set, as for `vouch filter`; rows are counted from 0. Use images that no evaluation reads:
+    the reward model trains on them once they are rated.
     """
     from vouch.datasets.imagesets import open_image_set, sampled
     from vouch.formats.intensity import IntensityWindow
 
-    open_image_set(data)  # complains before anything is asked of the system
+    open_image_set(data)  # refuses a bad set before the system is called
     with session.connect() as client:
         words = vocabulary_of(client)
         chosen = IntensityWindow.parse(window) if window else None
@@ -75,7 +75,7 @@ def add_real(
 
 
 class Parcel:
-    """Real images on their way, and where each of them came from."""
+    """Real images in flight, and the place of each in the set."""
 
     def __init__(
         self,
@@ -88,11 +88,11 @@ class Parcel:
         self._images, self._prompt, self._vary, self._window = images, prompt, vary, window
         self._keys: list[str] = []
         self.unreadable: list[tuple[str, str]] = []
-        """Those that cannot be sent, with the reason."""
+        """Images that cannot be sent, with the reason."""
         self.warnings: list[tuple[str, str]] = []
-        """Those that a person should look at, with the reason."""
+        """Images with a warning, and the warning."""
         self.filled = 0
-        """Those that took the given prompt, for they had none."""
+        """Number of images that took the given prompt."""
 
     def __iter__(self) -> Iterator[RealImage]:
         for image in self._images:
@@ -100,7 +100,7 @@ class Parcel:
                 sent = self._sent(image)
             except VouchError as error:
                 self.unreadable.append((image.key, error.message))
-            except Exception as error:  # noqa: BLE001 - one odd image must not end the import
+            except Exception as error:  # noqa: BLE001 - one bad image must not end the import
                 self.unreadable.append(
                     (image.key, f"It could not be read ({type(error).__name__}: {error}).")
                 )
@@ -109,7 +109,7 @@ class Parcel:
                 yield sent
 
     def _sent(self, image: SourceImage) -> RealImage:
-        """Raises `InvalidInput` for one that cannot be sent."""
+        """Raises `InvalidInput` for an image that cannot be sent."""
         from vouch.datasets.imagesets import Prompting
         from vouch.formats.images import range_note, windowed
         from vouch.types.image import RealImage
@@ -124,14 +124,14 @@ class Parcel:
         return RealImage(data=data, prompt=self._worded(image.data, prompt))
 
     def _worded(self, data: bytes, whole: str) -> str:
-        """Its whole prompt, or its class alone; by its own digest, so that it is the same whenever it is sent."""
+        """The whole prompt, or its class alone. The digest decides, so that a repeated import sends the same prompt."""
         from vouch.formats.images import digest
 
         alone = self._vary and int(digest(data)[-1], 16) % 2
         return whole.partition(",")[0] if alone else whole
 
     def refused(self, report: ImportRealImagesResponse) -> list[dict[str, str]]:
-        """What could not be stored: its place in the set, and why."""
+        """Images that were not stored: their place in the set and the reason."""
         lost = [("INVALID_INPUT", key, problem) for key, problem in self.unreadable]
         lost += [(one.reason, self._keys[one.index], one.message) for one in report.failures]
         return [{"image": _place(key), "reason": reason, "message": message} for reason, key, message in lost]
@@ -159,7 +159,7 @@ def _explain(failures: list[dict[str, str]]) -> None:
     _list(failures)
     if any(one["reason"] in ("UNKNOWN_LABEL", "UNKNOWN_ATTRIBUTE") for one in failures):
         render.stderr().print(
-            "Rename these words in the data to words of the generator (`vouch generate ?` lists them), "
+            "Rename these words in the data to words of the generator's vocabulary (`vouch generate ?` lists it), "
             "or leave the images out.",
             highlight=False,
         )

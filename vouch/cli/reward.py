@@ -1,4 +1,4 @@
-"""``vouch reward``: what changes when another reward version takes over."""
+"""``vouch reward``: compare reward versions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from vouch.storage.registry import Registry
     from vouch.types.version import Version
 
-app = typer.Typer(help="Reward versions: where a threshold went.", no_args_is_help=True)
+app = typer.Typer(help="Map thresholds from one reward version to another.", no_args_is_help=True)
 
 
 @app.callback()
 def main() -> None:
-    """Keeps `compare` a sub-command."""
+    """Makes `compare` a sub-command."""
 
 
 @command(
@@ -37,18 +37,18 @@ def main() -> None:
 )
 def compare(
     session: Session,
-    old: Annotated[str, typer.Argument(help="The version that the threshold was chosen for.")],
-    new: Annotated[str, typer.Argument(help="The version that takes its place.")],
-    threshold: Annotated[list[float], typer.Option(help="A score, 0 to 1; may be given again.")] = [  # noqa: B006
+    old: Annotated[str, typer.Argument(help="Version that the threshold was chosen for.")],
+    new: Annotated[str, typer.Argument(help="Version that replaces it.")],
+    threshold: Annotated[list[float], typer.Option(help="Score threshold, 0 to 1. Repeatable.")] = [  # noqa: B006
         0.5,
         0.8,
         0.9,
     ],
 ) -> None:
-    """Say which threshold under NEW keeps what a threshold under OLD kept.
+    """Map thresholds from OLD to NEW at an equal acceptance rate.
 
-    Images that vouch stores with a score of OLD and none of NEW are scored by NEW first; both scores stay. Reads the
-    state folder: the system need not run.
+    Stored images with a score of OLD and none of NEW are scored by NEW first; both scores are kept. Uses the state
+    folder; needs no running system.
     """
     require("server")
     from vouch.datasets import rescoring
@@ -82,14 +82,14 @@ def compare(
 def _catalog_url(settings: Settings) -> str:
     file = settings.folder.root / "catalog.db"
     if not settings.catalog_url and not file.is_file():
-        raise NotFound(f"There is no {file}: name the state folder of a system with --state.", "NO_STATE")
+        raise NotFound(f"There is no {file}: give the state folder of a system with --state.", "NO_STATE")
     return settings.resolved_catalog_url
 
 
 def _reward(registry: Registry, ref: str) -> Version:
     version = registry.get(ref)
     if version.kind != "reward":
-        raise InvalidInput(f"{version.name} is a {version.kind}, not a reward model: name one of that kind.")
+        raise InvalidInput(f"{version.name} is a {version.kind}, not a reward model: name a reward version.")
     return version
 
 
@@ -113,18 +113,18 @@ def _view(
         "threshold",
         f"#{before.name} keeps",
         f"#{after.name} keeps",
-        "#same share at",
+        "#equal acceptance at",
         "95 %",
-        "#of the same images",
+        "#same images kept",
     )
-    failed = f", {rescored.failed} could not be" if rescored.failed else ""
+    failed = f", {rescored.failed} failed" if rescored.failed else ""
     return render.facts(
         {
             before.name: read_scale(folders[0]).meaning,
             after.name: read_scale(folders[1]).meaning,
             "images": f"{comparison.images} with both scores; {rescored.scored} scored now{failed}",
             "mean score": f"{comparison.mean_before:.3f}, now {comparison.mean_after:.3f}",
-            "same order": f"{comparison.rank_agreement:.3f} (Spearman)",
+            "rank correlation": f"{comparison.rank_agreement:.3f} (Spearman)",
             "thresholds": render.table(columns, rows),
         }
     )

@@ -1,4 +1,4 @@
-"""``vouch rollout``: a version into serving by steps, and back."""
+"""``vouch rollout``: staged rollout of a version, and rollback."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from vouch.types.account import ServedSlot
     from vouch.types.rollout import Rollout
 
-app = typer.Typer(help="Move a version into serving by steps, and back.", no_args_is_help=True)
+app = typer.Typer(help="Roll a version out in steps, or back.", no_args_is_help=True)
 
 RolloutArgument = Annotated[
-    str | None, typer.Argument(help="Id of the rollout. Default: the active one, or else the latest.")
+    str | None, typer.Argument(help="Id of the rollout. Default: the active one, otherwise the latest.")
 ]
 PercentOption = Annotated[int | None, typer.Option(help="Share of new requests in percent, 1 to 100.")]
-ReasonOption = Annotated[str, typer.Option(help="Why; kept with the rollout.")]
-WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until every replica follows.")]
+ReasonOption = Annotated[str, typer.Option(help="Reason; stored with the rollout.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until every replica has converged.")]
 _COLOURS = {"ACTIVE": "yellow", "COMPLETED": "green", "ROLLED_BACK": "red"}
 
 
@@ -45,20 +45,24 @@ def start(
     version: Annotated[str, typer.Argument(help="Name or digest of a generator or reward model.")],
     percent: PercentOption = None,
     steps: Annotated[
-        str, typer.Option(help="Shares in percent that it goes through by itself, such as 5,25,100.")
+        str, typer.Option(help="Shares in percent for automatic promotion, such as 5,25,100.")
     ] = "",
     hold: Annotated[
-        str, typer.Option(help="Time at each share before the next, such as 30s, 10m or 2h. Default: 10m.")
+        str, typer.Option(help="Minimum time at each share, such as 30s, 10m or 2h. Default: 10m.")
     ] = "",
     shadow: Annotated[
         bool,
-        typer.Option("--shadow", help="Begin at 0 %: it draws what the champion drew; nothing is returned."),
+        typer.Option(
+            "--shadow", help="Start at 0 %: generate the champion's images too, without returning them."
+        ),
     ] = False,
-    sticky: Annotated[bool, typer.Option("--sticky", help="Keep each client on one side.")] = False,
+    sticky: Annotated[
+        bool, typer.Option("--sticky", help="Assign each client permanently to champion or candidate.")
+    ] = False,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Start against its evidence; needs --reason, which the audit log keeps."
+            "--force", help="Start against the evidence; needs --reason, which the audit log records."
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")] = False,
@@ -67,8 +71,8 @@ def start(
 ) -> None:
     """Verify a version and its evidence, and give it its first share of new requests, 5 % by default.
 
-    With --steps, --hold or --shadow it moves on by itself: promoted when it is proven not worse, rolled back when it is
-    proven worse, and held as long as neither is proven.
+    With --steps, --hold or --shadow the rollout is automatic: the version is promoted when it is proven not worse,
+    rolled back when it is proven worse, and held until then.
     """
     with session.connect() as client:
         rollout = client.start_rollout(
@@ -117,7 +121,7 @@ def promote(
 def rollback(
     session: Session, rollout: RolloutArgument = None, reason: ReasonOption = "", wait: WaitOption = False
 ) -> None:
-    """Take the candidate out, or bring the previous champion back after a completed rollout."""
+    """Remove the candidate, or restore the previous champion after a completed rollout."""
     with session.connect() as client:
         back = client.roll_back_rollout(rollout or _current(client), reason=reason)
         _emit(session, _converged(client, back) if wait else back)
@@ -125,14 +129,14 @@ def rollback(
 
 @command(app, "pause", 'vouch rollout pause --reason "waiting for experts"')
 def pause(session: Session, rollout: RolloutArgument = None, reason: ReasonOption = "") -> None:
-    """Stop it from being promoted by itself. What is proven worse is rolled back all the same."""
+    """Pause automatic promotion; automatic rollback stays on."""
     with session.connect() as client:
         _emit(session, client.pause_rollout(rollout or _current(client), reason=reason))
 
 
 @command(app, "resume", "vouch rollout resume")
 def resume(session: Session, rollout: RolloutArgument = None, reason: ReasonOption = "") -> None:
-    """Let it be promoted by itself again."""
+    """Resume automatic promotion."""
     with session.connect() as client:
         _emit(session, client.resume_rollout(rollout or _current(client), reason=reason))
 
@@ -151,11 +155,11 @@ def history(
         datetime | None,
         typer.Option(
             formats=["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"],
-            help="The moment, in this machine's time. Default: now.",
+            help="Time to look at, in this machine's time zone. Default: now.",
         ),
     ] = None,
 ) -> None:
-    """Say what served at a moment, who decided it, on which evidence, and from whose ratings it had learned."""
+    """Show what served at a time, who decided it, on which evidence, and whose ratings it was trained on."""
     moment = at.astimezone() if at else None
     with session.connect() as client:
         slots = client.get_serving_history(at=moment).slots
@@ -172,16 +176,18 @@ def history(
 )
 def status(
     session: Session,
-    rollout: Annotated[str | None, typer.Argument(help="Id of the rollout. Default: list them.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 20,
+    rollout: Annotated[
+        str | None, typer.Argument(help="Id of the rollout. Default: list all rollouts.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rollouts.")] = 20,
 ) -> None:
-    """List rollouts, newest first, or show one with everything that happened to it."""
+    """List rollouts, newest first, or show one with its events."""
     with session.connect() as client:
         if rollout is not None:
             _emit(session, client.get_rollout(rollout))
             return
         rollouts = list(client.list_rollouts(limit=limit))
-    columns = ("rollout", "slot", "version", "instead of", "share", "state", "replicas", "changed")
+    columns = ("rollout", "slot", "version", "previous", "share", "state", "replicas", "changed")
     session.emit(
         {"rollouts": rollouts}, lambda: render.table(columns, map(_row, rollouts), empty="No rollout yet.")
     )
@@ -189,7 +195,7 @@ def status(
 
 @command(app, "watch", "vouch rollout watch rollout-3")
 def watch(session: Session, rollout: RolloutArgument = None) -> None:
-    """Show every change until the rollout is over and every replica follows. With --json one line per change."""
+    """Show every change until the rollout ends and every replica has converged. With --json one line per change."""
     with session.connect() as client:
         for change in client.watch_rollout(rollout or _current(client)):
             if session.as_json:
@@ -237,7 +243,7 @@ def _line(rollout: Rollout) -> Text:
     return Text.assemble(
         f"{rollout.rollout_id}  {rollout.version_name}  {rollout.percent} %  ",
         (rollout.state, _COLOURS.get(rollout.state, "")),
-        f"  {rollout.replicas_converged} of {rollout.replicas_total} replicas follow",
+        f"  {rollout.replicas_converged} of {rollout.replicas_total} replicas converged",
         (f"  {rollout.reason}" if rollout.reason else "", "dim"),
     )
 
@@ -251,7 +257,7 @@ def _steps(text: str) -> list[int]:
 
 
 def _served(slot: ServedSlot) -> Text:
-    """What one slot served, as sentences."""
+    """What one slot served, in sentences."""
     lines = [(f"{slot.slot}: {slot.champion_name or slot.champion_version[:12]} served", "bold")]
     if slot.candidate_version:
         lines.append((f", and {slot.candidate_name} took {slot.candidate_percent} % of new requests", "bold"))
@@ -259,12 +265,12 @@ def _served(slot: ServedSlot) -> Text:
     if slot.rollout_id:
         when = f"{slot.decided_at.astimezone():%Y-%m-%d %H:%M:%S}" if slot.decided_at else ""
         why = f": {slot.reason}" if slot.reason else ""
-        lines.append((f"  {slot.decided_by} decided so in {slot.rollout_id} at {when}{why}.\n", ""))
+        lines.append((f"  decided by {slot.decided_by} in {slot.rollout_id} at {when}{why}\n", ""))
         lines.append((f"  evidence: {_gate(slot.gate)}\n", ""))
     else:
-        lines.append(("  No rollout had changed it.\n", ""))
-    raters = ", ".join(f"{name} {count}" for name, count in slot.raters.items()) or "nobody's"
-    lines.append((f"  learned from ratings of: {raters}\n", "dim"))
+        lines.append(("  no rollout before\n", ""))
+    raters = ", ".join(f"{name} {count}" for name, count in slot.raters.items()) or "none"
+    lines.append((f"  trained on ratings of: {raters}\n", "dim"))
     return Text.assemble(*lines)
 
 
@@ -272,21 +278,19 @@ def _gate(gate: Mapping[str, Any]) -> str:
     verdict = gate.get("verdict", "")
     if verdict == "pass":
         return f"passed, measured {gate.get('measured_at') or 'with the version'}"
-    return f"overruled: {gate.get('refusal', '')}" if verdict == "forced" else "none was kept"
+    return f"overruled: {gate.get('refusal', '')}" if verdict == "forced" else "none"
 
 
 def _proof(rollout: Rollout) -> list[Text]:
-    """The plan and what is proven so far."""
+    """The plan and the evidence so far."""
     plan = rollout.progress
     if plan is None:
         return []
     mode = (
-        "by an operator's word"
-        if plan.paused or not plan.automatic
-        else f"after {plan.held_s:.0f} of {plan.hold_s:.0f} s"
+        "manually" if plan.paused or not plan.automatic else f"after {plan.held_s:.0f} of {plan.hold_s:.0f} s"
     )
     steps = ", ".join(f"{step} %" for step in plan.steps)
-    text = f"steps {steps}; moves on {mode}"
+    text = f"steps {steps}; promoted {mode}"
     proof = (
         f"e-values: worse 10^{plan.log10_e_worse:.2f}, not worse by 2 points 10^{plan.log10_e_not_worse:.2f}"
     )
@@ -301,5 +305,5 @@ def _view(rollout: Rollout) -> Any:
         for e in rollout.events
     ]
     return Group(
-        _line(rollout), *_proof(rollout), render.table(("when", "what", "#share", "by", "why"), events)
+        _line(rollout), *_proof(rollout), render.table(("when", "action", "#share", "by", "reason"), events)
     )

@@ -1,4 +1,4 @@
-"""Settings of a training run on the command line: how they are given, and their help."""
+"""Settings of a training run on the command line: parsing and help."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from vouch.cli import render
 from vouch.errors import InvalidInput
 
 WIDEST, MARGIN = 100, 3
-"""Columns of the help: at most so many, and so many less than the terminal has."""
+"""Columns of the help: the maximum, and the margin left free in a narrower terminal."""
 
 
 def parse_settings(arguments: list[str]) -> dict[str, Any]:
     """``--steps 500 --method nft --nft.beta=0.1 --no-symmetric --set lr=1e-4`` as ``{"steps": 500, …}``.
 
     Raises:
-        InvalidInput: what is not of one of these forms.
+        InvalidInput: an argument of any other form.
     """
     settings: dict[str, Any] = {}
     left = list(arguments)
@@ -43,7 +43,7 @@ def parse_settings(arguments: list[str]) -> dict[str, Any]:
 
 
 def settings_help(kind: str) -> str:
-    """A table for --help: name, default and meaning; those of a group under its own heading."""
+    """Tables for --help: name, default and description; one table per group."""
     fields = recipes.setting_fields(recipes.RECIPES[kind])
     common = {name: field for name, field in fields.items() if "." not in name and field.description}
     parts = [_table("Settings of the run, as --NAME VALUE or --set NAME=VALUE:", common)]
@@ -51,7 +51,7 @@ def settings_help(kind: str) -> str:
         own = {name: field for name, field in fields.items() if name.startswith(f"{group}.")}
         parts.append(_table(f"{group}: {about}", own))
     if kind != "pretrain":
-        parts.append(_table("What it is applied to:", recipes.Asked.model_fields))
+        parts.append(_table("Inputs:", recipes.Asked.model_fields))
     return "".join(parts)
 
 
@@ -70,7 +70,7 @@ def _table(heading: str, fields: Mapping[str, FieldInfo]) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    """As it is typed; "-" where none is set, and what happens then is in the description."""
+    """The default as it is typed; "-" without one: the description then says what applies."""
     if field.default is PydanticUndefined:
         return "required" if field.is_required() else "-"
     if field.default is None or field.default == "":

@@ -1,4 +1,4 @@
-"""``vouch runs``: training runs, how far they are, and stopping them."""
+"""``vouch runs``: list, watch and cancel training runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 from vouch.cli import render
 from vouch.cli.figures import figures_table, image_sheet
 from vouch.cli.session import Session, command
-from vouch.recipes import flat
+from vouch.recipes import RECIPES, flat
 from vouch.storage.state import StateFolder
 
 if TYPE_CHECKING:
@@ -35,15 +35,17 @@ FAILED = 1
 )
 def list_runs(
     session: Session,
-    kind: Annotated[str, typer.Option(help="pretrain, reward, align, concept or evaluate.")] = "",
-    status: Annotated[str, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 20,
+    kind: Annotated[str, typer.Option(help=f"{', '.join(RECIPES)}. Default: every kind.")] = "",
+    status: Annotated[
+        str, typer.Option(help="queued, running, succeeded, failed or cancelled. Default: every state.")
+    ] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of runs.")] = 20,
 ) -> None:
     """List training runs, newest first."""
     with session.connect() as client:
         runs = list(client.list_runs(kind=kind, state=status, limit=limit))
-    columns = ("run", "kind", "state", "#step", "what", "made", "updated")
-    session.emit({"runs": runs}, lambda: render.table(columns, map(_row, runs), empty="No run yet."))
+    columns = ("run", "kind", "state", "#step", "message", "version", "updated")
+    session.emit({"runs": runs}, lambda: render.table(columns, map(_row, runs), empty="No runs yet."))
 
 
 def _row(run: Run) -> tuple[str | Text, ...]:
@@ -60,7 +62,7 @@ def _row(run: Run) -> tuple[str | Text, ...]:
 
 @command(app, "show", "vouch runs show align-2 --json")
 def show(session: Session, run: RunArgument) -> None:
-    """Show one run: its settings, what it learned from, its figures."""
+    """Show one run: its settings, state and figures."""
     with session.connect() as client:
         record = client.get_run(run)
     session.emit(record, lambda: view(record, state_folder(session)))
@@ -68,7 +70,7 @@ def show(session: Session, run: RunArgument) -> None:
 
 @command(app, "cancel", "vouch runs cancel align-2")
 def cancel(session: Session, run: RunArgument) -> None:
-    """Stop a run that is queued or running. What it published stays."""
+    """Cancel a queued or running run. Versions that it published are kept."""
     with session.connect() as client:
         record = client.cancel_run(run)
     session.emit(record, lambda: view(record, state_folder(session)))
@@ -85,7 +87,7 @@ def watch(session: Session, run: RunArgument) -> None:
 
 
 def follow(changes: Iterator[Run], print_lines: bool = False) -> Run | None:
-    """Draws a progress bar (or prints JSON lines) while a run changes; returns its last state."""
+    """Shows a progress bar (or prints JSON lines) while a run changes; returns its last state."""
     last: Run | None = None
     with render.progress("steps", hidden=print_lines) as bar:
         task = bar.add_task("queued", total=None)
@@ -97,7 +99,7 @@ def follow(changes: Iterator[Run], print_lines: bool = False) -> Run | None:
 
 
 def end_with(run: Run | None) -> None:
-    """Ends the command as the run ended."""
+    """Exits with an error unless the run succeeded."""
     if run is None or run.state == "SUCCEEDED":
         return
     message = run.error or f"The run {run.run_id} was {run.state.lower()}."
@@ -115,7 +117,7 @@ def _state(run: Run) -> Text:
 
 
 def state_folder(session: Session) -> StateFolder | None:
-    """That of the system, where it was found by its folder; of one that was named by its address nothing is known."""
+    """The state folder of the system; None if the system was named by its address."""
     return None if session.address else StateFolder(session.state or Path("state"))
 
 
@@ -126,9 +128,9 @@ def view(run: Run, state: StateFolder | None = None) -> Any:
             "run": f"{run.run_id} ({run.kind})",
             "state": _state(run),
             "step": f"{run.step} of {run.total_steps}" if run.total_steps else "",
-            "what": run.message,
+            "message": run.message,
             "error": run.error,
-            "made": f"{run.version_name}  {render.digest(run.version)}" if run.version else "",
+            "version": f"{run.version_name}  {render.digest(run.version)}" if run.version else "",
             "attempts": run.attempt if run.attempt > 1 else "",
             "settings": ", ".join(f"{name}={value}" for name, value in flat(run.config).items()),
             "figures": figures_table(run.kind, run.metrics),

@@ -1,4 +1,4 @@
-"""``vouch score``: the reward model's opinion of a few images."""
+"""``vouch score``: score a few images with the reward model."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ app = typer.Typer()
 )
 def score(
     session: Session,
-    images: Annotated[list[str], typer.Argument(help="Image files, or digests of images that vouch stores.")],
-    prompt: Annotated[
-        str, typer.Option(help="What the images should show. Stored images have their own.")
-    ] = "",
+    images: Annotated[list[str], typer.Argument(help="Image files, or digests of stored images.")],
+    prompt: Annotated[str, typer.Option(help="Prompt of the images. Stored images have their own.")] = "",
     window: WindowOption = "",
-    version: Annotated[str, typer.Option(help="Reward model by name or digest. Default: what serves.")] = "",
+    version: Annotated[
+        str, typer.Option(help="Reward model by name or digest. Default: the serving version.")
+    ] = "",
 ) -> None:
-    """Score images against what they should show.
+    """Score images against their prompts.
 
-    The score is the probability that an expert finds the image plausible for its prompt. Of several images, those that
-    cannot be scored are named, and the command ends with 2. For whole data sets use `vouch filter`, which streams,
+    The score is the probability that an expert finds the image plausible for its prompt. If some of several images
+    cannot be scored, they are listed and the exit code is 2. For whole data sets use `vouch filter`, which streams,
     resumes and writes a ledger.
     """
     if not prompt and (file := next((image for image in images if Path(image).is_file()), "")):
@@ -73,7 +73,7 @@ def score(
 
 
 def _only(client: Client, item: ScoreItem, version: str) -> ScoreResult:
-    """The result of a single item; what is wrong with it is raised."""
+    """The result of a single item. Raises its error."""
     from vouch.types.score import ScoreResult
 
     (only,) = client.score_images([item], version=version)
@@ -81,7 +81,7 @@ def _only(client: Client, item: ScoreItem, version: str) -> ScoreResult:
 
 
 def _scored(client: Client, taken: list[ScoreItem | ScoreResult], version: str) -> list[ScoreResult]:
-    """One result for each image, in their order: of items what the system says, of others what they are already."""
+    """One result per image, in order. Items are scored by the system; results are passed through."""
     from vouch.types.score import ScoreItem
 
     items = {str(number): one for number, one in enumerate(taken) if isinstance(one, ScoreItem)}
@@ -94,7 +94,7 @@ def _scored(client: Client, taken: list[ScoreItem | ScoreResult], version: str) 
 
 
 def _taken(image: str, prompt: str, window: str) -> ScoreItem | ScoreResult:
-    """The item of one image among several, or why there is none: one odd file must not keep the others."""
+    """The item of one image among several, or its error: one bad file must not stop the others."""
     from vouch.types.score import ItemError, ScoreResult
 
     try:
@@ -103,7 +103,7 @@ def _taken(image: str, prompt: str, window: str) -> ScoreItem | ScoreResult:
         why = ItemError(reason=error.reason, message=error.message)
     except OSError as error:
         why = ItemError(reason=InvalidInput.reason, message=f"The file could not be read: {error.strerror}.")
-    except Exception as error:  # noqa: BLE001 - a reader may trip over whatever a file holds
+    except Exception as error:  # noqa: BLE001 - a reader may raise anything on a bad file
         message = f"The file could not be read ({type(error).__name__}: {error})."
         why = ItemError(reason=InvalidInput.reason, message=message)
     return ScoreResult(item_id=printable_name(image), score=None, error=why)
@@ -139,7 +139,7 @@ def _item(image: str, prompt: str, window: str) -> ScoreItem:
 
 
 def _dicom(path: Path, window: IntensityWindow | None) -> bytes:
-    """A PNG of a DICOM file. Raises `InvalidInput` for one that is not read."""
+    """A PNG of a DICOM file. Raises `InvalidInput` for a file that cannot be read."""
     from vouch.datasets.dicom import read_dicom
 
     image = read_dicom(path, b"one image groups with no other", window)
@@ -149,7 +149,7 @@ def _dicom(path: Path, window: IntensityWindow | None) -> bytes:
 
 
 def _data(path: Path, window: str) -> bytes:
-    """The file's bytes, through the window if there is one. Of what is no image, the system says why."""
+    """The file's bytes, with the window applied. The system reports files that are not images."""
     from vouch.datasets.imagesets.items import HEAD_BYTES, is_dicom_file
     from vouch.formats.images import range_note, windowed
     from vouch.formats.intensity import IntensityWindow

@@ -1,7 +1,7 @@
-"""What every command shares: how it reaches the system, how it prints, and how it ends.
+"""Common parts of all commands: connection, output and exit codes.
 
-Exit codes (`EXIT_CODES` is printed by ``vouch --help``) come from the errors themselves, so that a command
-that raises the right error cannot end with the wrong code.
+Every error class has its exit code, so that a command that raises the right error cannot exit with the wrong code.
+``vouch --help`` prints `EXIT_CODES`.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from vouch.extras import missing_extra
 if TYPE_CHECKING:
     from vouch.client import Client
 
-EXIT_CODES = """0 ok · 1 anything else · 2 wrong usage or invalid input · 3 token wrong or without the role ·
-4 not found · 5 refused in this state, or a conflict · 6 system not reachable, overloaded or too late ·
-7 data damaged or disk full · 8 Ray ended by itself (vouch up) · 130 interrupted"""
+EXIT_CODES = """0 ok · 1 any other error · 2 wrong usage or invalid input · 3 token invalid or without the role ·
+4 not found · 5 refused in this state, or a conflict · 6 system unreachable, overloaded or too late ·
+7 data damaged or disk full · 8 Ray died (vouch up) · 130 interrupted"""
 
 INTERRUPTED = 130
 GRACE_S = 5.0
-"""Seconds that an interrupted command has to put things away."""
+"""Seconds that an interrupted command has to clean up."""
 
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on stdout; the rest on stderr.")
+    bool, typer.Option("--json", help="Print one JSON document to stdout; everything else goes to stderr.")
 ]
 StateOption = Annotated[
     Path | None,
@@ -46,24 +46,24 @@ StateOption = Annotated[
 AddressOption = Annotated[
     str | None,
     typer.Option(
-        "--address", envvar="VOUCH_ADDRESS", help="gRPC address; found in the state folder if not given."
+        "--address",
+        envvar="VOUCH_ADDRESS",
+        help="gRPC address HOST:PORT. Default: read from the state folder.",
     ),
 ]
 TokenOption = Annotated[
     str | None,
-    typer.Option(
-        "--token", envvar="VOUCH_TOKEN", help="Access token; found in the state folder if not given."
-    ),
+    typer.Option("--token", envvar="VOUCH_TOKEN", help="Access token. Default: read from the state folder."),
 ]
 CaOption = Annotated[
     Path | None,
-    typer.Option("--ca", envvar="VOUCH_CA", help="Certificate to trust, PEM, for a system with TLS."),
+    typer.Option("--ca", envvar="VOUCH_CA", help="Trusted CA certificate, PEM, for a system with TLS."),
 ]
 
 WindowOption = Annotated[
     str,
     typer.Option(
-        help="Grey values that are black and white in images of more than 8 bits, such as 0:4095 for 12-bit data.",
+        help="Grey values shown as black and as white in images of more than 8 bits, such as 0:4095 for 12-bit data.",
         metavar="LOW:HIGH",
     ),
 ]
@@ -89,17 +89,17 @@ class Session:
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[Client]:
-        """A client of the running system, closed at the end. Raises `VouchError` if none is found.
+        """A client of the running system, closed at the end. Raises `VouchError` if no system is found.
 
-        After Ctrl-C it is left open for the exit of the process: an interrupt inside gRPC can leave a lock taken, for
-        which closing would wait for ever.
+        After Ctrl-C it is not closed: an interrupt inside gRPC can leave a lock held, and closing would wait for it
+        for ever.
         """
         import vouch
 
         try:
             client = vouch.connect(self.address, token=self.token, state=self.state, ca=self.ca)
         except NotFound as error:
-            # For a script, "never started" and "does not answer" are one case: start it, or wait for it.
+            # For a script "never started" and "does not answer" are the same: start the system or wait.
             raise Unavailable(error.message, error.reason) from error
         try:
             yield client
@@ -111,7 +111,7 @@ class Session:
         client.close()
 
     def emit(self, value: Any, view: Callable[[], Any]) -> None:
-        """Prints `value` as JSON, or for people what `view` returns (called only then)."""
+        """Prints `value` as JSON with --json, otherwise what `view` returns."""
         if self.as_json:
             render.print_json(value)
         else:
@@ -123,7 +123,7 @@ class Session:
 def command(
     app: typer.Typer, name: str, examples: str = "", any_options: bool = False, more_help: str = ""
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Registers a function whose first parameter is a `Session`; gives it ``--json``, ``--state`` ….
+    """Registers a function whose first parameter is a `Session`, and adds the options ``--json``, ``--state`` ….
 
     `more_help` comes before the examples. `any_options` leaves undeclared options in `typer.Context.args`.
     """
@@ -150,14 +150,14 @@ def _sign(run: Callable[..., None], function: Callable[..., None]) -> None:
         inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
         for key, kind, default in SHARED
     ]
-    # Typer reads both the signature and the annotations; the wrapped function's own would hide ours.
+    # Typer reads both the signature and the annotations; those of the wrapped function would hide ours.
     del run.__wrapped__  # type: ignore[attr-defined]
     run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
 
 
 def _help(function: Callable[..., None], examples: str, more: str) -> str:
-    # Paragraphs are joined here: the terminal's width decides where lines end, not this source.
+    # Lines of a paragraph are joined, so that the terminal's width wraps them.
     paragraphs = (inspect.getdoc(function) or "").split("\n\n")
     text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     text += more
@@ -170,7 +170,7 @@ def _help(function: Callable[..., None], examples: str, more: str) -> str:
 
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
-    """Turns what went wrong into one sentence on stderr and an exit code; ``VOUCH_DEBUG=1`` adds the traceback."""
+    """Turns an error into one sentence on stderr and an exit code; ``VOUCH_DEBUG=1`` adds the traceback."""
     try:
         with _interruptible():
             yield
@@ -179,7 +179,7 @@ def reported() -> Iterator[None]:
     except KeyboardInterrupt:
         raise _ended("Interrupted.", INTERRUPTED) from None
     except BrokenPipeError:
-        # The reader of our pipe has left (`vouch … | head`); Python must not complain at shutdown either.
+        # The reader of the pipe is gone (`vouch … | head`); Python must not report it at shutdown either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
     except OSError as error:
@@ -189,16 +189,16 @@ def reported() -> Iterator[None]:
     except ModuleNotFoundError as error:
         missing = missing_extra(error) or Internal(f"The Python package {error.name} is not installed.")
         raise _ended(str(missing), missing.exit_code) from None
-    except Exception as error:  # noqa: BLE001 - the last line of defence against a traceback
+    except Exception as error:  # noqa: BLE001 - no traceback may reach the user
         summary = f"{type(error).__name__}: {error}"
-        raise _ended(f"Something unexpected went wrong ({summary}). VOUCH_DEBUG=1 shows where.", 1) from None
+        raise _ended(f"Internal error ({summary}). VOUCH_DEBUG=1 shows the traceback.", 1) from None
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt, and ends the process `GRACE_S` seconds later if it has not ended by then.
+    """Ctrl-C raises KeyboardInterrupt, and exits the process after `GRACE_S` seconds if it is still running then.
 
-    An interrupt inside gRPC can leave a lock taken, for which putting things away would wait for ever.
+    An interrupt inside gRPC can leave a lock held, and cleaning up would wait for it for ever.
     """
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
@@ -206,7 +206,7 @@ def _interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
-    finally:  # the clock of an interrupt runs on: the end of the process can wait for a lock as well
+    finally:  # the timer of an interrupt keeps running: the exit of the process can wait for a lock as well
         signal.signal(signal.SIGINT, before)
 
 
@@ -217,7 +217,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _abandon(number: int, frame: object) -> None:
-    """Straight to the file: the console's own lock may be the one that is taken."""
+    """Writes to the file descriptor: the held lock may be the console's."""
     os.write(2, b"error: Interrupted.\n")
     os._exit(INTERRUPTED)
 

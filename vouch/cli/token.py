@@ -1,4 +1,4 @@
-"""``vouch token``: who may call a system, and under which name."""
+"""``vouch token``: create, list, revoke and rotate access tokens."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from vouch.types.token import Token
 
 app = typer.Typer(
-    help="Give people and programs tokens of their own. Runs where the system's state folder is.",
+    help="Manage access tokens of people and programs, on the machine of the state folder.",
     no_args_is_help=True,
 )
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the token.")]
-WITHIN = "A running system knows it within a second."
+WITHIN = "A running system applies it within a second."
 
 
 @command(
@@ -41,24 +41,21 @@ WITHIN = "A running system knows it within a second."
 def create(
     session: Session,
     name: Annotated[
-        str, typer.Option(help="Who will hold it. Ratings carry this name; it is never given again.")
+        str, typer.Option(help="Unique name of the token; ratings carry it. A name is never reused.")
     ],
-    role: Annotated[
-        str, typer.Option(help="client, rater or operator; each may do what those before it may.")
-    ],
+    role: Annotated[str, typer.Option(help="client, rater or operator; each role includes those before it.")],
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="What its ratings may be: human, simulated, and under other names: any-rater. May be repeated.",
+            help="Kinds of ratings it may give: human, simulated. any-rater allows other raters' names. Repeatable.",
             show_default="human for raters and operators",
         ),
     ] = None,
 ) -> None:
-    """Make a token and print it, once: only its SHA-256 is kept.
+    """Create a token and print it once: only its SHA-256 is stored.
 
-    A rater's ratings carry the token's name, whatever the program that sends them says. With the scope any-rater it may
-    hand in what others said. A simulated rater has the scope simulated alone, so that nothing it says passes for a
-    person's verdict.
+    Ratings carry the name of the token. The scope any-rater allows ratings under other names, as for an import. Give a
+    simulated rater only the scope simulated, so that its ratings cannot pass for human ones.
     """
     scopes = scope if scope is not None else [] if role == "client" else ["human"]
     with _tokens(session) as (_, tokens):
@@ -68,18 +65,18 @@ def create(
 
 @command(app, "list", "vouch token list --json")
 def list_tokens(session: Session) -> None:
-    """List the tokens: role, scopes, when they were made, used last (to the minute) and revoked."""
+    """List tokens with role, scopes, creation time, last use (to the minute) and state."""
     with _tokens(session) as (_, tokens):
         records = tokens.list()
-    columns = ("name", "role", "scopes", "made", "last used", "state")
+    columns = ("name", "role", "scopes", "created", "last used", "state")
     session.emit(
-        {"tokens": records}, lambda: render.table(columns, map(_row, records), empty="There is no token yet.")
+        {"tokens": records}, lambda: render.table(columns, map(_row, records), empty="No tokens yet.")
     )
 
 
 @command(app, "revoke", "vouch token revoke alice")
 def revoke(session: Session, name: NameArgument) -> None:
-    """Let a token open nothing any more. What it did stays under its name."""
+    """Revoke a token. Its ratings and audit entries are kept."""
     with _tokens(session) as (settings, tokens):
         token = tokens.revoke(name)
         _keep(settings, name, None)
@@ -88,7 +85,7 @@ def revoke(session: Session, name: NameArgument) -> None:
 
 @command(app, "rotate", "vouch token rotate alice")
 def rotate(session: Session, name: NameArgument) -> None:
-    """Give a token a new secret, also after it was revoked. The old one opens nothing any more."""
+    """Give a token a new secret, which replaces the old one. A revoked token becomes valid again."""
     with _tokens(session) as (settings, tokens):
         secret = tokens.rotate(name)
         token = tokens.get(name)
@@ -103,7 +100,7 @@ def _tokens(session: Session) -> Iterator[tuple[Settings, Tokens]]:
 
 
 def _keep(settings: Settings, name: str, secret: str | None) -> None:
-    """The default tokens stand in access.json too, from where every start takes them."""
+    """Updates access.json, from which every start reads the default tokens."""
     with contextlib.suppress(VouchError):
         access = settings.folder.read_access()
         tokens = {known: value for known, value in access.tokens.items() if known != name}

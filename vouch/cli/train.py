@@ -1,4 +1,4 @@
-"""``vouch train``: new versions from ratings and data."""
+"""``vouch train``: train new versions on ratings and data."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from vouch.extras import require
 OFFLINE = "training"
 """`python -m training pretrain` trains without a running system."""
 
-app = typer.Typer(help="Train new versions from ratings and data.", no_args_is_help=True)
+app = typer.Typer(help="Train new versions on ratings and data.", no_args_is_help=True)
 
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", help="Labelled real images: Parquet, tar or folder. The training split only."),
+    typer.Option("--data", help="Labelled real images of the training split: Parquet, tar or folder."),
 ]
-DetachOption = Annotated[bool, typer.Option("--detach", help="Queue the run and return; do not wait for it.")]
-SimulatedOption = Annotated[bool, typer.Option("--simulated", help="Learn from simulated ratings too.")]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="Queue the run and return without waiting for it.")
+]
+SimulatedOption = Annotated[bool, typer.Option("--simulated", help="Train on simulated ratings too.")]
 
 
 @command(
@@ -44,19 +46,19 @@ def pretrain(
     session: Session,
     context: typer.Context,
     data: DataOption = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Train here, without a running system.")] = False,
-    out: Annotated[Path | None, typer.Option(help="With --offline: where the diffusers folder goes.")] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Train in this process, without a running system.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="With --offline: diffusers folder for the result.")] = None,
     detach: DetachOption = False,
 ) -> None:
-    """Learn a generator from an image set with captions made from its labels and attributes.
+    """Train a generator on an image set, with captions from its labels and attributes.
 
-    Without a running system the training happens in this process, as with --offline, and writes a plain diffusers
-    folder that `vouch up --generator FOLDER` serves.
+    Without a running system the training runs in this process, as with --offline, and writes a plain diffusers folder
+    that `vouch up --generator FOLDER` serves.
     """
     if data is None:
-        raise InvalidInput(
-            "Pre-training learns from real images. Give labelled ones with --data train.parquet."
-        )
+        raise InvalidInput("Pre-training needs labelled real images: give them with --data train.parquet.")
     settings = parse_settings(context.args)
     if not offline:
         try:
@@ -71,7 +73,7 @@ def pretrain(
 
 def _train_here(session: Session, data: Path, out: Path | None, settings: dict[str, Any]) -> None:
     if out is None:
-        raise InvalidInput("Training without a system writes a folder. Name it with --out FOLDER.")
+        raise InvalidInput("Training without a system writes a folder: give it with --out FOLDER.")
     require("train")
     arguments = ["pretrain", "--data", str(data), "--out", str(out), *(["--json"] if session.as_json else [])]
     for name in ("run_dir", "workers"):
@@ -100,7 +102,7 @@ def reward(
     simulated: SimulatedOption = False,
     detach: DetachOption = False,
 ) -> None:
-    """Learn a reward model from the ratings so far, and from real images where --data gives some."""
+    """Train a reward model on the ratings so far, and on the real images of --data if given."""
     start(session, "reward", _config(context.args, data, simulated), detach)
 
 
@@ -146,7 +148,7 @@ def start(session: Session, kind: str, config: dict[str, Any], detach: bool) -> 
 
 
 def _path(session: Session, name: str, path: str) -> str:
-    """Absolute where it is here. A system that was named by its address may have it in its own folder of image sets."""
+    """The absolute path if it exists here. A system named by its address may have it in its own data folder."""
     if Path(path).exists():
         return str(Path(path).resolve())
     if session.address is None:

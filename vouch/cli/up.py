@@ -1,4 +1,4 @@
-"""``vouch up``: the whole system in the foreground."""
+"""``vouch up``: run the whole system in the foreground."""
 
 from __future__ import annotations
 
@@ -18,22 +18,30 @@ app = typer.Typer()
 
 
 HostOption = Annotated[
-    str | None, typer.Option(help="Address to listen on. Anything else than 127.0.0.1 needs TLS.")
+    str | None,
+    typer.Option(
+        help="Address to listen on. Any address other than loopback needs TLS.", show_default="127.0.0.1"
+    ),
 ]
-GrpcPortOption = Annotated[int | None, typer.Option(help="Port of gRPC.", show_default="9000")]
-HttpPortOption = Annotated[int | None, typer.Option(help="Port of HTTP.", show_default="8000")]
-GeneratorOption = Annotated[str | None, typer.Option(help="Diffusers folder in place of the starter model.")]
-RewardOption = Annotated[str | None, typer.Option(help="Folder of a reward model in place of the starter's.")]
-CertificateOption = Annotated[Path | None, typer.Option(help="Certificate, PEM.")]
-KeyOption = Annotated[Path | None, typer.Option(help="Private key, PEM.")]
+GrpcPortOption = Annotated[int | None, typer.Option(help="gRPC port.", show_default="9000")]
+HttpPortOption = Annotated[int | None, typer.Option(help="HTTP port.", show_default="8000")]
+GeneratorOption = Annotated[
+    str | None, typer.Option(help="Diffusers folder to serve instead of the starter model.")
+]
+RewardOption = Annotated[
+    str | None, typer.Option(help="Reward model folder to serve instead of the starter's.")
+]
+CertificateOption = Annotated[Path | None, typer.Option(help="TLS certificate, PEM.")]
+KeyOption = Annotated[Path | None, typer.Option(help="Private key of the TLS certificate, PEM.")]
 TrustNetworkOption = Annotated[
-    bool, typer.Option("--trust-network", help="Start even if other machines can reach inner ports.")
+    bool,
+    typer.Option("--trust-network", help="Start even if internal ports are reachable from other machines."),
 ]
 RayAddressOption = Annotated[
     str | None,
-    typer.Option(help="HOST:PORT of a Ray cluster that runs already; serve there, on its head's machine."),
+    typer.Option(help="HOST:PORT of a running Ray cluster to serve on; run the command on its head node."),
 ]
-SettingsOption = Annotated[Path | None, typer.Option(help="JSON file with any of the settings.")]
+SettingsOption = Annotated[Path | None, typer.Option(help="JSON file with settings.")]
 
 
 @command(
@@ -59,9 +67,9 @@ def up(
     ray_address: RayAddressOption = None,
     settings: SettingsOption = None,
 ) -> None:
-    """Start the system here and keep it running until Ctrl-C.
+    """Start the system on this machine and run it until Ctrl-C.
 
-    Prints where it answers. Everything it keeps lies in the state folder; the tokens in its access.json.
+    Prints its addresses. All data are stored in the state folder; access.json there holds the tokens.
     """
     given = {
         "VOUCH_STATE": session.state,
@@ -79,7 +87,7 @@ def up(
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
     _check_settings()
     arguments = ["--json"] if session.as_json else []
-    # The system takes this process over: signals reach it directly, and no client library stays in memory.
+    # The system replaces this process: signals reach it directly, and no client library stays in memory.
     os.execv(sys.executable, [sys.executable, "-m", SYSTEM, *arguments])  # noqa: S606 - a fixed command
 
 

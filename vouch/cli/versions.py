@@ -1,4 +1,4 @@
-"""``vouch versions`` and ``vouch lineage``: the models, and where they come from."""
+"""``vouch versions`` and ``vouch lineage``: model versions and their ancestry."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ app = typer.Typer()
 def versions(
     session: Session,
     version: Annotated[
-        str | None, typer.Argument(help="Show this one in full: name, digest or prefix.")
+        str | None, typer.Argument(help="Version to show in full: name, digest or prefix.")
     ] = None,
-    kind: Annotated[str, typer.Option(help="generator, reward, rater or judge.")] = "",
+    kind: Annotated[str, typer.Option(help="generator, reward, rater or judge. Default: every kind.")] = "",
 ) -> None:
     """List model versions, newest first, or show one with its files."""
     with session.connect() as client:
@@ -77,7 +77,7 @@ def _one(version: VersionDetails) -> Any:
 
 
 def _evidence(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """What its last evaluation says, in a few lines."""
+    """The last evaluation, in a few lines."""
     if not evaluation:
         return {}
     cells: dict[str, Any] = {
@@ -87,7 +87,7 @@ def _evidence(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     if gate:
         cells[f"against {evaluation.get('against_name')}"] = "\n".join([gate["verdict"], *gate["reasons"]])
     rows = [(name, *_percent(figure)) for name, figure in sorted(dict(evaluation.get("figures", {})).items())]
-    return cells | {"evidence": render.table(("figure", "#found", "95 % interval"), rows)}
+    return cells | {"evidence": render.table(("figure", "#value", "95 % interval"), rows)}
 
 
 def _percent(figure: Mapping[str, Any]) -> tuple[str, str]:
@@ -97,7 +97,7 @@ def _percent(figure: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _rows(version: VersionDetails) -> dict[str, Any]:
-    """What its scores mean, and its figures, each with its interval where there is one."""
+    """The meaning of its scores, and its figures with their intervals if known."""
     if version.lineage is None:
         return {}
     scale, metrics = version.lineage.notes.get("scale") or {}, version.lineage.metrics
@@ -127,7 +127,7 @@ def lineage(
     session: Session,
     version: Annotated[str, typer.Argument(help="Name, digest, or digest prefix of 8 characters or more.")],
 ) -> None:
-    """Show how a version was made: its ratings, data, command and figures, and those of its ancestors."""
+    """Show how a version and its ancestors were made: ratings, data, command and figures."""
     with session.connect() as client:
         chain = client.get_lineage(version)
     session.emit({"versions": chain}, lambda: _tree(chain))
@@ -165,7 +165,7 @@ def _branch(version: VersionDetails, parent: Tree | None) -> Tree:
 
 
 def _digest_of(rating_ids: tuple[str, ...]) -> str:
-    """One digest for exactly these ratings, so that two versions can be compared at a glance."""
+    """One digest of the set of ratings, to compare two versions."""
     if not rating_ids:
         return ""
     return ", digest " + hashlib.sha256("\n".join(sorted(rating_ids)).encode()).hexdigest()[:12]

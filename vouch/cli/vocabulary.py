@@ -1,4 +1,4 @@
-"""The words of the generator that serves, for commands that word prompts."""
+"""The vocabulary of the serving generator, for commands that write prompts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def vocabulary_of(client: Client) -> Vocabulary | None:
-    """None where the generator takes any text."""
+    """None if the generator accepts any prompt."""
     from vouch.models.captions import Vocabulary
 
     known = client.describe_generator()

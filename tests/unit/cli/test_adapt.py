@@ -62,11 +62,11 @@ def test_a_base_that_is_no_folder_is_a_version(system: EdgedServer, world: Path)
         (("--text-lr", "1e-4"), "text_lr has no effect in the recipe unet"),
         (("--ranks", "4"), "no setting ranks"),
         (("--base", "someone/a-model"), "vouch downloads no model"),
-        (("--size", "64"), "--size has an effect only where only the data are looked at"),
-        (("--domain", "chest_xray"), "--domain has an effect only outside of a system"),
-        (("--offline", "--detach"), "--detach has an effect only where a running system trains"),
+        (("--size", "64"), "--size has an effect only with --check-only"),
+        (("--domain", "chest_xray"), "--domain has an effect only without a system"),
+        (("--offline", "--detach"), "--detach has an effect only if a running system trains"),
         (("--check-only", "--rank", "4"), "--rank is a setting of a training"),
-        (("--check-only", "--out", "x"), "--out has an effect only where something is trained"),
+        (("--check-only", "--out", "x"), "--out has an effect only without --check-only"),
     ],
 )
 def test_what_would_change_nothing_is_refused_before_it_is_queued(

@@ -27,4 +27,4 @@ def test_it_becomes_the_demo_with_what_was_typed(monkeypatch: pytest.MonkeyPatch
 
 def test_without_a_checkout_it_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vouch.cli.demo.find_spec", lambda name: None)
-    assert "part of vouch's checkout" in run("demo", code=5).stderr
+    assert "needs a checkout of vouch" in run("demo", code=5).stderr

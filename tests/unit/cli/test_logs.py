@@ -37,7 +37,7 @@ def test_the_reference_of_a_defect_leads_to_its_traceback(
     calls = run_json("logs")["calls"]
     assert [(call["reference"], "trace" in call) for call in calls] == [("aa11", False), ("bb22", False)]
     assert "UNKNOWN_LABEL" in run("logs").stdout
-    assert "Nothing is kept under cc33" in run("logs", "cc33", code=4).output
+    assert "has no entry with the reference cc33" in run("logs", "cc33", code=4).output
     for handler in logs.log.handlers:
         handler.close()
 

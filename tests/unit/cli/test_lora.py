@@ -82,7 +82,7 @@ def test_the_default_form_is_kohyas_and_the_next_name_is_numbered(
         (("export", "base", "x"), 2, "is no LoRA"),
         (("export", "nobody", "x"), 4, "nobody"),
         (("import", __file__, "--base", "base"), 2, "test_lora.py"),
-        (("import", __file__, "--base", "chests"), 2, "chests is no whole model"),
+        (("import", __file__, "--base", "chests"), 2, "chests is not a whole model"),
         (("import", __file__), 2, "--base"),
     ],
 )

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from tests.command_line import run, run_json
 from tests.edged_server import EdgedServer
+from vouch.recipes import RECIPES
 from vouch.storage.state import StateFolder
 from vouch.testing import TOKENS, flat_png
 
@@ -41,9 +42,13 @@ def test_help_names_the_settings_of_a_run() -> None:
         "--reward - reward version",
         "dpo: Diffusion-DPO (2311.12908): E[-log σ(-β·",
         "--dpo.beta 2000.0 β, weight of the divergence from the parent",
-        "--validation.every 25 steps between validation points",
+        "--validation.every 25 optimizer steps between validations",
     ):
         assert expected in shown
+
+
+def test_the_help_of_runs_names_every_kind_of_run() -> None:
+    assert set(RECIPES) <= set(re.findall(r"\w+", run("runs", "list", "--help").stdout))
 
 
 def test_a_setting_of_one_method_is_given_by_its_dotted_name(system: EdgedServer) -> None:

@@ -13,8 +13,8 @@ def test_status_shows_what_serves_and_what_could_not_be_loaded(system: EdgedServ
     assert run_json("status")["slots"][0]["champion_name"] == "starter-generator"
 
 
-def test_status_says_when_images_are_drawn_whole(system: EdgedServer) -> None:
-    assert "drawn whole" not in run("status").stdout
+def test_status_says_when_the_diffusers_pipeline_generates_the_images(system: EdgedServer) -> None:
+    assert "diffusers pipeline, unbatched" not in run("status").stdout
     system.fallback_reason = "HeunDiscreteScheduler is not among those that share steps."
-    assert "drawn whole" in run("status").stdout
+    assert "diffusers pipeline, unbatched" in run("status").stdout
     assert "HeunDiscreteScheduler" in run_json("status")["fallback_reason"]
