@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FeedbackServiceStub(object):
-    """Records and lists ratings and images. Nothing is ever overwritten: a correction is a new rating that names the old.
+    """Records and lists ratings and images. Nothing is overwritten: a correction is a new rating that supersedes the old.
     """
 
     def __init__(self, channel):
@@ -83,13 +83,13 @@ class FeedbackServiceStub(object):
 
 
 class FeedbackServiceServicer(object):
-    """Records and lists ratings and images. Nothing is ever overwritten: a correction is a new rating that names the old.
+    """Records and lists ratings and images. Nothing is overwritten: a correction is a new rating that supersedes the old.
     """
 
     def RecordRating(self, request, context):
         """Stores one rating; durable before it is acknowledged. Idempotent by `request_id`. Roles: rater and above.
         Errors: INVALID_ARGUMENT (unknown criterion, missing rater or verdict), NOT_FOUND (unknown image or rating),
-        PERMISSION_DENIED (a rater or kind that the token does not stand for, see DescribeCaller), ALREADY_EXISTS (the
+        PERMISSION_DENIED (a rater or kind that the token is not allowed to use, see DescribeCaller), ALREADY_EXISTS (the
         request id was used for another rating), RESOURCE_EXHAUSTED (disk full).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -105,10 +105,10 @@ class FeedbackServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ImportRealImages(self, request_iterator, context):
-        """Stores labelled real images, which NextForReview hides among generated ones to see how reliable a rater is. Each is
-        durable or reported as failed when the answer arrives. What is stored is a PNG of the size that the serving
-        generator draws, cut from the middle, so that neither format nor size tells it from a drawn one. Idempotent by
-        content: the same image is stored once. Roles: operator.
+        """Stores labelled real images, which NextForReview hides among generated ones to measure the reliability of raters.
+        Each is durable or reported as failed when the answer arrives. They are stored as PNG, center-cropped to the size
+        of the serving generator's images, so that neither format nor size identifies them. Idempotent by content: the same
+        image is stored once. Roles: operator.
         Errors: UNAVAILABLE (no generator serves), RESOURCE_EXHAUSTED (disk full).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -116,8 +116,8 @@ class FeedbackServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListRatings(self, request, context):
-        """Lists ratings, newest first, paged. Roles: rater and above. A rater is not told the generator of an image that it is
-        still to rate, see GetImage.
+        """Lists ratings, newest first, paged. Roles: rater and above. Blinded: for a rater, ratings of
+        images that it has not rated yet omit the generator, see GetImage.
         Errors: PERMISSION_DENIED (a rater gives the filter `generator_version`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -125,35 +125,35 @@ class FeedbackServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def NextForReview(self, request, context):
-        """Picks images for this rater: of the least rated ones that they have not rated those whose verdict would teach the
-        most, a share of uniformly drawn ones on which rewards are calibrated and measured (VOUCH_REVIEW__UNIFORM_SHARE of
-        the new images, 0.2 by default), and hidden between them some real images and some that they have rated once, which
-        show how reliable they are. Blinded: neither score, version, source nor the way of choosing is told; the catalog
-        logs how each image was chosen, with its chance. Reserves nothing. Roles: rater and above.
+        """Selects images for this rater: the most informative of the least-rated images that they have not rated; a share of
+        uniformly sampled ones, which calibrate and evaluate rewards (VOUCH_REVIEW__UNIFORM_SHARE of the new images, 0.2 by
+        default); and, hidden among them, real images and images that they have rated once, which measure reliability.
+        Blinded: the answer omits score, version, source and method of selection. The catalog logs the method and its
+        probability. Reserves nothing. Roles: rater and above.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DescribeCriteria(self, request, context):
-        """Says which questions a rating answers in this domain. Roles: client and above.
-        Errors: NOT_FOUND (neither the domain configured nor one that ships with vouch).
+        """Returns the questions of a rating in this domain. Roles: client and above.
+        Errors: NOT_FOUND (neither the configured domain nor a shipped one).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DescribeCaller(self, request, context):
-        """Says who the caller's token stands for. Roles: client and above.
+        """Returns name, role and rights of the caller's token. Roles: client and above.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetImage(self, request, context):
-        """Returns a stored image with its bytes and provenance. Roles: client and above; a client gets the images that it
-        asked for itself, and any other is NOT_FOUND. Blinded: of an image that a rater is still to rate it is told what
-        NextForReview tells, and the other fields are empty. A token that rates for others is told no more of any image.
+        """Returns a stored image with its bytes and provenance. Roles: client and above; a client gets the images of its
+        own requests; any other is NOT_FOUND. Blinded: for an image that a rater has not rated yet the answer has only the
+        fields of NextForReview. For a token that rates for others this holds for every image.
         Errors: INVALID_ARGUMENT (not a digest), NOT_FOUND, DATA_LOSS (the stored bytes do not match the digest).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -161,8 +161,8 @@ class FeedbackServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListImages(self, request, context):
-        """Lists stored images, newest first, without their bytes, paged. Roles: client and above; a client's list holds the
-        images that it asked for itself, and a rater's list is blinded as GetImage is.
+        """Lists stored images, newest first, without their bytes, paged. Roles: client and above; a client's list has the
+        images of its own requests, and a rater's list is blinded as in GetImage.
         Errors: PERMISSION_DENIED (a rater gives the filter `generator_version` or `request_id`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -226,7 +226,7 @@ def add_FeedbackServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FeedbackService(object):
-    """Records and lists ratings and images. Nothing is ever overwritten: a correction is a new rating that names the old.
+    """Records and lists ratings and images. Nothing is overwritten: a correction is a new rating that supersedes the old.
     """
 
     @staticmethod

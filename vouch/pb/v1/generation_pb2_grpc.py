@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GenerationServiceStub(object):
-    """Draws, scores and stores images. Roles: client and above.
+    """Generates, scores and stores images. Roles: client and above.
     """
 
     def __init__(self, channel):
@@ -53,31 +53,30 @@ class GenerationServiceStub(object):
 
 
 class GenerationServiceServicer(object):
-    """Draws, scores and stores images. Roles: client and above.
+    """Generates, scores and stores images. Roles: client and above.
     """
 
     def GenerateImages(self, request, context):
-        """Draws 1 to 64 images and answers when all of them are scored and stored. Idempotent by `request_id`: a repeat
-        returns the stored images and draws nothing.
+        """Generates 1 to 64 images and answers when all of them are scored and stored. Idempotent by `request_id`: a repeat
+        returns the stored images and generates nothing.
         Errors: INVALID_ARGUMENT (a field out of range, an unknown word in the prompt), NOT_FOUND (unknown version),
-        DATA_LOSS (corrupt version), RESOURCE_EXHAUSTED (queue full, with a RetryInfo that says when to come again; or
-        disk full), DEADLINE_EXCEEDED, FAILED_PRECONDITION (the images together are more than the 64 MiB of one answer:
-        use StreamImages).
+        DATA_LOSS (corrupt version), RESOURCE_EXHAUSTED (queue full, with the retry delay in a RetryInfo; or disk full),
+        DEADLINE_EXCEEDED, FAILED_PRECONDITION (the images exceed the 64 MiB of one answer: use StreamImages).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamImages(self, request, context):
-        """Draws 1 to 10,000 images and sends each as soon as it is scored and stored, with progress between them and one
-        summary at the end. Ending the call stops the drawing. Errors as for GenerateImages.
+        """Generates 1 to 10,000 images and sends each as soon as it is scored and stored, with progress between them and one
+        summary at the end. Ending the call stops the generation. Errors as for GenerateImages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DescribeGenerator(self, request, context):
-        """Says what a generator understands: its vocabulary, image size, defaults and limits.
+        """Describes a generator: its vocabulary, image size, defaults and limits.
         Errors: NOT_FOUND (unknown version).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -111,7 +110,7 @@ def add_GenerationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GenerationService(object):
-    """Draws, scores and stores images. Roles: client and above.
+    """Generates, scores and stores images. Roles: client and above.
     """
 
     @staticmethod

@@ -70,14 +70,14 @@ class ModelsServiceServicer(object):
 
     def GetVersion(self, request, context):
         """Returns one version in full.
-        Errors: NOT_FOUND, INVALID_ARGUMENT (a digest prefix that fits several).
+        Errors: NOT_FOUND, INVALID_ARGUMENT (an ambiguous digest prefix).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetServing(self, request, context):
-        """Says what should serve in each slot, what each replica serves, and what failed to load.
+        """Returns the desired state of each slot, what each replica serves, and what failed to load.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,7 +85,7 @@ class ModelsServiceServicer(object):
 
     def GetLineage(self, request, context):
         """Returns a version and its ancestors, the version itself first.
-        Errors: NOT_FOUND, INVALID_ARGUMENT (a digest prefix that fits several).
+        Errors: NOT_FOUND, INVALID_ARGUMENT (an ambiguous digest prefix).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

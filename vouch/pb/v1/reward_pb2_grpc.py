@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RewardServiceStub(object):
-    """Scores any image against the prompt that it should show. Nothing is stored. Roles: client and above.
+    """Scores any image against its prompt. Nothing is stored. Roles: client and above.
     """
 
     def __init__(self, channel):
@@ -48,12 +48,12 @@ class RewardServiceStub(object):
 
 
 class RewardServiceServicer(object):
-    """Scores any image against the prompt that it should show. Nothing is stored. Roles: client and above.
+    """Scores any image against its prompt. Nothing is stored. Roles: client and above.
     """
 
     def ScoreImages(self, request, context):
-        """Scores 1 to 64 images and answers in their order. One bad image fails the call and is named in the message.
-        Errors: INVALID_ARGUMENT (no images, an image that is not one or is too large), NOT_FOUND (unknown version or
+        """Scores 1 to 64 images and answers in their order. One bad image fails the call; the message names it.
+        Errors: INVALID_ARGUMENT (no images, an unreadable or too large image), NOT_FOUND (unknown version or
         digest), DATA_LOSS (corrupt version), RESOURCE_EXHAUSTED (queue full).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -62,7 +62,7 @@ class RewardServiceServicer(object):
 
     def ScoreStream(self, request_iterator, context):
         """Scores a whole dataset: items in, results out in any order, matched by `item_id`. A bad item gets an error of its
-        own and the stream goes on. Errors of the stream itself: as for ScoreImages.
+        own, and the stream continues. Errors of the stream itself: as for ScoreImages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,7 +90,7 @@ def add_RewardServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RewardService(object):
-    """Scores any image against the prompt that it should show. Nothing is stored. Roles: client and above.
+    """Scores any image against its prompt. Nothing is stored. Roles: client and above.
     """
 
     @staticmethod

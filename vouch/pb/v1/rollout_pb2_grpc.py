@@ -102,11 +102,11 @@ class RolloutServiceServicer(object):
     """
 
     def StartRollout(self, request, context):
-        """Verifies a version and its evidence, and gives it its first share of new requests. With `steps`, `hold_s` or `shadow`
-        the system moves it on by itself: it is promoted when it is proven not worse and rolled back when it is proven
-        worse. Idempotent by `request_id`.
-        Errors: INVALID_ARGUMENT (percent or steps out of range, a kind that does not serve, `force` without a reason),
-        NOT_FOUND (unknown version), DATA_LOSS (a file of the version is missing or corrupt; it is named),
+        """Verifies a version and its evidence, and gives it its first share of new requests. With `steps`, `hold_s` or
+        `shadow` the rollout is automatic: the version is promoted when it is proven not worse, and rolled back when it is
+        proven worse. Idempotent by `request_id`.
+        Errors: INVALID_ARGUMENT (percent or steps out of range, a kind that cannot serve, `force` without a reason),
+        NOT_FOUND (unknown version), DATA_LOSS (a file of the version is missing or corrupt; the message names it),
         FAILED_PRECONDITION (another rollout is active in the slot, the version is the champion already, it was not
         evaluated against the champion, or its evaluation refused it).
         """
@@ -117,14 +117,14 @@ class RolloutServiceServicer(object):
     def PromoteRollout(self, request, context):
         """Gives the candidate its next share: 5, 25, then 100 percent, which makes it the champion and completes the
         rollout. Idempotent by `request_id`.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (not active), INVALID_ARGUMENT (percent not above the present one).
+        Errors: NOT_FOUND, FAILED_PRECONDITION (not active), INVALID_ARGUMENT (percent not above the current one).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RollBackRollout(self, request, context):
-        """Takes the candidate out, or brings the previous champion back when the rollout was completed. Idempotent by
+        """Removes the candidate, or restores the previous champion after a completed rollout. Idempotent by
         `request_id`.
         Errors: NOT_FOUND, FAILED_PRECONDITION (rolled back already, or a later rollout changed the slot).
         """
@@ -133,7 +133,7 @@ class RolloutServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PauseRollout(self, request, context):
-        """Stops a rollout from being promoted by itself. It is still rolled back when it is proven worse. Idempotent by
+        """Pauses automatic promotion. The version is still rolled back automatically when it is proven worse. Idempotent by
         `request_id`.
         Errors: NOT_FOUND, FAILED_PRECONDITION (not active).
         """
@@ -142,7 +142,7 @@ class RolloutServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResumeRollout(self, request, context):
-        """Lets a paused rollout be promoted by itself again; one that was moved by hand is from now on. Idempotent by
+        """Resumes automatic promotion; makes a manual rollout automatic. Idempotent by
         `request_id`.
         Errors: NOT_FOUND, FAILED_PRECONDITION (not active).
         """
@@ -151,7 +151,7 @@ class RolloutServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetServingHistory(self, request, context):
-        """Says what a slot was to serve at a moment, who decided it, on which evidence, and from whose ratings it had learned.
+        """Returns what a slot was to serve at a time, who decided it, on which evidence, and whose ratings it was trained on.
         Errors: NOT_FOUND (no such slot).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -159,23 +159,24 @@ class RolloutServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditEntries(self, request, context):
-        """Lists what operators did, newest first, paged.
+        """Lists the entries of the audit log, newest first, paged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyAudit(self, request, context):
-        """Verifies the audit log: every entry holds the digest of the one before it.
+        """Verifies the audit log: every entry contains the digest of the previous one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplayImage(self, request, context):
-        """Draws a served image again from its record, with the version that drew it, and compares the two.
-        Errors: NOT_FOUND (no such image, or its version is gone), FAILED_PRECONDITION (no generator drew it), DATA_LOSS (the
-        stored image is not what its digest says, or a file of the version is corrupt; it is named), RESOURCE_EXHAUSTED.
+        """Generates a served image again from its record, with the same version, and compares the two.
+        Errors: NOT_FOUND (no such image, or its version is gone), FAILED_PRECONDITION (not a generated image), DATA_LOSS
+        (the stored image does not match its digest, or a file of the version is corrupt; the message names it),
+        RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,7 +191,7 @@ class RolloutServiceServicer(object):
 
     def WatchRollout(self, request, context):
         """Sends the rollout now and at every change of its state, share or convergence; ends when it is completed or rolled
-        back and every replica follows. Errors: NOT_FOUND.
+        back and every replica has converged. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

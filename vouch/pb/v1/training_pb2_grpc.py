@@ -67,8 +67,8 @@ class TrainingServiceServicer(object):
     """
 
     def StartTraining(self, request, context):
-        """Records a run and queues it; answers at once. Idempotent by `request_id`.
-        Errors: INVALID_ARGUMENT (no kind, an unknown or wrong setting), PERMISSION_DENIED (a path that callers may not
+        """Records and queues a run; answers at once. Idempotent by `request_id`.
+        Errors: INVALID_ARGUMENT (no kind, an unknown or invalid setting), PERMISSION_DENIED (a path that callers may not
         name), RESOURCE_EXHAUSTED (too many queued runs).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -90,8 +90,8 @@ class TrainingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """Stops a run that is queued or running; what it published stays. Idempotent by `request_id`; a run that has ended
-        is returned as it is. Errors: NOT_FOUND.
+        """Cancels a queued or running run; its published versions are kept. Idempotent by `request_id`; a run that has ended
+        is returned unchanged. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
