@@ -27,18 +27,18 @@ from vouch.wire import to_value
 
 
 class AsyncClient(AsyncCalls):
-    """Calls a vouch system; make one with `vouch.connect()` or, for one event loop of asyncio, `vouch.connect_async()`.
+    """A client of a vouch system; create it with `vouch.connect()`, or with `vouch.connect_async()` for asyncio.
 
-    Both clients have the same methods with the same arguments and errors. Calls of the asynchronous one are awaited,
-    and its streams and lists are read with `async for`. The other one may be shared between threads.
+    Both clients have the same methods, arguments and errors. Calls of the asynchronous client are awaited, and its
+    streams and lists are read with `async for`; it belongs to one event loop. The synchronous client is thread-safe.
 
-    Every method is one RPC of `protos/vouch/v1/`, which has the units, ranges and defaults of its arguments. Mutating
-    calls take a `request_id`; the same id repeats nothing. Lists fetch their pages as they are read.
+    Every method is one RPC of `protos/vouch/v1/`, which documents the units, ranges and defaults of its arguments.
+    Mutating calls take a `request_id` and are idempotent by it. Lists fetch their pages as they are read.
 
-    A call that the system lost, because a part of it ended, is made again until the part is replaced.
+    A call that fails because a part of the system died is retried until the part is replaced.
 
-    Every method raises errors of `vouch.errors` only; beside the ones of its RPC that is `Unavailable` when no system
-    answers, `Unauthenticated`, `PermissionDenied`, and `DeadlineExceeded` after `timeout_s`.
+    Every method raises errors of `vouch.errors` only: those of its RPC, and `Unavailable` if no system answers,
+    `Unauthenticated`, `PermissionDenied`, and `DeadlineExceeded` after `timeout_s`.
     """
 
     # ---- generation
@@ -64,7 +64,7 @@ class AsyncClient(AsyncCalls):
         timeout_s: float = GENERATE_TIMEOUT_S,
         request_id: str = "",
     ) -> GenerateImagesResponse:
-        """1 to 64 images, scored and stored. `version` and `reward_version` are names, digests or prefixes."""
+        """Generates, scores and stores 1 to 64 images. Versions are names, digests or digest prefixes."""
         request = rpcs.request(
             "GenerateImages", prompt=prompt, count=count, seed=seed, steps=steps, guidance=guidance,
             sampler=sampler, eta=eta, guidance_method=guidance_method, guidance_start=guidance_start,
@@ -96,7 +96,9 @@ class AsyncClient(AsyncCalls):
         preview_every: int = 0,
         request_id: str = "",
     ) -> AsyncIterator[GenerationEvent]:
-        """1 to 10,000 images as they are done, progress between them, the summary last. Leaving stops the drawing.
+        """Generates 1 to 10,000 images; sends each when it is stored, progress in between, and the summary last.
+
+        Closing the stream stops the generation.
 
         preview_every: denoising steps from one preview of an image to the next; 0 is none.
         """
@@ -110,7 +112,7 @@ class AsyncClient(AsyncCalls):
         return self._listen("StreamImages", request, None if timeout_s is None else deadline_of(timeout_s))
 
     async def describe_generator(self, version: str = "") -> GeneratorDescription:
-        """Vocabulary, defaults and limits of a generator, by default of the one that serves."""
+        """Vocabulary, defaults and limits of a generator; by default of the serving one."""
         return await self._value("DescribeGenerator", version=version)
 
     # ---- reward
@@ -127,29 +129,29 @@ class AsyncClient(AsyncCalls):
     def score_stream(
         self, items: AsyncEntries[ScoreItem], *, version: str = "", batch: int = 16
     ) -> AsyncIterator[ScoreResult]:
-        """Scores of a whole data set in any order, matched by `item_id`; a bad item brings its own error.
+        """Scores of a whole data set in any order, matched by `item_id`; a bad item has an error of its own.
 
-        `items` is read as fast as the scoring goes, by the client for ordinary code in another thread. What it raises
-        is raised here.
+        `items` is read at the speed of scoring; the synchronous client reads it in another thread. An exception of
+        `items` is raised here.
         """
         return self._upload_and_listen(SCORES, items, batch, version=version)
 
     # ---- feedback
 
     async def record_rating(self, rating: NewRating) -> Rating:
-        """Stores a verdict; durable when this returns. The same `request_id` twice is one rating."""
+        """Stores a rating, which is durable when this returns. Idempotent by `request_id`."""
         return await self._value("RecordRating", request_id=rating.request_id, rating=RATINGS.message(rating))
 
     async def import_ratings(
         self, ratings: AsyncEntries[NewRating], *, batch: int = 100
     ) -> ImportRatingsResponse:
-        """Stores many verdicts. A `Rating` keeps its id and time, so an export can be brought back, even twice."""
+        """Stores many ratings. A `Rating` keeps its id and time, so that an export can be imported, even twice."""
         return await self._upload(RATINGS, ratings, batch)
 
     async def import_real_images(
         self, images: AsyncEntries[RealImage], *, batch: int = 32
     ) -> ImportRealImagesResponse:
-        """Stores labelled real images, which reviews hide among drawn ones. The same image twice is one."""
+        """Stores labelled real images, which reviews hide among generated ones. The same image is stored once."""
         return await self._upload(REAL_IMAGES, images, batch)
 
     def list_ratings(
@@ -171,10 +173,10 @@ class AsyncClient(AsyncCalls):
     async def next_for_review(
         self, rater: str, *, count: int = 1, generator_version: str = "", label: str = "", kind: str = ""
     ) -> tuple[ReviewItem, ...]:
-        """Images for this rater, at most `count`; none when nothing new is left.
+        """At most `count` images for this rater; none if no new image is left.
 
-        Most are new to them. Hidden between these are some real ones and some that they have rated once: a second
-        rating of an image is welcome, both are kept.
+        Most are new to the rater. Hidden among them are real images and images that the rater has rated once: a second
+        rating of an image is allowed, and both are kept.
         """
         return await self._values(
             "NextForReview", "items", rater=rater, count=count, generator_version=generator_version, label=label,
@@ -182,11 +184,11 @@ class AsyncClient(AsyncCalls):
         )  # fmt: skip
 
     async def describe_criteria(self, domain: str = "") -> DescribeCriteriaResponse:
-        """The questions that a rating answers."""
+        """The questions of a rating."""
         return await self._value("DescribeCriteria", domain=domain)
 
     async def describe_caller(self) -> DescribeCallerResponse:
-        """Who this client's token stands for, and what its ratings may be."""
+        """Name, role and rights of this client's token."""
         return await self._value("DescribeCaller")
 
     async def get_image(self, digest: str) -> StoredImage:
@@ -211,11 +213,11 @@ class AsyncClient(AsyncCalls):
         return await self._value("GetVersion", version=version)
 
     async def get_serving(self, slot: str = "") -> GetServingResponse:
-        """What should serve in each slot, and what each replica does."""
+        """The desired state of each slot, and what each replica serves."""
         return await self._value("GetServing", slot=slot)
 
     async def get_lineage(self, version: str) -> tuple[VersionDetails, ...]:
-        """A version and its ancestors, itself first."""
+        """A version and its ancestors, the version first."""
         return await self._values("GetLineage", "versions", version=version)
 
     # ---- rollout
@@ -236,8 +238,8 @@ class AsyncClient(AsyncCalls):
     ) -> Rollout:
         """Verifies a version and its evidence, and gives it its first share of new requests, 5 % by default.
 
-        With steps, hold_s or shadow the system moves it on by itself. force, with a reason, starts it against its
-        evidence; dry_run changes nothing.
+        With steps, hold_s or shadow the rollout is automatic. force, with a reason, starts it against its evidence;
+        dry_run changes nothing.
         """
         return await self._value(
             "StartRollout",
@@ -254,29 +256,29 @@ class AsyncClient(AsyncCalls):
         )
 
     async def pause_rollout(self, rollout_id: str, *, reason: str = "", request_id: str = "") -> Rollout:
-        """Stops it from being promoted by itself; what is proven worse is rolled back all the same."""
+        """Pauses automatic promotion; automatic rollback stays on."""
         return await self._value("PauseRollout", rollout_id=rollout_id, reason=reason, request_id=request_id)
 
     async def resume_rollout(self, rollout_id: str, *, reason: str = "", request_id: str = "") -> Rollout:
-        """Lets it be promoted by itself again."""
+        """Resumes automatic promotion."""
         return await self._value("ResumeRollout", rollout_id=rollout_id, reason=reason, request_id=request_id)
 
     async def get_serving_history(
         self, *, at: datetime | None = None, slot: str = ""
     ) -> GetServingHistoryResponse:
-        """What was to serve at that moment, who decided it, and from whose ratings it had learned."""
+        """The desired state at that time, who decided it, and whose ratings the versions were trained on."""
         return await self._value("GetServingHistory", at=at, slot=slot)
 
     def list_audit_entries(self, *, limit: int | None = None) -> AsyncIterator[AuditEntry]:
-        """What operators did, newest first."""
+        """Entries of the audit log, newest first."""
         return self._pages("ListAuditEntries", "entries", limit)
 
     async def verify_audit(self, *, head: str = "") -> VerifyAuditResponse:
-        """Whether every entry of the audit log is as it was written, and the noted head still in it."""
+        """Whether every entry of the audit log is unchanged, and the log still contains the given head."""
         return await self._value("VerifyAudit", head=head)
 
     async def replay_image(self, digest: str) -> ReplayImageResponse:
-        """Draws a served image again from its record, and compares the two."""
+        """Generates a served image again from its record, and compares the two."""
         return await self._value("ReplayImage", digest=digest)
 
     async def promote_rollout(
@@ -288,7 +290,7 @@ class AsyncClient(AsyncCalls):
         )
 
     async def roll_back_rollout(self, rollout_id: str, *, reason: str = "", request_id: str = "") -> Rollout:
-        """Takes the candidate out, or brings the previous champion back."""
+        """Removes the candidate, or restores the previous champion."""
         return await self._value(
             "RollBackRollout", rollout_id=rollout_id, reason=reason, request_id=request_id
         )
@@ -298,7 +300,7 @@ class AsyncClient(AsyncCalls):
         return await self._value("GetRollout", rollout_id=rollout_id)
 
     def watch_rollout(self, rollout_id: str) -> AsyncIterator[Rollout]:
-        """The rollout now and at every change, until it is over and every replica follows."""
+        """The rollout now and at every change, until it has ended and every replica has converged."""
         return self._listen("WatchRollout", rpcs.request("WatchRollout", rollout_id=rollout_id))
 
     def list_rollouts(
@@ -324,7 +326,7 @@ class AsyncClient(AsyncCalls):
         return self._pages("ListRuns", "runs", limit, kind=kind, state=state)
 
     async def cancel_run(self, run_id: str, *, request_id: str = "") -> Run:
-        """Stops a run that is queued or running."""
+        """Cancels a queued or running run."""
         return await self._value("CancelRun", run_id=run_id, request_id=request_id)
 
     def watch_run(self, run_id: str) -> AsyncIterator[Run]:

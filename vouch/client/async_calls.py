@@ -1,4 +1,4 @@
-"""The ways in which a client calls: once, for a stream, for all pages of a list; each again while the system recovers.
+"""Calls of a client: unary, streaming and paged; each is retried while the system recovers.
 
 `sync_calls.py` is made of this file by `make client`.
 """
@@ -29,7 +29,7 @@ C = TypeVar("C", bound="AsyncCalls")
 
 
 class AsyncCalls:
-    """A connection to a vouch system, and what every method of a client needs of it."""
+    """A connection to a vouch system, with the call methods of a client."""
 
     def __init__(
         self,
@@ -38,8 +38,8 @@ class AsyncCalls:
         page_size: int = 500,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        """timeout_s: of every call that has no other. page_size: records that a list asks for at once. patience_s:
-        seconds for which a call is made again while the system replaces a part that has ended."""
+        """timeout_s: default timeout of a call. page_size: records per page of a list. patience_s: seconds for which a
+        call is retried while the system replaces a dead part."""
         self.address = endpoint.address
         self._endpoint, self._metadata = endpoint, endpoint.metadata
         self._timeout_s, self._page_size, self._patience_s = timeout_s, page_size, patience_s
@@ -51,7 +51,7 @@ class AsyncCalls:
     def _callable(self, rpc: str) -> Any:
         with self._opening:
             if self._channel is None:
-                # Not before, because a channel of asyncio belongs to the event loop that it is made in.
+                # Created late: an asyncio channel belongs to the event loop in which it is created.
                 self._channel = self._endpoint.open(grpc.aio)
             if rpc not in self._calls:
                 self._calls[rpc] = getattr(self._channel, rpcs.arity(rpc))(
@@ -62,7 +62,7 @@ class AsyncCalls:
             return self._calls[rpc]
 
     async def close(self) -> None:
-        """Ends every call under way; the client cannot be used afterwards."""
+        """Cancels every active call; the client cannot be used afterwards."""
         if self._channel is not None:
             await self._channel.close()
 
@@ -100,7 +100,7 @@ class AsyncCalls:
         return to_value(await self._ask(rpc, **fields))
 
     async def _values(self, rpc: str, name: str, **fields: Any) -> tuple[Any, ...]:
-        """What the repeated field `name` of the answer holds."""
+        """The values of the repeated field `name` of the answer."""
         return tuple(map(to_value, getattr(await self._ask(rpc, **fields), name)))
 
     async def _listen(
@@ -128,7 +128,7 @@ class AsyncCalls:
                 call.cancel()
 
     async def _upload(self, upload: Upload, entries: AsyncEntries[Any], size: int) -> Any:
-        """The sum of what became of the entries. Each message is a call of its own, so that it can be retried alone."""
+        """The summed result of all entries. Each message is a separate call, so that it can be retried alone."""
         total = ImportTotal(upload.rpc)
         async for request in auploaded(upload, entries, size):
             total.add(await self._call(upload.rpc, request, None), size_of(request))
@@ -137,10 +137,10 @@ class AsyncCalls:
     async def _upload_and_listen(
         self, upload: Upload, entries: AsyncEntries[Any], size: int, **opening: str
     ) -> AsyncIterator[Any]:
-        """What is answered to a stream of requests, by a stream. Raises what reading the entries raises."""
+        """The stream of answers to a stream of requests. Raises an exception of the entries."""
         sent = AsyncResending(upload, entries, size, **opening)
         try:
-            # Closed at once when the reader leaves, not when the garbage collector comes by.
+            # Closed at once when the reader stops, not by the garbage collector.
             async with aclosing(self._listen(upload.rpc, sent)) as results:
                 async for result in results:
                     yield result

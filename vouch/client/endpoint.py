@@ -1,4 +1,4 @@
-"""Finding the system: arguments, then VOUCH_ADDRESS, VOUCH_TOKEN and VOUCH_STATE, then ./state."""
+"""Resolves the endpoint: arguments, then VOUCH_ADDRESS, VOUCH_TOKEN and VOUCH_STATE, then ./state."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from vouch.client.traced import interceptors, traced
 from vouch.errors import InvalidInput, NotFound
 from vouch.storage.state import Access, StateFolder
 
-ROLES = ("operator", "rater", "client")  # the one that may do most first
+ROLES = ("operator", "rater", "client")  # most rights first
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-CLIENT_KEY = "x-vouch-client"  # metadata: whose calls belong together when clients take turns
-LARGEST_MESSAGE = 2**31 - 1  # bytes; gRPC's own default of 4 MiB is less than one large image
+CLIENT_KEY = "x-vouch-client"  # metadata: the fair-scheduling key of the client
+LARGEST_MESSAGE = 2**31 - 1  # bytes; gRPC's default of 4 MiB is smaller than one large image
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where to call and as whom."""
+    """Address and credentials of a system."""
 
     address: str  # host:port
     token: str = field(default="", repr=False)
     secure: bool = False
-    roots: bytes | None = field(default=None, repr=False)  # PEM; None: the roots that gRPC ships
+    roots: bytes | None = field(default=None, repr=False)  # PEM; None: the roots shipped with gRPC
     client: str = field(
         default_factory=lambda: uuid.uuid4().hex, repr=False
-    )  # waits in one line, see CLIENT_KEY
-    state: Path | None = field(default=None, repr=False)  # the folder whose system answers at the address
+    )  # fair-scheduling key, see CLIENT_KEY
+    state: Path | None = field(default=None, repr=False)  # state folder of the system at the address
 
     def is_up(self) -> bool | None:
-        """Whether the system's process runs; None where nobody can know, such as on another machine."""
+        """Whether the system's process runs; None if unknown, as for another machine."""
         return None if self.state is None else StateFolder(self.state).is_held()
 
     @property
@@ -47,13 +47,13 @@ class Endpoint:
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", LARGEST_MESSAGE),
             ("grpc.max_send_message_length", LARGEST_MESSAGE),
-            ("grpc.enable_retries", 0),  # they leave a stream hanging whose connection is cut; see `repeats`
-            # gRPC's own waits grow to two minutes: a door that is open again would be found long after.
+            ("grpc.enable_retries", 0),  # a stream hangs if its connection is cut; see `retries`
+            # gRPC's backoff grows to two minutes, too long after the system is reachable again.
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.min_reconnect_backoff_ms", 1000),
             ("grpc.max_reconnect_backoff_ms", 1000),
         ]
-        if _is_loopback(self.address):  # http_proxy in the environment means the world outside
+        if _is_loopback(self.address):  # http_proxy does not apply to loopback
             options.append(("grpc.enable_http_proxy", 0))
         return options
 
@@ -91,7 +91,7 @@ def find(
         host, secure = _parsed(address or "")
         return Endpoint(host, token or "", secure or ca is not None, _roots(ca))
     host, secure = _parsed(address or access.address)
-    # A token goes only where it belongs: to the system that wrote it, or where the user sends it by name.
+    # A token is sent only to the system that wrote it, or to the address that the user gives with it.
     if token is None and (named is not None or _same(host, _parsed(access.address)[0])):
         token = _stored(access, role)
     here = Path(named or "state") if _same(host, _parsed(access.address)[0]) else None

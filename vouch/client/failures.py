@@ -1,4 +1,4 @@
-"""gRPC statuses back to the errors of vouch, by the `ErrorInfo` reason first and by the code where there is none."""
+"""Translates gRPC statuses to the errors of vouch, by the `ErrorInfo` reason, or else by the code."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def as_vouch_error(error: grpc.RpcError, address: str) -> errors.VouchError:
     reason = str(info.reason) if info is not None else None
     kind = _class_of(code, reason)
     if reason is None:
-        # Not from a vouch gateway: from the proxy before it, or from this side of the wire.
+        # Not from a vouch gateway, but from the proxy or this client's gRPC.
         details = _explained(code, details, address)
     translated = kind(details or f"The call failed with {code.name}.", reason)
     if isinstance(translated, errors.Exhausted) and retry is not None:
@@ -55,7 +55,7 @@ def as_vouch_error(error: grpc.RpcError, address: str) -> errors.VouchError:
 
 
 def reason_of(error: grpc.RpcError) -> str | None:
-    """The reason that a vouch gateway gave; None where the failure comes from somewhere else."""
+    """The reason of a vouch gateway; None for a failure from elsewhere."""
     info = _detail(error, error_details_pb2.ErrorInfo)
     return None if info is None else str(info.reason)
 
@@ -66,7 +66,7 @@ def _class_of(code: grpc.StatusCode, reason: str | None) -> type[errors.VouchErr
 
 
 def _detail(error: grpc.RpcError, kind: type[Message]) -> Any:
-    """The detail of that kind in the status of vouch, None without one."""
+    """The detail of that type in the status; None without one."""
     for key, value in error.trailing_metadata() or ():
         if key == STATUS_KEY:
             for detail in status_pb2.Status.FromString(value).details:

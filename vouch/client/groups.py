@@ -1,4 +1,4 @@
-"""A stream of small messages as one of larger ones: a message for each item would cost more than what it carries."""
+"""Groups stream items into messages: one message per item would cost more than its payload."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from vouch.pb.v1 import feedback_pb2, reward_pb2
 T = TypeVar("T")
 Entries = Iterable[T]
 AsyncEntries = Iterable[T] | AsyncIterable[T]
-"""What a stream of requests is made of: for asyncio, either kind of iterable."""
+"""The source of a stream of requests; asyncio accepts either kind of iterable."""
 
 GROUP_BYTES = 4 * 2**20
-"""A group that weighs this much is sent though it could hold more: who limits the bytes that are under way must not
-wait for an answer to what has not been sent."""
+"""Bytes at which a group is sent even if it could hold more items: a caller that limits the bytes in flight must not
+wait for answers to unsent items."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""An import as a row of calls with one message each.
+"""An import as a sequence of calls with one message each.
 
 A call that is lost is made again alone. Ratings are known by their request ids and images by their content, so nothing
 is stored twice.

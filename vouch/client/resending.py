@@ -1,4 +1,4 @@
-"""The requests of a score stream, which can be sent again when the stream breaks off.
+"""The requests of a score stream, which are sent again after the stream breaks.
 
 Every item is kept until it has its answer. A new try sends the items without an answer, then what was never sent, and
 asks for the reward version that has answered so far.
@@ -24,18 +24,16 @@ RESULT_ID = 512
 
 
 class _Unanswered:
-    """Items that were read and have no answer yet."""
+    """Items that were read and not answered yet."""
 
     def __init__(self, opening: dict[str, str], batch: int) -> None:
         self._opening, self._batch = opening, batch
-        self._items: dict[
-            str, list[Message]
-        ] = {}  # by id; ids should differ, but nothing is lost where they do not
+        self._items: dict[str, list[Message]] = {}  # by id; duplicate ids lose nothing
         self.tries = 0
         self.ended = False
         self.error: BaseException | None = None
         self.waiting: deque[list[Message]] = deque()
-        """Groups that were read and that no try has sent."""
+        """Groups that were read and not sent yet."""
 
     def begin(self) -> tuple[list[list[Message]], dict[str, str]]:
         """Begin a try: the groups that it sends first, and what its first request carries beside items."""
@@ -45,7 +43,7 @@ class _Unanswered:
         return list(grouped(items, _itself, self._batch)), dict(self._opening)
 
     def read(self, group: list[Message] | None) -> None:
-        """Keep what the source gave; None is its end."""
+        """Store a group of the source; None is the end."""
         if group is None:
             self.ended = True
             return

@@ -1,4 +1,4 @@
-"""When a failed call is made again: a part of the system has ended and is being replaced.
+"""Retries of failed calls while a dead part of the system is replaced.
 
 Every RPC may be repeated: reads by nature, the others by their `request_id`, a score stream by its items without an
 answer (see `resending`), an import one message at a time (see `imports`). A fault that repeating cannot mend (a
@@ -20,12 +20,12 @@ from vouch.pb.v1 import generation_pb2, reward_pb2
 PATIENCE_S = 60.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 1.0
 
-# What gRPC makes of a connection that is cut, and of the HTTP 500 of a proxy that has no gateway to ask.
+# gRPC's details of a cut connection, and of HTTP 500 from a proxy without a gateway.
 _CUT = ("http2 header with status: 5", "RST_STREAM", "Stream removed", "Connection reset", "Socket closed")
 _CUT_WHILE_SENDING = "Internal error from Core"
 """What grpc.aio makes of any end of a call while a request is being written; the status of the system is lost then."""
 _NO_GATEWAY_YET = "/ray.serve.RayServeAPIService/"
-"""What Ray Serve's proxies name in a NOT_FOUND while they have not heard of the application."""
+"""Part of the NOT_FOUND details of a Ray Serve proxy that does not know the application yet."""
 
 
 class Retries:
@@ -47,17 +47,17 @@ class Retries:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds that the next try may take; None is no limit."""
+        """Timeout of the next attempt in seconds; None: no limit."""
         return None if self._deadline is None else max(0.001, self._deadline - time.monotonic())
 
     def wait_s(self, error: grpc.RpcError) -> float | None:
-        """Seconds to wait before the next try; None when there is none."""
+        """Seconds to wait before the next attempt; None if there is none."""
         if not is_transient(error) or not self._may_come_back(error):
             return None
         now = time.monotonic()
         if (
             now - self._last_failure > self._patience_s
-        ):  # a stream that went well for long has another fault now
+        ):  # after long success of a stream this is a new failure
             self._begin_anew()
         self._last_failure = now
         self._give_up_at = self._give_up_at or now + self._patience_s
@@ -72,7 +72,7 @@ class Retries:
         """
         self._known = True
         if isinstance(answer, reward_pb2.ScoreStreamResponse) and answer.results:
-            self._begin_anew()  # what has an answer is not sent again
+            self._begin_anew()  # answered items are not sent again
             return True
         if (
             not isinstance(answer, generation_pb2.StreamImagesResponse)
@@ -95,7 +95,7 @@ class Retries:
 
 
 def is_transient(error: grpc.RpcError) -> bool:
-    """Whether the same call may succeed in a moment."""
+    """Whether a retry may succeed."""
     code = error.code()
     if code is grpc.StatusCode.UNAVAILABLE:
         return True

@@ -1,4 +1,4 @@
-"""Every RPC of the contract by its name, which is unique over all services, and how its request is built."""
+"""Every RPC of the contract by its name, unique over all services, and its request."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ METHODS: dict[str, MethodDescriptor] = {
 
 
 def answer_class(rpc: str) -> type[Message]:
-    """The message class that an RPC answers with."""
+    """The message class of an RPC's answer."""
     return cast(type[Message], message_factory.GetMessageClass(METHODS[rpc].output_type))
 
 
 def request_class(rpc: str) -> type[Message]:
-    """The message class that an RPC takes."""
+    """The message class of an RPC's request."""
     return cast(type[Message], message_factory.GetMessageClass(METHODS[rpc].input_type))
 
 
 def path(rpc: str) -> str:
-    """Where an RPC is on the wire, such as "/vouch.v1.TrainingService/GetRun"."""
+    """The path of an RPC, such as "/vouch.v1.TrainingService/GetRun"."""
     return f"/{METHODS[rpc].containing_service.full_name}/{rpc}"
 
 
@@ -62,7 +62,7 @@ def request(rpc: str, **fields: Any) -> Message:
         and not fields.get("request_id")
         and not rpc.startswith("List")
     ):
-        # Made on this side, so that a retry below this line is the same request. In lists it is a filter.
+        # Created here, so that a retry sends the same request. In lists it is a filter.
         fields["request_id"] = uuid.uuid4().hex
     for name, value in fields.items():
         wire.fill(message, name, value)

@@ -1,4 +1,4 @@
-"""What both clients need to know of streams and pages."""
+"""Stream and page helpers of both clients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vouch.errors import InvalidInput
 from vouch.wire import to_value
 
 GENERATE_TIMEOUT_S = 300.0
-DEADLINE_MARGIN_S = 5.0  # the server gives up first and says why
+DEADLINE_MARGIN_S = 5.0  # the server times out first, with a reason
 
 
 def deadline_of(timeout_s: float) -> float:

@@ -27,18 +27,18 @@ from vouch.wire import to_value
 
 
 class Client(Calls):
-    """Calls a vouch system; make one with `vouch.connect()` or, for one event loop of asyncio, `vouch.connect_async()`.
+    """A client of a vouch system; create it with `vouch.connect()`, or with `vouch.connect_async()` for asyncio.
 
-    Both clients have the same methods with the same arguments and errors. Calls of the asynchronous one are awaited,
-    and its streams and lists are read with `async for`. The other one may be shared between threads.
+    Both clients have the same methods, arguments and errors. Calls of the asynchronous client are awaited, and its
+    streams and lists are read with `async for`; it belongs to one event loop. The synchronous client is thread-safe.
 
-    Every method is one RPC of `protos/vouch/v1/`, which has the units, ranges and defaults of its arguments. Mutating
-    calls take a `request_id`; the same id repeats nothing. Lists fetch their pages as they are read.
+    Every method is one RPC of `protos/vouch/v1/`, which documents the units, ranges and defaults of its arguments.
+    Mutating calls take a `request_id` and are idempotent by it. Lists fetch their pages as they are read.
 
-    A call that the system lost, because a part of it ended, is made again until the part is replaced.
+    A call that fails because a part of the system died is retried until the part is replaced.
 
-    Every method raises errors of `vouch.errors` only; beside the ones of its RPC that is `Unavailable` when no system
-    answers, `Unauthenticated`, `PermissionDenied`, and `DeadlineExceeded` after `timeout_s`.
+    Every method raises errors of `vouch.errors` only: those of its RPC, and `Unavailable` if no system answers,
+    `Unauthenticated`, `PermissionDenied`, and `DeadlineExceeded` after `timeout_s`.
     """
 
     # ---- generation
@@ -64,7 +64,7 @@ class Client(Calls):
         timeout_s: float = GENERATE_TIMEOUT_S,
         request_id: str = "",
     ) -> GenerateImagesResponse:
-        """1 to 64 images, scored and stored. `version` and `reward_version` are names, digests or prefixes."""
+        """Generates, scores and stores 1 to 64 images. Versions are names, digests or digest prefixes."""
         request = rpcs.request(
             "GenerateImages", prompt=prompt, count=count, seed=seed, steps=steps, guidance=guidance,
             sampler=sampler, eta=eta, guidance_method=guidance_method, guidance_start=guidance_start,
@@ -96,7 +96,9 @@ class Client(Calls):
         preview_every: int = 0,
         request_id: str = "",
     ) -> Iterator[GenerationEvent]:
-        """1 to 10,000 images as they are done, progress between them, the summary last. Leaving stops the drawing.
+        """Generates 1 to 10,000 images; sends each when it is stored, progress in between, and the summary last.
+
+        Closing the stream stops the generation.
 
         preview_every: denoising steps from one preview of an image to the next; 0 is none.
         """
@@ -110,7 +112,7 @@ class Client(Calls):
         return self._listen("StreamImages", request, None if timeout_s is None else deadline_of(timeout_s))
 
     def describe_generator(self, version: str = "") -> GeneratorDescription:
-        """Vocabulary, defaults and limits of a generator, by default of the one that serves."""
+        """Vocabulary, defaults and limits of a generator; by default of the serving one."""
         return self._value("DescribeGenerator", version=version)
 
     # ---- reward
@@ -125,25 +127,25 @@ class Client(Calls):
     def score_stream(
         self, items: Entries[ScoreItem], *, version: str = "", batch: int = 16
     ) -> Iterator[ScoreResult]:
-        """Scores of a whole data set in any order, matched by `item_id`; a bad item brings its own error.
+        """Scores of a whole data set in any order, matched by `item_id`; a bad item has an error of its own.
 
-        `items` is read as fast as the scoring goes, by the client for ordinary code in another thread. What it raises
-        is raised here.
+        `items` is read at the speed of scoring; the synchronous client reads it in another thread. An exception of
+        `items` is raised here.
         """
         return self._upload_and_listen(SCORES, items, batch, version=version)
 
     # ---- feedback
 
     def record_rating(self, rating: NewRating) -> Rating:
-        """Stores a verdict; durable when this returns. The same `request_id` twice is one rating."""
+        """Stores a rating, which is durable when this returns. Idempotent by `request_id`."""
         return self._value("RecordRating", request_id=rating.request_id, rating=RATINGS.message(rating))
 
     def import_ratings(self, ratings: Entries[NewRating], *, batch: int = 100) -> ImportRatingsResponse:
-        """Stores many verdicts. A `Rating` keeps its id and time, so an export can be brought back, even twice."""
+        """Stores many ratings. A `Rating` keeps its id and time, so that an export can be imported, even twice."""
         return self._upload(RATINGS, ratings, batch)
 
     def import_real_images(self, images: Entries[RealImage], *, batch: int = 32) -> ImportRealImagesResponse:
-        """Stores labelled real images, which reviews hide among drawn ones. The same image twice is one."""
+        """Stores labelled real images, which reviews hide among generated ones. The same image is stored once."""
         return self._upload(REAL_IMAGES, images, batch)
 
     def list_ratings(
@@ -165,10 +167,10 @@ class Client(Calls):
     def next_for_review(
         self, rater: str, *, count: int = 1, generator_version: str = "", label: str = "", kind: str = ""
     ) -> tuple[ReviewItem, ...]:
-        """Images for this rater, at most `count`; none when nothing new is left.
+        """At most `count` images for this rater; none if no new image is left.
 
-        Most are new to them. Hidden between these are some real ones and some that they have rated once: a second
-        rating of an image is welcome, both are kept.
+        Most are new to the rater. Hidden among them are real images and images that the rater has rated once: a second
+        rating of an image is allowed, and both are kept.
         """
         return self._values(
             "NextForReview", "items", rater=rater, count=count, generator_version=generator_version, label=label,
@@ -176,11 +178,11 @@ class Client(Calls):
         )  # fmt: skip
 
     def describe_criteria(self, domain: str = "") -> DescribeCriteriaResponse:
-        """The questions that a rating answers."""
+        """The questions of a rating."""
         return self._value("DescribeCriteria", domain=domain)
 
     def describe_caller(self) -> DescribeCallerResponse:
-        """Who this client's token stands for, and what its ratings may be."""
+        """Name, role and rights of this client's token."""
         return self._value("DescribeCaller")
 
     def get_image(self, digest: str) -> StoredImage:
@@ -205,11 +207,11 @@ class Client(Calls):
         return self._value("GetVersion", version=version)
 
     def get_serving(self, slot: str = "") -> GetServingResponse:
-        """What should serve in each slot, and what each replica does."""
+        """The desired state of each slot, and what each replica serves."""
         return self._value("GetServing", slot=slot)
 
     def get_lineage(self, version: str) -> tuple[VersionDetails, ...]:
-        """A version and its ancestors, itself first."""
+        """A version and its ancestors, the version first."""
         return self._values("GetLineage", "versions", version=version)
 
     # ---- rollout
@@ -230,8 +232,8 @@ class Client(Calls):
     ) -> Rollout:
         """Verifies a version and its evidence, and gives it its first share of new requests, 5 % by default.
 
-        With steps, hold_s or shadow the system moves it on by itself. force, with a reason, starts it against its
-        evidence; dry_run changes nothing.
+        With steps, hold_s or shadow the rollout is automatic. force, with a reason, starts it against its evidence;
+        dry_run changes nothing.
         """
         return self._value(
             "StartRollout",
@@ -248,27 +250,27 @@ class Client(Calls):
         )
 
     def pause_rollout(self, rollout_id: str, *, reason: str = "", request_id: str = "") -> Rollout:
-        """Stops it from being promoted by itself; what is proven worse is rolled back all the same."""
+        """Pauses automatic promotion; automatic rollback stays on."""
         return self._value("PauseRollout", rollout_id=rollout_id, reason=reason, request_id=request_id)
 
     def resume_rollout(self, rollout_id: str, *, reason: str = "", request_id: str = "") -> Rollout:
-        """Lets it be promoted by itself again."""
+        """Resumes automatic promotion."""
         return self._value("ResumeRollout", rollout_id=rollout_id, reason=reason, request_id=request_id)
 
     def get_serving_history(self, *, at: datetime | None = None, slot: str = "") -> GetServingHistoryResponse:
-        """What was to serve at that moment, who decided it, and from whose ratings it had learned."""
+        """The desired state at that time, who decided it, and whose ratings the versions were trained on."""
         return self._value("GetServingHistory", at=at, slot=slot)
 
     def list_audit_entries(self, *, limit: int | None = None) -> Iterator[AuditEntry]:
-        """What operators did, newest first."""
+        """Entries of the audit log, newest first."""
         return self._pages("ListAuditEntries", "entries", limit)
 
     def verify_audit(self, *, head: str = "") -> VerifyAuditResponse:
-        """Whether every entry of the audit log is as it was written, and the noted head still in it."""
+        """Whether every entry of the audit log is unchanged, and the log still contains the given head."""
         return self._value("VerifyAudit", head=head)
 
     def replay_image(self, digest: str) -> ReplayImageResponse:
-        """Draws a served image again from its record, and compares the two."""
+        """Generates a served image again from its record, and compares the two."""
         return self._value("ReplayImage", digest=digest)
 
     def promote_rollout(
@@ -280,7 +282,7 @@ class Client(Calls):
         )
 
     def roll_back_rollout(self, rollout_id: str, *, reason: str = "", request_id: str = "") -> Rollout:
-        """Takes the candidate out, or brings the previous champion back."""
+        """Removes the candidate, or restores the previous champion."""
         return self._value("RollBackRollout", rollout_id=rollout_id, reason=reason, request_id=request_id)
 
     def get_rollout(self, rollout_id: str) -> Rollout:
@@ -288,7 +290,7 @@ class Client(Calls):
         return self._value("GetRollout", rollout_id=rollout_id)
 
     def watch_rollout(self, rollout_id: str) -> Iterator[Rollout]:
-        """The rollout now and at every change, until it is over and every replica follows."""
+        """The rollout now and at every change, until it has ended and every replica has converged."""
         return self._listen("WatchRollout", rpcs.request("WatchRollout", rollout_id=rollout_id))
 
     def list_rollouts(
@@ -314,7 +316,7 @@ class Client(Calls):
         return self._pages("ListRuns", "runs", limit, kind=kind, state=state)
 
     def cancel_run(self, run_id: str, *, request_id: str = "") -> Run:
-        """Stops a run that is queued or running."""
+        """Cancels a queued or running run."""
         return self._value("CancelRun", run_id=run_id, request_id=request_id)
 
     def watch_run(self, run_id: str) -> Iterator[Run]:

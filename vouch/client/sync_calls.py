@@ -26,7 +26,7 @@ C = TypeVar("C", bound="Calls")
 
 
 class Calls:
-    """A connection to a vouch system, and what every method of a client needs of it."""
+    """A connection to a vouch system, with the call methods of a client."""
 
     def __init__(
         self,
@@ -35,8 +35,8 @@ class Calls:
         page_size: int = 500,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        """timeout_s: of every call that has no other. page_size: records that a list asks for at once. patience_s:
-        seconds for which a call is made again while the system replaces a part that has ended."""
+        """timeout_s: default timeout of a call. page_size: records per page of a list. patience_s: seconds for which a
+        call is retried while the system replaces a dead part."""
         self.address = endpoint.address
         self._endpoint, self._metadata = endpoint, endpoint.metadata
         self._timeout_s, self._page_size, self._patience_s = timeout_s, page_size, patience_s
@@ -48,7 +48,7 @@ class Calls:
     def _callable(self, rpc: str) -> Any:
         with self._opening:
             if self._channel is None:
-                # Not before, because a channel of asyncio belongs to the event loop that it is made in.
+                # Created late: an asyncio channel belongs to the event loop in which it is created.
                 self._channel = self._endpoint.open(grpc)
             if rpc not in self._calls:
                 self._calls[rpc] = getattr(self._channel, rpcs.arity(rpc))(
@@ -59,7 +59,7 @@ class Calls:
             return self._calls[rpc]
 
     def close(self) -> None:
-        """Ends every call under way; the client cannot be used afterwards."""
+        """Cancels every active call; the client cannot be used afterwards."""
         if self._channel is not None:
             self._channel.close()
 
@@ -97,7 +97,7 @@ class Calls:
         return to_value(self._ask(rpc, **fields))
 
     def _values(self, rpc: str, name: str, **fields: Any) -> tuple[Any, ...]:
-        """What the repeated field `name` of the answer holds."""
+        """The values of the repeated field `name` of the answer."""
         return tuple(map(to_value, getattr(self._ask(rpc, **fields), name)))
 
     def _listen(
@@ -125,7 +125,7 @@ class Calls:
                 call.cancel()
 
     def _upload(self, upload: Upload, entries: Entries[Any], size: int) -> Any:
-        """The sum of what became of the entries. Each message is a call of its own, so that it can be retried alone."""
+        """The summed result of all entries. Each message is a separate call, so that it can be retried alone."""
         total = ImportTotal(upload.rpc)
         for request in uploaded(upload, entries, size):
             total.add(self._call(upload.rpc, request, None), size_of(request))
@@ -134,10 +134,10 @@ class Calls:
     def _upload_and_listen(
         self, upload: Upload, entries: Entries[Any], size: int, **opening: str
     ) -> Iterator[Any]:
-        """What is answered to a stream of requests, by a stream. Raises what reading the entries raises."""
+        """The stream of answers to a stream of requests. Raises an exception of the entries."""
         sent = Resending(upload, entries, size, **opening)
         try:
-            # Closed at once when the reader leaves, not when the garbage collector comes by.
+            # Closed at once when the reader stops, not by the garbage collector.
             with closing(self._listen(upload.rpc, sent)) as results:
                 for result in results:
                     yield result

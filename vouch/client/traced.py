@@ -1,4 +1,4 @@
-"""Interceptors that begin a span for every call of a client and send its traceparent along."""
+"""Interceptors that start a span for every call of a client and send its traceparent."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vouch import tracing
 
 
 def traced(channel: Any) -> Any:
-    """The channel of `grpc`, with a span around every call where tracing is on."""
+    """A `grpc` channel with a span around every call if tracing is on."""
     return grpc.intercept_channel(channel, _Sync()) if tracing.enabled() else channel
 
 
 def interceptors() -> list[Any]:
-    """Those of a channel of `grpc.aio`."""
+    """The interceptors of a `grpc.aio` channel."""
     return [_UnaryUnary(), _UnaryStream(), _StreamUnary(), _StreamStream()] if tracing.enabled() else []
 
 

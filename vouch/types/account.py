@@ -1,4 +1,4 @@
-"""What served at a moment, and an image that was drawn again."""
+"""Serving history, and the replay of an image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class ServedSlot:
-    """What one slot was to serve at a moment, and who had decided it. raters: ratings by "name (kind)"."""
+    """The desired state of a slot at a time, and who decided it. raters: number of ratings by "name (kind)"."""
 
     slot: str
     champion_version: str
@@ -28,14 +28,14 @@ class ServedSlot:
 
 @dataclass(frozen=True, kw_only=True)
 class GetServingHistoryResponse:
-    """Every slot at a moment."""
+    """Every slot at that time."""
 
     slots: tuple[ServedSlot, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayImageResponse:
-    """An image that was drawn again, encoded as PNG. largest_difference: of a pixel, in grey levels."""
+    """The replay of an image, encoded as PNG. largest_difference: of a pixel, in grey levels."""
 
     generator_version: str
     generator_name: str

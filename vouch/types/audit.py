@@ -10,21 +10,21 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class AuditEntry:
-    """One action of an operator, or of the system on an operator's behalf. Chained: `digest` covers `previous`."""
+    """One action of an operator or of the system. Hash chain: `digest` covers `previous`."""
 
     number: int  # 1, 2, 3, ... without a gap
     at: datetime
     actor: str
-    action: str  # the RPC, such as "StartRollout"
-    subject: str  # what it acted on
+    action: str  # such as "rollout start"
+    subject: str  # subject of the action, such as "rollout-3"
     details: Mapping[str, Any]
     digest: str
-    previous: str = ""  # digest of the entry before, "" for the first; within the server alone
+    previous: str = ""  # digest of the previous entry, "" for the first; server only
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyAuditResponse:
-    """What the audit log is. broken_at: number of the first entry that does not fit; 0 when all of them do."""
+    """Result of a verification. broken_at: number of the first entry that fails; 0 when none does."""
 
     entries: int
     head: str

@@ -1,4 +1,4 @@
-"""The present moment, as every record keeps it."""
+"""The current time, as stored in records."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from datetime import datetime, timezone
 
 
 def now() -> datetime:
-    """The present moment in UTC, to the microsecond (what the catalog keeps)."""
+    """The current time in UTC, to the microsecond, the precision of the catalog."""
     return datetime.now(timezone.utc)

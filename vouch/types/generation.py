@@ -1,4 +1,4 @@
-"""A request for images, and what comes back. The same values from the gateway to the engine and to the client."""
+"""Requests for images and their results, shared by gateway, engine and client."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from vouch.types.score import Score, image_fields
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
-    """One image for each seed. None and "" leave the choice to the version's own defaults; the generation deployment
-    fills these in before the engine sees the request."""
+    """One image per seed. None and "" mean the version's default, which the generation deployment fills in before the
+    engine sees the request."""
 
     prompt: str
     seeds: tuple[int, ...]  # each 0 .. 2^63-1
@@ -38,16 +38,16 @@ class GenerationRequest:
     score: bool = True
     reward_version: str = ""
     timeout_s: float | None = None  # seconds from now on; None: no limit
-    preview_every: int = 0  # steps between looks at the predicted clean image; 0: none
+    preview_every: int = 0  # steps between previews of the predicted clean image; 0: none
     progress: bool = False  # whether steps are reported
-    client: str = ""  # who waits in one line: clients share the machine equally
+    client: str = ""  # fair-scheduling key: clients share the machine equally
     owner: str = ""  # name of the token to which request_id and the images belong
-    resent: bool = False  # whether the replica that had it before ended; it has waited, and goes first
+    resent: bool = False  # whether its previous replica died; it is then scheduled first
     trace: str = field(default_factory=tracing.current)  # traceparent of the call; "" where tracing is off
 
     @property
     def choice(self) -> GuidanceChoice:
-        """What it says of guidance beside the scale."""
+        """The guidance options of the request, without the scale."""
         return GuidanceChoice(
             method=self.guidance_method or None,
             start=self.guidance_start,
@@ -58,7 +58,7 @@ class GenerationRequest:
 
     @property
     def guidance_options(self) -> GuidanceOptions:
-        """How to guide; the plain way where nothing is said."""
+        """The guidance options, with the defaults of `PLAIN`."""
         return self.choice.upon(PLAIN)
 
     def index(self, number: int) -> int:
@@ -68,7 +68,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedImage:
-    """An encoded image and all that it takes to draw it again. The gateway adds digest and score."""
+    """An encoded image with everything needed to generate it again. The gateway adds digest and score."""
 
     data: bytes = field(repr=False)
     media_type: str
@@ -96,16 +96,16 @@ class GeneratedImage:
     # Within the server alone; a client gets the defaults.
     label: str = field(default="", repr=False)  # the class that the prompt declares, "" without a vocabulary
     engine_s: float = field(default=0.0, repr=False)  # seconds from the first step to the pixels
-    fallback_reason: str = field(default="", repr=False)  # why diffusers' own pipeline drew it
+    fallback_reason: str = field(default="", repr=False)  # why the diffusers pipeline generated it
 
     def record(self, request_id: str) -> ImageRecord:
-        """What the catalog keeps of it."""
+        """The catalog record of the image."""
         own = {one.name: getattr(self, one.name) for one in fields(ImageRecord) if hasattr(self, one.name)}
         return ImageRecord(**own, size_bytes=len(self.data), source="generated", request_id=request_id)
 
     @classmethod
     def restored(cls, record: ImageRecord, score: Score | None, **more: Any) -> GeneratedImage:
-        """What was stored of an image. more: its data, index and generator_name."""
+        """An image from its catalog record. more: its data, index and generator_name."""
         own = {one.name: getattr(record, one.name) for one in fields(cls) if hasattr(record, one.name)}
         options = record.guidance_options
         how = {
@@ -120,7 +120,7 @@ class GeneratedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationProgress:
-    """How far a request is; `step` is the furthest of the images under way."""
+    """Progress of a request; `step` is that of its most advanced image."""
 
     images_done: int = 0
     images_total: int = 0
@@ -131,7 +131,7 @@ class GenerationProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePreview:
-    """How an image would look if it were done after `step` steps."""
+    """The clean image predicted after `step` steps."""
 
     index: int
     step: int
@@ -142,7 +142,7 @@ class ImagePreview:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationSummary:
-    """What a request used. Seconds."""
+    """Timing and versions of a request. Times in seconds."""
 
     images: int = 0
     generator_version: str = ""
@@ -154,7 +154,7 @@ class GenerationSummary:
 
 
 GenerationEvent = GenerationProgress | ImagePreview | GeneratedImage | GenerationSummary
-"""What a stream of images brings."""
+"""The events of a stream of images."""
 
 
 @dataclass(frozen=True, kw_only=True)

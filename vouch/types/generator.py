@@ -1,4 +1,4 @@
-"""What a generator understands."""
+"""Description of a generator."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class PromptAttribute:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorDescription:
-    """Vocabulary, defaults and limits of one version. With an open vocabulary any prompt goes. The limits are those of
-    the contract, which the gateway fills in."""
+    """Vocabulary, defaults and limits of one version. With an open vocabulary any prompt is accepted. The
+    gateway fills in the limits of the contract."""
 
     generator_version: str  # digest
     generator_name: str
@@ -33,7 +33,7 @@ class GeneratorDescription:
     max_images_per_stream: int = 0
     max_steps: int = 0
     max_guidance: float = 0.0
-    fallback_reason: str = ""  # why diffusers' own pipeline draws its images
+    fallback_reason: str = ""  # why the diffusers pipeline generates its images
     kernel: str = ""  # how its U-Net is computed, and why
     samplers: tuple[str, ...] = ()
     default_guidance_method: str = "cfg"

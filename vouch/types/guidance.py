@@ -1,4 +1,4 @@
-"""How an image is guided: by which method, in which of its steps, and which steps an adapter draws. No torch.
+"""Guidance of an image: the method, the guided steps, and the steps with an adapter. No torch.
 
 Fractions are shares of an image's denoising steps: step i of n, counted from 0, has i / n behind it. An interval holds
 the steps with start <= i / n < stop, so [0, 1) is all of them, whatever their number and sampler.
@@ -21,12 +21,12 @@ ROUNDING = 1e-9  # 0.29 * 100 is a little less than 29
 
 @dataclass(frozen=True, kw_only=True)
 class GuidanceOptions:
-    """What is to be said beside the scale.
+    """The options of guidance besides the scale.
 
     method: one of METHODS. start, stop: the guided interval (Kynkäänniemi et al. 2024, arXiv 2404.07724); outside of it
-    the network is asked once. adapter_start: the share of the steps that an aligned version leaves to its base before
-    its adapter is active (Sorokin et al. 2025, arXiv 2505.22569). negative_prompt: what guidance leads away from, but
-    for autoguidance, which leads away from another network.
+    the network is asked once. adapter_start: the share of the steps before the
+    adapter of an aligned version is applied (Sorokin et al. 2025, arXiv 2505.22569). negative_prompt: not used by
+    autoguidance, which guides away from another network.
 
     Raises:
         InvalidInput: an unknown method, or fractions that make no interval within [0, 1].
@@ -46,22 +46,22 @@ class GuidanceOptions:
         if self.start >= self.stop:
             raise InvalidInput(
                 f"guidance_start is {self.start:g} and guidance_stop is {self.stop:g}: guidance must start before it "
-                "stops. To draw without guidance, set guidance to 1."
+                "stops. To generate without guidance, set guidance to 1."
             )
 
     @property
     def plain(self) -> bool:
-        """Whether this is what a plain diffusers pipeline does."""
+        """Whether a plain diffusers pipeline does the same."""
         return replace(self, negative_prompt="") == PLAIN
 
     def guided_steps(self, scale: float, steps: int) -> range:
-        """The steps of `steps` that are guided; they take the network twice."""
+        """The guided steps of `steps`, which evaluate the network twice."""
         if scale <= 1 and self.method != "cfg_pp":
             return range(0)
         return range(_first(self.start, steps), _first(self.stop, steps))
 
     def adapted_from(self, steps: int) -> int:
-        """The first step that the adapter draws."""
+        """The first step with the adapter."""
         return _first(self.adapter_start, steps)
 
     def check_scale(self, scale: float) -> None:
@@ -74,7 +74,7 @@ class GuidanceOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class GuidanceChoice:
-    """What a request says; None leaves it to the generator's defaults. Fields as in GuidanceOptions."""
+    """The options of a request; None means the generator's default. Fields as in GuidanceOptions."""
 
     method: str | None = None
     start: float | None = None
@@ -83,11 +83,11 @@ class GuidanceChoice:
     negative_prompt: str | None = None
 
     def upon(self, defaults: GuidanceOptions) -> GuidanceOptions:
-        """The defaults with what was chosen. Raises InvalidInput when the two make no interval."""
+        """The defaults, overridden by the choice. Raises InvalidInput if the interval is empty."""
         return replace(defaults, **self._chosen())
 
     def agrees_with(self, options: GuidanceOptions) -> bool:
-        """Whether `options` can have come of this choice."""
+        """Whether `options` are consistent with this choice."""
         return all(getattr(options, name) == value for name, value in self._chosen().items())
 
     def _chosen(self) -> dict[str, Any]:
@@ -96,14 +96,14 @@ class GuidanceChoice:
 
 
 def check_method(method: str) -> str:
-    """Raises InvalidInput for a method that there is not."""
+    """Raises InvalidInput for an unknown method."""
     if method not in METHODS:
         raise InvalidInput(f"guidance_method is {method!r}; choose one of {', '.join(METHODS)}.")
     return method
 
 
 def check_fraction(name: str, value: float) -> float:
-    """Raises InvalidInput for what is no share of an image's steps."""
+    """Raises InvalidInput for a value outside of 0 to 1."""
     if not (math.isfinite(value) and 0 <= value <= 1):
         raise InvalidInput(
             f"{name} is {value:g}; it must be a number from 0 to 1, a share of the image's steps."

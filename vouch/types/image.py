@@ -1,4 +1,4 @@
-"""Images and where they came from."""
+"""Images and their provenance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IMAGE_SOURCES: tuple[str, ...] = get_args(ImageSource)
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRecord:
-    """Where an image came from. The bytes are in the blob store under `digest`."""
+    """Provenance of an image. The bytes are in the blob store under `digest`."""
 
     digest: str
     media_type: str
@@ -35,13 +35,13 @@ class ImageRecord:
     guidance_stop: float | None = None
     adapter_start: float | None = None
     negative_prompt: str = ""
-    generator_version: str = ""  # digest of the version that drew it
+    generator_version: str = ""  # digest
     request_id: str = ""
     created_at: datetime = field(default_factory=now)
 
     @property
     def guidance_options(self) -> GuidanceOptions:
-        """How it was guided, to draw it again; the plain way where the record says nothing."""
+        """The guidance options, to generate it again; those of `PLAIN` if the record has none."""
         choice = GuidanceChoice(
             method=self.guidance_method or None,
             start=self.guidance_start,
@@ -54,7 +54,7 @@ class ImageRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredImage(ImageRecord):
-    """A stored image as a caller gets it: its bytes (none in lists), its first score, and how often it was rated."""
+    """A stored image for callers: its bytes (none in lists), its first score, and its number of ratings."""
 
     data: bytes = field(default=b"", repr=False)
     generator_name: str = ""

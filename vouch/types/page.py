@@ -1,4 +1,4 @@
-"""Lists in pages."""
+"""Paged lists."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Generic[T]):
-    """One page of a list. `next_token` is opaque; "" means that this was the last page."""
+    """One page of a list. `next_token` is opaque; "" on the last page."""
 
     items: tuple[T, ...]
     next_token: str = ""
 
 
 def every(read: Callable[[str], Page[T]]) -> Iterator[T]:
-    """The items of all pages. read: answers the page of a token; "" is the first page."""
+    """The items of all pages. read: returns the page of a token; "" is the first page."""
     token = ""
     while True:
         page = read(token)

@@ -1,4 +1,4 @@
-"""Experts' verdicts on images."""
+"""Experts' ratings of images."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ANSWERS: tuple[str, ...] = get_args(Answer)
 VERDICTS: tuple[str, ...] = get_args(Verdict)
 RATER_KINDS: tuple[str, ...] = get_args(RaterKind)
 MAX_DURATION_MS = 24 * 3600 * 1000
-"""Nobody looks at one image for more than a day."""
+"""One day in milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preference:
-    """A pairwise verdict: of the rated image and `other`, `preferred` is the better (a digest of the two)."""
+    """A pairwise comparison of the rated image with `other`. preferred: the digest of the better one."""
 
     other: str
     preferred: str
@@ -28,9 +28,9 @@ class Preference:
 
 @dataclass(frozen=True, kw_only=True)
 class NewRating:
-    """A verdict as it is handed in. The catalog adds the rest and makes it a `Rating`."""
+    """A rating as submitted. The catalog adds the other fields of `Rating`."""
 
-    request_id: str  # the same id and content twice is one rating
+    request_id: str  # idempotency key
     image: str
     rater: str
     kind: RaterKind
@@ -45,11 +45,11 @@ class NewRating:
 
 @dataclass(frozen=True, kw_only=True)
 class Rating(NewRating):
-    """A verdict as it is kept: never changed, never deleted."""
+    """A stored rating: never changed, never deleted."""
 
     id: str
     domain: str
-    generator_version: str  # digest of the version that drew the image, "" when no generator did
+    generator_version: str  # digest of the image's generator, "" for a real image
     created_at: datetime
 
 
@@ -65,7 +65,7 @@ class ImportFailure:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportRatingsResponse:
-    """What became of an import of ratings."""
+    """Result of an import of ratings."""
 
     recorded: int
     already_recorded: int
@@ -75,7 +75,7 @@ class ImportRatingsResponse:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportRealImagesResponse:
-    """What became of an import of real images."""
+    """Result of an import of real images."""
 
     stored: int
     already_stored: int

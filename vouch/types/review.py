@@ -1,4 +1,4 @@
-"""Images on their way to a rater, and the questions about them."""
+"""Images for review, and the questions of a rating."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ REVIEW_STRATA: tuple[str, ...] = get_args(ReviewStratum)
 
 @dataclass(frozen=True, kw_only=True)
 class HandedOut:
-    """An image that the review queue gave to a rater, and how it was chosen.
+    """An image that the review queue gave to a rater, and how it was selected.
 
-    "uniform": drawn with equal chances from the images that no score decides about; "queue": drawn by how much its
-    verdict would teach; "real": a hidden real image; "repeat": one that this rater has rated before.
+    "uniform": sampled uniformly from the images reserved for it; "queue": sampled by informativeness; "real": a hidden
+    real image; "repeat": an image that this rater has rated before.
     """
 
     image: str
     rater: str
     kind: RaterKind
     stratum: ReviewStratum
-    propensity: float | None = None  # chance of being drawn in its turn, 0..1; of new images only
+    propensity: float | None = None  # probability of its selection, 0..1; of new images only
     created_at: datetime = field(default_factory=now)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewItem:
-    """An image to rate, with no hint of its origin."""
+    """An image to rate, without its origin."""
 
     digest: str
     data: bytes = field(repr=False)
@@ -43,7 +43,7 @@ class ReviewItem:
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewQuestion:
-    """One criterion of a domain's checklist, as a rater is asked about it."""
+    """One criterion of a domain's checklist, as shown to a rater."""
 
     criterion_id: str
     question: str

@@ -1,4 +1,4 @@
-"""Candidates on their way into serving."""
+"""Rollouts."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class RolloutEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """A candidate on its way to champion, or back."""
+    """A staged rollout of a candidate."""
 
     rollout_id: str  # "rollout-<n>"
     slot: str
     version: str  # digest of the candidate
     version_name: str = ""  # for callers
-    previous_version: str  # the champion when it began, to which a roll-back returns
+    previous_version: str  # the champion at the start, restored by a rollback
     previous_name: str = ""  # for callers
     state: RolloutState
     percent: int
-    revision: int = 0  # of the desired state; for callers, as are the counts and the reason
+    revision: int = 0  # of the desired state; for callers, like the counts and the reason
     replicas_converged: int = 0
     replicas_total: int = 0
     reason: str = ""
@@ -45,12 +45,12 @@ class Rollout:
     created_at: datetime
     updated_at: datetime
     progress: RolloutProgress | None = None  # for callers
-    plan: RolloutPlan | None = None  # within the server alone; None: begun before plans were kept
+    plan: RolloutPlan | None = None  # server only; None: from before plans were stored
 
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutProgress:
-    """The plan of a rollout, and how far it is. Seconds."""
+    """Plan and progress of a rollout. Times in seconds."""
 
     steps: tuple[int, ...]
     hold_s: float

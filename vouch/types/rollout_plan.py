@@ -1,4 +1,4 @@
-"""What a rollout was asked to do by itself."""
+"""The plan of an automatic rollout."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutPlan:
-    """What a rollout was asked to do by itself, and how far it is."""
+    """Plan and progress of an automatic rollout."""
 
-    steps: tuple[int, ...]  # shares in percent, rising, the last is 100
-    hold_s: float  # seconds at each share before the next
-    shadow: bool = False  # begins at 0 %: the candidate draws what the champion drew, and nothing is returned
-    sticky: bool = False  # a client stays on one side
+    steps: tuple[int, ...]  # shares in percent, ascending, the last is 100
+    hold_s: float  # minimum seconds at each share
+    shadow: bool = False  # starts at 0 %: generates the champion's images too, without returning them
+    sticky: bool = False  # sticky assignment per client
     gate: Mapping[str, Any] = field(default_factory=dict)  # the verdict of `vouch evaluate` that admitted it
     forced: str = ""  # why it was started against the gate
-    system: str = ""  # the running system that it began in
-    automatic: bool = True  # False: moved by an operator's word alone, until it is resumed
+    system: str = ""  # the running system that started it
+    automatic: bool = True  # False: moved only by operators, until it is resumed
     paused: bool = False
-    held_percent: int = 0  # the share that `held_s` was held at
+    held_percent: int = 0  # the share that `held_s` refers to
     held_s: float = 0.0
     evidence: Mapping[str, Any] = field(
         default_factory=dict

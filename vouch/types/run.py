@@ -17,7 +17,7 @@ RUN_ENDED: frozenset[str] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A training job: what was asked, how far it is, what came of it."""
+    """A training run: its settings, progress and result."""
 
     run_id: str  # "<kind>-<n>"
     kind: RunKind
@@ -27,7 +27,7 @@ class Run:
     total_steps: int
     message: str
     metrics: Mapping[str, Any]
-    version: str  # digest of what it published
+    version: str  # digest of the published version
     version_name: str = ""  # for callers
     error: str
     created_at: datetime
@@ -35,7 +35,7 @@ class Run:
     updated_at: datetime
     ended_at: datetime | None = None
     attempt: int  # 0 while queued; counts starts, so a resumed run shows 2
-    inputs: Mapping[str, Any]  # what was frozen at the start: digests, rating ids
+    inputs: Mapping[str, Any]  # fixed at the start: digests, rating ids
     created_by: str
     # Within the server alone; a client gets the defaults.
     request_id: str = ""

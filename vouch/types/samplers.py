@@ -1,4 +1,4 @@
-"""The samplers that a request may choose, by name. No torch: whoever names one needs none."""
+"""The samplers that a request may choose, by name. No torch: a client needs only the names."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ SAMPLERS = {
     "euler": "EulerDiscreteScheduler",
     "dpm++2m": "DPMSolverMultistepScheduler",
 }
-"""A sampler's name, and the scheduler of diffusers that stands for it."""
+"""The diffusers scheduler of each sampler."""
 
 
 def sampler_name(sampler: str, eta: float) -> str:
-    """How an image's record names what drew it, such as "ddim" or "ddim eta=0.5"."""
+    """The sampler in an image's record, such as "ddim" or "ddim eta=0.5"."""
     return f"{sampler} eta={eta:g}" if eta else sampler
 
 
@@ -21,6 +21,6 @@ def plain_name(recorded: str) -> str:
 
 
 def parse_name(recorded: str) -> tuple[str, float]:
-    """Sampler and eta of a record's name, as a request gives them: "" for a sampler that no request can choose."""
+    """Sampler and eta of a record's name, as a request gives them; "" for a sampler that requests cannot choose."""
     name, _, eta = recorded.partition(" eta=")
     return (name if name in SAMPLERS else "", float(eta) if eta else 0.0)

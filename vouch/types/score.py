@@ -1,4 +1,4 @@
-"""Images to score and what a reward version says of them."""
+"""Images to score, and their scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ScoreItem:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageScore:
-    """The score of one image. The reward deployment leaves it to the gateway to say of which image."""
+    """The score of one image. The gateway adds item_id and digest to the reward deployment's answer."""
 
     item_id: str = ""
     digest: str = ""  # of the image
@@ -42,7 +42,7 @@ class ItemError:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreResult:
-    """Exactly one of `score` and `error` is there."""
+    """Exactly one of `score` and `error` is set."""
 
     item_id: str = ""
     score: ImageScore | None = None
@@ -51,7 +51,7 @@ class ScoreResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """What one reward version says of one image under its declared prompt, as the catalog keeps it."""
+    """The score of one image by one reward version for the image's prompt, as stored in the catalog."""
 
     image: str
     version: str  # digest of the reward version
@@ -62,7 +62,7 @@ class Score:
 
 
 def image_fields(score: Score | None) -> dict[str, Any]:
-    """A score as the fields of an image that has it; none without a score."""
+    """The score fields of an image; empty without a score."""
     if score is None:
         return {}
     return {

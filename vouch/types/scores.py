@@ -1,4 +1,4 @@
-"""What every reward model says, whoever asks and without torch."""
+"""The output of a reward model, without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What shall serve, and what does."""
+"""Desired and actual serving state."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from vouch.types.clock import now
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """What a slot shall serve: desired state, on which the replicas converge."""
+    """The desired state of a slot, on which the replicas converge."""
 
     slot: str  # "generator" | "reward"
     champion: str
     candidate: str = ""
     percent: int = 0  # of new requests that go to the candidate
     previous: str = ""  # the champion before this one
-    sticky: bool = False  # the share is of clients, not of requests
+    sticky: bool = False  # percent of clients instead of requests
     revision: int = 1  # grows with every change
     updated_at: datetime = field(default_factory=now)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplicaReport:
-    """What one replica really serves, in its own words."""
+    """What one replica serves, as it reports."""
 
     replica_id: str
     revision: int  # of the desired state that this report answers
     champion_version: str = ""  # digest
     candidate_version: str = ""  # digest
     ok: bool
-    reason: str = ""  # why the desired state was refused
+    reason: str = ""  # why the desired state was not adopted
     reported_at: datetime = field(default_factory=now)
     slot: str = ""  # within the server alone
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServingSlot:
-    """What a slot shall serve, and what its replicas do."""
+    """The desired state of a slot, and the reports of its replicas."""
 
     slot: str
     champion_version: str

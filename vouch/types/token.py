@@ -1,4 +1,4 @@
-"""Who may call, and what for."""
+"""Tokens: names, roles and scopes of callers."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Literal, get_args
 Role = Literal["client", "rater", "operator"]
 Scope = Literal["human", "simulated", "any-rater"]
 
-ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
+ROLES: tuple[Role, ...] = get_args(Role)  # each includes those before it
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """Who may call, by name. The secret itself is not kept, its SHA-256 is."""
+    """An access token. Only the SHA-256 of its secret is stored."""
 
     name: str
     role: Role
     scopes: tuple[Scope, ...]
-    """What its ratings may be: "human", "simulated", and under other names than the token's: "any-rater"."""
+    """Kinds of ratings it may give: "human", "simulated"; "any-rater" allows other raters' names."""
     created_at: datetime
     last_used_at: datetime | None = None  # to the minute
     revoked_at: datetime | None = None
@@ -28,7 +28,7 @@ class Token:
 
 @dataclass(frozen=True, kw_only=True)
 class DescribeCallerResponse:
-    """Who a caller's token stands for, and what its ratings may be."""
+    """Name, role and rights of a caller's token."""
 
     name: str
     role: str

@@ -13,7 +13,7 @@ VERSION_KINDS: tuple[str, ...] = get_args(VersionKind)
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry:
-    """One file of a version, as its manifest states it."""
+    """One file of a version in its manifest."""
 
     sha256: str
     bytes: int
@@ -21,7 +21,7 @@ class FileEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
-    """An immutable model version, as its manifest states it. `digest` is the SHA-256 of its canonical manifest."""
+    """An immutable model version, from its manifest. `digest` is the SHA-256 of its canonical manifest."""
 
     digest: str
     name: str
@@ -34,7 +34,7 @@ class Version:
 
     @property
     def size_bytes(self) -> int:
-        """Of all its files."""
+        """Total size of all files."""
         return sum(entry.bytes for entry in self.files.values())
 
 
@@ -49,7 +49,7 @@ class VersionFile:
 
 @dataclass(frozen=True, kw_only=True)
 class VersionLineage:
-    """What a version was made of. `notes` is what the manifest says beside the other fields."""
+    """How a version was made. notes: the remaining fields of the manifest."""
 
     command: str
     run_id: str
@@ -61,7 +61,7 @@ class VersionLineage:
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any], *, ratings: bool = True) -> VersionLineage:
-        """The lineage of a manifest. ratings: whether to name each rating, or only to count them."""
+        """The lineage of a manifest. ratings: whether to list the rating ids, or only their count."""
         notes = dict(manifest)
         ids = tuple(str(item) for item in notes.pop("ratings", ()))
         return cls(
@@ -77,7 +77,7 @@ class VersionLineage:
 
 @dataclass(frozen=True, kw_only=True)
 class VersionDetails:
-    """A version as a caller is told of it: its manifest, its parent's name, and what its evaluation found."""
+    """A version for callers: its manifest, its parent's name, and its latest evaluation."""
 
     digest: str
     name: str
