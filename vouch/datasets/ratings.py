@@ -1,7 +1,6 @@
-"""Ratings as files: CSV for spreadsheets, Parquet for pipelines. What is exported imports again exactly.
+"""Ratings as files: CSV for spreadsheets, Parquet for pipelines. A written file is read again exactly.
 
-One row per rating, one column `answer.<criterion>` per criterion. An import checks every row first: either all
-rows are stored or none, and what cannot be taken is named by its row.
+One row per rating, one column `answer.<criterion>` per criterion. Reading checks every row and names each invalid one.
 """
 
 from __future__ import annotations
@@ -9,20 +8,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vouch.domains.criteria import Domain
 from vouch.errors import InvalidInput, NotFound
 from vouch.formats.csv_tables import bad_rows, check_unique, read_csv
 from vouch.formats.escapes import from_cell, to_cell
 from vouch.storage.atomic import write_whole
 from vouch.types.rating import MAX_DURATION_MS, Preference, Rating
-
-if TYPE_CHECKING:  # a client that reads and writes files of ratings needs no database
-    from vouch.storage.catalog import Catalog
 
 ANSWER = "answer."
 _TEXTS = ("id", "request_id", "image", "generator_version", "rater", "kind", "domain", "verdict")
@@ -31,26 +25,14 @@ COLUMNS = (*_TEXTS, *_TAIL, "duration_ms", "created_at")
 _NEEDED = frozenset({"id", "request_id", "image", "rater", "kind", "domain", "verdict", "created_at"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImportReport:
-    """What an import did."""
-
-    added: int
-    already_there: int
-
-
-def export_ratings(catalog: Catalog, path: str | Path) -> int:
-    """Write every rating, oldest first, to a .csv or .parquet file, and answer how many there were.
+def write_ratings(path: str | Path, ratings: Iterable[Rating]) -> int:
+    """Write ratings in their order to a .csv or .parquet file, and return their number.
 
     Raises:
         InvalidInput: another suffix.
-        StorageFull: no room; a file that was there before is untouched.
+        NotFound: no such folder.
+        StorageFull: no space left; an existing file is unchanged.
     """
-    return write_ratings(path, catalog.ratings.iterate())
-
-
-def write_ratings(path: str | Path, ratings: Iterable[Rating]) -> int:
-    """Write these ratings in their order, as `export_ratings` does; for ratings that a client listed."""
     path = Path(path)
     write = _format(path, {".csv": _to_csv, ".parquet": _to_parquet})
     rows = [_row(rating) for rating in ratings]
@@ -61,22 +43,13 @@ def write_ratings(path: str | Path, ratings: Iterable[Rating]) -> int:
     return len(rows)
 
 
-def import_ratings(catalog: Catalog, path: str | Path, domain: Domain) -> ImportReport:
-    """Store the ratings of a file that `export_ratings` wrote (or one of the same columns).
-
-    A rating that is already there, equal in all, is counted and left.
+def read_ratings(path: str | Path) -> list[tuple[int, Rating]]:
+    """The ratings of a file that `write_ratings` wrote, each with its row number; the row after the header is row 1.
 
     Raises:
         NotFound: no such file.
-        InvalidInput: not a readable file, missing columns, or rows that cannot be stored, each named by number
-            (the first row after the header is row 1). Nothing was imported.
+        InvalidInput: not a readable file, missing columns, or invalid rows, each named by its number.
     """
-    added, already = catalog.ratings.restore(read_ratings(path), domain)
-    return ImportReport(added=added, already_there=already)
-
-
-def read_ratings(path: str | Path) -> list[tuple[int, Rating]]:
-    """The ratings of a file, each with the number of its row, 1 after the header. Raises as `import_ratings` does."""
     path = Path(path)
     read = _format(path, {".csv": _from_csv, ".parquet": _from_parquet})
     if not path.is_file():
