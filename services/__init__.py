@@ -1,1 +1,1 @@
-"""Ray Serve deployments: gateway, generation, reward, feedback, rollout, jobs and the web page."""
+"""The Ray Serve deployments gateway, generation, reward, feedback, operations and web, and the system around them."""

@@ -1,4 +1,4 @@
-"""A share of something scarce, such as bytes or pixels in memory, for as long as a piece of work lasts."""
+"""Budgets of a scarce resource, such as bytes or pixels in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RETRY_S = 1.0
 
 
 class WeightedSemaphore:
-    """Amounts held at once add up to at most `most`; who asks for more waits, first come, first served.
+    """A semaphore with weights: amounts held at once sum to at most `most`; waiters are served in FIFO order.
 
     `most_waiting`: amounts that may wait together; a request beyond them is refused with Exhausted. One event loop.
     """
@@ -60,7 +60,7 @@ class WeightedSemaphore:
 
 
 def parts(amounts: Sequence[int], most: int) -> Iterator[slice]:
-    """Neighbours that together need at most `most`; one that alone needs more is a part of its own."""
+    """Groups of neighbours whose amounts sum to at most `most`; a larger one is a group of its own."""
     start, held = 0, 0
     for position, amount in enumerate(amounts):
         if held + amount > most and position > start:

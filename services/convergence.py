@@ -1,8 +1,8 @@
-"""Replicas converge on the desired state: what the catalog says a slot shall serve is what this replica will serve.
+"""Replicas converge on the desired state of their slot in the catalog.
 
-A background thread polls (and is hurried by a broadcast), loads what is missing beside the running work, warms it
-up, then swaps ONE reference: an immutable routing table. Requests in flight keep the table that they began with. A
-version that does not load is reported with its reason, and the old table serves on. No Ray and no torch here.
+A background thread polls, wakes on a broadcast, loads and warms versions in the background, and swaps one reference to
+an immutable routing table. Requests in flight keep the table that they started with. If a version fails to load, the
+replica reports the reason and keeps serving with the old table. No Ray and no torch here.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ M = TypeVar("M")
 
 BACKGROUND_NICENESS = 10
 TEMPORARY = (Unavailable, Exhausted, DeadlineExceeded, Cancelled, MemoryError, OSError)
-"""Why a version may load at the next try though its files stay as they are."""
+"""Errors after which a version may load at the next attempt, with the same files."""
 
 
 @dataclass(frozen=True)
 class Loaded(Generic[M]):
-    """A version in memory, with the digest that every reply made by it names."""
+    """A version in memory, with its digest for the replies."""
 
     digest: str
     model: M
@@ -41,7 +41,7 @@ class Loaded(Generic[M]):
 
 @dataclass(frozen=True)
 class Routes(Generic[M]):
-    """Who serves which requests. Never changed: a new table takes its place."""
+    """The routing table: which version serves which requests. Immutable; a new table replaces it."""
 
     revision: int
     champion: Loaded[M]
@@ -50,7 +50,7 @@ class Routes(Generic[M]):
     sticky: bool = False
 
     def choose(self, request_id: str, client: str = "") -> Loaded[M]:
-        """The candidate for `percent` of request ids (of clients where it is sticky), the same for the same id."""
+        """The candidate for `percent` of request ids (of clients if sticky), stable per id."""
         key = client if self.sticky and client else request_id
         if self.candidate is not None and bucket(key) < self.percent:
             return self.candidate
@@ -58,12 +58,12 @@ class Routes(Generic[M]):
 
 
 def bucket(request_id: str) -> int:
-    """0..99, evenly spread, the same in every process."""
+    """0..99, uniform, the same in every process."""
     return int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:8], "big") % 100
 
 
 class Convergence(Generic[M]):
-    """Keeps `routes` what the catalog wants.
+    """Keeps `routes` at the desired state of the catalog.
 
     desired: reads the slot's desired state. load: digest -> a warmed-up model; raises VouchError with the reason.
     report: records what this replica serves. keep: versions held in memory beside those in the table, so that a
@@ -106,7 +106,7 @@ class Convergence(Generic[M]):
 
     @property
     def routes(self) -> Routes[M]:
-        """The table of this moment.
+        """The current table.
 
         Raises Unavailable before the first version is loaded; FailedPrecondition when none loads and trying again
         cannot help.
@@ -135,7 +135,7 @@ class Convergence(Generic[M]):
         return self._loader.submit(self._fetch, digest).result()
 
     def notify(self) -> None:
-        """Look at the desired state now instead of at the next poll, even at one that was refused before."""
+        """Poll the desired state now, also one that failed before."""
         self._refused = (0, 0.0)
         self._notified.set()
 
@@ -159,7 +159,7 @@ class Convergence(Generic[M]):
             self._notified.clear()
 
     def converge(self) -> bool:
-        """One look: load and swap if the desired state is new. True when the table changed. Never raises."""
+        """One poll: load and swap if the desired state is new. True when the table changed. Never raises."""
         try:
             desired = self._desired()
         except Exception as error:  # noqa: BLE001 - a busy catalog: what serves now serves on, the next poll asks again
@@ -189,7 +189,7 @@ class Convergence(Generic[M]):
         return True
 
     def _fall_back(self, desired: Serving) -> bool:
-        """A replica that has just started has no old table: serve the champion alone, else the one before it."""
+        """A new replica has no old table: serve the champion alone, or else the previous champion."""
         champion = desired.champion if desired.candidate else ""  # alone it has just been tried
         for digest in filter(None, (champion, desired.previous)):
             try:
@@ -226,7 +226,7 @@ class Convergence(Generic[M]):
         return [loaded for loaded in (routes.champion, routes.candidate) if loaded] if routes else []
 
     def _trim(self) -> None:
-        """Let go of the longest unused versions; one that still serves a request lives until that ends."""
+        """Evict the least recently used versions; one that serves a request is freed when that ends."""
         serving = {loaded.digest for loaded in self._in_table()} | {self._previous}
         spare = [digest for digest in self._cache if digest not in serving]
         for digest in spare[: max(0, len(spare) - self._keep)]:
@@ -241,7 +241,7 @@ class Convergence(Generic[M]):
         self._send(self._last)
 
     def _beat(self) -> None:
-        """Say again what was said last, so that a replica that is gone can be told from a quiet one."""
+        """Repeat the last report, so that a dead replica can be distinguished from an idle one."""
         if self._last and self._clock() - self._sent_at > self._heartbeat_s:
             self._last = replace(self._last, reported_at=now())
             self._send(self._last)
@@ -259,7 +259,7 @@ def _log(line: str) -> None:
 
 
 def lower_priority() -> None:
-    """Put this thread behind all others of the machine. Linux gives every thread its own niceness."""
+    """Give this thread the lowest priority. On Linux niceness is per thread."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
         niceness = os.getpriority(os.PRIO_PROCESS, thread)
@@ -268,7 +268,7 @@ def lower_priority() -> None:
 
 @contextmanager
 def quick_hand_over() -> Iterator[None]:
-    """While something loads, threads that serve get Python's lock within half a millisecond instead of five."""
+    """While a version loads, serving threads get the GIL within 0.5 ms instead of 5 ms."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(0.0005)
     try:

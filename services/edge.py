@@ -1,4 +1,4 @@
-"""Where gRPC meets vouch: who calls, what they may do, and how an error reaches them.
+"""The gRPC edge: authentication, authorization and errors of every call.
 
 A gateway method takes the request and who asks, returns or yields messages, and lets errors propagate:
 
@@ -67,7 +67,7 @@ STATUS: dict[type[errors.VouchError], grpc.StatusCode] = {
 
 
 class Context(Protocol):
-    """What a call's context must offer: the part that grpc.aio's and Ray Serve's have in common."""
+    """The common part of grpc.aio's and Ray Serve's call contexts."""
 
     def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
     def set_code(self, code: Any) -> None: ...
@@ -76,19 +76,19 @@ class Context(Protocol):
 
 
 class TokenLookup(Protocol):
-    """Where tokens are looked up."""
+    """Looks tokens up by their secret."""
 
     def find(self, secret: str) -> Token | None: ...
 
 
 @dataclass(frozen=True)
 class AccessControl:
-    """The keys that open the door. None switches the check off: everybody is an operator then."""
+    """Token lookup; None disables authentication, so that every caller is an operator."""
 
     keys: TokenLookup | None
 
     def identify(self, context: Context) -> Identity:
-        """Raises `Unauthenticated` when the call brings no token or an unknown one."""
+        """Raises `Unauthenticated` for a missing or unknown token."""
         metadata = {key.lower(): value for key, value in context.invocation_metadata() or ()}
         client = str(metadata.get(CLIENT_KEY, ""))[:LONGEST_CLIENT]
         if self.keys is None:
@@ -96,20 +96,20 @@ class AccessControl:
         header = metadata.get("authorization", "")
         if not header:
             raise errors.Unauthenticated(
-                "This call brings no token. Send the metadata 'authorization: Bearer TOKEN' with a token "
+                "This call has no token. Send the metadata 'authorization: Bearer TOKEN' with a token "
                 "from `vouch token create`, or from access.json in the state folder."
             )
         scheme, _, secret = str(header).partition(" ")
         token = self.keys.find(secret.strip()) if scheme.lower() == "bearer" and secret.strip() else None
         if token is None:
             raise errors.Unauthenticated(
-                "This token is not known here, or is revoked. Send the metadata 'authorization: Bearer TOKEN' with a "
-                "token from `vouch token create`, or from access.json in the state folder of this very system."
+                "This token is unknown here, or revoked. Send the metadata 'authorization: Bearer TOKEN' with a "
+                "token from `vouch token create`, or from access.json in the state folder of this system."
             )
         return Identity.of(token, client)
 
     def admit(self, context: Context, rpc: str) -> Identity:
-        """Raises `Unauthenticated`, or `PermissionDenied` when the caller's role may not make this call."""
+        """Raises `Unauthenticated`, or `PermissionDenied` if the caller's role does not allow this call."""
         identity = self.identify(context)
         needed = RPCS[rpc].role
         if not identity.may(needed):
@@ -144,8 +144,7 @@ def translate_with(translator: Translator) -> None:
 
 
 def as_vouch_error(error: BaseException, reference: str) -> errors.VouchError:
-    """The error that the caller is told. Whatever nobody expected becomes `Internal`, found in the log by its
-    reference."""
+    """The error for the caller. An unexpected exception becomes `Internal`, with a reference to the log."""
     # Ray wraps an error of another process in one whose text is a traceback; the original is its cause.
     for candidate in (getattr(error, "cause", None), error):
         if isinstance(candidate, errors.Internal):

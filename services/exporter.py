@@ -31,7 +31,7 @@ class MetricsHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """A scrape every few seconds is no news."""
+        """Does not log scrapes."""
 
 
 def main(arguments: list[str] | None = None) -> int:

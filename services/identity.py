@@ -1,4 +1,4 @@
-"""Who calls, and what that allows. Pure: what the token says is all that counts, whatever the message claims."""
+"""Identity and rights of a caller. They follow from the token alone, never from the message."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ class Identity:
 
     @classmethod
     def unchecked(cls, client: str = "") -> Identity:
-        """Everybody, where authentication is off."""
+        """Any caller, if authentication is off."""
         return cls("operator", client, "", SCOPES)
 
     def may(self, role: str) -> bool:
-        """Each role may do what those before it may."""
+        """Each role includes those before it."""
         return ROLES.index(self.role) >= ROLES.index(role)  # type: ignore[arg-type]
 
     @property
     def owner(self) -> str | None:
-        """Whose images this caller sees: their own, and from a rater upwards everybody's (None)."""
+        """Owner of the images that this caller sees: a client's own; None (all images) for raters and operators."""
         return None if self.may("rater") else self.name
 
     @property
     def is_blinded(self) -> bool:
-        """Whether this caller rates, and so must not know where an image comes from before it has rated it."""
+        """Whether this caller rates, and must not know the source of an image before rating it."""
         return self.role == "rater"
 
     @property
     def rates_for_others(self) -> bool:
-        """Whether it may rate under other names than its own."""
+        """Whether it may rate under other names."""
         return "any-rater" in self.scopes
 
     @property

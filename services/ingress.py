@@ -46,7 +46,7 @@ def _handler(rpc: str, servicer: Any) -> grpc.RpcMethodHandler:
 
 
 def reader(rpc: str) -> Callable[[bytes], Any]:
-    """What makes a request of bytes. It never raises: gRPC would answer UNKNOWN."""
+    """The deserializer of requests. It never raises: gRPC would answer UNKNOWN."""
     kind, most = rpcs.request_class(rpc), field_limits.largest_request(rpc)
 
     def read(data: bytes) -> Message | edge.MalformedRequest:
@@ -81,7 +81,7 @@ class CallMetadata:
 
 
 class Guard(grpc.GenericRpcHandler):
-    """Takes over each call of the contract that may not be made, and reads nothing of it."""
+    """Rejects calls of the contract that are not allowed, without reading their messages."""
 
     def __init__(self, access: Callable[[], edge.AccessControl]) -> None:
         self._access = access
@@ -122,7 +122,7 @@ def guard_with(access: edge.AccessControl) -> None:
 
 
 def known_access() -> edge.AccessControl:
-    """Who may call: what the gateway of this process said, or in a proxy what the catalog says."""
+    """Access control: that of this process's gateway, or in a proxy that of the catalog."""
     if not _access:
         url = guarding_catalog_url()
         guard_with(edge.AccessControl(Keyring(Catalog(url).tokens) if url else None))

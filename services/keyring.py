@@ -1,4 +1,4 @@
-"""The tokens of the catalog, at hand in memory: a call is admitted without a query."""
+"""The catalog's tokens, cached in memory: a call is authenticated without a query."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ USE_KEPT_EVERY = timedelta(minutes=1)
 
 
 class Keyring:
-    """Reads the tokens once a second, so that a new one opens and a revoked one closes within that time."""
+    """Reads the tokens once a second, so that new and revoked tokens take effect within a second."""
 
     def __init__(self, tokens: Tokens, poll_s: float = POLL_S) -> None:
         self._tokens, self._poll_s = tokens, poll_s
@@ -28,7 +28,7 @@ class Keyring:
         threading.Thread(target=self._poll, name="keyring", daemon=True).start()
 
     def find(self, secret: str) -> Token | None:
-        """The token of this secret. Found by its digest, so that the time it takes says nothing of the secret."""
+        """The token of this secret. Looked up by digest, so that timing reveals nothing about the secret."""
         token = self._valid.get(digest_of(secret))
         if token is not None:
             self._used[token.name] = now()

@@ -1,4 +1,4 @@
-"""What a system that was killed left behind, recorded in its state folder and ended by the next start there."""
+"""Processes and files of a killed system, recorded in its state folder and removed by the next start."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def end_leftovers(folder: StateFolder) -> bool:
 
 
 def forget(folder: StateFolder) -> None:
-    """The system has ended and left nothing."""
+    """Remove the record: the system has ended and left nothing."""
     with contextlib.suppress(OSError):
         (folder.root / FILE_NAME).unlink(missing_ok=True)
 

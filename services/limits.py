@@ -1,4 +1,4 @@
-"""What the machine must allow a system before it starts."""
+"""Operating system limits that a system needs before it starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILES_FOR_CONNECTION, FILES_BESIDE = 2.5, 64
 
 
 def open_files() -> int:
-    """Files that this process and its children may open at most."""
+    """Maximum number of open files of this process and its children."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
 

@@ -1,4 +1,4 @@
-"""What was refused and what went wrong, one JSON line each, in the state folder: `vouch logs` reads it.
+"""Rejected and failed calls, one JSON line each, in the state folder; `vouch logs` reads them.
 
 A refusal says code, reason, RPC, role and reference, and nothing of what the caller wrote. An error that nobody
 expected says its traceback too, under the reference that its caller was given.
@@ -40,12 +40,12 @@ def request_id(request: Any) -> str:
 
 
 def refused(**entry: str) -> None:
-    """One line for a call that was refused."""
+    """Log one line for a rejected call."""
     _write("INFO", entry)
 
 
 def failed(error: BaseException, **entry: str) -> None:
-    """One line, with the traceback, for a call that broke on a defect."""
+    """Log one line with the traceback for a call that failed with an internal error."""
     _write("ERROR", {**entry, "trace": "".join(traceback.format_exception(error))})
 
 
@@ -91,7 +91,7 @@ class _NoRefusals(logging.Filter):
 
 
 def leave_out_refusals() -> None:
-    """Keep Serve's own log in this process to what went wrong."""
+    """Restrict Serve's own log in this process to internal errors."""
     logger = logging.getLogger(RAY_SERVE)
     if not any(isinstance(known, _NoRefusals) for known in logger.filters):
         logger.addFilter(_NoRefusals())

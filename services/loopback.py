@@ -1,4 +1,4 @@
-"""Keeps every port that is only spoken inside on the loopback address, and says which ports are not.
+"""Binds internal ports to the loopback address, and reports those that other machines can reach.
 
 Ray trusts its network: one empty message to its control ports ends a cluster, token or not. On one machine no other
 machine needs these ports, so three measures keep them on 127.0.0.1:
@@ -63,7 +63,7 @@ def on_loopback(address: str) -> str:
 
 
 def haproxy_on_loopback(template: str) -> str:
-    """The template of HAProxy's configuration with its statistics and metrics on loopback; both ask for no token."""
+    """The template of HAProxy's configuration with its statistics and metrics on loopback; neither requires a token."""
     return template.replace("bind *:", f"bind {HOST}:").replace("bind :", f"bind {HOST}:")
 
 

@@ -25,48 +25,53 @@ REQUESTS = Counter("vouch_requests_total", "Calls answered, by RPC and status co
 REQUEST_SECONDS = Histogram(
     "vouch_request_seconds", "Seconds from call to answer.", ["method"], buckets=_SECONDS
 )
-IMAGES = Counter("vouch_images_total", "Images drawn and stored.")
+IMAGES = Counter("vouch_images_total", "Images generated and stored.")
 BATCH_IMAGES = Histogram(
     "vouch_engine_batch_images", "Images in a denoising step.", buckets=(1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
 )
 STEPS = Counter("vouch_engine_steps_total", "Denoising steps of batches.")
-IMAGE_STEPS = Counter("vouch_engine_image_steps_total", "Evaluations of the network for one image each.")
+IMAGE_STEPS = Counter(
+    "vouch_engine_image_steps_total", "Network evaluations, per image; a guided step takes two."
+)
 WAIT_SECONDS = Histogram(
     "vouch_engine_wait_seconds", "Seconds that an image waited for a slot.", buckets=_SECONDS
 )
 ADMISSION_STEPS = Histogram(
     "vouch_engine_admission_steps",
-    "Denoising steps that began before an image for which there was room took its first.",
+    "Denoising steps between a free slot and the first step of a waiting image.",
     buckets=(0, 1, 2, 3, 5, 10, 100),
 )
 ENGINE_SECONDS = Histogram(
     "vouch_engine_seconds", "Seconds of an image from its first step to its pixels.", buckets=_SECONDS
 )
 SIDE_SECONDS = Histogram(
-    "vouch_side_seconds", "Seconds of a drawing call during a rollout, by side.", ["side"], buckets=_SECONDS
+    "vouch_side_seconds",
+    "Seconds of a generation call during a rollout, by side.",
+    ["side"],
+    buckets=_SECONDS,
 )
 SIDE_FAILURES = Counter(
-    "vouch_side_failures_total", "Drawing calls that failed for a reason of the system's, by side.", ["side"]
+    "vouch_side_failures_total", "Generation calls that failed with a server error, by side.", ["side"]
 )
 STAGE_SECONDS = Histogram(
-    "vouch_engine_stage_seconds", "Seconds of one piece of work of the engine.", ["stage"],
+    "vouch_engine_stage_seconds", "Seconds of one engine task, by stage.", ["stage"],
     buckets=(0.001, 0.0025, *_SECONDS),
 )  # fmt: skip
 STEP_SECONDS = Histogram(
     "vouch_engine_step_seconds",
-    "Seconds of a denoising step, by whether images were being decoded meanwhile: decoding must not make steps jitter.",
+    "Seconds of a denoising step, by whether images were decoded at the same time.",
     ["decoding"],
     buckets=(0.001, 0.0025, *_SECONDS),
 )
 EVICTIONS = Counter(
-    "vouch_engine_evictions_total", "Images let go before they were done, by reason.", ["reason"]
+    "vouch_engine_evictions_total", "Images cancelled before they were finished, by reason.", ["reason"]
 )
-WAITING = Gauge("vouch_engine_waiting_images", "Images that wait.", multiprocess_mode="livesum")
+WAITING = Gauge("vouch_engine_waiting_images", "Images that wait for a slot.", multiprocess_mode="livesum")
 RUNNING = Gauge("vouch_engine_running_images", "Images being denoised.", multiprocess_mode="livesum")
 SCORES = Counter("vouch_scores_total", "Images scored.")
 SCORE_SECONDS = Histogram("vouch_score_seconds", "Seconds of one reward batch.", buckets=_SECONDS)
 SCORE_VALUES = Histogram(
-    "vouch_score_value", "Rewards, by the part that the version plays: champion, candidate or named.", ["role"],
+    "vouch_score_value", "Reward scores, by role of the version: champion, candidate or named.", ["role"],
     buckets=(0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
 )  # fmt: skip
 ACCEPTED = Counter(
@@ -74,17 +79,17 @@ ACCEPTED = Counter(
 )
 REPEATS = Counter(
     "vouch_rater_repeats_total",
-    "Ratings of an image that the same rater had rated before, by kind of rater and whether the verdict was the same.",
+    "Repeated ratings of an image by the same rater, by kind and whether the verdict was the same.",
     ["kind", "same"],
 )
 RATINGS = Counter("vouch_ratings_total", "Ratings recorded, by kind of rater.", ["kind"])
-SWAPS = Counter("vouch_swaps_total", "Routing tables that took the place of another.", ["slot"])
+SWAPS = Counter("vouch_swaps_total", "Swaps of a replica's routing table.", ["slot"])
 REFUSALS = Counter("vouch_swaps_refused_total", "Desired states that a replica could not adopt.", ["slot"])
 LOAD_SECONDS = Histogram("vouch_load_seconds", "Seconds to load a version.", ["slot"], buckets=_SECONDS)
 RUNS = Counter("vouch_training_runs_total", "Training runs that ended, by kind and state.", ["kind", "state"])
 
 for _slot in ("generator", "reward"):
-    REFUSALS.labels(_slot)  # an increase of a series is seen only when it was there before, with 0
+    REFUSALS.labels(_slot)  # an increase is visible only if the series exists with 0
 for _kind in RUN_KINDS:
     RUNS.labels(_kind, "FAILED")
 
@@ -93,25 +98,25 @@ ALL = (
     STAGE_SECONDS, STEP_SECONDS, EVICTIONS, WAITING, RUNNING, SCORES, SCORE_SECONDS, SCORE_VALUES, ACCEPTED, REPEATS,
     RATINGS, SWAPS, REFUSALS, LOAD_SECONDS, RUNS, SIDE_FAILURES, SIDE_SECONDS,
 )  # fmt: skip
-"""What an alert or a dashboard may name."""
+"""The metrics for alerts and dashboards."""
 
 
 def sample_names() -> frozenset[str]:
-    """The names of the time series that the page holds, as Prometheus stores them."""
+    """The names of the time series, as Prometheus stores them."""
     endings = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
     families = [family for metric in ALL for family in metric.describe()]
     return frozenset(family.name + ending for family in families for ending in endings[family.type])
 
 
 def page() -> bytes:
-    """The figures of all processes of this node in Prometheus' text form."""
+    """The metrics of all processes of this node in Prometheus' text format."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
 
 
 def sides() -> dict[str, SideMetrics]:
-    """The counters of candidate and champion, added up over the processes of this node."""
+    """The counters of candidate and champion, summed over the processes of this node."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     failed: dict[str, float] = {}
@@ -127,5 +132,5 @@ def sides() -> dict[str, SideMetrics]:
 
 
 def _name(metric: Counter | Histogram) -> str:
-    """Of its family, without the endings of its series."""
+    """The name of its family, without the suffixes of its series."""
     return next(iter(metric.describe())).name

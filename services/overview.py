@@ -1,4 +1,4 @@
-"""What runs, as plain values for the web page."""
+"""State of the system as plain values for the web page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RunOverview(TypedDict):
 
 
 class SlotOverview(TypedDict):
-    """What serves in a slot, by name, and how many replicas follow."""
+    """The serving versions of a slot, and the number of converged replicas."""
 
     slot: str
     champion: str

@@ -1,4 +1,4 @@
-"""Threads for what waits for a disk or a database: every RPC has its own, so that a slow one cannot stop the rest."""
+"""Thread pools for blocking work; every RPC has its own, so that a slow one cannot block the others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Pools:
         self._pools: dict[str, ThreadPoolExecutor] = {}
 
     async def run(self, name: str, work: Callable[..., T], *arguments: Any) -> T:
-        """What `work` returns, computed on a thread of `name`'s pool; it waits while all of them are busy."""
+        """Run `work` on a thread of `name`'s pool; waits while all threads are busy."""
         pool = self._pools.get(name)
         if pool is None:
             pool = self._pools[name] = ThreadPoolExecutor(self._threads, thread_name_prefix=name)
@@ -45,7 +45,7 @@ S = TypeVar("S", bound=Pooled)
 def on_thread(
     method: Callable[Concatenate[S, P], T],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Makes of a method that waits a coroutine: it runs on a thread of the pool of its name."""
+    """Turns a blocking method into a coroutine that runs on a thread of the pool of its name."""
 
     @functools.wraps(method)
     async def call(self: S, /, *arguments: P.args, **named: P.kwargs) -> T:

@@ -1,4 +1,4 @@
-"""Ports: whether one can be listened on, and fresh ones for what is only spoken inside."""
+"""Checks of the public ports, and free ports for internal use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_free(port: int, host: str = "") -> bool:
 
 
 def check_ports(server: ServerSettings) -> None:
-    """Raises FailedPrecondition where the system could not listen, saying why and which option helps."""
+    """Raises FailedPrecondition, with the reason and the option to change, for a port that cannot be listened on."""
     for name, port in (("grpc-port", server.grpc_port), ("http-port", server.http_port)):
         error = _refusal(port, server.host)
         if error is None:

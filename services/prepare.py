@@ -1,7 +1,7 @@
-"""`python -m services.prepare`: what a cluster needs once before it serves. Doing it again changes nothing.
+"""`python -m services.prepare`: prepares a cluster before its first start. Idempotent.
 
-Makes the catalog's tables, publishes the first models, and lets a slot that serves nothing serve them. `vouch up` does
-the same by itself.
+Creates the catalog's tables, publishes the initial models, and sets them as champions of empty slots. `vouch up` does
+the same at its start.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The processes of one system: found by a mark in their environment, and ended to the last one."""
+"""Finds and ends the processes of one system, which have a mark in their environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fields that a request may not leave out."""
+"""Required fields of requests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vouch.errors import InvalidInput
 
 
 def required(request: Any, name: str) -> str:
-    """The text of a field. Raises InvalidInput where it is empty."""
+    """The text of a field. Raises InvalidInput if it is empty."""
     value: str = getattr(request, name)
     if not value:
         raise InvalidInput(f"{name} is missing: say which one.")

@@ -35,8 +35,8 @@ def make_scratch() -> Path:
 
 
 def object_store_folder(scratch: Path, size_bytes: int, shared: Path = SHARED_MEMORY) -> Path:
-    """Where Ray's object store of this size lies: in shared memory, or in `scratch` where that is missing, full,
-    read-only or as small as a container's 64 MB."""
+    """Folder for Ray's object store of this size: shared memory, or `scratch` if that is missing, full, read-only or
+    too small, as a container's 64 MB."""
     with contextlib.suppress(OSError):
         state = os.statvfs(shared)
         if state.f_bavail * state.f_frsize >= size_bytes and os.access(shared, os.W_OK):
@@ -56,7 +56,7 @@ def remove_scratch(folder: Path) -> None:
 
 
 def keep_logs(scratch: Path, into: Path) -> bool:
-    """Copy Ray's logs into the folder `into`, in place of the last ones. False where there are none."""
+    """Copy Ray's logs into the folder `into`, replacing earlier ones. False if there are none."""
     sessions = [path for path in scratch.glob("ray*/session_*/logs") if not path.parent.is_symlink()]
     if not sessions:
         return False

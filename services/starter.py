@@ -1,4 +1,4 @@
-"""The first models: what ships with vouch, or the folders that the settings name in their place."""
+"""The initial models: the shipped ones, or the folders of the settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHECKS = {"generator": check_generator_folder, "reward": check_reward_folder}
 
 
 def check_models(settings: Settings) -> None:
-    """What can be said of the folders in the settings before anything starts, without loading them.
+    """Checks the folders of the settings without loading them, before anything starts.
 
     Raises InvalidInput, naming the part and the remedy.
     """
@@ -112,7 +112,7 @@ def _foreign(registry: Registry, kind: VersionKind, folder: Path) -> Version:
 
 
 def _scale(kind: VersionKind, folder: Path) -> dict[str, object]:
-    """What the scores of a reward version mean."""
+    """The scale of a reward version's scores."""
     return {"scale": read_scale(folder).as_json()} if kind == "reward" else {}
 
 

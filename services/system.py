@@ -46,7 +46,7 @@ RAY_LOGS = "ray-logs"
 
 @dataclass(frozen=True)
 class Event:
-    """What the driver tells ("ready", "failed", "lost", "ended"), or "stop" for a signal."""
+    """An event of the driver ("ready", "failed", "lost", "ended"), or "stop" for a signal."""
 
     name: str
     values: dict[str, Any] = field(default_factory=dict)
@@ -142,7 +142,7 @@ def _scratch(folder: StateFolder) -> Iterator[tuple[str, Path]]:
 
 
 def _attend(settings: Settings, system: System, events: Events, *, as_json: bool) -> int:
-    """From the start of the driver to its end."""
+    """Watches the driver from its start to its end."""
     try:
         event = events.get()
         if event.name == "ready":
@@ -161,7 +161,7 @@ def _attend(settings: Settings, system: System, events: Events, *, as_json: bool
 
 
 def _explain(event: Event, folder: StateFolder, scratch: Path) -> int:
-    """Say why the system ended by itself. The exit code for it."""
+    """Report why the system died, and return the exit code."""
     if event.name == "stop":
         return INTERRUPTED
     if event.name == "failed":

@@ -1,4 +1,4 @@
-"""How the machine's cores are shared out. Ray sets every replica's torch to one thread, so we say it ourselves."""
+"""Threads per replica, from the machine's cores. Ray would set torch to one thread in every replica."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def share(fraction: float) -> int:
 
 
 def spin_briefly() -> None:
-    """Let idle threads of OpenMP sleep soon, not after milliseconds of turning; to be called before torch is imported.
+    """Let idle OpenMP threads sleep soon instead of spinning for milliseconds. Call it before torch is imported.
 
     Good where operations are large and other threads of the process have work. A small network is slower that way, and
     much slower beside training, which takes the cores of threads that sleep.

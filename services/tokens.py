@@ -1,5 +1,4 @@
-"""Where a system answers, and the three tokens that it always has, so that a single user need make none: client, rater
-and operator."""
+"""access.json: the address of a system, and its default tokens client, rater and operator."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ DEFAULT_SCOPES: dict[Role, tuple[Scope, ...]] = {"client": (), "rater": SCOPES, 
 
 
 def access_of(settings: Settings) -> Access:
-    """What access.json says."""
+    """The content of access.json."""
     server = settings.server
     host = server.url_host
     tls = server.tls_cert is not None
@@ -28,7 +27,7 @@ def access_of(settings: Settings) -> Access:
 
 
 def default_tokens(settings: Settings) -> dict[str, str]:
-    """The secrets for access.json by role: those of the last start, or fresh ones. One that was revoked stays away."""
+    """The secrets for access.json by role: those of the last start, or new ones. Revoked tokens are left out."""
     known: dict[str, str] = {}
     with contextlib.suppress(VouchError):
         known = settings.folder.read_access().tokens

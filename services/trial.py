@@ -1,4 +1,4 @@
-"""Loads a model folder in a process of its own and uses it once, so that a start refuses what it could not serve.
+"""Loads and runs a model folder once in a separate process, so that a start refuses a model that cannot serve.
 
 python -m services.trial KIND FOLDER        # prints {} or {"message": ..., "reason": ...} as one line of JSON
 
@@ -21,7 +21,7 @@ MODULE = "services.trial"
 
 
 def try_model(kind: VersionKind, folder: Path) -> None:
-    """Load `folder` and draw one step, or score one image, with it.
+    """Load `folder` and run one denoising step, or score one image.
 
     Raises:
         InvalidInput: it cannot be served; says which part, and the remedy.
@@ -68,7 +68,7 @@ def _use(kind: str, folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """The outcome goes to standard output, whatever it is."""
+    """Writes the outcome to standard output."""
     try:
         _use(arguments[0], Path(arguments[1]))
         answer = {}

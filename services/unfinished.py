@@ -1,4 +1,4 @@
-"""What processes that were killed left half-written in the state folder, removed at the next start."""
+"""Removes half-written files of killed processes from the state folder at the next start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OLD_S = 3600.0
 
 
 def remove_unfinished(folder: StateFolder, older_than_s: float = OLD_S) -> list[Path]:
-    """Remove our own half-written files and folders; answers which.
+    """Remove our own half-written files and folders, and return their paths.
 
     Only names that vouch gives to what is not finished, only this user's, no links, and only what is old.
     """
@@ -41,7 +41,7 @@ def _ours_and_old(path: Path, before: float) -> bool:
 
 
 def _changed_at(path: Path) -> float:
-    """When anything in it was changed last."""
+    """The latest modification time of its files."""
     inside = path.rglob("*") if path.is_dir() else ()
     return max((one.lstat().st_mtime for one in (path, *inside)), default=0.0)
 

@@ -1,4 +1,4 @@
-"""The gateway: the one ingress, with a method for every RPC. It draws and scores; the rest it hands on."""
+"""The gateway: the ingress, with a method for every RPC. It handles generation and scoring, and forwards the rest."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def _items(message: reward_pb2.ScoreImagesRequest | reward_pb2.ScoreStreamReques
 
 
 def _item(message: reward_pb2.ScoreItem) -> Asked:
-    """What is out of its limits in one item is that item's own outcome."""
+    """An item with a field out of its limits gets an error of its own."""
     try:
         field_limits.check(message)
     except InvalidInput as error:
@@ -258,7 +258,7 @@ def _summary(usage: Usage) -> generation_pb2.GenerationSummary:
 
 
 def _with_limits(description: GeneratorDescription) -> GeneratorDescription:
-    """The description with what the contract allows to ask for."""
+    """The description with the limits of the contract."""
     return replace(
         description,
         max_images_per_call=int(field_limits.number("GenerateImagesRequest.count").high),

@@ -1,4 +1,4 @@
-"""What an earlier call of the same request id has stored, so that a repeat draws only what is missing."""
+"""Images stored by an earlier call with the same request id, so that a repeat generates only the missing ones."""
 
 from __future__ import annotations
 

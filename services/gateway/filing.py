@@ -1,4 +1,4 @@
-"""The catalog of drawn images, and the outbox before it for the time in which it does not answer."""
+"""Files generated images in the catalog, or in the outbox while the catalog is unavailable."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from vouch.types.score import Score
 log = logging.getLogger(__name__)
 
 EVERY_S = 5.0
-"""Seconds between two looks at what waits."""
+"""Seconds between two polls of the outbox."""
 
 
 class Filing:
-    """Records images durably, whether the catalog answers or not. Drawing goes on without it."""
+    """Records images durably, also while the catalog is unavailable."""
 
     def __init__(self, catalog: Catalog, outbox: Outbox, every_s: float = EVERY_S) -> None:
         self._catalog, self._outbox, self._every_s = catalog, outbox, every_s

@@ -1,4 +1,4 @@
-"""The RPCs of other deployments: the gateway hands each on as it is, with who calls."""
+"""RPCs of other deployments: the gateway forwards each message with the caller's identity."""
 
 from __future__ import annotations
 

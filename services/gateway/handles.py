@@ -1,4 +1,4 @@
-"""The other deployments, as the gateway calls them. A call that is given up is cancelled there too.
+"""Handles of the gateway to the other deployments. Cancelling a call cancels it there too.
 
 Drawing and scoring change nothing, so a call whose replica ended is made again: it waits for the replica that takes its
 place. `lost` tells such an end from every other error.
@@ -22,7 +22,7 @@ Lost = Callable[[BaseException], bool]
 Again = Callable[[Any], Any]
 
 PATIENCE_S = 60.0
-"""From the first loss of a call to its last repeat: the replica's successor loads its model meanwhile."""
+"""Seconds from the first loss of a call to its last retry: the new replica loads its model meanwhile."""
 PAUSE_S = 0.1
 
 
@@ -78,7 +78,7 @@ class RewardHandle:
 
 
 class Patience:
-    """How long one call is made again after its replica ended."""
+    """The retries of one call after its replica died."""
 
     def __init__(self, lost: Lost) -> None:
         self._lost = lost

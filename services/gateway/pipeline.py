@@ -1,4 +1,4 @@
-"""From a checked request to stored images: draw, score, store, with the provenance of each. No Ray, no protobuf.
+"""The pipeline of a request: generate, score and store images with their provenance. No Ray, no protobuf.
 
 An image is handed out only when its bytes and its record are durable. A repeat of a request id finds what is stored
 and draws only what is missing, on the version that drew the rest.
@@ -29,7 +29,7 @@ IN_FLIGHT = 2  # chunks at once: one is drawn while the one before is scored and
 
 
 class GenerationPipeline:
-    """Draws, scores and stores."""
+    """Generates, scores and stores images."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class GenerationPipeline:
             raise _too_late(request) from error
 
     async def stream(self, request: GenerationRequest, usage: Usage) -> AsyncIterator[GenerationOutput]:
-        """Images as soon as they are stored, with steps between them. Leaving early stops the drawing."""
+        """Images as soon as they are stored, with progress in between. Closing the stream stops the generation."""
         request, stored = await self._resume(request, usage)
         for image in stored:
             yield image
@@ -216,7 +216,7 @@ def _score_record(image: GeneratedImage) -> Score | None:
 
 
 def _patience_s(request: GenerationRequest) -> float | None:
-    """A moment more than the caller's own, in which the engine says what it let go, and why."""
+    """The caller's timeout plus a margin, in which the engine reports cancelled images."""
     return None if request.timeout_s is None else request.timeout_s + GRACE_S
 
 

@@ -10,7 +10,7 @@ from vouch.types.generation import GeneratedImage, GenerationProgress, Generatio
 from vouch.types.generator import GeneratorDescription
 
 GenerationOutput = GenerationProgress | ImagePreview | GeneratedImage
-"""What comes while images are drawn."""
+"""The events of generation."""
 
 
 class GenerationPort(Protocol):

@@ -1,4 +1,4 @@
-"""Scoring what clients hand in: single messages and whole datasets. Nothing is stored. No Ray, no protobuf."""
+"""Scoring of uploaded images: single messages and whole datasets. Nothing is stored. No Ray, no protobuf."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 Asked = ScoreItem | ScoreResult
-"""An item to score, or what became of one that is out of the limits of its fields."""
+"""An item to score, or the result of an invalid one."""
 
 
 @dataclass(frozen=True)
 class _Call:
-    """What holds for every item of a call. version: a digest. owner: as in `Scoring.score`."""
+    """Parameters common to all items of a call. version: a digest. owner: as in `Scoring.score`."""
 
     request_id: str
     version: str

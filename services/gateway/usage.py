@@ -1,4 +1,4 @@
-"""What one call for images has used so far."""
+"""Timing and versions of one call for images so far."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Usage:
 
     @property
     def elapsed_s(self) -> float:
-        """Since the call came."""
+        """Seconds since the start of the call."""
         return time.perf_counter() - self.started
 
     def add(self, images: Iterable[GeneratedImage], *, score_s: float = 0.0) -> None:
@@ -39,7 +39,7 @@ class Usage:
         self.score_s += score_s
 
     def summary(self) -> GenerationSummary:
-        """As a caller is told."""
+        """The summary for the caller."""
         return GenerationSummary(
             images=self.images,
             generator_version=self.generator_version,

@@ -1,4 +1,4 @@
-"""A request for images with what was left out filled in. The edge has checked its limits.
+"""Fills in the defaults of a request for images. The edge has checked its limits.
 
 Pure: plain values in, a frozen value or InvalidInput out.
 """
@@ -45,7 +45,7 @@ def named(request_id: str) -> str:
 
 
 def check_guidance(request: GenerationRequest) -> None:
-    """What can be told without the generator's defaults, which may yet leave no interval."""
+    """Checks that need no defaults of the generator; the interval is checked again with them."""
     choice = request.choice
     if choice.method is not None:
         check_method(choice.method)
@@ -60,7 +60,7 @@ def check_guidance(request: GenerationRequest) -> None:
 
 
 def check_prompt(prompt: str) -> str:
-    """Raises InvalidInput where it says nothing."""
+    """Raises InvalidInput for an empty prompt."""
     if not prompt.strip():
         raise InvalidInput(
             "The prompt is empty: say what to draw; DescribeGenerator lists the words that work."

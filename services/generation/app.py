@@ -35,7 +35,7 @@ MEDIA_TYPE = "image/png"
 
 
 class Generation:
-    """One replica: draws what is asked with the version that its routing table, or the request, names."""
+    """One replica: generates images with the version of its routing table or of the request."""
 
     def __init__(self, settings: Settings) -> None:
         # They bring torch, which only this process needs.
@@ -113,7 +113,7 @@ class Generation:
         self._note_load()
 
     async def describe(self, request_id: str, version: str, client: str = "") -> GeneratorDescription:
-        """What the version understands; "" is the version that a request of this id and client would get."""
+        """Describes a version; "" is the version for a request with this id and client."""
         return (await self._choose(request_id, version, client)).model.describe()
 
     async def notify(self) -> None:
@@ -126,11 +126,11 @@ class Generation:
             raise RuntimeError("the engine's thread has ended")
 
     async def record_routing_stats(self) -> dict[str, float]:
-        """Asked by Serve's controller, which hands it to the routers."""
+        """Called by Serve's controller, which passes the result to the routers."""
         return self._reporter.report(*self._engine.load())
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Asked by Serve where replicas come and go."""
+        """Called by Serve for autoscaling."""
         running, waiting = self._engine.load()
         return {RUNNING: running, WAITING: waiting}
 
@@ -189,7 +189,7 @@ def _image(
 
 
 def _decided(request: GenerationRequest, served: ServedGenerator) -> GenerationRequest:
-    """The request with the version's defaults where it leaves them the choice. Raises InvalidInput."""
+    """The request with the version's defaults filled in. Raises InvalidInput."""
     generator = served.generator
     guidance = generator.default_guidance if request.guidance is None else request.guidance
     options = request.choice.upon(generator.default_options)
@@ -208,7 +208,7 @@ def _decided(request: GenerationRequest, served: ServedGenerator) -> GenerationR
 
 
 def _packages(settings: Settings) -> Path | None:
-    """Where compiled code is kept: with the user, so that another state folder need not pay for it again."""
+    """Folder for compiled code: the user's, so that all state folders share it."""
     if not settings.generation.compile:
         return None
     return settings.generation.packages or Path(user_cache_path("vouch")) / "compiled"

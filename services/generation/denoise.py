@@ -86,7 +86,5 @@ def preview(slot: Slot, x0: torch.Tensor, step: int, encode: Encode) -> None:
 def _check_finite(slot: Slot) -> bool:
     finite = bool(slot.x.isfinite().all())
     if not finite:
-        slot.ticket.fail(
-            Internal("This image came out as no image at all: its latents are not finite numbers.")
-        )
+        slot.ticket.fail(Internal("The latents of this image are not finite."))
     return finite

@@ -40,8 +40,8 @@ from vouch.types.generation import GenerationRequest
 T = TypeVar("T")
 
 HEADROOM = 1.5
-"""How much longer than estimated the wait for others may take. At five times the load and a deadline of 30 images, 1
-kept 0.5 to 0.8 of the best goodput and 1.5 kept 0.9; without the check 0.1 was left."""
+"""Safety factor of the estimated wait for other requests. At five times the load and a deadline of 30 images, 1 kept
+0.5 to 0.8 of the best goodput and 1.5 kept 0.9; without the check 0.1 was left."""
 
 STOPPING = "the system is shutting down; try again when it is up"
 
@@ -127,7 +127,7 @@ class Engine:
         )
 
     def _check_time(self, ticket: Ticket) -> None:
-        """Refuse what would miss its deadline because of others alone: to begin it would only cost them time."""
+        """Refuse a request that would miss its deadline only because of others: to start it would only delay them."""
         left_s = ticket.deadline - time.monotonic()
         alone_s = self._throughput.seconds_for_rows(ticket.rows)
         done_s = self._throughput.seconds_for_rows(self._scheduler.rows_until_done(ticket))
@@ -137,8 +137,8 @@ class Engine:
         ticket.cancel("exhausted")
         self._scheduler.remove_cancelled()
         raise Exhausted(
-            f"what waits before these images takes about {wait_s:.2g} s, and they are wanted in {left_s:.2g} s; try "
-            "again later, or allow more time",
+            f"requests before this one take about {wait_s:.2g} s and its deadline is in {left_s:.2g} s; retry later "
+            "or allow more time",
             retry_after_s=alone_s + HEADROOM * wait_s - left_s,
         )
 
@@ -240,7 +240,7 @@ class Engine:
         self._throughput.add_busy(time.perf_counter() - started)
 
     def _advance(self, batch: list[Slot]) -> None:
-        """One step of the batch, or whole images where the model has no table of coefficients."""
+        """One step of the batch, or whole images if the model has no table of coefficients."""
         if batch[0].model.stepwise:
             self._guarded(batch, denoise)
             self._report(batch)
@@ -250,7 +250,7 @@ class Engine:
             self._guarded(group, lambda slots: draw_by_pipeline(slots, self._still_wanted, self._encode))
 
     def _still_wanted(self, slots: Sequence[Slot]) -> bool:
-        """Called between the steps of diffusers' own pipeline."""
+        """Called between the steps of the diffusers pipeline."""
         self._report(slots)
         self._expire(slots)
         return not self._stopping and any(not slot.ticket.cancelled for slot in slots)

@@ -1,4 +1,4 @@
-"""The fallback to diffusers' own pipeline, for models whose scheduler has no table of coefficients."""
+"""The fallback to the diffusers pipeline, for schedulers without a table of coefficients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vouch.types.guidance import GuidanceOptions
 
 
 def group_by_settings(slots: Sequence[Slot]) -> list[list[Slot]]:
-    """Slots that one call of the pipeline can draw: equal steps, guidance and negative prompt."""
+    """Slots for one call of the pipeline: equal steps, guidance and negative prompt."""
     groups: dict[tuple[int, float, GuidanceOptions], list[Slot]] = {}
     for slot in slots:
         ticket = slot.ticket
@@ -22,7 +22,7 @@ def group_by_settings(slots: Sequence[Slot]) -> list[list[Slot]]:
 def draw_by_pipeline(
     slots: Sequence[Slot], still_wanted: Callable[[Sequence[Slot]], bool], encode: Encode
 ) -> None:
-    """Draw whole images, from noise to pixels. `still_wanted` returning False ends it early, without an image."""
+    """Generate whole images, from noise to pixels. Stops early, without an image, when `still_wanted` returns False."""
     ticket = slots[0].ticket
     for slot in slots:
         slot.batch_images = 0  # a failed batch is drawn again slot by slot

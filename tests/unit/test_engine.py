@@ -175,7 +175,7 @@ def slow(engine):
 def test_a_request_that_others_would_make_late_is_refused_and_told_when_to_come_again(slow):
     engine, model = slow
     before = engine.load()
-    with pytest.raises(Exhausted, match=r"takes about 10 s, and they are wanted in 1[45]") as caught:
+    with pytest.raises(Exhausted, match=r"take about 10 s and its deadline is in 1[45]") as caught:
         engine.submit(*request(model, 9, steps=10, timeout_s=15.0, client="long"), Inbox())
     assert caught.value.retry_after_s == pytest.approx(10.0, abs=1.0)
     assert engine.load() == before

@@ -91,7 +91,7 @@ def test_a_shorter_drain_than_the_longest_request_is_a_problem(copy):
 
 def test_serving_pods_have_the_variables_that_a_system_of_one_machine_sets(copy):
     data = by_kind(render(Combination("base"), copy), "ConfigMap", "vouch-settings")["data"]
-    for name, value in {**environment._quick(), **environment._bounded()}.items():
+    for name, value in {**environment._latency_env(), **environment._message_size_env()}.items():
         assert data[name] == value, name
     for name in (environment.METRICS_FOLDER, environment.LOGS_FOLDER):
         assert data[name].startswith("/var/lib/vouch/")
