@@ -32,7 +32,7 @@ CODES: dict[type[errors.VouchError], grpc.StatusCode] = {
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a call: the name and role of the token."""
+    """The caller of an RPC: name and role of the token."""
 
     name: str
     role: str

@@ -25,7 +25,7 @@ def flat_png(seed: int) -> bytes:
 
 
 def digest(data: bytes) -> str:
-    """The name of an image: SHA-256 of its bytes."""
+    """The digest of an image: SHA-256 of its bytes."""
     return hashlib.sha256(data).hexdigest()
 
 

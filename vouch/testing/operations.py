@@ -245,7 +245,7 @@ def _version(digest: str) -> m.Version:
 
 
 def page(request: Any, total: int) -> tuple[int, int, str]:
-    """First and last index of the page that a list request asks for, and the token of the next page."""
+    """Start and end index of the requested page, and the token of the next page."""
     start = int(request.page_token or 0)
     end = start + (request.page_size or 100)
     return start, end, str(end) if end < total else ""

@@ -40,7 +40,7 @@ _SERVICES = (
 
 
 class FakeServer(FakeFeedback):
-    """A fake vouch system on a free port of this machine, from `with` to the end of the block.
+    """A fake vouch system on a free port of this machine; it runs until the end of the `with` block.
 
     Example:
         with FakeServer() as server, vouch.connect(server.address) as client:
@@ -112,7 +112,7 @@ class FakeServer(FakeFeedback):
 
 
 def _without_behaviour(rpc: str) -> Callable[..., Any]:
-    """What answers an RPC that the fake does not play: one empty message."""
+    """Answers an RPC that the fake does not implement with one empty message."""
     answer = answer_class(rpc)
 
     async def once(request: Any, caller: Caller) -> Message:
