@@ -99,14 +99,14 @@ def adapt(
     """
     _refuse_unused_options(context, check_only, offline or out is not None)
     if check_only:
-        _python(session, ["--data", str(data), "--check-only", *_reading(domain, size, window, accept)])
+        _python(session, ["--data", str(data), "--check-only", *_data_options(domain, size, window, accept)])
     settings = parse_settings(context.args)
     if not offline and out is None:
         reading = {"window": window, "accept": accept}
         given = {name: value for name, value in reading.items() if value}
-        start(session, "adapt", {"data": str(data), **_named(base), **given, **settings}, detach)
+        start(session, "adapt", {"data": str(data), **_base_setting(base), **given, **settings}, detach)
         return
-    arguments = ["--data", str(data), *_reading(domain, None, window, accept)]
+    arguments = ["--data", str(data), *_data_options(domain, None, window, accept)]
     _train_here(session, arguments, {"base": base, "out": out}, settings)
 
 
@@ -149,7 +149,7 @@ def _refuse_unused_options(context: typer.Context, check_only: bool, here: bool)
         )
 
 
-def _named(base: str) -> dict[str, Any]:
+def _base_setting(base: str) -> dict[str, Any]:
     """The setting that names the foundation model: a folder of this machine, or else a version.
 
     Raises InvalidInput for a path or hub name that does not exist here.
@@ -161,7 +161,7 @@ def _named(base: str) -> dict[str, Any]:
     return {"parent": base}
 
 
-def _reading(domain: str, size: int | None, window: str, accept: list[str]) -> list[str]:
+def _data_options(domain: str, size: int | None, window: str, accept: list[str]) -> list[str]:
     arguments = []
     for name, value in {"--domain": domain, "--size": size, "--window": window}.items():
         arguments += [f"{name}={value}"] if value else []

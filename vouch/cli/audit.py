@@ -59,10 +59,10 @@ def verify(
         verdict = client.verify_audit(head=head)
     if not verdict.intact:
         raise DataLoss(f"The audit log failed verification: {verdict.reason}.", "AUDIT_BROKEN")
-    session.emit(verdict, lambda: _whole(verdict))
+    session.emit(verdict, lambda: _verified(verdict))
 
 
-def _whole(verdict: VerifyAuditResponse) -> Text:
+def _verified(verdict: VerifyAuditResponse) -> Text:
     return Text(f"{verdict.entries} entries verified. Head: {verdict.head or 'none'}", style="green")
 
 

@@ -84,7 +84,7 @@ def restore(
         session.emit(_as_json(backup), lambda: _summary("Would restore", backup, source))
         return
     restored = storage.restore(settings, source)
-    _refuse(_look(session, quick=False), but=len(restored.left_out))
+    _refuse(_run_check(session, quick=False), but=len(restored.left_out))
     session.emit(_as_json(restored), lambda: _summary("Restored", restored, source))
 
 
@@ -106,15 +106,15 @@ def check(
 
     It only reads, and can be run beside a running system.
     """
-    findings = _look(session, quick)
+    findings = _run_check(session, quick)
     if session.as_json:
         session.emit(findings, lambda: None)
     _refuse(findings)
     if not session.as_json:
-        session.emit(findings, lambda: _whole(findings))
+        session.emit(findings, lambda: _verified(findings))
 
 
-def _look(session: Session, quick: bool) -> Findings:
+def _run_check(session: Session, quick: bool) -> Findings:
     with local_catalog(session) as (settings, catalog):
         from vouch.storage.blobs import BlobStore
         from vouch.storage.check import check as look
@@ -131,7 +131,7 @@ def _refuse(findings: Findings, but: int = 0) -> None:
         raise DataLoss(f"{len(findings.problems)} things are damaged or missing:\n{shown}", "CHECK_FAILED")
 
 
-def _whole(findings: Findings) -> Text:
+def _verified(findings: Findings) -> Text:
     return Text(
         f"{findings.images} images, {findings.ratings} ratings, {findings.versions} versions and "
         f"{findings.audit_entries} audit entries verified.",

@@ -10,7 +10,7 @@ import typer
 
 from vouch.cli.desk import Desk, Exhibit, Question
 from vouch.cli.keys import open_keys
-from vouch.cli.rate import RaterOption, TerminalScreen, rater_of, recorder, tallied
+from vouch.cli.rate import RaterOption, TerminalScreen, default_rater, recorder, tally_text
 from vouch.cli.run_settings import parse_settings, settings_help
 from vouch.cli.session import Session, command
 from vouch.cli.train import DataOption, DetachOption, SimulatedOption, start
@@ -49,14 +49,14 @@ def label(
     """
     question = Question(id=sub_label(name), text=f"Is it a {name}?")
     with session.connect() as client, open_keys() as keys:
-        rater = rater or rater_of(client)
+        rater = rater or default_rater(client)
         Vocabulary((parent,), {}).with_concept(name, parent)  # refuses a name that cannot be learned
         desk = Desk((question,), keys, TerminalScreen(), recorder(client, rater), overall=None)
-        tally = desk.rate(_unsaid(client, rater, name, parent, limit))
-    session.emit({"rater": rater, **vars(tally)}, lambda: tallied(tally))
+        tally = desk.rate(_unlabelled(client, rater, name, parent, limit))
+    session.emit({"rater": rater, **vars(tally)}, lambda: tally_text(tally))
 
 
-def _unsaid(client: Client, rater: str, name: str, parent: str, limit: int) -> Iterator[Exhibit]:
+def _unlabelled(client: Client, rater: str, name: str, parent: str, limit: int) -> Iterator[Exhibit]:
     """Images of the class that this rater has not sub-labelled, newest first."""
     answered = {one.image for one in client.list_ratings(rater=rater) if sub_label(name) in one.answers}
     for number, image in enumerate(i for i in client.list_images(label=parent) if i.digest not in answered):

@@ -52,15 +52,15 @@ def rate(
     appears.
     """
     with session.connect() as client, open_keys() as keys:
-        rater = rater or rater_of(client)
+        rater = rater or default_rater(client)
         criteria = client.describe_criteria().criteria
         questions = tuple(Question(id=c.criterion_id, text=c.question, help=c.help) for c in criteria)
         desk = Desk(questions, keys, TerminalScreen(), recorder(client, rater))
         tally = desk.rate(queue(client, rater, limit, generator))
-    session.emit({"rater": rater, **vars(tally)}, lambda: tallied(tally))
+    session.emit({"rater": rater, **vars(tally)}, lambda: tally_text(tally))
 
 
-def rater_of(client: Client) -> str:
+def default_rater(client: Client) -> str:
     """The default rater. The single user of a machine holds a token with the scope any-rater."""
     caller = client.describe_caller()
     return getpass.getuser() if caller.any_rater else caller.name
@@ -129,7 +129,7 @@ class TerminalScreen:
         self._console.print(text, style="yellow", markup=False, highlight=False)
 
 
-def tallied(tally: RatingTally) -> str:
+def tally_text(tally: RatingTally) -> str:
     """The counts in one sentence."""
     extra = f", {tally.corrected} corrected" if tally.corrected else ""
     extra += f", {tally.skipped} skipped" if tally.skipped else ""

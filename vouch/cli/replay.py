@@ -47,7 +47,7 @@ def replay(
     outcome = {
         name: getattr(answer, name) for name in ("generator_version", "generator_name", "same", "equal")
     }
-    session.emit({**outcome, "largest_difference": answer.largest_difference}, lambda: _same(answer))
+    session.emit({**outcome, "largest_difference": answer.largest_difference}, lambda: _replayed(answer))
 
 
 def _digest(image: str) -> str:
@@ -58,6 +58,6 @@ def _digest(image: str) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else image
 
 
-def _same(answer: ReplayImageResponse) -> Text:
+def _replayed(answer: ReplayImageResponse) -> Text:
     how = "equal in every bit" if answer.equal else "the same within one grey level"
     return Text(f"{answer.generator_name} generates it again, {how}.", style="green")

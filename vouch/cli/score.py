@@ -54,11 +54,11 @@ def score(
         )
     if len(images) == 1:
         with session.connect() as client:
-            results = [_only(client, _item(images[0], prompt, window), version)]
+            results = [_single(client, _item(images[0], prompt, window), version)]
     else:
-        taken = [_taken(image, prompt, window) for image in images]
+        entries = [_item_or_error(image, prompt, window) for image in images]
         with session.connect() as client:
-            results = _scored(client, taken, version)
+            results = _scored(client, entries, version)
     scores = [one.score for one in results if one.score]
     failures = [
         {"image": one.item_id, "reason": one.error.reason, "message": one.error.message}
@@ -72,7 +72,7 @@ def score(
         raise typer.Exit(2)
 
 
-def _only(client: Client, item: ScoreItem, version: str) -> ScoreResult:
+def _single(client: Client, item: ScoreItem, version: str) -> ScoreResult:
     """The result of a single item. Raises its error."""
     from vouch.types.score import ScoreResult
 
@@ -80,20 +80,20 @@ def _only(client: Client, item: ScoreItem, version: str) -> ScoreResult:
     return ScoreResult(item_id=only.item_id, score=only, error=None)
 
 
-def _scored(client: Client, taken: list[ScoreItem | ScoreResult], version: str) -> list[ScoreResult]:
+def _scored(client: Client, entries: list[ScoreItem | ScoreResult], version: str) -> list[ScoreResult]:
     """One result per image, in order. Items are scored by the system; results are passed through."""
     from vouch.types.score import ScoreItem
 
-    items = {str(number): one for number, one in enumerate(taken) if isinstance(one, ScoreItem)}
+    items = {str(number): one for number, one in enumerate(entries) if isinstance(one, ScoreItem)}
     numbered = (replace(item, item_id=number) for number, item in items.items())
     results = {one.item_id: one for one in client.score_stream(numbered, version=version)} if items else {}
     return [
-        _named(results[str(number)], one.item_id) if isinstance(one, ScoreItem) else one
-        for number, one in enumerate(taken)
+        _with_id(results[str(number)], one.item_id) if isinstance(one, ScoreItem) else one
+        for number, one in enumerate(entries)
     ]
 
 
-def _taken(image: str, prompt: str, window: str) -> ScoreItem | ScoreResult:
+def _item_or_error(image: str, prompt: str, window: str) -> ScoreItem | ScoreResult:
     """The item of one image among several, or its error: one bad file must not stop the others."""
     from vouch.types.score import ItemError, ScoreResult
 
@@ -109,7 +109,7 @@ def _taken(image: str, prompt: str, window: str) -> ScoreItem | ScoreResult:
     return ScoreResult(item_id=printable_name(image), score=None, error=why)
 
 
-def _named(result: ScoreResult, item_id: str) -> ScoreResult:
+def _with_id(result: ScoreResult, item_id: str) -> ScoreResult:
     score = replace(result.score, item_id=item_id) if result.score else None
     return replace(result, item_id=item_id, score=score)
 

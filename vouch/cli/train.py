@@ -131,7 +131,7 @@ def align(
 def start(session: Session, kind: str, config: dict[str, Any], detach: bool) -> None:
     for name in recipes.path_settings(kind):
         if isinstance(config.get(name), str):
-            config[name] = _path(session, name, config[name])
+            config[name] = _resolved_path(session, name, config[name])
     with session.connect() as client:
         run = client.start_training(kind, config)
         last: Any = run
@@ -147,7 +147,7 @@ def start(session: Session, kind: str, config: dict[str, Any], detach: bool) -> 
         runs.end_with(last)
 
 
-def _path(session: Session, name: str, path: str) -> str:
+def _resolved_path(session: Session, name: str, path: str) -> str:
     """The absolute path if it exists here. A system named by its address may have it in its own data folder."""
     if Path(path).exists():
         return str(Path(path).resolve())
