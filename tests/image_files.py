@@ -69,11 +69,15 @@ def exif(*entries: tuple[int, int, int, int | bytes]) -> bytes:
     return b"Exif\0\0II*\0" + struct.pack("<I", 8) + directory + bytes(4) + behind
 
 
-def tiff(rows: list[list[int]], bits: int, photometric: int) -> bytes:
-    """An uncompressed grey TIFF of unsigned values [H][W]; photometric 0 is WhiteIsZero, 1 BlackIsZero."""
-    kind = {8: "B", 16: "H"}[bits]
-    data = b"".join(struct.pack(f"<{len(row)}{kind}", *row) for row in rows)
+def tiff(rows: list[list[int]], bits: int, photometric: int, order: str = "<") -> bytes:
+    """An uncompressed grey TIFF of unsigned values [H][W]; photometric 0 is WhiteIsZero, 1 BlackIsZero.
+
+    order: of the bytes, as `struct` writes it: "<" is little-endian, ">" big-endian.
+    """
+    kind = {8: "B", 16: "H", 32: "I"}[bits]
+    data = b"".join(struct.pack(f"{order}{len(row)}{kind}", *row) for row in rows)
     tags = [(256, len(rows[0])), (257, len(rows)), (258, bits), (259, 1), (262, photometric)]
     tags += [(273, 8 + 2 + 9 * 12 + 4), (277, 1), (278, len(rows)), (279, len(data))]
-    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
-    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + directory + bytes(4) + data
+    directory = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags)
+    magic = {"<": b"II*\0", ">": b"MM\0*"}[order]
+    return magic + struct.pack(f"{order}IH", 8, len(tags)) + directory + bytes(4) + data

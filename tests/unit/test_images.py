@@ -198,10 +198,25 @@ def test_of_a_camera_picture_with_another_inside_the_first_is_read():
     assert images.decode(stripped).shape == (16, 24, 3)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize(("bits", "black"), [(8, 0xC0), (16, 0xC000)])
-def test_white_is_zero_is_turned_round_in_any_depth(bits, black):
-    assert images.decode(tiff([[0, black]], bits, photometric=0))[0, :, 0].tolist() == [255, 255 - 0xC0]
-    assert images.decode(tiff([[0, black]], bits, photometric=1))[0, :, 0].tolist() == [0, 0xC0]
+def test_white_is_zero_is_turned_round_in_any_depth_and_byte_order(bits, black, order):
+    def shades(photometric):
+        return images.decode(tiff([[0, black]], bits, photometric, order))[0, :, 0].tolist()
+
+    assert shades(photometric=0) == [255, 255 - 0xC0]
+    assert shades(photometric=1) == [0, 0xC0]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_greys_of_32_bits_are_read_in_any_byte_order(order):
+    data = tiff([[0, 2**31, 2**32 - 1]], 32, 1, order)
+    assert images.decode(data, IntensityWindow(0, 2**32 - 1))[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_signed_values_may_be_white_is_zero():
+    data = with_sample_format(tiff([[0, 0xFFFF]], 16, 0), 2)  # 0 and -1
+    assert images.decode(data, IntensityWindow(-1, 0))[0, :, 0].tolist() == [0, 255]
 
 
 def test_a_window_says_which_greys_are_black_and_white():
@@ -242,6 +257,20 @@ def test_an_image_that_uses_a_small_part_of_its_greys_is_named():
     assert "--window 0:4095" in images.range_note(encoded(Image.fromarray(twelve), "TIFF"))
     assert images.range_note(encoded(Image.fromarray(sixteen))) == ""
     assert images.range_note(encoded(Image.new("L", (4, 4), 3))) == ""
+
+
+@pytest.mark.parametrize("bits", [12, 13, 14])
+def test_a_hot_pixel_hides_no_dark_image(bits):
+    greys = np.linspace(0, (1 << bits) - 1, 64 * 64).astype(np.uint16).reshape(64, 64)
+    greys[0, 0] = 65535
+    assert f"--window 0:{(1 << bits) - 1}" in images.range_note(encoded(Image.fromarray(greys)))
+    colours = np.repeat(greys[:, :, None], 3, axis=2)
+    assert f"as of {bits}-bit data" in images.range_note(colour_tiff(colours))
+
+
+def test_values_far_from_zero_get_a_window_of_their_own():
+    greys = np.array([[32000, 33000]], dtype=np.uint16)
+    assert "Give --window 32000:33000" in images.range_note(encoded(Image.fromarray(greys)))
 
 
 @pytest.mark.parametrize("text", ["", "1", "a:b", "5:5", "9:1", "nan:1", "0:inf", "1:2:3"])
@@ -300,7 +329,7 @@ def test_colours_of_twelve_bits_in_a_file_of_sixteen_are_named():
 
     header, row = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0), b"\0" + struct.pack(">3H", 4095, 0, 0)
     parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
-    assert "No colour is above 15 of 255" in images.range_note(b"\x89PNG\r\n\x1a\n" + parts)
+    assert "at most 15 of 255" in images.range_note(b"\x89PNG\r\n\x1a\n" + parts)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA"])
@@ -344,7 +373,7 @@ def test_colours_of_12_bits_in_a_16_bit_tiff_are_named_as_nearly_black(highest, 
     data = colour_tiff(np.linspace(0, highest, 8 * 8 * 3).reshape(8, 8, 3))
 
     assert images.decode(data).max() == highest >> 8
-    assert ("No colour is above 15 of 255" in images.range_note(data)) is noted
+    assert ("at most 15 of 255" in images.range_note(data)) is noted
 
 
 @pytest.mark.parametrize(
@@ -361,12 +390,35 @@ def test_formats_that_are_not_read_are_named(data, name):
         images.decode(data)
 
 
-def test_a_tiff_of_an_unread_kind_is_not_called_no_image():
+def frame_header(data, marker, precision):
+    """The JPEG with another kind of frame, of `precision` bits."""
+    at = data.index(b"\xff\xc0")
+    return data[: at + 1] + bytes([marker]) + data[at + 2 : at + 4] + bytes([precision]) + data[at + 5 :]
+
+
+@pytest.mark.parametrize(
+    ("marker", "precision", "name"),
+    [
+        (0xC1, 12, "12-bit JPEG"),
+        (0xC3, 8, "Lossless JPEG"),
+        (0xF7, 8, "JPEG-LS"),
+        (0xC5, 8, "Hierarchical JPEG"),
+    ],
+)
+def test_kinds_of_jpeg_that_are_not_read_are_named_and_not_called_damaged(marker, precision, name):
+    data = frame_header(encoded(Image.fromarray(noise()), "JPEG"), marker, precision)
+    with pytest.raises(InvalidInput, match=f"^{name} images are not read"):
+        images.decode(data)
+
+
+def test_a_tiff_of_an_unread_kind_is_named_and_not_called_damaged():
     double = tiff([[1, 2]], 16, 1).replace(
         struct.pack("<HHII", 258, 4, 1, 16), struct.pack("<HHII", 258, 4, 1, 64)
     )
-    with pytest.raises(InvalidInput, match="of a kind that is not read, such as double precision"):
+    with pytest.raises(InvalidInput, match=r"This kind of TIFF is not read \(64 bits unsigned, photometric"):
         images.decode(double)
+    with pytest.raises(InvalidInput, match="This TIFF is damaged: its directory"):
+        images.decode(double[:20])
 
 
 def with_sample_format(data, kind):

@@ -15,8 +15,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from vouch.errors import InvalidInput
-from vouch.formats.intensity import SMALL_PART, IntensityWindow, small_range, upper_bits
-from vouch.formats.unread import unread_kind
+from vouch.formats.intensity import SMALL_PART, USUAL_PART, IntensityWindow, small_range, upper_bits
+from vouch.formats.tiffs import register_deep_greys, why_not_read
+from vouch.formats.unread import unread_jpeg, unread_kind
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_PIXELS = 16_000_000
@@ -24,6 +25,7 @@ MAX_THUMBNAILS = 16
 STRIPE_ROWS = 256  # brought to RGB at once: each whole copy of a picture of 16 megapixels would be 64 MB
 
 Pixels = npt.NDArray[np.uint8]
+register_deep_greys()
 
 # What each kind of file begins with. Pillow is told the one kind that the first bytes name, so that no
 # other of its parsers ever sees a stranger's bytes.
@@ -106,10 +108,14 @@ def range_note(data: bytes, window: IntensityWindow | None = None) -> str:
 
 def _dark_note(image: Image.Image) -> str:
     """Of 16-bit colours, of which Pillow gives the upper 8."""
-    most = int(np.asarray(image.convert("RGB")).max())
-    if most >= SMALL_PART * 256:
+    counts = np.add.reduce(np.reshape(image.convert("RGB").histogram(), (3, 256)))
+    most = int(np.searchsorted(counts.cumsum(), USUAL_PART * counts.sum()))
+    if most >= SMALL_PART * 255:
         return ""
-    return f"No colour is above {most} of 255, as of 12-bit data in a 16-bit file. Scale the values up first."
+    return (
+        f"{USUAL_PART:.1%} of the colour values are at most {most} of 255, as of {most.bit_length() + 8}-bit data in a"
+        " 16-bit file. Scale the values up first."
+    )
 
 
 def encode_png(pixels: Pixels) -> bytes:
@@ -152,7 +158,12 @@ def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
     except InvalidInput:
         raise
     except UnidentifiedImageError as error:
-        raise InvalidInput(_not_readable(kind), "NOT_AN_IMAGE") from error
+        why = (
+            why_not_read(data)
+            if kind == "TIFF"
+            else f"These bytes begin like {kind} but are not a readable image."
+        )
+        raise InvalidInput(why, "NOT_AN_IMAGE") from error
     except Image.DecompressionBombError as error:
         raise InvalidInput(_too_many_pixels("far more"), "IMAGE_TOO_LARGE") from error
     except Exception as error:
@@ -161,15 +172,6 @@ def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
             f"The {kind} image is damaged or truncated ({_why(error)}). Send the whole file again.",
             "IMAGE_DAMAGED",
         ) from error
-
-
-def _not_readable(kind: str) -> str:
-    if kind != "TIFF":
-        return f"These bytes begin like {kind} but are not a readable image."
-    return (
-        "This TIFF is damaged, or of a kind that is not read, such as double precision. Grey and RGB of 8 or 16 bits"
-        " are read: save it as one of these, or as PNG."
-    )
 
 
 def _open(data: bytes, kind: str) -> Image.Image:
@@ -213,11 +215,11 @@ def _kind(data: bytes) -> tuple[str, str]:
             f"The image has {len(data) / 2**20:.1f} MiB; at most {MAX_BYTES // 2**20} MiB are accepted.",
             "IMAGE_TOO_LARGE",
         )
+    if name := unread_kind(data[:64]) or unread_jpeg(data):
+        raise InvalidInput(f"{name} images are not read. Convert it to PNG or TIFF.", "NOT_AN_IMAGE")
     for magic, kind, media_type in _MAGIC:
         if data.startswith(magic) and (kind != "WEBP" or data[8:12] == b"WEBP"):
             return kind, media_type
-    if name := unread_kind(data[:64]):
-        raise InvalidInput(f"{name} images are not read. Convert it to PNG or TIFF.", "NOT_AN_IMAGE")
     raise InvalidInput(
         "These bytes are not an image: send a PNG, JPEG, WebP, BMP or TIFF file.", "NOT_AN_IMAGE"
     )

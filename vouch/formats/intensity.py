@@ -15,8 +15,10 @@ import numpy.typing as npt
 from vouch.errors import InvalidInput
 
 Greys = npt.NDArray[np.generic]
-SMALL_PART = 1 / 8
-"""An image whose values span less than this part of its range is reported."""
+SMALL_PART = 1 / 2
+"""An image whose usual values span less than this part of its range is reported."""
+USUAL_PART = 0.999
+"""The range of values is that between two quantiles, so that a few hot pixels do not widen it."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,19 @@ def small_range(values: Greys, bits: int) -> str:
     """A sentence if values [H, W] span a small part of what `bits` bits hold, else ""."""
     if values.dtype.kind == "f" or values.size == 0:
         return ""
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or (high - low + 1) >= SMALL_PART * (1 << bits):
+    low = int(np.quantile(values, 1 - USUAL_PART, method="lower"))
+    high = int(np.quantile(values, USUAL_PART, method="higher"))
+    if low < 0 or high >= 1 << bits or (high - low + 1) >= SMALL_PART * (1 << bits):
         return ""
     used = max(8, high.bit_length())
+    remedy = ""
+    if used < bits:
+        remedy = f" If they are {used}-bit data, give --window 0:{(1 << used) - 1}."
+    elif low < high:
+        remedy = f" Give --window {low}:{high}."
     return (
-        f"The grey values are {low} to {high}, a small part of 0 to {(1 << bits) - 1}, so the picture has almost no"
-        f" contrast. If they are {used}-bit data, give --window 0:{(1 << used) - 1}."
+        f"Nearly all grey values are {low} to {high}, a small part of 0 to {(1 << bits) - 1}, so the picture has little"
+        f" contrast.{remedy}"
     )
 
 
