@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vouch.errors import InvalidInput
 
-Greys = npt.NDArray[np.generic]
+Greys = npt.NDArray[Any]
 SMALL_PART = 1 / 2
 """An image whose usual values span less than this part of its range is reported."""
 USUAL_PART = 0.999
