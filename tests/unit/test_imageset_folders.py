@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from tests.image_files import APPLE_DOUBLE, png, write_files, write_parquet, write_tar
+from tests.image_files import APPLE_DOUBLE, encoded, png, write_files, write_parquet, write_tar
 from vouch.datasets.imagesets import SourceImage, open_image_set
 from vouch.errors import InvalidInput
 
@@ -78,13 +79,30 @@ def test_hidden_pictures_and_folders_of_them_are_named_as_left_out(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "name", ["a.psd", "a.HEIC", "a.svs", "a.nii.gz", "a.zip", "a.png.gz", "a.avif", "a.tar.zst"]
-)
+    "name",
+    ["a.psd", "a.HEIC", "a.svs", "a.nii.gz", "a.zip", "a.png.gz", "a.avif", "a.tar.zst", "a.tzst", "a.dcm.gz",
+     "a.tiff.zst", "a.png.bz2", "a.mds", "a.npz", "a.mat", "a.fits"],
+)  # fmt: skip
 def test_formats_that_are_not_read_are_named_as_left_out(tmp_path: Path, name: str) -> None:
     write_files(tmp_path, {name: b"x", "b.png": png(1)})
     found = read(tmp_path)
     assert found[name].skipped
     assert found["b.png"].data == png(1)
+
+
+def test_an_array_beside_its_image_is_part_of_it(tmp_path: Path) -> None:
+    write_files(tmp_path, {"a.png": png(0), "a.npy": b"\x93NUMPY", "b.npy": b"\x93NUMPY"})
+    assert {key: bool(image.skipped) for key, image in read(tmp_path).items()} == {
+        "a.png": False,
+        "b.npy": True,
+    }
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.dcm", "a.parquet"])
+def test_a_hidden_folder_of_shards_or_dicom_files_is_named(tmp_path: Path, name: str) -> None:
+    write_files(tmp_path, {"a.png": png(0), f".hidden/{name}": b"x", ".filter/settings.json": "{}"})
+    write_parquet(tmp_path / ".filter" / "part.parquet", {"key": ["a.png"], "score": [0.5]})
+    assert {key for key, image in read(tmp_path).items() if image.skipped} == {".hidden/"}
 
 
 def test_a_folder_of_nothing_but_unread_formats_says_which(tmp_path: Path) -> None:
@@ -94,10 +112,12 @@ def test_a_folder_of_nothing_but_unread_formats_says_which(tmp_path: Path) -> No
 
 
 def test_images_are_known_by_their_bytes_where_the_name_says_nothing(tmp_path: Path) -> None:
-    write_files(
-        tmp_path, {"1.2.840.7": png(1), "IM1": png(2), "scan.JFIF": png(3), "notes": "text", "x.py": "y"}
-    )
-    assert set(read(tmp_path)) == {"1.2.840.7", "IM1", "scan.JFIF"}
+    bitmap = encoded(Image.new("RGB", (4, 4)), "BMP")
+    write_files(tmp_path, {
+        "1.2.840.7": png(1), "IM1": png(2), "IM2": bitmap, "scan.JFIF": png(3), "notes": "BMI: 22.5, text enough",
+        "x.py": "y",
+    })  # fmt: skip
+    assert set(read(tmp_path)) == {"1.2.840.7", "IM1", "IM2", "scan.JFIF"}
 
 
 def test_a_name_that_is_no_utf8_becomes_a_key_that_is(tmp_path: Path) -> None:
@@ -146,3 +166,22 @@ def test_what_looks_like_an_image_by_its_first_bytes_is_not_passed_over(
     skipped = [image for image in open_image_set(tmp_path).images() if image.skipped]
     assert [image.key for image in skipped] == [name]
     assert skipped[0].skipped.startswith(why)
+
+
+def test_one_damaged_shard_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    whole = write_tar(tmp_path / "a.tar", {"0.png": png(0), "1.png": png(1)}).read_bytes()
+    write_files(tmp_path, {"a.tar": whole[:1100], "b.parquet": b"PAR1 and no more"})
+    write_parquet(tmp_path / "c.parquet", {"image": [png(2)], "prompt": ["monocyte"]})
+    images = open_image_set(tmp_path)
+    items = {image.key: image for image in images.images()}
+    assert {key for key, image in items.items() if image.problem} == {"a.tar", "b.parquet"}
+    assert "truncated or is not a tar" in items["a.tar"].problem
+    assert (items["a.tar/0.png"].data, items["c.parquet/00000000"].prompt) == (png(0), "monocyte")
+    assert "words of this image may be in the part that is lost" in items["a.tar/0.png"].prompt_problem
+    assert list(images.images(items.__contains__)) == []
+
+
+def test_a_damaged_parquet_file_counts_as_one_item(tmp_path: Path) -> None:
+    write_files(tmp_path, {"a.png": png(0), "b.parquet": b"PAR1 and no more"})
+    write_parquet(tmp_path / "c.parquet", {"image": [png(2), png(3)]})
+    assert open_image_set(tmp_path).count() == 4

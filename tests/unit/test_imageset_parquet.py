@@ -124,3 +124,45 @@ def test_a_column_that_is_there_twice_is_refused_by_name(tmp_path: Path) -> None
     pq.write_table(table, tmp_path / "set.parquet")
     with pytest.raises(InvalidInput, match="column 'prompt' twice, as columns 2 and 3"):
         read(tmp_path / "set.parquet")
+
+
+def test_folders_of_a_partitioned_set_are_columns(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"image": [png(0), png(1)], "label": WORDS, "size": ["big", "big"]})
+    frame.to_parquet(tmp_path / "set", partition_cols=["label"])
+    (tmp_path / "set" / "prompt=a%20cell").mkdir()
+    write_parquet(tmp_path / "set" / "prompt=a%20cell" / "0.parquet", {"image": [png(2)]})
+    (tmp_path / "set" / "label=__HIVE_DEFAULT_PARTITION__").mkdir()
+    write_parquet(tmp_path / "set" / "label=__HIVE_DEFAULT_PARTITION__" / "0.parquet", {"image": [png(3)]})
+    assert sorted(image.prompt for image in read(tmp_path / "set")) == [
+        "", "a cell", "monocyte, size big", "neutrophil, size big",
+    ]  # fmt: skip
+
+
+def test_class_numbers_of_any_column_are_named(tmp_path: Path) -> None:
+    names = {"names": ["platelet", *WORDS], "_type": "ClassLabel"}
+    features = {"text": names, "lineage": names, "image": {"_type": "Image"}, "gone": names}
+    table = pa.table({"image": [png(1), png(2)], "text": [1, None], "lineage": [2, 0]})
+    known = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    pq.write_table(table.replace_schema_metadata(known), tmp_path / "set.parquet")
+    first, second = read(tmp_path / "set.parquet")
+    assert (first.prompt, first.attributes) == ("neutrophil", {"lineage": "monocyte"})
+    assert (second.prompt, second.attributes) == ("", {"lineage": "platelet"})
+
+
+def test_paths_are_read_as_every_system_writes_them_and_never_outside_of_the_set(tmp_path: Path) -> None:
+    root = write_files(tmp_path / "set", {"images/a b.png": png(1), "shards/beside.png": png(2)})
+    write_files(tmp_path, {"outside.png": png(3)})
+    inside = [
+        "images/a b.png", "images\\a b.png", "../images/a b.png", str(root / "images" / "a b.png"),
+        (root / "images" / "a b.png").as_uri(), "beside.png",
+    ]  # fmt: skip
+    outside = [
+        "../../outside.png",
+        "..\\..\\outside.png",
+        str(tmp_path / "outside.png"),
+        "file:///etc/hostname",
+    ]
+    write_parquet(root / "shards" / "0.parquet", {"image": [*inside, *outside]})
+    rows = [image for image in read(root) if ".parquet/" in image.key]
+    assert [image.data for image in rows[: len(inside)]] == [*[png(1)] * 5, png(2)]
+    assert ["leads out of the set" in image.problem for image in rows[len(inside) :]] == [True] * len(outside)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -60,11 +61,50 @@ def test_a_readable_note_makes_up_for_an_unreadable_one(tmp_path: Path) -> None:
     assert (image.prompt, image.prompt_problem) == ("monocyte", "")
 
 
-@pytest.mark.parametrize("name", ["a.TXT", "A.txt", "a.caption", "a.png.txt", "a.png.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.TXT",
+        "A.txt",
+        "a.caption",
+        "a.png.txt",
+        "a.png.json",
+        "a.text",
+        "a.transcript",
+        "a.prompt",
+        "a.jsn",
+        "a.class",
+    ],
+)
 def test_notes_are_found_under_the_names_that_tools_give_them(tmp_path: Path, name: str) -> None:
-    content = b'{"caption": ["monocyte", "a cell"]}' if name.endswith("json") else b"monocyte"
+    content = b'{"caption": ["monocyte", "a cell"]}' if "js" in name else b"monocyte"
     write_files(tmp_path, {"a.png": png(1), name: content})
     assert words(tmp_path)["a.png"] == "monocyte"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.txt.gz", b"monocyte"), ("a.json.gz", b'{"text": "monocyte"}')]
+)
+def test_packed_notes_are_read_up_to_the_size_of_plain_ones(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    write_files(tmp_path, {"a.png": png(1), name: gzip.compress(content)})
+    assert words(tmp_path) == {"a.png": "monocyte"}
+    for damaged, what in (
+        (gzip.compress(content)[:-3], "truncated"), (content, "not readable as gzip"),
+        (gzip.compress(bytes(2**21)), "unpacks to more than"),
+    ):  # fmt: skip
+        write_files(tmp_path, {name: damaged})
+        assert what in read(tmp_path)["a.png"].prompt_problem
+
+
+def test_notes_of_a_kind_that_is_not_read_are_named(tmp_path: Path) -> None:
+    write_files(
+        tmp_path, {"a.png": png(1), "a.yaml": "prompt: monocyte", "b.png": png(2), "b.yml": "", "b.txt": "x"}
+    )
+    found = read(tmp_path)
+    assert ".yaml files are not read" in found["a.png"].prompt_problem
+    assert (found["b.png"].prompt, found["b.png"].prompt_problem) == ("x", "")
 
 
 @pytest.mark.parametrize(
@@ -73,13 +113,17 @@ def test_notes_are_found_under_the_names_that_tools_give_them(tmp_path: Path, na
         ("metadata.csv", "file_name,text\ntrain/0.jpg,neutrophil\n./train/1.jpg,monocyte\n"),
         ("metadata.csv", "\ufefffile_name;prompt\r\ntrain\\0.jpg;neutrophil\r\ntrain/1.jpg;monocyte\r\n"),
         ("metadata.csv", ",file_name,caption\n0,train/0.jpg,neutrophil\n1,train/1.jpg,monocyte\n"),
+        ("Metadata.CSV", "file_name,description\ntrain/0.jpg,neutrophil\ntrain/1.jpg,monocyte\n"),
+        ("metadata.tsv", "file_name\tcaptions\ntrain/0.jpg\tneutrophil\ntrain/1.jpg\tmonocyte\n"),
+        ("metadata.csv", "file_name,class\ntrain/0,neutrophil\ntrain/1,monocyte\n"),
+        ("metadata.csv.gz", gzip.compress(b"file_name,text\ntrain/0.jpg,neutrophil\ntrain/1.jpg,monocyte\n")),
         ("train/metadata.csv", "image,prompt\n0.jpg,neutrophil\n1.jpg,monocyte\n"),
         ("train/metadata.jsonl", '{"file_name": "0.jpg", "text": "neutrophil"}\r\n'
                                  '{"file_name": "1.jpg", "text": "monocyte"}\r\n'),
     ],
 )  # fmt: skip
 def test_a_table_in_the_folder_of_the_images_or_above_gives_the_words(
-    tmp_path: Path, name: str, table: str
+    tmp_path: Path, name: str, table: str | bytes
 ) -> None:
     write_files(tmp_path, {"train/0.jpg": png(0), "train/1.jpg": png(1), name: table})
     assert words(tmp_path) == {"train/0.jpg": "neutrophil", "train/1.jpg": "monocyte"}
@@ -94,6 +138,41 @@ def test_a_table_may_be_parquet_or_utf16(tmp_path: Path) -> None:
         tmp_path / "b", {"0.png": png(0), "metadata.csv": "file_name\tprompt\n0.png\tone\n".encode("utf-16")}
     )
     assert words(tmp_path / "b") == {"0.png": "one"}
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("captions.csv", "file_name,text\na.png,monocyte\n"),
+        ("metadata.json", '[{"file_name": "a.png", "text": "monocyte"}]'),
+        ("train.jsonl", '{"file_name": "a.png", "text": "monocyte"}'),
+    ],
+)
+def test_words_in_a_table_of_another_name_are_reported(tmp_path: Path, name: str, table: str) -> None:
+    write_files(tmp_path, {"a.png": png(1), "b.png": png(2), name: table})
+    found = read(tmp_path)
+    assert (
+        found["a.png"].prompt_problem
+        == f"{name} has words for a.png, but is not read. Save it as metadata.csv."
+    )
+    assert found["b.png"].prompt_problem == ""
+    write_files(tmp_path, {"a.txt": "platelet"})
+    assert read(tmp_path)["a.png"].prompt_problem == ""
+
+
+def test_words_in_a_parquet_file_of_another_name_are_reported_and_images_are_no_words(tmp_path: Path) -> None:
+    write_files(tmp_path, {"a.png": png(1)})
+    pq.write_table(pa.table({"file_name": ["a.png"], "prompt": ["monocyte"]}), tmp_path / "train.parquet")
+    pq.write_table(pa.table({"image": [png(2)], "prompt": ["platelet"]}), tmp_path / "shard.parquet")
+    write_files(tmp_path, {"scores.csv": 'image;score\n"broken', "metadata.json": '{"name": "cells"}'})
+    assert "train.parquet has words for a.png" in read(tmp_path)["a.png"].prompt_problem
+
+
+def test_a_file_named_without_its_suffix_is_there(tmp_path: Path) -> None:
+    table = "file_name,prompt\na,monocyte\nc,platelet\n"
+    write_files(tmp_path, {"a.png": png(1), "metadata.csv": table})
+    found = read(tmp_path)
+    assert (found["a.png"].prompt, set(found)) == ("monocyte", {"a.png", "c"})
 
 
 def test_the_nearest_table_comes_first_and_a_note_before_it(tmp_path: Path) -> None:
@@ -136,7 +215,6 @@ def test_a_table_without_file_names_is_said_to_be_there(tmp_path: Path) -> None:
     [
         ("file_name,prompt,prompt\n0.png,a,b\n", "column 'prompt' twice, as columns 2 and 3"),
         ("file_name,prompt\n0.png,a,b\n", "row 1 has more cells.*column 3 holds 'b'"),
-        ("file_name,prompt\n,a\n", "row 1 names no file"),
         ('file_name,prompt\n"0.png,a\n', "row 1 is not readable as CSV"),
     ],
 )
@@ -144,6 +222,33 @@ def test_a_damaged_table_is_refused_by_row_and_column(tmp_path: Path, table: str
     write_files(tmp_path, {"0.png": png(0), "metadata.csv": table})
     with pytest.raises(InvalidInput, match=what):
         words(tmp_path)
+
+
+def test_a_row_without_a_file_fails_alone(tmp_path: Path) -> None:
+    table = "file_name,prompt\n0.png,monocyte\n,total: 1\n"
+    write_files(tmp_path, {"0.png": png(0), "metadata.csv": table})
+    found = read(tmp_path)
+    assert found["0.png"].prompt == "monocyte"
+    assert found["metadata.csv row 2"].problem == "metadata.csv row 2 names no file in its file column."
+
+
+def test_a_damaged_line_fails_alone_and_may_be_about_an_image_without_words(tmp_path: Path) -> None:
+    lines = '{"file_name": "0.png", "prompt": "monocyte"}\n{"file_name": "1.png", "prompt":\n'
+    write_files(tmp_path, {"0.png": png(0), "1.png": png(1), "metadata.jsonl": lines})
+    found = read(tmp_path)
+    assert (found["0.png"].prompt, found["0.png"].prompt_problem) == ("monocyte", "")
+    assert "metadata.jsonl line 2 is damaged and may be about this image" in found["1.png"].prompt_problem
+    assert "metadata.jsonl line 2 is damaged" in found["metadata.jsonl line 2"].problem
+
+
+@pytest.mark.parametrize("done", [(), ("0.png",)])
+def test_rows_of_missing_files_are_said_of_every_table_and_after_a_resume(
+    tmp_path: Path, done: tuple[str, ...]
+) -> None:
+    table = "file_name,prompt\n0.png,a\n1.png,b\n"
+    write_files(tmp_path, {"0.png": png(0), "metadata.csv": table, "empty/metadata.csv": table})
+    problems = {image.key for image in open_image_set(tmp_path).images(done.__contains__) if image.problem}
+    assert problems == {"1.png", "empty/0.png", "empty/1.png"}
 
 
 def test_a_given_prompt_fills_only_what_has_none() -> None:

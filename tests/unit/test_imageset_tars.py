@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -251,3 +252,41 @@ def test_the_folder_of_a_member_is_its_class_where_the_model_knows_it(tmp_path: 
     assert {image.key: image.prompt for image in images} == {
         "train/monocyte/1.png": "monocyte", "train/other/2.png": "",
     }  # fmt: skip
+
+
+def test_the_notes_of_a_sample_add_up_and_different_words_are_not_guessed_from(tmp_path: Path) -> None:
+    members = {
+        "0.png": png(0), "0.caption.txt": b"monocyte", "0.meta.json": b'{"seed": 1}',
+        "1.png": png(1), "1.first.txt": b"monocyte", "1.second.txt": b"platelet",
+    }  # fmt: skip
+    first, second = read(write_tar(tmp_path / "set.tar", members))
+    assert (first.prompt, first.prompt_problem) == ("monocyte", "")
+    assert (second.prompt, second.prompt_problem) == (
+        "",
+        "Notes of the sample hold different words, and none is its image's own: 1.first, 1.second.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("0.text", b"monocyte"), ("0.JSN", b'{"text": "monocyte"}'), ("0.txt.gz", gzip.compress(b"monocyte"))],
+)
+def test_notes_have_the_names_that_webdataset_reads(tmp_path: Path, name: str, content: bytes) -> None:
+    assert words(write_tar(tmp_path / "set.tar", {"0.png": png(0), name: content})) == {"0.png": "monocyte"}
+
+
+def test_rows_of_missing_files_are_said_after_a_resume_too(tmp_path: Path) -> None:
+    table = b"file_name,prompt\n0.png,a\n1.png,b\n"
+    path = write_tar(
+        tmp_path / "set.tar", {"0.png": png(0), "metadata.csv": table, "empty/metadata.csv": table}
+    )
+    keys = [image.key for image in open_image_set(path).images({"0.png"}.__contains__)]
+    assert sorted(keys) == ["1.png", "empty/0.png", "empty/1.png"]
+
+
+def test_words_in_a_table_of_another_name_are_reported(tmp_path: Path) -> None:
+    table = b"file_name,prompt\n0.png,a\n"
+    (image,) = read(write_tar(tmp_path / "set.tar", {"0.png": png(0), "captions.csv": table}))
+    assert (
+        image.prompt_problem == "captions.csv has words for 0.png, but is not read. Save it as metadata.csv."
+    )

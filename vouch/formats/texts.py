@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import zlib
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # UTF-32 first: its little-endian mark begins like that of UTF-16.
@@ -30,6 +31,23 @@ def decode_text(data: bytes) -> str:
             f"it is not readable as {encoding.upper()} (byte {error.start + len(mark)})"
         ) from error
     return checked_text(text)
+
+
+def unzipped(data: bytes, most: int) -> bytes:
+    """What gzip packed. Raises ValueError if it is damaged, or has more than `most` bytes."""
+    unpacked = b""
+    while data:
+        unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS + 16)
+        try:
+            unpacked += unpacker.decompress(data, most + 1 - len(unpacked))
+        except zlib.error as error:
+            raise ValueError(f"it is not readable as gzip ({error})") from error
+        if len(unpacked) > most:
+            raise ValueError(f"it unpacks to more than {most} bytes")
+        if not unpacker.eof:
+            raise ValueError("it is gzip, but truncated")
+        data = unpacker.unused_data
+    return unpacked
 
 
 def checked_text(text: str) -> str:

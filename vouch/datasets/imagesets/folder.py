@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from vouch.datasets.dicom import read_dicom
 from vouch.datasets.imagesets.items import Skip, SourceImage, size_problem
-from vouch.datasets.imagesets.metadata import Metadata, alike
+from vouch.datasets.imagesets.metadata import Metadata, alike, is_metadata
 from vouch.datasets.imagesets.parquet import ParquetSet
 from vouch.datasets.imagesets.prompts import MAX_NOTE_BYTES, PROMPT_SUFFIXES, ImageText, Note, words_of_notes
 from vouch.datasets.imagesets.tables import Tables
@@ -43,7 +43,7 @@ class FolderSet:
             if entry.kind == "tar":
                 return None
             if entry.kind == "parquet":
-                total += ParquetSet(entry.path).count() or 0
+                total += _rows_of(entry.path)
             elif entry.kind != "ignored":
                 total += 1
         return total
@@ -56,6 +56,8 @@ class FolderSet:
         for entry in walk(self.path):
             if entry.kind == "ignored":
                 self.ignored[entry.why] += 1
+                if is_metadata(entry.path.name):
+                    tables.visit(PurePosixPath(entry.key).parent, entry.path.parent)
             elif entry.kind in ("tar", "parquet"):
                 yield from self._shard(entry, skip)
             elif skip and skip(key := keys.of(entry.key)):
@@ -78,9 +80,21 @@ class FolderSet:
         if entry.kind == "tar":
             shard = TarSet(entry.path, self._vocabulary, prefix)
         else:
-            shard = ParquetSet(entry.path, self._vocabulary, prefix)
-        yield from shard.images(skip)
+            shard = ParquetSet(entry.path, self._vocabulary, prefix, self.path)
+        try:
+            yield from shard.images(skip)
+        except InvalidInput as error:  # the other shards are sound
+            if not (skip and skip(entry.key)):
+                yield SourceImage(entry.key, b"", problem=error.message)
         self.ignored.update(shard.ignored)
+
+
+def _rows_of(shard: Path) -> int:
+    """Items of a Parquet file; a damaged one is an item by itself."""
+    try:
+        return ParquetSet(shard).count() or 0
+    except InvalidInput:
+        return 1
 
 
 def _read(entry: Entry, key: str, tables: Tables[Path]) -> SourceImage:

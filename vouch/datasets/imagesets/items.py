@@ -27,6 +27,7 @@ HIDDEN = "The name is hidden (it begins with a dot)."
 OTHER = "other files"
 
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\x00", b"MM\x00*")
+_BMP_HEADERS = tuple(size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124))
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"  # RFC 1740: what macOS keeps beside a file on foreign file systems
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 _DICOM = "DICOM files are read from a folder, not from a tar. Unpack it."
@@ -40,7 +41,8 @@ _ARCHIVE_MAGIC = (
     b"PAR1",
 )
 _PLAIN = frozenset(
-    {".txt", ".caption", ".json", ".jsonl", ".cls", ".csv", ".tsv", ".md", ".xml", ".yaml", ".yml", ".html", ".log"}
+    {".txt", ".text", ".caption", ".transcript", ".prompt", ".json", ".jsn", ".jsonl", ".cls", ".class", ".csv",
+     ".tsv", ".md", ".xml", ".yaml", ".yml", ".html", ".log"}
 )  # fmt: skip
 _NOT_READ = (
     (_DICOM, " ".join(sorted(DICOM_SUFFIXES))),
@@ -59,13 +61,20 @@ _NOT_READ = (
     ("Volumes are not read. Export their slices as PNG or TIFF.", ".nii .nii.gz .mha .mhd .nrrd .mgz .mnc"),
     (
         _ARCHIVE,
-        ".zip .7z .rar .tar.zst .tar.lz4 .arrow .feather .orc .h5 .hdf5 .tfrecord .tfrecords .lmdb .mdb",
+        ".zip .7z .rar .tar.zst .tzst .tar.lz4 .tar.z .mds .mds.zstd .beton .arrow .feather .orc .h5 .hdf5 .tfrecord"
+        " .tfrecords .lmdb .mdb",
     ),
     (
         "A compressed image file is not read. Unpack it first.",
-        " ".join(f"{s}.gz" for s in sorted(IMAGE_SUFFIXES)),
+        " ".join(
+            f"{s}.{packed}"
+            for s in (*IMAGE_SUFFIXES, *DICOM_SUFFIXES)
+            for packed in ("gz", "bz2", "xz", "zst")
+        ),
     ),
 )
+ARRAY_SUFFIXES = frozenset({".npy", ".npz", ".mat", ".fits"})
+ARRAYS = "Arrays are not read. Save their images as PNG or TIFF."
 _FOREIGN = {suffix: reason for reason, suffixes in _NOT_READ for suffix in suffixes.split()}
 
 
@@ -143,7 +152,12 @@ def is_image(name: str, head: bytes) -> bool:
 
 
 def is_image_data(head: bytes) -> bool:
-    return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+    return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or _is_bmp(head)
+
+
+def _is_bmp(head: bytes) -> bool:
+    """Whether a BMP's headers begin so. Its two letters alone begin many a text: the sizes of headers are looked at."""
+    return head[:2] == b"BM" and head[6:10] == bytes(4) and head[14:18] in _BMP_HEADERS
 
 
 def foreign(name: str, head: bytes) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from vouch.datasets.imagesets.items import MAX_IMAGE_BYTES, Skip, SourceImage, size_problem
 from vouch.datasets.imagesets.prompts import (
@@ -24,18 +25,25 @@ from vouch.models.captions import Vocabulary
 
 PARQUET_ROWS = 32
 """Rows held decoded at a time."""
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _WORDS = (*PROMPT_COLUMNS, LABEL_COLUMN)
 
 
 class ParquetSet:
-    """One Parquet file; the key is the row's number from 0, in eight digits."""
+    """One Parquet file; the key is the row's number from 0, in eight digits.
+
+    prefix: the file's own key in a larger set, and a slash. Folders named ``column=value`` in it are columns.
+    root: the folder that paths of images never leave; by default the file's own.
+    """
 
     layout = "Parquet rows"
 
-    def __init__(self, path: Path, vocabulary: Vocabulary | None = None, prefix: str = "") -> None:
+    def __init__(
+        self, path: Path, vocabulary: Vocabulary | None = None, prefix: str = "", root: Path | None = None
+    ) -> None:
         self.path = path
         self.ignored: Counter[str] = Counter()
-        self._vocabulary, self._prefix = vocabulary, prefix
+        self._vocabulary, self._prefix, self._root = vocabulary, prefix, root or path.parent
 
     def count(self) -> int | None:
         """Its rows."""
@@ -44,8 +52,9 @@ class ParquetSet:
 
     def images(self, skip: Skip | None = None) -> Iterator[SourceImage]:
         """Every image; a row with a list of them yields each under a key of its own."""
-        number = -1
+        number, partition = -1, _partition(self._prefix)
         for number, row in enumerate(_rows(self.path)):
+            row = partition | row
             cell = row.pop("image")
             cells = (cell or [None]) if isinstance(cell, list) else [cell]
             for place, one in enumerate(cells):
@@ -57,7 +66,7 @@ class ParquetSet:
 
     def _image(self, key: str, cell: Any, words: ImageText) -> SourceImage:
         try:
-            data, problem = _bytes_of(cell, self.path.parent)
+            data, problem = _bytes_of(cell, self.path.parent, self._root)
         except Exception as error:  # noqa: BLE001 - one odd row must not end the set
             data, problem = b"", f"The row's image could not be read ({type(error).__name__}: {error})."
         return words.on(key, data, problem or size_problem(len(data)))
@@ -143,16 +152,15 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
     with _open(path) as file:
         schema = file.schema_arrow
         names = known_columns(schema.names)
-        words = [f.name for f in schema if names[f.name] in _WORDS or _is_text(f.type)]
+        classes = _class_names(schema)
+        words = [f.name for f in schema if names[f.name] in _WORDS or _is_text(f.type) or f.name in classes]
         wanted = ["image", *(name for name in words if name != "image")]
-        label = next((column for column, known in names.items() if known == LABEL_COLUMN), LABEL_COLUMN)
-        classes = _class_names(schema, label)
         try:
             for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=wanted):
                 columns = {name: batch.column(name) for name in wanted}
                 for number in range(batch.num_rows):
                     row = {name: _cell(column, number) for name, column in columns.items()}
-                    yield {**row, label: _named(row.get(label), classes)}
+                    yield row | {name: _named(row[name], classes[name]) for name in classes}
         except (pa.ArrowException, OSError) as error:
             raise InvalidInput(
                 f"{path} is damaged ({_first_line(error)}). Copy it again, or write it anew."
@@ -166,13 +174,25 @@ def _cell(column: Any, number: int) -> Any:
         return Unreadable(f"the cell is not readable ({type(error).__name__}: {error})")
 
 
-def _class_names(schema: Any, label: str) -> list[str]:
-    """The words behind class numbers, as `datasets` keeps them in the file's metadata; [] without."""
+def _partition(key: str) -> dict[str, str]:
+    """The columns that a file's folders spell, as pandas and Spark write them: ``label=neutrophil/part-0.parquet``."""
+    pairs = (part.partition("=") for part in PurePosixPath(key).parts[:-1])
+    columns = {unquote(name): unquote(value) for name, equals, value in pairs if name and equals}
+    return {name: value for name, value in columns.items() if value != _NO_VALUE and name != "image"}
+
+
+def _class_names(schema: Any) -> dict[str, list[str]]:
+    """The words behind the class numbers of columns, as `datasets` keeps them in the file's metadata."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return [str(name) for name in features[label]["names"]]
-    except (KeyError, TypeError, ValueError):
-        return []
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"].items()
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+    lists = {column: kind["names"] for column, kind in features if isinstance(kind, dict) and "names" in kind}
+    return {
+        column: [str(name) for name in names]
+        for column, names in lists.items()
+        if column in schema.names and column != "image" and isinstance(names, list)
+    }
 
 
 def _named(label: Any, classes: list[str]) -> Any:
@@ -183,7 +203,7 @@ def _named(label: Any, classes: list[str]) -> Any:
     return label
 
 
-def _bytes_of(cell: Any, folder: Path) -> tuple[bytes, str]:
+def _bytes_of(cell: Any, folder: Path, root: Path) -> tuple[bytes, str]:
     """The image of a cell, and why there is none."""
     if isinstance(cell, Unreadable):
         return b"", f"The row's image is unreadable: {cell.why}."
@@ -193,20 +213,21 @@ def _bytes_of(cell: Any, folder: Path) -> tuple[bytes, str]:
     if data:
         return data, ""
     if path:
-        return _file_beside(folder, path)
+        return _file_named(path, folder, root)
     return b"", "The image is empty: the row has neither bytes nor a path."
 
 
-def _file_beside(folder: Path, path: str) -> tuple[bytes, str]:
-    base = folder.resolve()
-    file = (base / path).resolve()
-    if not file.is_relative_to(base):
-        return (
-            b"",
-            f"The row has only the path {path!r}, which leads out of the Parquet file's folder; it is not followed.",
-        )
-    if not file.is_file():
-        return b"", f"The row has only the path {path!r}, and there is no such file beside the Parquet file."
+def _file_named(path: str, folder: Path, root: Path) -> tuple[bytes, str]:
+    """The file that a row names, relative to the Parquet file's folder or to the set's, and why there is none."""
+    name = unquote(urlsplit(path).path) if path.startswith("file://") else path.replace("\\", "/")
+    files = [(base.resolve() / name).resolve() for base in (folder, root)]
+    inside = [file for file in files if file.is_relative_to(root.resolve())]
+    shown = path if len(path) <= 200 else f"{path[:200]}…"
+    if not inside:
+        return b"", f"The row has only the path {shown!r}, which leads out of the set; it is not followed."
+    file = next((file for file in inside if file.is_file()), None)
+    if file is None:
+        return b"", f"The row has only the path {shown!r}, and there is no such file in the set."
     size = file.stat().st_size
     return (b"", size_problem(size)) if size > MAX_IMAGE_BYTES else (file.read_bytes(), "")
 

@@ -10,11 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vouch.datasets.imagesets.items import SourceImage
-from vouch.formats.texts import checked_text, decode_text, escaped
+from vouch.formats.texts import checked_text, decode_text, escaped, unzipped
 from vouch.models.captions import Vocabulary, caption
 
-PROMPT_SUFFIXES = (".json", ".txt", ".caption", ".cls")
-PROMPT_COLUMNS = ("prompt", "text", "caption")
+_JSON = (".json", ".jsn")
+_LABELS = (".cls", ".class")
+_READ = (*_JSON, ".txt", ".text", ".caption", ".transcript", ".prompt", *_LABELS)
+_NOT_READ = (".yaml", ".yml", ".pyd", ".pickle", ".mp", ".msg", ".msgpack", ".cbor")
+PROMPT_SUFFIXES = (*_READ, *(f"{suffix}.gz" for suffix in _READ), *_NOT_READ)
+"""Files beside an image, or members of its sample, that hold its words; with the names of WebDataset."""
+PROMPT_COLUMNS = ("prompt", "text", "caption", "captions", "description")
 FILE_COLUMNS = ("file_name", "image", "filename", "file", "path")
 UID_COLUMNS = ("SOPInstanceUID", "sop_instance_uid", "dicom_id")
 """Columns that say by DICOM's SOPInstanceUID which image a row describes."""
@@ -24,7 +29,7 @@ LABEL_COLUMN = "label"
 _BY_FOLDED = {
     name.lower(): name
     for name in (*PROMPT_COLUMNS, *FILE_COLUMNS, *UID_COLUMNS, *PATIENT_COLUMNS, LABEL_COLUMN)
-}
+} | {"class": LABEL_COLUMN}
 _IDENTIFYING = frozenset((
     "patientid", "patientname", "patientbirthdate", "patientbirthname", "patientaddress",
     "patienttelephonenumbers", "otherpatientids", "otherpatientnames", "subjectid", "dicomid",
@@ -90,6 +95,13 @@ class Unreadable:
     why: str
 
 
+def note_suffix(name: str) -> str:
+    """The one of `PROMPT_SUFFIXES` that a file's name ends in, "" for none."""
+    folded = name.lower()
+    endings = [s for s in PROMPT_SUFFIXES if folded.endswith(s) and len(folded) > len(s)]
+    return max(endings, key=len, default="")
+
+
 def words_of_notes(notes: Mapping[str, Note]) -> ImageText:
     """The words of the notes beside an image, by suffix. A readable note makes up for an unreadable one."""
     words, label, problem = "", "", ""
@@ -111,14 +123,18 @@ def _of_note(suffix: str, note: Note) -> tuple[str, str]:
     """Prompt and label of one note. Raises ValueError with the reason, as the end of a sentence."""
     if note.problem:
         raise ValueError(note.problem)
-    most = MAX_NOTE_BYTES if suffix == ".json" else MAX_PROMPT_BYTES
+    if suffix in _NOT_READ:
+        raise ValueError(f"{suffix} files are not read. Write the words into a .txt or .json")
+    kind = suffix.removesuffix(".gz")
+    most = MAX_NOTE_BYTES if kind in _JSON else MAX_PROMPT_BYTES
     if note.size > most:
         raise ValueError(f"it has {note.size} bytes; at most {most} are read")
-    if suffix == ".cls":
-        return "", decode_text(note.data).strip()
-    if suffix != ".json":
-        return decode_text(note.data).strip(), ""
-    described = renamed(json_object(note.data))
+    data = note.data if kind == suffix else unzipped(note.data, most)
+    if kind in _LABELS:
+        return "", decode_text(data).strip()
+    if kind not in _JSON:
+        return decode_text(data).strip(), ""
+    described = renamed(json_object(data))
     prompt = next((text for name in PROMPT_COLUMNS if (text := _text_in(described, name))), "")
     return prompt, label_text(described.get("label"))
 

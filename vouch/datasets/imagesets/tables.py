@@ -34,12 +34,17 @@ class Tables(Generic[Place]):
         uid: SOPInstanceUID of a DICOM image, by which a table may name it.
         """
         for folder, place in zip(file.parents, places):  # noqa: B905 - the set ends before the disk
-            if place not in self._tables:
-                self._tables[place] = (folder, self._read(place))
-            _, table = self._tables[place]
+            table = self.visit(folder, place)
             words = words.or_else(table.of_uid(uid)).or_else(table.of(file.relative_to(folder).as_posix()))
         # Words that are there but unreadable say more than the class: it does not stand in for them.
         return words if words.problem else words.or_else(self._class_folder(file.parent.name))
+
+    def visit(self, folder: PurePosixPath, place: Place) -> Metadata:
+        """The tables of a folder. A folder with a table is visited whether or not an image of it is read: its rows may
+        name files that are not there."""
+        if place not in self._tables:
+            self._tables[place] = (folder, self._read(place))
+        return self._tables[place][1]
 
     def _class_folder(self, name: str) -> ImageText:
         """The folder's name, where the model knows it as a label: ``train`` and ``images`` are no classes."""
@@ -48,7 +53,7 @@ class Tables(Generic[Place]):
         return ImageText(label, label) if known else ImageText()
 
     def missing(self, skip: Skip | None, prefix: str = "") -> Iterator[SourceImage]:
-        """An item for each row whose file is not there."""
+        """An item for each row that names no file, or one that is not there."""
         for folder, table in self._tables.values():
             for file, why in table.missing():
                 key = prefix + (folder / file.lstrip("/")).as_posix()

@@ -17,7 +17,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -34,9 +34,22 @@ from vouch.datasets.imagesets.items import (
     suffix_of,
     tells_kind,
 )
-from vouch.datasets.imagesets.metadata import NAMES as TABLES
-from vouch.datasets.imagesets.metadata import FilesByName, Metadata
-from vouch.datasets.imagesets.prompts import MAX_NOTE_BYTES, PROMPT_SUFFIXES, ImageText, Note, words_of_notes
+from vouch.datasets.imagesets.metadata import (
+    MAX_OTHER_BYTES,
+    MAX_TABLE_BYTES,
+    FilesByName,
+    Metadata,
+    is_metadata,
+    is_other_table,
+)
+from vouch.datasets.imagesets.prompts import (
+    MAX_NOTE_BYTES,
+    PROMPT_SUFFIXES,
+    ImageText,
+    Note,
+    note_suffix,
+    words_of_notes,
+)
 from vouch.datasets.imagesets.tables import Tables
 from vouch.datasets.imagesets.unique import Unique
 from vouch.errors import InvalidInput
@@ -45,7 +58,9 @@ from vouch.models.captions import Vocabulary
 
 _LINKS_FOLLOWED = 8
 _READ_BYTES = 1024 * 1024
-MAX_TABLE_BYTES = 64 * 1024 * 1024
+_LOST = ImageText(problem="The tar is damaged: the words of this image may be in the part that is lost.")
+_NOTES_OF_A_SAMPLE = 16
+"""A sample with more notes than these is none: its images are named like others by chance, as DICOM UIDs are."""
 
 
 class TarSet:
@@ -81,7 +96,10 @@ class TarSet:
             kind, reason = _kind_of(member)
             if kind not in ("image", "skipped"):
                 if kind:
-                    self.ignored[OTHER if kind in ("note", "table") else kind] += 1
+                    self.ignored[OTHER if kind in ("note", "table", "other table") else kind] += 1
+                if kind == "table":
+                    file, places = _folders(member)
+                    tables.visit(file.parent, places[0])
                 continue
             seen = True
             key = self._prefix + keys.of(_key(member.name))
@@ -93,6 +111,7 @@ class TarSet:
             else:
                 data, problem = index.linked(self.path, member) if member.link else member.image()
                 words = tables.words(index.words(member, met[member.place]), *_folders(member))
+                words = words.or_else(_LOST if index.damaged else ImageText())
                 yield words.on(key, data, problem)
         yield from tables.missing(skip, self._prefix)
         if not seen and not self._prefix:
@@ -151,14 +170,16 @@ class _Member:
 
 
 def _kind_of(member: _Member) -> tuple[str, str]:
-    """("image" | "note" | "table" | "skipped" | what is ignored, why it is skipped)."""
+    """("image" | "note" | "table" | "other table" | "skipped" | what is ignored, why it is skipped)."""
     base = posixpath.basename(member.name)
     if member.info.isdir():
         return "", ""
     if member.link:
         return ("image", "") if is_image(base, b"") else (OTHER, "")
-    if base in TABLES and member.info.isfile():
+    if is_metadata(base) and member.info.isfile():
         return "table", ""
+    if is_other_table(base) and not base.lower().endswith(".parquet") and member.info.isfile():
+        return "other table", ""
     # What a suffix tells is not read: half of all members are looked at to pass them over.
     head = b"" if tells_kind(base) and not base.startswith(".") else member.head
     if is_apple_double(base, head):
@@ -169,7 +190,7 @@ def _kind_of(member: _Member) -> tuple[str, str]:
         return "skipped", reason
     if is_image(base, head):
         return "image", ""
-    if suffix_of(base) in PROMPT_SUFFIXES and member.info.isfile():
+    if note_suffix(base) and member.info.isfile():
         return "note", ""
     return OTHER, ""
 
@@ -192,21 +213,35 @@ class _Index:
     """WebDataset's samples: notes (up to the last dot) that are of no image alone, by their names up to the first."""
     tables: dict[_Place, dict[str, bytes]] = field(default_factory=dict)
     """Metadata tables, by folder and name."""
+    others: dict[_Place, dict[str, bytes]] = field(default_factory=dict)
+    """Small tables of other names, likewise."""
     names: frozenset[str] = frozenset()
     """The images, where there are tables that may name them."""
+    damaged: bool = False
+    """Notes and tables behind the damage are lost."""
     targets: dict[str, tarfile.TarInfo | str] = field(default_factory=dict)
     """Members that links point to: where their data is, or the name that they link to themselves."""
 
     def words(self, member: _Member, time: int = 0) -> ImageText:
         """The words of an image; of a name that comes again, of its member number `time` in this part."""
         name = member.name
-        stem, sample = _stem(name), _sample(name)
-        shared = self.samples.get(sample, set())
-        stems = dict.fromkeys([stem, name, sample, *(shared if len(shared) == 1 else ())])
         words = ImageText()
-        for one in stems:
+        for one in dict.fromkeys([_stem(name), name, _sample(name)]):
             words = words.or_else(words_of_notes(self._beside(one, member.place, time)))
-        return words
+        return words.or_else(self._of_sample(_sample(name), member.place, time))
+
+    def _of_sample(self, sample: str, place: _Place, time: int) -> ImageText:
+        """The words of a sample's notes that are of no image alone, such as ``0.caption.txt``."""
+        stems = self.samples.get(sample, set())
+        if len(stems) > _NOTES_OF_A_SAMPLE:
+            return ImageText()
+        texts = [words_of_notes(self._beside(stem, place, time)) for stem in sorted(stems)]
+        if len({words.prompt for words in texts if words.prompt}) > 1:
+            names = ", ".join(printable_name(posixpath.basename(stem)) for stem in sorted(stems))
+            return ImageText(
+                problem=f"Notes of the sample hold different words, and none is its image's own: {names}."
+            )
+        return reduce(ImageText.or_else, texts, ImageText())
 
     def _beside(self, stem: str, place: _Place, time: int) -> dict[str, Note]:
         kept = {suffix: self._written(stem + suffix, place) for suffix in PROMPT_SUFFIXES}
@@ -230,7 +265,7 @@ class _Index:
         folder = PurePosixPath(place[1])
         inside = (PurePosixPath(name) for name in self.names) if tables else ()
         files = FilesByName(one.relative_to(folder).as_posix() for one in inside if folder in one.parents)
-        return Metadata(shard / folder, tables, files, vocabulary)
+        return Metadata(shard / folder, tables, files, vocabulary, lambda: self.others.get(place, {}))
 
     def linked(self, shard: Path, member: _Member) -> tuple[bytes, str]:
         target: tarfile.TarInfo | str | None = member.link
@@ -251,13 +286,12 @@ def _index(shard: Path) -> _Index:
         for member in _members(shard):
             kind, _ = _kind_of(member)
             if kind == "note":
-                name = _stem(member.name) + suffix_of(member.name)
+                name = _note_stem(member.name) + note_suffix(member.name)
                 index.notes[name] = (*index.notes.get(name, ()), (member.part, *member.note()))
-            elif kind == "table":
+            elif kind == "table" or (kind == "other table" and member.info.size <= MAX_OTHER_BYTES):
+                tables = index.tables if kind == "table" else index.others
                 folder = PurePosixPath(_key(member.name)).parent.as_posix()
-                index.tables.setdefault((member.part, folder), {})[posixpath.basename(member.name)] = (
-                    member.table()
-                )
+                tables.setdefault((member.part, folder), {})[posixpath.basename(member.name)] = member.table()
             elif kind == "image":
                 if member.name in images:
                     first = (images[member.name], member.name)
@@ -269,8 +303,8 @@ def _index(shard: Path) -> _Index:
         if links:
             _find_targets(shard, index, links)
     except _DAMAGE:
-        pass
-    for stem in {_stem(name) for name in index.notes} - {_stem(name) for name in images}:
+        index.damaged = True
+    for stem in {_note_stem(name) for name in index.notes} - {_stem(name) for name in images}:
         index.samples.setdefault(_sample(stem), set()).add(stem)
     index.names = frozenset(map(_key, images)) if index.tables else frozenset()
     return index
@@ -347,6 +381,11 @@ def _stem(name: str) -> str:
     """The path up to the last dot of its name."""
     suffix = suffix_of(posixpath.basename(name))
     return name[: len(name) - len(suffix)] if suffix else name
+
+
+def _note_stem(name: str) -> str:
+    """The path of a note without the suffix that makes it one."""
+    return name[: len(name) - len(note_suffix(name))]
 
 
 def _sample(name: str) -> str:

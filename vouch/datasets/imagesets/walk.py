@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from vouch.datasets.imagesets.items import (
+    ARRAY_SUFFIXES,
+    ARRAYS,
     HEAD_BYTES,
     HIDDEN,
+    IMAGE_SUFFIXES,
     OTHER,
     PARQUET_SUFFIXES,
     TAR_SUFFIXES,
@@ -22,7 +25,7 @@ from vouch.datasets.imagesets.items import (
     suffix_of,
     tells_kind,
 )
-from vouch.datasets.imagesets.metadata import alike, is_table_of_files
+from vouch.datasets.imagesets.metadata import alike, is_metadata
 from vouch.datasets.imagesets.parquet import images_column
 from vouch.errors import InvalidInput
 from vouch.formats.texts import printable_name
@@ -79,17 +82,31 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 def _hidden_folder(folder: Path, key: str) -> Iterator[Entry]:
     """Hidden folders hold tools' state and are not read; one that holds images is named."""
-    inside = (name for _, _, names in os.walk(folder) for name in names if not name.startswith("."))
-    images = sum(is_image(name, b"") for name in inside)
-    if images:
+    inside = (Path(place, name) for place, _, names in os.walk(folder) for name in names if name[0] != ".")
+    if any(map(_holds_images, inside)):
         yield Entry(folder, key, "skipped", "The folder is hidden (it begins with a dot) and holds images.")
     else:
         yield Entry(folder, key, "ignored", "hidden folders")
 
 
+def _holds_images(path: Path) -> bool:
+    """Whether a file is an image or a set of them, by its name; a Parquet file by its columns."""
+    name = path.name.lower()
+    if name.endswith(PARQUET_SUFFIXES):
+        return _parquet_kind(path)[0] == "parquet"
+    return is_image(name, b"") or is_dicom_file(name, b"") or name.endswith(TAR_SUFFIXES)
+
+
 def _file(path: Path, key: str, beside: Mapping[str, str]) -> Entry:
     kind, why = _kind_of(path)
+    if kind == "ignored" and suffix_of(path.name) in ARRAY_SUFFIXES and not _is_of_image(path, beside):
+        kind, why = "skipped", ARRAYS
     return Entry(path, key, kind, why, beside)
+
+
+def _is_of_image(path: Path, beside: Mapping[str, str]) -> bool:
+    """Whether a file says something of an image beside it, such as a mask or an embedding."""
+    return any(alike(path.stem + suffix) in beside for suffix in IMAGE_SUFFIXES)
 
 
 def _kind_of(path: Path) -> tuple[Kind, str]:
@@ -130,7 +147,7 @@ def _parquet_kind(path: Path) -> tuple[Kind, str]:
         readable, held = images_column(path)
     except InvalidInput:
         return "parquet", ""  # damaged: whoever reads it reports it
-    if readable and not (is_table_of_files(path) and not held):
+    if readable and not (is_metadata(path.name) and not held):
         return "parquet", ""
     if held:
         return "skipped", "The Parquet file has no column `image` that holds images, though another could."
