@@ -94,6 +94,34 @@ def test_tables_show_what_pydicom_shows(photometric: str, tmp_path: Path) -> Non
     np.testing.assert_allclose(pixels(read(made, tmp_path)), oracle(tmp_path / "image.dcm"), atol=0.51)
 
 
+def dataset(**elements: object) -> pydicom.Dataset:
+    made = pydicom.Dataset()
+    for keyword, value in elements.items():
+        setattr(made, keyword, value)
+    return made
+
+
+@pytest.mark.parametrize("syntax", [uids.ExplicitVRLittleEndian, uids.ImplicitVRLittleEndian])
+def test_an_enhanced_file_of_one_frame_looks_like_a_plain_one(syntax: str, tmp_path: Path) -> None:
+    rescale = {"RescaleSlope": 2, "RescaleIntercept": -1024}
+    window = {"WindowCenter": 40, "WindowWidth": 400}
+    shared = dataset(
+        PixelValueTransformationSequence=[dataset(**rescale)],
+        FrameVOILUTSequence=[dataset(WindowCenter=0, WindowWidth=10)],
+    )
+    own = dataset(FrameVOILUTSequence=[dataset(**window)])
+    enhanced = dicom(RAMP, stored=12, NumberOfFrames=1, SharedFunctionalGroupsSequence=[shared],
+                     PerFrameFunctionalGroupsSequence=[own])  # fmt: skip
+    enhanced.file_meta.TransferSyntaxUID = syntax
+    plain = read(dicom(RAMP, stored=12, **rescale, **window), tmp_path)
+    image = read(enhanced, tmp_path / "enhanced")
+    assert (pixels(image) == pixels(plain)).all()
+    assert image.notes == ()
+    hounsfield = IntensityWindow(-160, 240)
+    given = read(enhanced, tmp_path / "enhanced", hounsfield)
+    assert (pixels(given) == pixels(read(dicom(RAMP, stored=12, **rescale), tmp_path, hounsfield))).all()
+
+
 def test_implicit_value_representations_read_alike(tmp_path: Path) -> None:
     values = RAMP.astype(np.int16) - 2000
     made = dicom(

@@ -50,7 +50,12 @@ PIXELS = (
     "BluePaletteColorLookupTableData", "SegmentedRedPaletteColorLookupTableData",
     "SegmentedGreenPaletteColorLookupTableData", "SegmentedBluePaletteColorLookupTableData",
 )  # fmt: skip
-READ = ("SOPClassUID", "SOPInstanceUID", "PatientID", "BurnedInAnnotation", *PIXELS)
+FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_OF_A_FRAME = {
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
+    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
+}
+READ = ("SOPClassUID", "SOPInstanceUID", "PatientID", "BurnedInAnnotation", *PIXELS, *FUNCTIONAL_GROUPS)
 """The elements that are taken from a file, by keyword (PS3.6)."""
 
 _JPEG = "pylibjpeg with pylibjpeg-libjpeg"
@@ -137,7 +142,9 @@ def _header(path: Path) -> Dataset:
     from pydicom.errors import InvalidDicomError
 
     try:
-        return dcmread(path, specific_tags=list(READ))
+        header = dcmread(path, specific_tags=list(READ))
+        _lift_frame_elements(header)
+        return header
     except OSError:
         raise
     except InvalidDicomError as error:
@@ -146,6 +153,20 @@ def _header(path: Path) -> Dataset:
         ) from error
     except Exception as error:  # noqa: BLE001 - pydicom raises nearly everything on odd bytes
         raise _damaged(error) from None
+
+
+def _lift_frame_elements(header: Dataset) -> None:
+    """Bring an enhanced file to the form of a plain one: what its functional groups (PS3.3, C.7.6.16) say of the
+    first frame's values stands at the top, and the groups are gone. A frame's own elements take precedence."""
+    for groups in FUNCTIONAL_GROUPS:
+        group = next(iter(header.get(groups) or ()), {})
+        for sequence, keywords in _OF_A_FRAME.items():
+            item = next(iter(group.get(sequence) or ()), {})
+            for keyword in keywords:
+                if keyword in item:
+                    setattr(header, keyword, item[keyword].value)
+        if groups in header:
+            delattr(header, groups)
 
 
 def _damaged(error: Exception) -> InvalidInput:
