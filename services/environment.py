@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shlex
@@ -111,8 +112,8 @@ def _tls(settings: Settings) -> dict[str, str]:
     server = settings.server
     return {
         TLS_ADDRESS: f"{server.url_host}:{server.grpc_port}",
-        TLS_FILES: os.pathsep.join(
-            str(Path(str(path)).absolute()) for path in (server.tls_key, server.tls_cert)
+        TLS_FILES: json.dumps(
+            [str(Path(str(path)).absolute()) for path in (server.tls_key, server.tls_cert)]
         ),
     }
 

@@ -7,6 +7,8 @@ gateway's page adds them up.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from pathlib import Path
 
 from services.environment import METRICS_FOLDER
 from services.rollout.reading import SIDES, SideMetrics
@@ -14,8 +16,9 @@ from services.rollout.reading import SIDES, SideMetrics
 if METRICS_FOLDER in os.environ:  # read by prometheus_client when it is imported
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[METRICS_FOLDER]
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from vouch.types.run import RUN_KINDS
 
@@ -110,18 +113,14 @@ def sample_names() -> frozenset[str]:
 
 def page() -> bytes:
     """The metrics of all processes of this node in Prometheus' text format."""
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    return generate_latest(_all_processes())
 
 
 def sides() -> dict[str, SideMetrics]:
     """The counters of candidate and champion, summed over the processes of this node."""
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     failed: dict[str, float] = {}
     edges: dict[str, dict[float, float]] = {side: {} for side in SIDES}
-    for family in registry.collect():
+    for family in _all_processes().collect():
         for sample in family.samples:
             side = sample.labels.get("side", "")
             if sample.name == _name(SIDE_FAILURES) + "_total":
@@ -129,6 +128,22 @@ def sides() -> dict[str, SideMetrics]:
             elif sample.name == _name(SIDE_SECONDS) + "_bucket":
                 edges.setdefault(side, {})[float(sample.labels["le"])] = sample.value
     return {side: SideMetrics(failed.get(side, 0.0), edges[side]) for side in SIDES}
+
+
+class _Files(Collector):
+    """The files of all processes. The library's own collector takes the folder's path for a pattern, in which
+    brackets and stars stand for other characters."""
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(file) for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*.db")]
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return merged
+
+
+def _all_processes() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(_Files())
+    return registry
 
 
 def _name(metric: Counter | Histogram) -> str:

@@ -11,6 +11,7 @@ import sys
 
 from services.starter import check_models, publish_models
 from vouch.errors import VouchError
+from vouch.formats.escapes import visible_lines
 from vouch.settings import load_settings
 from vouch.storage.catalog import Catalog
 from vouch.storage.state import PRIVATE
@@ -28,7 +29,7 @@ def main() -> int:
                 version = catalog.versions.get(slot.champion)
                 sys.stdout.write(f"{slot.slot} serves {version.name} ({version.digest[:12]})\n")
     except VouchError as error:
-        sys.stderr.write(f"error: {error.message}\n")
+        sys.stderr.write(visible_lines(f"error: {error.message}\n"))
         return error.exit_code
     return 0
 

@@ -32,7 +32,7 @@ from services.scratch import keep_logs, make_scratch, remove_scratch
 from services.starter import check_models
 from services.unfinished import remove_unfinished
 from vouch.errors import VouchError
-from vouch.formats.escapes import spell_out
+from vouch.formats.escapes import spell_out, visible_lines
 from vouch.settings import Access, Settings, StateFolder, load_settings
 from vouch.storage.state import PRIVATE
 
@@ -210,7 +210,7 @@ def _greeting(access: Access, folder: StateFolder) -> str:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(visible_lines(line) + "\n")
     sys.stderr.flush()
 
 

@@ -16,7 +16,7 @@ from vouch.cli import render
 from vouch.cli.figures import figures_table, image_sheet
 from vouch.domains.criteria import load_domain
 from vouch.errors import InvalidInput, VouchError
-from vouch.formats.escapes import spell_out
+from vouch.formats.escapes import spell_out, visible_lines
 from vouch.settings import load_settings
 
 BLOOD_CELLS = "blood_cells"
@@ -233,5 +233,5 @@ if __name__ == "__main__":
     try:
         app()
     except VouchError as error:
-        print(f"error: {error.message}", file=sys.stderr)
+        print(visible_lines(f"error: {error.message}"), file=sys.stderr)
         sys.exit(error.exit_code)

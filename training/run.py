@@ -22,6 +22,7 @@ from training.jobs.ray_train import raise_reported, run_on_ray
 from training.jobs.worker import Work
 from vouch import recipes
 from vouch.errors import Cancelled, VouchError
+from vouch.formats.escapes import visible_lines
 from vouch.models.scale import read_scale
 from vouch.settings import SNAPSHOT, Settings, load_settings, settings_of_snapshot
 from vouch.storage.catalog import Catalog
@@ -165,7 +166,7 @@ def main() -> int:
             return 0
         version = execute(settings, arguments.run, fit)
     except VouchError as error:
-        sys.stderr.write(f"error: {error.message}\n")
+        sys.stderr.write(visible_lines(f"error: {error.message}\n"))
         return error.exit_code
     sys.stdout.write(f"published {version.name} ({version.digest[:12]})\n")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from html import escape
 from pathlib import Path
@@ -68,7 +69,7 @@ def add_tls(servicer: Any, server: Any) -> None:
 
     if TLS_FILES not in os.environ:  # one Serve config names this function with and without a certificate
         return
-    pair = [Path(name).read_bytes() for name in os.environ[TLS_FILES].split(os.pathsep)]
+    pair = [Path(name).read_bytes() for name in json.loads(os.environ[TLS_FILES])]
     server.add_secure_port(os.environ[TLS_ADDRESS], grpc.ssl_server_credentials([(pair[0], pair[1])]))
 
 

@@ -5,22 +5,49 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services import prepare, system
+from training import run
 from vouch.cli import render
 from vouch.datasets.ratings import read_ratings, write_ratings
+from vouch.errors import InvalidInput
 from vouch.formats.escapes import from_cell, json_text, spell_out, to_cell, visible
+from vouch.settings import SNAPSHOT
 from vouch.types.rating import Rating
 
 ORDERS = [
     "\x1b[2J\x1b]0;owned\x07", "\x9b31m", "\x1b]8;;http://evil\x1b\\click\x1b]8;;\x1b\\", "a\rb", "\x7f\x08",
     "\u202egnp.exe", "a\u2028b", "\x00",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", [prepare, run])
+def test_the_error_that_ends_a_process_gives_no_order(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(**_: object) -> None:
+        raise InvalidInput("There is no folder \x1b[2J.")
+
+    monkeypatch.setattr(module, "load_settings", refuse)
+    monkeypatch.setattr(os, "umask", lambda _: 0)
+    monkeypatch.setattr(sys, "argv", ["training.run", "--queued"])
+    monkeypatch.delenv(SNAPSHOT, raising=False)
+    module.main()
+    assert capsys.readouterr().err == "error: There is no folder \\x1b[2J.\n"
+
+
+def test_what_a_start_says_gives_no_order(capsys: pytest.CaptureFixture[str]) -> None:
+    system._say("error: There is no folder \x1b[2J.")
+    assert capsys.readouterr().err == "error: There is no folder \\x1b[2J.\n"
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import trustme
 
+from services.environment import cluster_environment
+from services.web.app import add_tls
 from vouch.errors import InvalidInput
-from vouch.settings import Settings
+from vouch.settings import ServerSettings, Settings
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.storage.state import StateFolder
@@ -46,6 +49,42 @@ def test_the_catalog_and_the_blobs_lie_inside_the_folder(tmp_path: Path, name: s
     assert (root / "catalog.db").is_file()
     assert (root / "blobs" / digest[:2] / digest[2:]).read_bytes() == b"pixels"
     assert [path.name for path in tmp_path.iterdir()] == [name.partition("/")[0]]
+
+
+def test_a_certificate_lies_in_a_folder_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Server:
+        def add_secure_port(self, address: str, _: object) -> None:
+            opened.append(address)
+
+    opened: list[str] = []
+    own = trustme.CA().issue_cert("localhost")
+    key, certificate = tmp_path / "a:b" / "key.pem", tmp_path / "a:b" / "cert.pem"
+    key.parent.mkdir()
+    own.private_key_pem.write_to_path(key)
+    own.cert_chain_pems[0].write_to_path(certificate)
+    settings = Settings(state=tmp_path, server=ServerSettings(grpc_port=5, tls_cert=certificate, tls_key=key))
+    for name, value in cluster_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    add_tls(None, Server())
+    assert opened == ["127.0.0.1:5"]
+
+
+FIGURES = """
+import os, sys
+os.environ["SERVICES_METRICS_FOLDER"] = sys.argv[1]
+from services import metrics
+metrics.SIDE_FAILURES.labels("candidate").inc(3)
+assert metrics.sides()["candidate"].failed == 3
+sys.stdout.buffer.write(metrics.page())
+"""
+
+
+def test_the_figures_of_a_folder_of_any_name_are_added_up(tmp_path: Path) -> None:
+    folder = tmp_path / "[1]*"
+    folder.mkdir()
+    command = [sys.executable, "-c", FIGURES, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 'vouch_side_failures_total{side="candidate"} 3.0' in done.stdout
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -53,7 +53,8 @@ class Endpoint:
             ("grpc.min_reconnect_backoff_ms", 1000),
             ("grpc.max_reconnect_backoff_ms", 1000),
         ]
-        if _is_loopback(self.address):  # http_proxy does not apply to loopback
+        # http_proxy in the environment means the world outside, and not the system of a folder that lies here.
+        if self.state is not None or _is_loopback(self.address):
             options.append(("grpc.enable_http_proxy", 0))
         return options
 
