@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import uuid
 from collections.abc import Sequence
 from typing import TypeVar
@@ -15,7 +16,7 @@ from services.identity import Identity
 from services.pools import Pools, on_thread
 from vouch import wire
 from vouch.domains.criteria import Domain, load_domain, shipped_domain
-from vouch.errors import InvalidInput, VouchError
+from vouch.errors import DeadlineExceeded, Exhausted, Internal, InvalidInput, Unavailable, VouchError
 from vouch.pb.v1 import feedback_pb2 as pb
 from vouch.settings import Settings
 from vouch.storage.blobs import BlobStore
@@ -26,7 +27,9 @@ from vouch.types.generator import GeneratorDescription
 from vouch.types.image import ImageRecord, StoredImage
 from vouch.types.rating import NewRating, Rating
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
+_OF_EVERY_ENTRY = (Exhausted, Unavailable, DeadlineExceeded, OSError)
 TO_RATE = ("digest", "data", "media_type", "size_bytes", "width", "height", "prompt", "label")
 """Fields of a stored image that its rater sees."""
 ID_SHOWN = 128  # characters; a longer id is refused, and its failure carries so much of it
@@ -78,7 +81,7 @@ class Feedback:
         for index, message in enumerate(request.ratings, start=offset):
             try:
                 added, known = self._take(index, message, caller)
-            except VouchError as error:
+            except Exception as error:  # noqa: BLE001 - one odd rating must not end the import
                 answer.failed += 1
                 answer.failures.append(_failure(index, error, message.request_id[:ID_SHOWN]))
             else:
@@ -151,7 +154,7 @@ class Feedback:
             try:
                 field_limits.check(image)
                 new = self._real_images.add(image.data, image.prompt, drawn)
-            except InvalidInput as error:  # a full disk ends the whole import
+            except Exception as error:  # noqa: BLE001 - one odd image must not end the import
                 answer.failed += 1
                 answer.failures.append(_failure(index, error))
             else:
@@ -239,7 +242,16 @@ def _needed(name: str, value: T) -> T:
 # ---- values to messages
 
 
-def _failure(index: int, error: VouchError, request_id: str = "") -> pb.ImportFailure:
+def _failure(index: int, error: Exception, request_id: str = "") -> pb.ImportFailure:
+    """The failure of one entry of an import. Raises an error that every other entry would meet too, such as a full
+    disk: the caller repeats the whole import."""
+    if isinstance(error, _OF_EVERY_ENTRY):
+        raise error
+    if not isinstance(error, VouchError):
+        log.error("an entry of an import could not be stored", exc_info=error)
+        error = Internal(
+            f"The entry could not be stored ({type(error).__name__}). The server's log says why."
+        )
     return pb.ImportFailure(index=index, request_id=request_id, reason=error.reason, message=error.message)
 
 

@@ -63,6 +63,14 @@ def test_a_token_found_by_chance_is_not_sent_to_another_address(tmp_path: Path) 
     assert find("proxy.example:443", state=tmp_path / "state").token == "o"  # sent there by name
 
 
+def test_the_system_of_a_state_folder_is_called_without_a_proxy(tmp_path: Path) -> None:
+    direct = ("grpc.enable_http_proxy", 0)
+    started(tmp_path / "state", "192.168.1.5:9000")
+    assert direct in find().options
+    assert direct in find("192.168.1.5:9000").options
+    assert direct not in find("vouch.example:9000").options
+
+
 def test_no_system_says_how_to_start_one() -> None:
     with pytest.raises(NotFound, match="vouch up"):
         vouch.connect()

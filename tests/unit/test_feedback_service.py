@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
 from services.feedback.app import Feedback
 from services.identity import Identity
+from vouch.errors import StorageFull, Unavailable
 from vouch.pb.v1 import feedback_pb2 as pb
 from vouch.settings import Settings
 from vouch.storage.catalog import Catalog
@@ -46,3 +49,33 @@ def test_a_rating_from_another_system_keeps_its_id_and_its_time(feedback: Feedba
     assert (answer.recorded, answer.failed) == (1, 0)
     listed = asyncio.run(feedback.ListRatings(pb.ListRatingsRequest(rater="grace"), OPERATOR)).ratings
     assert [(one.rating_id, one.created_at.seconds) for one in listed] == [("of-elsewhere", 1_700_000_000)]
+
+
+@pytest.mark.parametrize(
+    "failure", [StorageFull("The disk is full."), Unavailable("Away."), OSError(28, "full")]
+)
+def test_an_import_ends_at_what_every_other_entry_would_meet(
+    feedback: Feedback, make_image, failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rating = recorded(feedback, make_image(1).digest)
+    monkeypatch.setattr(feedback, "_take", refusing(failure))
+    with pytest.raises(type(failure)):
+        asyncio.run(feedback.ImportRatings(pb.ImportRatingsRequest(ratings=[rating]), 0, OPERATOR))
+
+
+def test_what_nobody_expects_of_a_rating_is_its_own_failure(
+    feedback: Feedback, make_image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rating = recorded(feedback, make_image(1).digest)
+    monkeypatch.setattr(feedback, "_take", refusing(RuntimeError("secret")))
+    answer = asyncio.run(feedback.ImportRatings(pb.ImportRatingsRequest(ratings=[rating]), 3, OPERATOR))
+    (failure,) = answer.failures
+    assert (answer.failed, failure.index, failure.reason) == (1, 3, "INTERNAL")
+    assert failure.message == "The entry could not be stored (RuntimeError). The server's log says why."
+
+
+def refusing(failure: Exception) -> Callable[..., NoReturn]:
+    def refuse(*_: object) -> NoReturn:
+        raise failure
+
+    return refuse

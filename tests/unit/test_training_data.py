@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from tests.image_files import png, tiff, write_files
+from training.data import examples
 from training.data.digest import digest_of
 from training.data.examples import load_examples
 from vouch.errors import InvalidInput
+from vouch.formats import images
 
 TABLE = (
     "file_name,label,cell_size,patient\n0.png,neutrophil,big,p7\n1.png,monocyte,small,p8\n2.png,platelet,,\n"
@@ -34,6 +38,23 @@ def test_what_teaches_nothing_is_left_out_and_said(tmp_path: Path, caplog: pytes
     assert "The image has no label." in line
 
 
+def test_whatever_one_image_raises_leaves_it_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"{n}.png": png(n) for n in range(3)}
+    write_files(tmp_path, {**files, "metadata.csv": TABLE})
+
+    def decode(data: bytes) -> np.ndarray:
+        if data == png(1):
+            raise MemoryError("too large")
+        return images.decode(data)
+
+    monkeypatch.setattr(examples, "codec", SimpleNamespace(decode=decode, range_note=images.range_note))
+    with caplog.at_level(logging.WARNING):
+        assert load_examples(tmp_path).labels == ("neutrophil", "platelet")
+    assert "Left out 1 (1.png, …): MemoryError: too large." in caplog.text
+
+
 def test_images_that_are_nearly_black_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dark = tiff([[0, 4095], [2000, 3000]], 16, 1)
     write_files(tmp_path, {"0.tif": dark, "1.tif": tiff([[0, 65535], [2, 3]], 16, 1)})
@@ -41,7 +62,7 @@ def test_images_that_are_nearly_black_are_named(tmp_path: Path, caplog: pytest.L
     with caplog.at_level(logging.WARNING):
         assert len(load_examples(tmp_path)) == 2
     (line,) = caplog.messages
-    assert "1 images use a small part of their range. 0.tif: The grey values are 0 to 4095" in line
+    assert "1 images use a small part of their range. 0.tif: Nearly all grey values are 0 to 4095" in line
 
 
 def test_data_without_any_label_is_refused_with_the_reasons(tmp_path: Path) -> None:

@@ -87,8 +87,9 @@ def load_examples(path: Path | str, size: int | None = None, domain: Domain | No
         try:
             pixels = _labelled_pixels(item, size)
             noted += [f" {item.key}: {note}" for note in [codec.range_note(item.data)] if note]
-        except VouchError as error:
-            left_out.setdefault(error.message, []).append(item.key)
+        except Exception as error:  # noqa: BLE001 - one odd image must not end the training
+            why = error.message if isinstance(error, VouchError) else f"{type(error).__name__}: {error}."
+            left_out.setdefault(why, []).append(item.key)
             continue
         arrays.append(pixels)
         labels.append(item.label)
