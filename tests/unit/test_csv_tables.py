@@ -30,7 +30,18 @@ def test_every_usual_separator_and_encoding_is_read(tmp_path: Path, separator: s
 
 
 def test_a_first_line_may_name_the_separator(tmp_path: Path) -> None:
-    assert read(tmp_path, "sep=;\r\n" + TABLE.format(";"))[1][0][1]["verdict"] == "plausible"
+    for separator in (";", "\t", "^"):
+        for end in ("\r\n", "\n", "\r"):
+            table = f"sep={separator}\r\n{TABLE.format(separator)}".replace("\r\n", end)
+            assert read(tmp_path, table)[1][0][1]["verdict"] == "plausible"
+    assert read(tmp_path, '"sep=;"\r\n' + TABLE.format(";"))[1][0][1]["verdict"] == "plausible"
+
+
+def test_a_short_row_is_refused_by_number_where_rows_must_be_full(tmp_path: Path) -> None:
+    data = b"id,text,verdict\n1,a\n\n2,a,b\n"
+    with pytest.raises(InvalidInput, match="row 1 ends before column 'verdict'"):
+        list(read_csv(tmp_path, data, EXPECTED.__contains__, full_rows=True)[1])
+    assert len(list(read_csv(tmp_path, data, EXPECTED.__contains__)[1])) == 2
 
 
 def test_empty_rows_and_separators_at_the_end_mean_nothing(tmp_path: Path) -> None:
@@ -48,7 +59,7 @@ def test_empty_rows_and_separators_at_the_end_mean_nothing(tmp_path: Path) -> No
         ("id,text,id\n1,a,2\n", "column 'id' twice, as columns 1 and 3"),
         ("id,text\n1,a\n2,a,b\n", "row 2 has more cells .* column 3 holds 'b'"),
         ('id,text\n1,a\n2,"a\n', "row 2 is not readable as CSV"),
-        ("id,text,verdict\n1,a,b\n2,a", "ends inside row 2, before column 'verdict'"),
+        ("id,text,verdict\n1,a,b\n2,a", "row 2 ends before column 'verdict'"),
         ("id,text\n1,für".encode("latin-1"), "not readable as UTF-8 .* Save it as CSV in UTF-8"),
     ],
 )

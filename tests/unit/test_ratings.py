@@ -1,6 +1,7 @@
 import csv
 import io
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -123,6 +124,7 @@ def test_bad_rows_are_named_by_number_and_nothing_is_half_imported(full, empty, 
     [
         ("id", "", "id is empty"),
         ("duration_ms", "soon", "not a whole number: 'soon'"),
+        ("duration_ms", "1200.7", "not a whole number: '1200.7'"),
         ("duration_ms", "-1", "duration_ms must be 0 to 86400000, one day, not '-1'"),
         ("duration_ms", "9" * 400, "duration_ms must be 0 to 86400000, one day, not '9{79}…"),
         ("created_at", "yesterday", "created_at is not a time"),
@@ -142,6 +144,35 @@ def test_each_fault_of_a_row_is_said(column, value, what, full, empty, domain, t
     with pytest.raises(InvalidInput, match=f"row 1: .*{what}"):
         import_ratings(empty, path, domain)
     assert empty.ratings.count() == 0
+
+
+def test_a_row_that_lost_its_last_cells_is_refused(full, empty, domain, tmp_path):
+    path = tmp_path / "short.csv"
+    export_ratings(full, path)
+    header, *rows = csv.reader(io.StringIO(path.read_text("utf-8"), newline=""))
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, rows[0], rows[1][:-1], rows[2]])
+    with pytest.raises(InvalidInput, match=f"row 2 ends before column '{header[-1]}'"):
+        import_ratings(empty, path, domain)
+
+
+def test_numbers_with_gaps_are_read_as_pandas_writes_them(full, tmp_path):
+    path = tmp_path / "ratings.parquet"
+    export_ratings(full, path)
+    table = pq.read_table(path)
+    gaps = pa.array([float("nan")] * len(table))
+    for name, column in (("answer.nucleus", gaps), ("text", gaps), ("duration_ms", gaps)):
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, column) if at >= 0 else table.append_column(name, column)
+    pq.write_table(table, path)
+    ratings = [rating for _, rating in read_ratings(path)]
+    assert {(rating.text, rating.duration_ms) for rating in ratings} == {("", 0)}
+    assert not any("nucleus" in rating.answers for rating in ratings)
+    durations = pa.array([1200.7, *[1200.0] * (len(table) - 1)])
+    at = table.schema.get_field_index("duration_ms")
+    pq.write_table(table.set_column(at, "duration_ms", durations), path)
+    with pytest.raises(InvalidInput, match=r"row 1: duration_ms is not a whole number: 1200\.7"):
+        read_ratings(path)
 
 
 def test_a_rating_that_differs_from_the_one_that_is_there_is_refused(full, domain, tmp_path):

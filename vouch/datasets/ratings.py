@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -86,6 +87,7 @@ def _row(rating: Rating) -> dict[str, Any]:
 
 def _rating(row: Mapping[str, Any]) -> Rating:
     """Raises ValueError with what is wrong."""
+    row = {name: None if _is_nan(value) else value for name, value in row.items()}
     for name in _NEEDED:
         if not row.get(name):
             raise ValueError(f"{name} is empty")
@@ -105,12 +107,21 @@ def _rating(row: Mapping[str, Any]) -> Rating:
 
 def _duration(value: Any) -> int:
     try:
-        duration = int(value or 0)
-    except (ValueError, OverflowError):
+        duration = float(value or 0)
+    except ValueError:
         raise ValueError(f"duration_ms is not a whole number: {_short(value)}") from None
+    except OverflowError:
+        duration = math.inf
     if not 0 <= duration <= MAX_DURATION_MS:
         raise ValueError(f"duration_ms must be 0 to {MAX_DURATION_MS}, one day, not {_short(value)}")
-    return duration
+    if not duration.is_integer():
+        raise ValueError(f"duration_ms is not a whole number: {_short(value)}")
+    return int(duration)
+
+
+def _is_nan(value: Any) -> bool:
+    """Whether it is how pandas writes an empty cell into a column of numbers."""
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _moment(value: Any) -> datetime:
@@ -153,7 +164,7 @@ def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    columns, rows = read_csv(path, path.read_bytes(), _is_known)
+    columns, rows = read_csv(path, path.read_bytes(), _is_known, full_rows=True)
     if "" in columns:
         raise InvalidInput(
             f"{path} column {columns.index('') + 1} has no name. Name it or remove it; pandas writes one for its "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,19 +16,22 @@ from vouch.errors import InvalidInput
 from vouch.formats.texts import decode_text
 
 SEPARATORS = (",", ";", "\t", "|")
+_NAMED_SEPARATOR = re.compile(r'\s*"?sep=([^"\r\n])"? *(?:\r\n?|\n|$)', re.IGNORECASE)
 
 Row = dict[str, str]
 
 
 def read_csv(
-    path: Path, data: bytes, expected: Callable[[str], bool]
+    path: Path, data: bytes, expected: Callable[[str], bool], *, full_rows: bool = False
 ) -> tuple[list[str], Iterator[tuple[int, Row]]]:
     """The columns of CSV `data`, and its rows with their numbers; rows of empty cells are passed over.
 
-    `path` names the file in messages, and `expected` says which column names the reader looks for.
+    `path` names the file in messages, and `expected` says which column names the reader looks for. `full_rows`: a row
+    that ends before the last column has lost something; otherwise its last cells are empty.
 
     Raises:
-        InvalidInput: not CSV in UTF-8 or UTF-16, a column that is there twice, a cell without a column.
+        InvalidInput: not CSV in UTF-8 or UTF-16, a column that is there twice, a cell without a column, or a row that
+            is not full.
     """
     try:
         text = decode_text(data)
@@ -43,7 +47,7 @@ def read_csv(
         header.pop()  # separators after the last column
     check_unique(path, header)
     whole = text.endswith(("\n", "\r"))
-    return header, _rows(path, reader, header, whole)
+    return header, _rows(path, reader, header, whole, full_rows)
 
 
 def check_unique(path: Path, columns: list[str]) -> None:
@@ -58,7 +62,7 @@ def check_unique(path: Path, columns: list[str]) -> None:
 
 
 def _rows(
-    path: Path, reader: Iterator[list[str]], header: list[str], whole: bool
+    path: Path, reader: Iterator[list[str]], header: list[str], whole: bool, full_rows: bool
 ) -> Iterator[tuple[int, Row]]:
     number = 0
     try:
@@ -66,7 +70,12 @@ def _rows(
         while (cells := ahead) is not None:
             number += 1
             ahead = next(reader, None)
-            _check_cells(path, number, cells, header, cut=ahead is None and not whole)
+            _check_extra(path, number, cells, header)
+            if any(cells) and len(cells) < len(header) and (full_rows or (ahead is None and not whole)):
+                raise InvalidInput(
+                    f"{path} row {number} ends before column {header[len(cells)]!r}. Save the whole file again, with a"
+                    " separator for each empty cell."
+                )
             if any(cells):
                 padded = cells + [""] * (len(header) - len(cells))
                 yield number, dict(zip(header, padded))  # noqa: B905 - what is longer is empty
@@ -74,25 +83,19 @@ def _rows(
         raise InvalidInput(f"{path} row {number + 1} is not readable as CSV: {error}.") from error
 
 
-def _check_cells(path: Path, number: int, cells: list[str], header: list[str], *, cut: bool) -> None:
+def _check_extra(path: Path, number: int, cells: list[str], header: list[str]) -> None:
     for column, cell in enumerate(cells[len(header) :], start=len(header) + 1):
         if cell:
             raise InvalidInput(
                 f"{path} row {number} has more cells than the header has columns: column {column} holds {cell[:80]!r}."
                 " Quote cells that hold the separator."
             )
-    if cut and any(cells) and len(cells) < len(header):
-        raise InvalidInput(
-            f"{path} ends inside row {number}, before column {header[len(cells)]!r}. Save the whole file again."
-        )
 
 
 def _separator(text: str, expected: Callable[[str], bool]) -> tuple[str, str]:
     """The separator, and the text without a line that names it."""
-    first, _, rest = text.partition("\n")
-    named = first.strip().strip('"').lower()
-    if named.startswith("sep=") and len(named) == 5:
-        return first.strip().strip('"')[4], rest
+    if named := _NAMED_SEPARATOR.match(text):
+        return named[1], text[named.end() :]
     return max(SEPARATORS, key=lambda separator: _expected_columns(text, separator, expected)), text
 
 
