@@ -60,7 +60,7 @@ def _use(kind: str, folder: Path) -> None:
 
         generator = load_generator(folder)
         words = generator.vocabulary
-        check_finite(generator.pipe, words.labels[0] if words else "image", generator.default_guidance)
+        check_finite(generator, words.labels[0] if words else "image")
     else:
         from services.reward.models import load_reward
 

@@ -131,7 +131,7 @@ def _warm_up(served: ServedGenerator) -> None:
     from vouch.models.loading import check_finite
 
     prompt = (_examples(served.vocabulary) if served.vocabulary else ()) or ("image",)
-    check_finite(served.generator.pipe, prompt[0], served.generator.default_guidance)
+    check_finite(served.generator, prompt[0])
     served.describe()  # tries every sampler, which imports it
 
 

@@ -24,6 +24,8 @@ from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
+GUIDE_UNET = "guide/diffusion_pytorch_model.safetensors"
+GUIDE_ENCODER = "guide/text_encoder/model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def draw(folder: Path) -> np.ndarray:
 
 def use(folder: Path) -> Generator:
     generator = load_generator(folder)
-    check_finite(generator.pipe, "monocyte", 2.0)
+    check_finite(generator, "monocyte")
     return generator
 
 
@@ -97,6 +99,50 @@ def test_a_safety_checker_that_is_named_and_not_there_does_not_matter(folder: Pa
         requires_safety_checker=True,
     )
     assert draw(folder).shape == (32, 32, 3)
+
+
+@pytest.fixture
+def guided(folder: Path) -> Path:
+    """The folder with a guide that has its own text encoder: copies of the generator's."""
+    shutil.copytree(folder / "unet", folder / "guide")
+    shutil.copytree(folder / "text_encoder", folder / "guide" / "text_encoder")
+    return folder
+
+
+def test_a_guide_of_variants_alone_loads(guided: Path) -> None:
+    as_variant(guided, "guide")
+    as_variant(guided / "guide", "text_encoder")
+    guide = use(guided).guide
+    assert guide is not None and guide.pipe.unet.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("weights", "change", "what"),
+    [
+        (
+            GUIDE_UNET,
+            lambda tensors: tensors.pop("conv_in.weight"),
+            "weights of its guide lack conv_in.weight",
+        ),
+        (
+            GUIDE_UNET,
+            lambda tensors: tensors["conv_in.bias"].fill_(torch.nan),
+            "guide's unet has weights that",
+        ),
+        (GUIDE_ENCODER, lambda tensors: tensors.popitem(), "weights of its text_encoder lack"),
+        (
+            GUIDE_ENCODER,
+            lambda tensors: next(iter(tensors.values())).fill_(torch.inf),
+            "guide's text_encoder has",
+        ),
+    ],
+)
+def test_a_guide_that_is_not_whole_or_not_finite_is_refused(
+    guided: Path, weights: str, change: Callable[[dict[str, torch.Tensor]], object], what: str
+) -> None:
+    change_weights(guided / weights, change)
+    with pytest.raises(InvalidInput, match=what):
+        use(guided)
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -81,7 +81,12 @@ def variants_of(folder: Path) -> dict[str, str | None]:
 
     Raises InvalidInput where a part has no safetensors weights, or lacks a shard.
     """
-    return {part: _preferred(_variants(folder, part)) for part in WEIGHTS}
+    return {part: variant_of(folder, part, part) for part in WEIGHTS}
+
+
+def variant_of(folder: Path, place: str, part: str) -> str | None:
+    """The variant of a `part`'s weights that lie in `folder`/`place`. Raises as `variants_of`."""
+    return _preferred(_variants(folder, place, WEIGHTS[part]))
 
 
 def _preferred(variants: set[str | None]) -> str | None:
@@ -189,10 +194,9 @@ def _check_tokenizer(folder: Path) -> None:
 # ---- weights
 
 
-def _variants(folder: Path, part: str) -> set[str | None]:
+def _variants(folder: Path, part: str, stem: str) -> set[str | None]:
     """Variants of which every file is there; None is the plain one."""
-    stem, place = WEIGHTS[part], folder / part
-    names = {path.name for path in place.iterdir() if path.is_file()}
+    names = {path.name for path in (folder / part).iterdir() if path.is_file()}
     whole = re.compile(rf"{stem}(?:\.([\w-]+))?\.safetensors")
     sharded = re.compile(rf"{stem}\.safetensors\.index(?:\.([\w-]+))?\.json")
     variants: set[str | None] = {

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 
 from vouch.errors import InvalidInput
-from vouch.models.folders import INDEX, WEIGHTS, variants_of
+from vouch.models.folders import INDEX, WEIGHTS, variant_of, variants_of
 from vouch.models.projection import PROJECTION_FOLDER, load_projection
+
+if TYPE_CHECKING:
+    from vouch.models.pipelines import Generator
 
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 """Optional parts of a pipeline that vouch never calls. They are not loaded, whatever their classes are."""
@@ -42,6 +45,22 @@ def load_pipeline(folder: Path) -> Any:
     pipe.unet.to(memory_format=torch.channels_last)
     pipe.vae.to(memory_format=torch.channels_last)
     return pipe
+
+
+def load_guide_parts(folder: Path) -> dict[str, Any]:
+    """The U-Net of a generator's guide in `folder`, and the text encoder where it has its own. Raises as
+    `load_pipeline`."""
+    base, place, own = folder.parent, folder.name, "text_encoder"
+    parts = {
+        "unet": _load_weights(
+            base, place, ["diffusers", "UNet2DConditionModel"], variant_of(base, place, "unet")
+        )
+    }
+    if (folder / own).is_dir():
+        parts[own] = _load_weights(
+            folder, own, ["transformers", "CLIPTextModel"], variant_of(folder, own, own)
+        )
+    return parts
 
 
 def _load_weights(folder: Path, part: str, named: list[str], variant: str | None) -> Any:
@@ -114,19 +133,23 @@ def _refusal(folder: Path, part: str, error: BaseException) -> InvalidInput:
     )
 
 
-def check_finite(pipe: Any, prompt: str, guidance: float) -> None:
-    """Look at every weight, then draw one image of `prompt` in one step.
+def check_finite(generator: Generator, prompt: str) -> None:
+    """Look at every weight, those of the guide too, then draw one image of `prompt` in one step.
 
     Raises:
         InvalidInput: a weight or a pixel is not finite; names the part and the tensor.
     """
+    pipe = generator.pipe
     for part in WEIGHTS:
         _check_weights(part, getattr(pipe, part))
+    if generator.guide is not None:
+        _check_weights("guide's unet", generator.guide.pipe.unet)
+        _check_weights("guide's text_encoder", generator.guide.pipe.text_encoder)
     with torch.inference_mode():
         pixels = pipe(
             [prompt],
             num_inference_steps=1,
-            guidance_scale=guidance,
+            guidance_scale=generator.default_guidance,
             generator=[torch.Generator().manual_seed(0)],
             output_type="pt",
         ).images

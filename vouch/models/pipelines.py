@@ -16,7 +16,7 @@ from vouch.models.captions import Vocabulary
 from vouch.models.defaults import Defaults, load_defaults
 from vouch.models.folders import check_generator_folder
 from vouch.models.kernels import Eager, Network
-from vouch.models.loading import load_pipeline
+from vouch.models.loading import load_guide_parts, load_pipeline
 from vouch.models.predictions import guided_steps, take_step
 from vouch.models.sampling import (
     Rows,
@@ -303,19 +303,11 @@ def load_guide(pipe: Any, folder: Path) -> Any:
     """`pipe` with the U-Net in `folder`, and with the text encoder there; None where there is no such folder.
 
     Raises:
-        InvalidInput: a U-Net of other latents or prompts.
+        InvalidInput: a U-Net of other latents or prompts, or one that cannot be loaded or is not whole.
     """
     if not folder.is_dir():
         return None
-    from diffusers import UNet2DConditionModel
-    from transformers import CLIPTextModel
-
-    options: dict[str, Any] = {
-        "torch_dtype": torch.float32, "local_files_only": True, "use_safetensors": True
-    }  # fmt: skip
-    parts = {**pipe.components, "unet": UNet2DConditionModel.from_pretrained(str(folder), **options).eval()}
-    if (folder / "text_encoder").is_dir():
-        parts["text_encoder"] = CLIPTextModel.from_pretrained(str(folder / "text_encoder"), **options).eval()
+    parts = {**pipe.components, **load_guide_parts(folder)}
     _check_guide(pipe.unet.config, parts["unet"].config)
     guide = type(pipe)(**parts, requires_safety_checker=False).to(pipe.device)
     guide.set_progress_bar_config(disable=True)
