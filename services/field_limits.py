@@ -68,16 +68,19 @@ class Number:
 
 @dataclass(frozen=True)
 class Count:
-    """So many entries of a repeated field. `apart`: each entry has an outcome of its own and is checked with it."""
+    """So many entries of a repeated field. `each`: what every entry must hold that is no message, whose fields have
+    limits themselves. `apart`: each entry has an outcome of its own and is checked with it."""
 
     most: int
     hint: str = ""
+    each: Limit | None = None
     apart: bool = False
 
     def problem(self, value: Any) -> str:
-        if len(value) <= self.most:
-            return ""
-        return _with_hint(f"holds {len(value)} entries; at most {self.most} are allowed.", self.hint)
+        if len(value) > self.most:
+            return _with_hint(f"holds {len(value)} entries; at most {self.most} are allowed.", self.hint)
+        problems = map(self.each.problem, value) if self.each else ()
+        return next((f"has an entry that {problem}" for problem in problems if problem), "")
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ LIMITS: dict[str, Limit] = {
     "rollout_id": Text(128),
     "run_id": Text(128),
     "percent": Number(1, 100),
-    "StartRolloutRequest.steps": Count(100),
+    "StartRolloutRequest.steps": Count(100, each=Number(1, 100)),
     "hold_s": Number(0, 2_592_000, "Seconds."),
     "shadow": Known(),
     "sticky": Known(),

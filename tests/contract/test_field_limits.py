@@ -142,10 +142,13 @@ def beyond(field: FieldDescriptor) -> list[Any]:
     return [UNKNOWN] if field.enum_type is not None else []
 
 
-def _too_many(field: FieldDescriptor) -> list[Any]:
+def _lists_beyond(field: FieldDescriptor) -> list[Any]:
+    """Too many entries, and one entry that is just out of its own limit."""
     limit = limits.limit_of(field)
     assert isinstance(limit, Count)
-    return [1 if field.message_type is None else {}] * (limit.most + 1)
+    too_many = [1 if field.message_type is None else {}] * (limit.most + 1)
+    odd = _out_of_range(field, limit.each) if isinstance(limit.each, Number) else []
+    return [too_many, *([entry] for entry in odd)]
 
 
 def _out_of_range(field: FieldDescriptor, limit: Number) -> list[float]:
@@ -170,7 +173,10 @@ def test_every_field_that_a_caller_may_fill_has_a_limit(rpc: str, way: tuple[Fie
     field = way[-1]
     nested = field.message_type is not None and limits.is_ours(field.message_type)
     if not nested or field.is_repeated:
-        assert limits.limit_of(field) is not None, f"add {field.full_name} to services/field_limits.py"
+        limit = limits.limit_of(field)
+        assert limit is not None, f"add {field.full_name} to services/field_limits.py"
+        if isinstance(limit, Count) and not nested:
+            assert isinstance(limit.each, Number), f"say what each entry of {field.full_name} must hold"
 
 
 @pytest.mark.parametrize("rpc", rpcs.METHODS)
@@ -181,7 +187,7 @@ def test_a_value_out_of_its_limit_is_refused_by_the_name_of_its_field(
     for way in fields_of(kind.DESCRIPTOR):
         if any(is_list(field) and limits.limit_of(field).apart for field in way[:-1]):  # type: ignore[union-attr]
             continue  # an outcome of its own: the next test
-        values = [_too_many(way[-1])] if is_list(way[-1]) else beyond(way[-1])
+        values = _lists_beyond(way[-1]) if is_list(way[-1]) else beyond(way[-1])
         for value in values:
             code, details = status(channel, rpc, message(kind, way, value).SerializeToString())
             assert code is grpc.StatusCode.INVALID_ARGUMENT, (named(way), value)
