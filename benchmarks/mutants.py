@@ -84,10 +84,10 @@ def mutants(count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
     whole = list(sound_images().items())
     for number in range(count):
         kind, data = whole[number % len(whole)]
-        yield kind, _damaged(data, rng)
+        yield kind, damaged(data, rng)
 
 
-def _damaged(data: bytes, rng: np.random.Generator) -> bytes:
+def damaged(data: bytes, rng: np.random.Generator) -> bytes:
     """Up to five bytes changed behind the magic number, half of the time in the header alone; one in ten is cut."""
     mutant = bytearray(data)
     end = len(mutant) if rng.random() < 0.5 else min(len(mutant), HEADER_BYTES)
@@ -103,6 +103,7 @@ def sound_images() -> dict[str, bytes]:
     rng = np.random.default_rng(0)
     colour = Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
     grey = Image.fromarray(np.arange(SIDE * SIDE, dtype=np.uint16).reshape(SIDE, SIDE) * 100)
+    big_endian = Image.fromarray(np.asarray(grey).astype(">u2"))
     real = Image.fromarray(rng.random((SIDE, SIDE), dtype=np.float32))
     exif = Image.Exif()
     exif[0x0112], exif[0x011A], exif[0x010F] = 6, 72.0, "maker"
@@ -121,6 +122,7 @@ def sound_images() -> dict[str, bytes]:
         "tiff lzw": _encoded(colour, "TIFF", compression="tiff_lzw"),
         "tiff jpeg": _encoded(colour, "TIFF", compression="jpeg"),
         "tiff 16-bit": _encoded(grey, "TIFF"),
+        "tiff 16-bit big-endian": _encoded(big_endian, "TIFF"),
         "tiff float": _encoded(real, "TIFF"),
         "webp": _encoded(colour, "WEBP", exif=exif),
         "webp lossless": _encoded(colour.convert("RGBA"), "WEBP", lossless=True),

@@ -317,3 +317,10 @@ def test_text_that_may_be_burned_in_is_warned_of(size, sop_class, said, warned, 
     if said:
         made.BurnedInAnnotation = said
     assert any("burned" in note for note in read(made, tmp_path).notes) == warned
+
+
+def test_an_element_of_an_unknown_kind_is_a_damaged_file(tmp_path: Path) -> None:
+    path = write(dicom(RAMP), tmp_path / "image.dcm")
+    path.write_bytes(path.read_bytes().replace(b"\x28\0\x04\0CS", b"\x28\0\x04\0C\xff"))
+    with pytest.raises(InvalidInput, match="damaged or truncated"):
+        read_dicom(path, SALT)

@@ -166,3 +166,10 @@ def test_paths_are_read_as_every_system_writes_them_and_never_outside_of_the_set
     rows = [image for image in read(root) if ".parquet/" in image.key]
     assert [image.data for image in rows[: len(inside)]] == [*[png(1)] * 5, png(2)]
     assert ["leads out of the set" in image.problem for image in rows[len(inside) :]] == [True] * len(outside)
+
+
+def test_a_column_name_that_is_no_utf8_is_a_refusal(tmp_path: Path) -> None:
+    sound = write_parquet(tmp_path / "sound", {"image": [png(1)], "prompt": ["monocyte"]}).read_bytes()
+    (tmp_path / "set.parquet").write_bytes(sound.replace(b"prompt", b"pr\xffmpt"))
+    with pytest.raises(InvalidInput, match="cannot be read as Parquet .*invalid start byte"):
+        read(tmp_path / "set.parquet")

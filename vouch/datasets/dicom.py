@@ -15,6 +15,8 @@ import hmac
 import importlib.util
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from vouch.errors import FailedPrecondition, InvalidInput
+from vouch.errors import FailedPrecondition, InvalidInput, VouchError
 from vouch.formats.dicom_pixels import photometric, picture
 from vouch.formats.images import MAX_PIXELS
 from vouch.formats.intensity import IntensityWindow
@@ -120,7 +122,7 @@ def read_dicom(path: Path, salt: bytes, window: IntensityWindow | None = None) -
     from pydicom.config import disable_value_validation
 
     # pydicom's warnings cite values, and a value may be a name.
-    with warnings.catch_warnings(), disable_value_validation():
+    with warnings.catch_warnings(), disable_value_validation(), _refused_as_damaged():
         warnings.simplefilter("ignore")
         header = _header(path)
         _check(header)
@@ -143,15 +145,22 @@ def _header(path: Path) -> Dataset:
 
     try:
         header = dcmread(path, specific_tags=list(READ))
-        _lift_frame_elements(header)
-        return header
-    except OSError:
-        raise
     except InvalidDicomError as error:
         raise InvalidInput(
             "The file is no DICOM file: the mark DICM is not at byte 128.", "NOT_DICOM"
         ) from error
-    except Exception as error:  # noqa: BLE001 - pydicom raises nearly everything on odd bytes
+    _lift_frame_elements(header)
+    return header
+
+
+@contextmanager
+def _refused_as_damaged() -> Iterator[None]:
+    """pydicom raises nearly everything on odd bytes, and decodes an element when it is first asked for."""
+    try:
+        yield
+    except (VouchError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001
         raise _damaged(error) from None
 
 
@@ -159,9 +168,9 @@ def _lift_frame_elements(header: Dataset) -> None:
     """Bring an enhanced file to the form of a plain one: what its functional groups (PS3.3, C.7.6.16) say of the
     first frame's values stands at the top, and the groups are gone. A frame's own elements take precedence."""
     for groups in FUNCTIONAL_GROUPS:
-        group = next(iter(header.get(groups) or ()), {})
+        group: Any = next(iter(header.get(groups) or ()), {})
         for sequence, keywords in _OF_A_FRAME.items():
-            item = next(iter(group.get(sequence) or ()), {})
+            item: Any = next(iter(group.get(sequence) or ()), {})
             for keyword in keywords:
                 if keyword in item:
                     setattr(header, keyword, item[keyword].value)
@@ -242,12 +251,7 @@ def _picture(header: Dataset, window: IntensityWindow | None) -> tuple[np.ndarra
             # Pillow decodes 8 bits of a syntax that may hold 12.
             raise _no_plug_in(syntax) from None
         raise _damaged(error) from None
-    try:
-        return picture(header, stored, window)
-    except InvalidInput:
-        raise
-    except Exception as error:  # noqa: BLE001 - a table of another length than it says
-        raise _damaged(error) from None
+    return picture(header, stored, window)
 
 
 def _burned_in(header: Dataset) -> list[str]:

@@ -76,7 +76,10 @@ class Metadata:
     @classmethod
     def of_folder(cls, folder: Path, vocabulary: Vocabulary | None) -> Metadata:
         """The tables that lie in a folder of the disk."""
-        files = [Path(entry.path) for entry in os.scandir(folder) if entry.is_file()]
+        with os.scandir(folder) as entries:  # of which a folder may hold millions
+            files = [
+                Path(entry.path) for entry in entries if _kind_of(entry.name) in _READERS and entry.is_file()
+            ]
         tables = {file.name: file.read_bytes() for file in files if is_metadata(file.name)}
         others = [file for file in files if is_other_table(file.name)]
         return cls(folder, tables, FilesOfFolder(folder), vocabulary, lambda: _small_tables(others))

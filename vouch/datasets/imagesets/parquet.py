@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -47,7 +48,7 @@ class ParquetSet:
 
     def count(self) -> int | None:
         """Its rows."""
-        with _open(self.path) as file:
+        with _readable(self.path), _open(self.path) as file:
             return int(file.metadata.num_rows)
 
     def images(self, skip: Skip | None = None) -> Iterator[SourceImage]:
@@ -78,23 +79,30 @@ def images_column(path: Path) -> tuple[bool, bool]:
     Raises:
         InvalidInput: not a Parquet file.
     """
-    with _parquet(path) as file:
+    with _readable(path), _parquet(path) as file:
         schema = file.schema_arrow
         held = any(_holds_image(field.type, paths=False) for field in schema)
         return "image" in schema.names and _holds_image(schema.field("image").type), held
 
 
-def _parquet(path: Path) -> Any:
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Refuses a damaged file: at its footer, at a name in it that is no UTF-8, or at a row."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        # Mapped and not pre-buffered: a row group may be larger than memory.
-        return pq.ParquetFile(path, memory_map=True, pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InvalidInput(
-            f"{path} cannot be read as Parquet ({_first_line(error)}). Write it again."
+            f"{path} cannot be read as Parquet ({_first_line(error)}). Copy it again, or write it anew."
         ) from error
+
+
+def _parquet(path: Path) -> Any:
+    import pyarrow.parquet as pq
+
+    # Mapped and not pre-buffered: a row group may be larger than memory.
+    return pq.ParquetFile(path, memory_map=True, pre_buffer=False)
 
 
 def _open(path: Path) -> Any:
@@ -147,24 +155,16 @@ def _is_text(kind: Any) -> bool:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-
-    with _open(path) as file:
+    with _readable(path), _open(path) as file:
         schema = file.schema_arrow
-        names = known_columns(schema.names)
-        classes = _class_names(schema)
+        names, classes = known_columns(schema.names), _class_names(schema)
         words = [f.name for f in schema if names[f.name] in _WORDS or _is_text(f.type) or f.name in classes]
         wanted = ["image", *(name for name in words if name != "image")]
-        try:
-            for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=wanted):
-                columns = {name: batch.column(name) for name in wanted}
-                for number in range(batch.num_rows):
-                    row = {name: _cell(column, number) for name, column in columns.items()}
-                    yield row | {name: _named(row[name], classes[name]) for name in classes}
-        except (pa.ArrowException, OSError) as error:
-            raise InvalidInput(
-                f"{path} is damaged ({_first_line(error)}). Copy it again, or write it anew."
-            ) from error
+        for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=wanted):
+            columns = {name: batch.column(name) for name in wanted}
+            for number in range(batch.num_rows):
+                row = {name: _cell(column, number) for name, column in columns.items()}
+                yield row | {name: _named(row[name], classes[name]) for name in classes}
 
 
 def _cell(column: Any, number: int) -> Any:
