@@ -40,7 +40,7 @@ from vouch.datasets.imagesets.items import (
 )
 from vouch.datasets.imagesets.metadata import METADATA
 from vouch.datasets.imagesets.parquet import ParquetSet
-from vouch.datasets.imagesets.prompts import Prompting
+from vouch.datasets.imagesets.prompts import Prompting, TableColumns
 from vouch.datasets.imagesets.tar import TarSet
 from vouch.datasets.imagesets.walk import walk
 from vouch.errors import FailedPrecondition, InvalidInput
@@ -53,27 +53,31 @@ __all__ = [
 
 
 def open_image_set(
-    path: Path | str, vocabulary: Vocabulary | None = None, window: IntensityWindow | None = None
+    path: Path | str,
+    vocabulary: Vocabulary | None = None,
+    window: IntensityWindow | None = None,
+    patient_column: str = "",
 ) -> ImageSet:
     """The set at `path`, by what it is.
 
     `vocabulary` keeps columns that no model was told about (a slide batch, a file name) out of prompts made from
     columns. `window` names the values that are black and white in DICOM files; by default each file's first window.
+    `patient_column` says whose image a row of a table describes, beside the columns that are always known.
 
     Raises:
         InvalidInput: nothing there, nothing in it, or a kind of file that is not understood.
     """
-    path = Path(path)
+    path, columns = Path(path), TableColumns(vocabulary, patient_column)
     if path.is_dir():
-        return _open_folder(path, vocabulary, window)
+        return _open_folder(path, columns, window)
     if not path.exists():
         raise InvalidInput(
             f"There is no file or folder {path}. Give a folder of images, a .tar or a .parquet file."
         )
     if path.name.lower().endswith(PARQUET_SUFFIXES):
-        return ParquetSet(path, vocabulary)
+        return ParquetSet(path, columns)
     if path.name.lower().endswith(TAR_SUFFIXES):
-        return TarSet(path, vocabulary)
+        return TarSet(path, columns)
     raise InvalidInput(
         f"{path} is not an image set. Give a folder of images, a WebDataset .tar, or a .parquet file."
     )
@@ -94,13 +98,13 @@ def sampled(images: ImageSet, count: int, seed: int) -> Iterator[SourceImage]:
     return images.images(lambda key: key not in chosen)
 
 
-def _open_folder(path: Path, vocabulary: Vocabulary | None, window: IntensityWindow | None) -> ImageSet:
+def _open_folder(path: Path, columns: TableColumns, window: IntensityWindow | None) -> ImageSet:
     others = ""
     for entry in walk(path):
         if entry.kind == "dicom" and not installed():
             raise FailedPrecondition(NEEDS_PYDICOM, "NEEDS_PYDICOM")
         if entry.kind in ("image", "dicom", "tar", "parquet"):
-            return FolderSet(path, vocabulary, window)
+            return FolderSet(path, columns, window)
         if entry.kind == "skipped" or entry.why == "Parquet files without images":
             others = others or f" {entry.key} is there, but: {entry.why}"
     known = ", ".join(sorted(IMAGE_SUFFIXES))

@@ -14,7 +14,15 @@ from vouch.datasets.dicom import read_dicom
 from vouch.datasets.imagesets.items import Skip, SourceImage, size_problem
 from vouch.datasets.imagesets.metadata import Metadata, alike, is_metadata
 from vouch.datasets.imagesets.parquet import ParquetSet
-from vouch.datasets.imagesets.prompts import MAX_NOTE_BYTES, PROMPT_SUFFIXES, ImageText, Note, words_of_notes
+from vouch.datasets.imagesets.prompts import (
+    ANY_COLUMNS,
+    MAX_NOTE_BYTES,
+    PROMPT_SUFFIXES,
+    ImageText,
+    Note,
+    TableColumns,
+    words_of_notes,
+)
 from vouch.datasets.imagesets.tables import Tables
 from vouch.datasets.imagesets.tar import TarSet
 from vouch.datasets.imagesets.unique import Unique
@@ -22,19 +30,18 @@ from vouch.datasets.imagesets.walk import Entry, walk
 from vouch.errors import FailedPrecondition, InvalidInput, VouchError
 from vouch.formats.intensity import IntensityWindow
 from vouch.formats.texts import printable_name
-from vouch.models.captions import Vocabulary
 
 
 class FolderSet:
     """Everything below a folder in sorted order; the key is the relative path, for shards with the key inside."""
 
     def __init__(
-        self, path: Path, vocabulary: Vocabulary | None = None, window: IntensityWindow | None = None
+        self, path: Path, columns: TableColumns = ANY_COLUMNS, window: IntensityWindow | None = None
     ) -> None:
         self.path = path
         self.layout = "folder"
         self.ignored: Counter[str] = Counter()
-        self._vocabulary, self._window, self._salt = vocabulary, window, b""
+        self._columns, self._window, self._salt = columns, window, b""
 
     def count(self) -> int | None:
         """Images and rows; None with a tar among them."""
@@ -51,7 +58,7 @@ class FolderSet:
     def images(self, skip: Skip | None = None) -> Iterator[SourceImage]:
         """Every item below the folder, and last each row of a metadata table whose file is not there."""
         self.ignored.clear()
-        tables = Tables(partial(Metadata.of_folder, vocabulary=self._vocabulary), self._vocabulary)
+        tables = Tables(partial(Metadata.of_folder, known=self._columns), self._columns.vocabulary)
         keys, passed_over = Unique(), False
         for entry in walk(self.path):
             if entry.kind == "ignored":
@@ -78,9 +85,9 @@ class FolderSet:
         prefix = entry.key + "/"
         shard: TarSet | ParquetSet
         if entry.kind == "tar":
-            shard = TarSet(entry.path, self._vocabulary, prefix)
+            shard = TarSet(entry.path, self._columns, prefix)
         else:
-            shard = ParquetSet(entry.path, self._vocabulary, prefix, self.path)
+            shard = ParquetSet(entry.path, self._columns, prefix, self.path)
         try:
             yield from shard.images(skip)
         except InvalidInput as error:  # the other shards are sound
@@ -127,7 +134,7 @@ def _read_dicom(
         return SourceImage(key, b"", problem=f"The file could not be read: {error.strerror}.")
     words = tables.words(_beside(entry), PurePosixPath(entry.key), entry.path.parents, image.uid)
     read = words.on(key, image.data, size_problem(len(image.data)))
-    return replace(read, patient=image.patient or read.patient, note=" ".join(image.notes))
+    return replace(read, patient=image.patient or read.patient, note=" ".join(image.notes), dicom=True)
 
 
 def _salt_of(folder: Path) -> bytes:

@@ -104,6 +104,8 @@ class SourceImage:
     which images belong together, and is kept in memory only."""
     note: str = ""
     """What a person should look at, as a sentence: text that may be burned into a DICOM image."""
+    dicom: bool = False
+    """Whether it is of a DICOM file, whose folders archives name after patients."""
 
 
 class ImageSet(Protocol):

@@ -28,6 +28,7 @@ from vouch.datasets.imagesets.prompts import (
     UID_COLUMNS,
     ImageText,
     Unreadable,
+    TableColumns,
     json_object,
     known_column,
     known_columns,
@@ -36,7 +37,6 @@ from vouch.datasets.imagesets.prompts import (
 from vouch.errors import InvalidInput
 from vouch.formats.csv_tables import read_csv
 from vouch.formats.texts import decode_text, printable_name, unzipped
-from vouch.models.captions import Vocabulary
 
 METADATA = "metadata.jsonl"
 MAX_TABLE_BYTES = 64 * 1024 * 1024
@@ -59,10 +59,10 @@ class Metadata:
         folder: Path,
         tables: Mapping[str, bytes],
         files: Files,
-        vocabulary: Vocabulary | None,
+        known: TableColumns,
         others: Callable[[], Mapping[str, bytes]] = dict,
     ) -> None:
-        self._folder, self._files, self._vocabulary, self._others = folder, files, vocabulary, others
+        self._folder, self._files, self._known, self._others = folder, files, known, others
         self._words: dict[str, ImageText] = {}
         self._alike: dict[str, str] = {}  # the names in the tables by `alike`; "" where two are
         self._table: dict[str, str] = {}  # where each file is named
@@ -74,7 +74,7 @@ class Metadata:
             self._read(folder / name, tables[name])
 
     @classmethod
-    def of_folder(cls, folder: Path, vocabulary: Vocabulary | None) -> Metadata:
+    def of_folder(cls, folder: Path, known: TableColumns) -> Metadata:
         """The tables that lie in a folder of the disk."""
         with os.scandir(folder) as entries:  # of which a folder may hold millions
             files = [
@@ -82,7 +82,7 @@ class Metadata:
             ]
         tables = {file.name: file.read_bytes() for file in files if is_metadata(file.name)}
         others = [file for file in files if is_other_table(file.name)]
-        return cls(folder, tables, FilesOfFolder(folder), vocabulary, lambda: _small_tables(others))
+        return cls(folder, tables, FilesOfFolder(folder), known, lambda: _small_tables(others))
 
     def of(self, file: str) -> ImageText:
         """The words for `file`, a path relative to the folder.
@@ -114,7 +114,7 @@ class Metadata:
         named: dict[str, str] = {}
         for table, data in self._others().items():
             try:
-                other = Metadata(self._folder, {table: data}, self._files, self._vocabulary)
+                other = Metadata(self._folder, {table: data}, self._files, self._known)
             except InvalidInput:  # a table of something else
                 continue
             named |= {
@@ -167,7 +167,7 @@ class Metadata:
                 self._add(row.get(column), row, where, table.name)
 
     def _add_uid(self, uid: str, row: dict[str, Any], where: str) -> None:
-        words = words_of_row(row, where, self._vocabulary)
+        words = words_of_row(row, where, self._known)
         if self._by_uid.setdefault(uid, (words, where))[0] != words:
             problem = f"{where} names a SOPInstanceUID that an earlier row names, with different words."
             self._by_uid[uid] = (ImageText(problem=problem), where)
@@ -178,7 +178,7 @@ class Metadata:
             self._bad.append((where, f"{where} names no file in its file column."))
             return
         name = self._inside(posixpath.normpath(printable_name(file).replace("\\", "/")))
-        words = words_of_row(row, where, self._vocabulary)
+        words = words_of_row(row, where, self._known)
         if self._table.setdefault(name, table) != table:
             return  # an earlier kind of table comes first
         if self._alike.setdefault(alike(name), name) != name:

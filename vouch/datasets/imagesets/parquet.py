@@ -12,9 +12,11 @@ from urllib.parse import unquote, urlsplit
 
 from vouch.datasets.imagesets.items import MAX_IMAGE_BYTES, Skip, SourceImage, size_problem
 from vouch.datasets.imagesets.prompts import (
+    ANY_COLUMNS,
     LABEL_COLUMN,
     PROMPT_COLUMNS,
     ImageText,
+    TableColumns,
     Unreadable,
     int_or_none,
     known_columns,
@@ -22,7 +24,6 @@ from vouch.datasets.imagesets.prompts import (
 )
 from vouch.errors import InvalidInput
 from vouch.formats.csv_tables import check_unique
-from vouch.models.captions import Vocabulary
 
 PARQUET_ROWS = 32
 """Rows held decoded at a time."""
@@ -40,11 +41,11 @@ class ParquetSet:
     layout = "Parquet rows"
 
     def __init__(
-        self, path: Path, vocabulary: Vocabulary | None = None, prefix: str = "", root: Path | None = None
+        self, path: Path, columns: TableColumns = ANY_COLUMNS, prefix: str = "", root: Path | None = None
     ) -> None:
         self.path = path
         self.ignored: Counter[str] = Counter()
-        self._vocabulary, self._prefix, self._root = vocabulary, prefix, root or path.parent
+        self._columns, self._prefix, self._root = columns, prefix, root or path.parent
 
     def count(self) -> int | None:
         """Its rows."""
@@ -54,14 +55,14 @@ class ParquetSet:
     def images(self, skip: Skip | None = None) -> Iterator[SourceImage]:
         """Every image; a row with a list of them yields each under a key of its own."""
         number, partition = -1, _partition(self._prefix)
-        for number, row in enumerate(_rows(self.path)):
+        for number, row in enumerate(_rows(self.path, self._columns)):
             row = partition | row
             cell = row.pop("image")
             cells = (cell or [None]) if isinstance(cell, list) else [cell]
             for place, one in enumerate(cells):
                 key = f"{self._prefix}{number:08d}" + (f"/{place}" if len(cells) > 1 else "")
                 if not (skip and skip(key)):
-                    yield self._image(key, one, words_of_row(row, f"Row {number}", self._vocabulary))
+                    yield self._image(key, one, words_of_row(row, f"Row {number}", self._columns))
         if number < 0 and not self._prefix:
             raise InvalidInput(f"{self.path} holds no row.")
 
@@ -154,11 +155,18 @@ def _is_text(kind: Any) -> bool:
     return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, told: TableColumns) -> Iterator[dict[str, Any]]:
     with _readable(path), _open(path) as file:
         schema = file.schema_arrow
         names, classes = known_columns(schema.names), _class_names(schema)
-        words = [f.name for f in schema if names[f.name] in _WORDS or _is_text(f.type) or f.name in classes]
+        words = [
+            f.name
+            for f in schema
+            if names[f.name] in _WORDS
+            or told.names_patient(names[f.name])
+            or _is_text(f.type)
+            or f.name in classes
+        ]
         wanted = ["image", *(name for name in words if name != "image")]
         for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=wanted):
             columns = {name: batch.column(name) for name in wanted}

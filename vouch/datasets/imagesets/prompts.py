@@ -26,10 +26,7 @@ UID_COLUMNS = ("SOPInstanceUID", "sop_instance_uid", "dicom_id")
 PATIENT_COLUMNS = ("patient", "patient_id", "PatientID", "subject_id")
 """Columns that say whose image a row describes. No prompt ever names them."""
 LABEL_COLUMN = "label"
-_BY_FOLDED = {
-    name.lower(): name
-    for name in (*PROMPT_COLUMNS, *FILE_COLUMNS, *UID_COLUMNS, *PATIENT_COLUMNS, LABEL_COLUMN)
-} | {"class": LABEL_COLUMN}
+_KNOWN = (*PROMPT_COLUMNS, *FILE_COLUMNS, *UID_COLUMNS, *PATIENT_COLUMNS, LABEL_COLUMN)
 _IDENTIFYING = frozenset((
     "patientid", "patientname", "patientbirthdate", "patientbirthname", "patientaddress",
     "patienttelephonenumbers", "otherpatientids", "otherpatientnames", "subjectid", "dicomid",
@@ -74,6 +71,28 @@ class ImageText:
             key, b"" if problem else data, self.prompt, self.label, self.attributes, problem, self.problem,
             patient=self.patient,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TableColumns:
+    """What the reader of a set knows of its tables' columns."""
+
+    vocabulary: Vocabulary | None = None
+    """Keeps columns that the model never learned out of prompts; None: all are taken."""
+    patient: str = ""
+    """A further column that says whose image a row describes, beside `PATIENT_COLUMNS`."""
+
+    def names_patient(self, column: str) -> bool:
+        """Whether a column says whose image a row describes."""
+        return column in PATIENT_COLUMNS or self.is_own_patient(column)
+
+    def is_own_patient(self, column: str) -> bool:
+        """Whether it is the column `patient`, in any spelling."""
+        return bool(self.patient) and folded(column) == folded(self.patient)
+
+
+ANY_COLUMNS = TableColumns()
+"""Nothing is known of them."""
 
 
 @dataclass(frozen=True)
@@ -158,9 +177,18 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return unique
 
 
+def folded(column: str) -> str:
+    """What spellings of one column share: ``Patient ID``, ``patient_id`` and ``PatientID``."""
+    return re.sub(r"[\s_-]", "", column).lower()
+
+
+_BY_FOLDED = {folded(name): name for name in reversed(_KNOWN)} | {"class": LABEL_COLUMN}
+"""Of two that fold alike the first."""
+
+
 def known_column(column: str) -> str:
     """The name by which this module knows a column, "" for any other. Spreadsheets write ``Prompt`` and `` text``."""
-    return _BY_FOLDED.get(column.strip().lower(), "")
+    return column if column in _KNOWN else _BY_FOLDED.get(folded(column), "")
 
 
 def known_columns(columns: Iterable[str]) -> dict[str, str]:
@@ -189,10 +217,10 @@ def renamed(row: Mapping[str, Any]) -> dict[str, Any]:
     return {names[column]: value for column, value in row.items()}
 
 
-def words_of_row(row: Mapping[str, Any], where: str, vocabulary: Vocabulary | None) -> ImageText:
+def words_of_row(row: Mapping[str, Any], where: str, columns: TableColumns) -> ImageText:
     """The words of a table's row: a prompt column, or else label and attributes as a prompt.
 
-    `where` names the row in messages. `vocabulary`, if given, keeps columns out that the model never learned.
+    `where` names the row in messages.
     """
     row = renamed(row)
     try:
@@ -202,12 +230,13 @@ def words_of_row(row: Mapping[str, Any], where: str, vocabulary: Vocabulary | No
         return ImageText(problem=f"{where} has words, but they are not readable: {error}.")
     attributes = _attributes(row)
     if label and not prompt and not label.isdigit():
-        prompt = caption(label, _known(attributes, vocabulary))
-    return ImageText(prompt, label, attributes, patient=_patient(row))
+        prompt = caption(label, _known(attributes, columns))
+    return ImageText(prompt, label, attributes, patient=_patient(row, columns))
 
 
-def _patient(row: Mapping[str, Any]) -> str:
-    patient = next((row[name] for name in PATIENT_COLUMNS if row.get(name) not in (None, "")), "")
+def _patient(row: Mapping[str, Any], columns: TableColumns) -> str:
+    own = filter(columns.is_own_patient, row)
+    patient = next((row[name] for name in (*own, *PATIENT_COLUMNS) if row.get(name) not in (None, "")), "")
     if isinstance(patient, float):  # a column of numbers with gaps, as pandas writes it
         return label_text(patient) if math.isfinite(patient) else ""
     return escaped(str(patient)) if isinstance(patient, (str, int)) else ""
@@ -215,7 +244,7 @@ def _patient(row: Mapping[str, Any]) -> str:
 
 def is_identifying(column: str) -> bool:
     """Whether a column is named like a DICOM element that identifies people."""
-    return re.sub(r"[ _-]", "", column).lower() in _IDENTIFYING
+    return folded(column) in _IDENTIFYING
 
 
 def _attributes(row: Mapping[str, Any]) -> dict[str, str]:
@@ -225,10 +254,12 @@ def _attributes(row: Mapping[str, Any]) -> dict[str, str]:
     return {name: escaped(value) for name, value in texts.items() if value and not _is_number(value)}
 
 
-def _known(attributes: Mapping[str, str], vocabulary: Vocabulary | None) -> dict[str, str]:
-    if vocabulary is None:
-        return {name: value for name, value in attributes.items() if name not in PATIENT_COLUMNS}
-    return {name: value for name, value in attributes.items() if value in vocabulary.attributes.get(name, ())}
+def _known(attributes: Mapping[str, str], columns: TableColumns) -> dict[str, str]:
+    attributes = {name: value for name, value in attributes.items() if not columns.names_patient(name)}
+    if columns.vocabulary is None:
+        return attributes
+    known = columns.vocabulary.attributes
+    return {name: value for name, value in attributes.items() if value in known.get(name, ())}
 
 
 def _text_in(row: Mapping[str, Any], name: str) -> str:

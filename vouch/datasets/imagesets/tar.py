@@ -48,13 +48,13 @@ from vouch.datasets.imagesets.prompts import (
     ImageText,
     Note,
     note_suffix,
+    TableColumns,
     words_of_notes,
 )
 from vouch.datasets.imagesets.tables import Tables
 from vouch.datasets.imagesets.unique import Unique
 from vouch.errors import InvalidInput
 from vouch.formats.texts import printable_name
-from vouch.models.captions import Vocabulary
 
 _LINKS_FOLLOWED = 8
 _READ_BYTES = 1024 * 1024
@@ -68,10 +68,10 @@ class TarSet:
 
     layout = "WebDataset tar: members that share a path up to the first dot of their name are one sample"
 
-    def __init__(self, path: Path, vocabulary: Vocabulary | None = None, prefix: str = "") -> None:
+    def __init__(self, path: Path, columns: TableColumns = ANY_COLUMNS, prefix: str = "") -> None:
         self.path = path
         self.ignored: Counter[str] = Counter()
-        self._vocabulary, self._prefix = vocabulary, prefix
+        self._columns, self._prefix = columns, prefix
 
     def count(self) -> int | None:
         """None: a tar has no list of its members."""
@@ -90,7 +90,7 @@ class TarSet:
     def _images(self, skip: Skip | None) -> Iterator[SourceImage]:
         self.ignored.clear()
         index, seen, keys = _index(self.path), False, Unique()
-        tables = Tables(partial(index.table, self.path, self._vocabulary), self._vocabulary)
+        tables = Tables(partial(index.table, self.path, self._columns), self._columns.vocabulary)
         met = Counter[_Place]()
         for member in _members(self.path):
             kind, reason = _kind_of(member)
@@ -259,13 +259,13 @@ class _Index:
         own = [note for note in notes if note[0] == place[0]]
         return own or ([] if place in self.again else list(notes))
 
-    def table(self, shard: Path, vocabulary: Vocabulary | None, place: _Place) -> Metadata:
+    def table(self, shard: Path, known: TableColumns, place: _Place) -> Metadata:
         """The metadata tables in a folder of the tar."""
         tables = self.tables.get(place, {})
         folder = PurePosixPath(place[1])
         inside = (PurePosixPath(name) for name in self.names) if tables else ()
         files = FilesByName(one.relative_to(folder).as_posix() for one in inside if folder in one.parents)
-        return Metadata(shard / folder, tables, files, vocabulary, lambda: self.others.get(place, {}))
+        return Metadata(shard / folder, tables, files, known, lambda: self.others.get(place, {}))
 
     def linked(self, shard: Path, member: _Member) -> tuple[bytes, str]:
         target: tarfile.TarInfo | str | None = member.link
