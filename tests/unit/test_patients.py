@@ -146,6 +146,7 @@ def test_a_recipe_turns_images_where_its_domain_is_symmetric_unless_told_otherwi
     assert recipes.parse("align", {})[1].symmetric
     assert not recipes.parse("align", {}, xrays())[1].symmetric
     assert recipes.parse("align", {"symmetric": True}, xrays())[1].symmetric
+    assert not recipes.parse("adapt", {"data": "films"})[1].symmetric  # nobody names the domain of new images
     assert recipes.parse("align", {}, xrays(symmetric=True))[1].symmetric
 
 

@@ -56,7 +56,8 @@ SizeOption = Annotated[int | None, typer.Option(help="Side of the training image
 WindowOption = Annotated[
     str,
     typer.Option(
-        help="DICOM values, after rescaling, shown as black and as white. Default: each file's first window.",
+        help="Values shown as black and as white, of DICOM files (after rescaling) and greys of more than 8 bits. "
+        "Default: each DICOM file's first window.",
         metavar="LOW:HIGH",
     ),
 ]

@@ -94,6 +94,10 @@ class VaeSettings(Group):
 class Adaptation(Recipe):
     """A Stable Diffusion model from captioned images of another domain, part by part (arXiv 2210.04133)."""
 
+    symmetric: bool = Field(
+        False,
+        description="teach all eight orientations; only for images without an upright, such as cells",
+    )
     data: Path = Field(
         description="captioned images: a folder (metadata.csv or .jsonl, class folders, DICOM), WebDataset or Parquet"
     )
@@ -111,7 +115,8 @@ class Adaptation(Recipe):
     window: str = Field(
         "",
         max_length=100,
-        description="LOW:HIGH, DICOM values shown as black and as white; default: each file's first window",
+        description="LOW:HIGH, values shown as black and as white, of DICOM files and greys of more than 8 bits; "
+        "default: each DICOM file's first window, the whole range of others",
     )
     accept: Words = Field((), description="codes of data-check errors to downgrade to warnings")
     keep_vae: bool = Field(

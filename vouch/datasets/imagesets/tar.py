@@ -43,12 +43,13 @@ from vouch.datasets.imagesets.metadata import (
     is_other_table,
 )
 from vouch.datasets.imagesets.prompts import (
+    ANY_COLUMNS,
     MAX_NOTE_BYTES,
     PROMPT_SUFFIXES,
     ImageText,
     Note,
-    note_suffix,
     TableColumns,
+    note_suffix,
     words_of_notes,
 )
 from vouch.datasets.imagesets.tables import Tables
