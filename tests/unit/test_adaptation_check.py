@@ -17,11 +17,13 @@ from benchmarks.adaptation.duplicates import measured
 from tests.image_files import encoded, png, write_files
 from tests.real import CXR224, needs_cxr224
 from training.adaptation.check import check_data
+from training.adaptation.data import load_set
 from training.adaptation.duplicates import NEAR, groups_of, near_pairs, thumbnail
 from training.adaptation.findings import DataReport
 from training.adaptation.images import ReadOptions
 from vouch.domains.criteria import load_domain
 from vouch.errors import InvalidInput
+from vouch.formats.intensity import IntensityWindow
 
 CHEST = ReadOptions(load_domain("chest_xray"))
 
@@ -152,6 +154,41 @@ def test_images_without_any_caption_are_an_error(tmp_path: Path) -> None:
 def test_a_folder_for_each_patient_is_no_folder_for_each_class(tmp_path: Path) -> None:
     write_files(tmp_path, {f"patient{n:03d}/view.png": encoded(picture(n)) for n in range(12)})
     assert "folders-as-classes" in {finding.code for finding in check_data(tmp_path, CHEST).errors}
+
+
+def test_folder_names_that_are_no_captions_are_counted_and_not_shown(tmp_path: Path) -> None:
+    write_files(tmp_path, {f"Doe^John/{n}.png": encoded(picture(n)) for n in range(12)})
+    write_files(tmp_path, {"metadata.csv": "file_name,caption\nDoe^John/3.png,an effusion\n"})
+    unused = found(check_data(tmp_path, CHEST), "folder-names-unused")
+    assert (unused.count, unused.examples) == (11, ()) and "doe" not in unused.message.lower()
+    assert "folder-names-unused" not in codes(check_data(chests(tmp_path / "x"), CHEST))
+
+
+@pytest.mark.parametrize(("count", "validating"), [(9, 0), (190, 19)])
+def test_too_few_images_to_recognise_copies_by_are_warned_of(
+    tmp_path: Path, count: int, validating: int
+) -> None:
+    write_files(tmp_path, {f"{'ab'[n % 2]}/{n}.png": encoded(picture(n, 16)) for n in range(count)})
+    report = check_data(tmp_path, CHEST)
+    guard = found(report, "no-copy-guard")
+    assert (guard.severity, guard.count) == ("warning", validating)
+    assert f"{validating} images validate, and 20 are needed" in guard.message
+    assert ("from 10 patients on" in found(report, "few-validation").message) == (not validating)
+
+
+def test_greys_of_12_bits_in_16_are_warned_of_unless_a_window_is_given(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for n in range(6):
+        small = Image.fromarray(rng.integers(0, 4096, (7, 7)).astype(np.uint16))
+        write_files(
+            tmp_path, {f"{'ab'[n % 2]}/{n}.png": encoded(small.resize((64, 64), Image.Resampling.NEAREST))}
+        )
+    dark = found(check_data(tmp_path, CHEST), "small-range")
+    assert dark.count == 6 and "--window 0:4095" in dark.message
+    windowed = ReadOptions(CHEST.domain, IntensityWindow(0, 4095))
+    assert "small-range" not in codes(check_data(tmp_path, windowed))
+    plain, bright = (int(load_set(tmp_path, 64, one).images.max()) for one in (CHEST, windowed))
+    assert plain < 17 and bright > 200
 
 
 def test_tinted_grey_and_colour_are_told_apart(tmp_path: Path) -> None:

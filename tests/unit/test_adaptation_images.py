@@ -81,6 +81,44 @@ def test_dicom_is_read_with_captions_by_uid_and_patients_unnamed(tmp_path: Path)
     assert not [value for value in (*IDENTIFYING, "NAME-") if value in repr(found)]
 
 
+def test_a_folder_that_may_name_a_patient_is_no_caption(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    from tests.dicom_files import dicom, write
+
+    ramp = np.arange(32 * 32, dtype=np.uint16).reshape(32, 32)
+    write(dicom(ramp, stored=12), tmp_path / "films" / "Doe^John" / "Series1" / "IM1")
+    (film,) = read(tmp_path / "films").values()
+    assert (film.captions, film.label, film.folder_unused, film.from_folder) == ((), "", True, False)
+    files = {f"Doe^John/{n}.png": png(n) for n in range(4)}
+    write_files(
+        tmp_path / "named", files | {"metadata.csv": "file_name,caption\nDoe^John/3.png,an effusion\n"}
+    )
+    images = read(tmp_path / "named")
+    assert {key: i.captions for key, i in images.items() if i.captions} == {
+        "Doe^John/3.png": ("an effusion",)
+    }
+    assert [i.folder_unused for i in images.values()] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("column", ["Patient ID", "patient-id", "PATIENT_ID", "Subject ID"])
+def test_a_patient_is_known_however_the_column_is_spelled(tmp_path: Path, column: str) -> None:
+    write_files(tmp_path, {"a.png": png(1), "metadata.csv": f"File Name,label,{column}\na.png,normal,77\n"})
+    (image,) = read(tmp_path).values()
+    assert image.patient == "77" and image.captions == CHEST.domain.captions.every("normal")
+
+
+@pytest.mark.parametrize("value", ["12", "ada", 12])
+@pytest.mark.parametrize("column", ["case", "Accession Number"])
+def test_the_domains_own_patient_column_is_read_whatever_it_holds_and_never_captioned(
+    tmp_path: Path, column: str, value: str | int
+) -> None:
+    domain = CHEST.domain.model_copy(update={"patient_column": column})
+    rows = {"image": [png(1)], "label": ["normal"], column: [value]}
+    (image,) = read(write_parquet(tmp_path / "x.parquet", rows), ReadOptions(domain)).values()
+    assert image.patient == str(value)
+    assert image.captions == domain.captions.every("normal")
+
+
 def test_an_unreadable_image_says_why(tmp_path: Path) -> None:
     write_files(tmp_path, {"normal/a.png": b"", "normal/b.png": png(1)})
     empty, good = read(tmp_path).values()
@@ -123,8 +161,31 @@ def test_patients_are_divided_whole_and_always_alike(tmp_path: Path) -> None:
     assert all(len(splits) == 1 for splits in by_patient.values())
     share = sum(i.split == "val" for i in first.values()) / 1000
     assert 0.04 < share < 0.17
-    other = read(tmp_path, ReadOptions(CHEST.domain, seed=1))
-    assert [i.split for i in other.values()] != [i.split for i in first.values()]
+
+
+@pytest.mark.parametrize(("patients", "validating"), [(9, 0), (10, 1), (24, 2), (150, 15), (199, 20)])
+def test_of_few_patients_exactly_a_tenth_validates_and_of_fewer_than_ten_none(
+    tmp_path: Path, patients: int, validating: int
+) -> None:
+    write_files(tmp_path, {f"{n}.png": png(n % 256, 2) for n in range(2 * patients)})
+    rows = "\n".join(f"{n}.png,normal,p{n % patients}" for n in range(2 * patients))
+    write_files(tmp_path, {"metadata.csv": f"file_name,label,patient\n{rows}\n"})
+    found = list(read(tmp_path).values())
+    assert len({i.patient for i in found if i.split == "val"}) == validating
+    assert sum(i.split == "val" for i in found) == 2 * validating
+
+
+def test_images_that_cannot_teach_take_no_place_among_those_that_validate(tmp_path: Path) -> None:
+    write_files(
+        tmp_path, {f"{n}.png": png(n) for n in range(60)} | {f"test/{n}.png": png(n) for n in range(60, 90)}
+    )
+    rows = "\n".join(
+        f"{name},a chest"
+        for name in [f"{n}.png" for n in range(12)] + [f"test/{n}.png" for n in range(60, 90)]
+    )
+    write_files(tmp_path, {"metadata.csv": f"file_name,caption\n{rows}\n"})
+    found = [i for i in read(tmp_path).values() if i.captions]
+    assert sorted(i.split for i in found) == ["test"] * 30 + ["train"] * 11 + ["val"]
 
 
 def test_a_hash_divides_in_the_share_that_is_asked_for() -> None:

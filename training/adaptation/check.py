@@ -17,15 +17,19 @@ import numpy.typing as npt
 from training.adaptation.duplicates import Thumbnail, groups_of, near_pairs, thumbnail
 from training.adaptation.findings import EXAMPLES, DataReport, Finding, Severity
 from training.adaptation.images import CaptionedImage, ReadOptions, read_images
+from training.adaptation.splits import FEWEST_GROUPS
 from vouch.datasets.imagesets import open_image_set
 from vouch.errors import InvalidInput
 from vouch.formats import images as codec
+from vouch.formats.intensity import IntensityWindow
 
 FEWEST = 5
 """Images below which nothing can be learned, not even a word by textual inversion."""
 FEWEST_OF_LABEL = 5
 FEWEST_VALIDATION = 20
 """Images below which a validation loss says little about when to stop."""
+LEAST_UNSEEN = 20
+"""Validating images below which no limit of the copy alarm can be set."""
 GREY_CHROMA = 1.0
 """Mean of largest less smallest channel, of 255, up to which an image has no colour: JPEG alone makes less."""
 TINT_CHROMA = 24.0
@@ -53,6 +57,8 @@ class Checked:
     spread: float = 0.0
     """Standard deviation of its grey values."""
     thumbnail: Thumbnail | None = None
+    range_note: str = ""
+    """What is to be said where it uses a small part of its range."""
 
     @property
     def key(self) -> str:
@@ -75,7 +81,7 @@ def check_data(
     """
     rows: list[Checked] = []
     for number, image in enumerate(read_images(path, reading), start=1):
-        rows.append(looked_at(image))
+        rows.append(looked_at(image, reading.window))
         on_progress(number)
     good = [row for row in rows if not row.image.problem]
     findings = sorted(
@@ -84,18 +90,22 @@ def check_data(
     return _report(path, rows, good, tuple(_accepted(finding, accept) for finding in findings))
 
 
-def looked_at(image: CaptionedImage) -> Checked:
-    """Size, colour and thumbnail of an image; its problem where it cannot be decoded."""
+def looked_at(image: CaptionedImage, window: IntensityWindow | None = None) -> Checked:
+    """Size, colour, thumbnail and range of an image; its problem where it cannot be decoded.
+
+    window: values that are black and white in images of more than 8 bits.
+    """
     bare = replace(image, data=b"")
     if image.problem:
         return Checked(bare)
     try:
-        pixels = codec.decode(image.data)
+        pixels = codec.decode(image.data, window)
+        dark = codec.range_note(image.data, window)
     except InvalidInput as error:
         return Checked(replace(bare, problem=error.message))
     height, width = pixels.shape[:2]
     chroma = float((pixels.max(2).astype(np.int16) - pixels.min(2)).mean())
-    return Checked(bare, width, height, chroma, float(_grey(pixels).std()), thumbnail(pixels))
+    return Checked(bare, width, height, chroma, float(_grey(pixels).std()), thumbnail(pixels), dark)
 
 
 def _grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -148,6 +158,17 @@ def _captions(good: Sequence[Checked]) -> Iterator[Finding]:
         f"{{n}} captions have more than {MOST_WORDS} words; a CLIP text encoder reads 77 tokens.",
         long,
     )
+    yield from _folders(good)
+
+
+def _folders(good: Sequence[Checked]) -> Iterator[Finding]:
+    """Of folders' names as captions. Those that are not taken are not shown: they may be names of patients."""
+    if unused := sum(row.image.folder_unused for row in good):
+        message = (
+            f"{unused} images without words lie in folders whose names are not taken as captions: of DICOM files, "
+            "and beside images with words of their own, they may name patients. Give captions in a metadata.csv."
+        )
+        yield Finding("folder-names-unused", "warning", message, unused)
     folders = sorted({row.image.label for row in good if row.image.from_folder})
     named = [row for row in good if row.image.from_folder]
     if folders and len(folders) > max(1, len(named) // 2):
@@ -171,10 +192,27 @@ def _numbers(good: Sequence[Checked]) -> Iterator[Finding]:
         yield from _found(
             "few-of-label", "warning", f"{{n}} labels have fewer than {FEWEST_OF_LABEL} training images.", few
         )
-    validating = sum(row.image.split == "val" for row in good)
-    if len(teaching) >= FEWEST and validating < FEWEST_VALIDATION:
+    if len(teaching) >= FEWEST:
+        yield from _validation(good)
+
+
+def _validation(good: Sequence[Checked]) -> Iterator[Finding]:
+    validating = sum(row.image.split == "val" for row in good if row.image.captions)
+    if not validating:
+        message = (
+            "No image validates, so the last weights are kept. A set is divided from "
+            f"{FEWEST_GROUPS} patients on (or images whose patient is not known), unless a column `split` divides it."
+        )
+        yield Finding("few-validation", "note", message)
+    elif validating < FEWEST_VALIDATION:
         message = f"{validating} images validate: their loss says little about when to stop."
         yield Finding("few-validation", "note", message, validating)
+    if validating < LEAST_UNSEEN:
+        message = (
+            f"{validating} images validate, and {LEAST_UNSEEN} are needed to recognise copies: nothing keeps the model "
+            "from learning training images by heart."
+        )
+        yield Finding("no-copy-guard", "warning", message, validating)
 
 
 def _patients(good: Sequence[Checked]) -> Iterator[Finding]:
@@ -294,6 +332,10 @@ def _notes(good: Sequence[Checked]) -> Iterator[Finding]:
     for row in good:
         if row.image.note:
             by_note[row.image.note].append(row.key)
+    dark = [row for row in good if row.range_note]
+    if dark:
+        message = f"{{n}} images use a small part of their range. Of the first: {dark[0].range_note}"
+        yield from _found("small-range", "warning", message, (row.key for row in dark))
     for note, keys in by_note.items():
         yield from _found("look-at", "warning", f"{{n}} images: {note}", keys)
 

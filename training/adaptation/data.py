@@ -111,7 +111,9 @@ def stream(
         try:
             if problem := image.problem or ("" if image.captions else "The image has no caption."):
                 raise InvalidInput(problem)
-            pixels = torch.from_numpy(square(codec.decode(image.data), size, fit)).permute(2, 0, 1)
+            pixels = torch.from_numpy(square(codec.decode(image.data, reading.window), size, fit)).permute(
+                2, 0, 1
+            )
         except InvalidInput as error:
             left_out.setdefault(error.message, []).append(image.key)
             continue

@@ -7,20 +7,18 @@ A folder with `metadata.csv` or `.jsonl`, class folders, Parquet, WebDataset and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
-from training.adaptation.splits import GENERIC, VALIDATION_SHARE, Split, assigned_split, named_split
-from vouch.datasets.imagesets import SourceImage, open_image_set
+from training.adaptation.splits import FEW_GROUPS, GENERIC, VALIDATION_SHARE, Split, divided, named_split
+from vouch.datasets.imagesets import ImageSet, SourceImage, open_image_set
+from vouch.datasets.imagesets.prompts import TableColumns
 from vouch.domains.criteria import Domain
 from vouch.formats.intensity import IntensityWindow
 from vouch.models.captions import caption
 
 SPLIT_COLUMN = "split"
-PROBED = 64
-"""First images that tell whether there is a column of splits at all."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +27,13 @@ class ReadOptions:
 
     domain: Domain
     window: IntensityWindow | None = None
-    """Values that are black and white in DICOM files; None: each file's own."""
+    """Values that are black and white in DICOM files and greys of more than 8 bits; None: each file's own, or all."""
     share: float = VALIDATION_SHARE
     """Share of patients that validate, where the data state no validation split."""
-    seed: int = 0
+
+    def open(self, path: Path | str) -> ImageSet:
+        """The set at `path`. Raises InvalidInput as `open_image_set` does."""
+        return open_image_set(path, window=self.window, patient_column=self.domain.patient_column)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class CaptionedImage:
     """Whether the data state the split; else a hash decided."""
     from_folder: bool = False
     """Whether the label is the name of a folder."""
+    folder_unused: bool = False
+    """Whether it has no words, and its folder's name is not taken for any."""
     problem: str = ""
     note: str = ""
     digest: str = ""
@@ -75,43 +78,87 @@ def read_images(path: Path | str, reading: ReadOptions) -> Iterator[CaptionedIma
     Raises:
         InvalidInput: nothing there, or a damaged archive or table.
     """
-    validates = states_validation(path)
-    for item in open_image_set(path, window=reading.window).images():
-        yield _captioned(item, reading, validates)
+    survey = SetSurvey.of(path, reading)
+    for item in reading.open(path).images():
+        yield _captioned(item, reading.domain, survey)
 
 
-def states_validation(path: Path | str) -> bool:
-    """Whether the set itself says which images validate, by a column or by names. Decodes no image."""
-    if any(named_split(key) == "val" for key in _keys(path)):
-        return True
-    rows = open_image_set(path).images()
-    if not any(item.attributes.get(SPLIT_COLUMN) for item in islice(rows, PROBED)):
-        return False
-    items = open_image_set(path).images()
-    return any(named_split(item.key, item.attributes.get(SPLIT_COLUMN, "")) == "val" for item in items)
+@dataclass(frozen=True)
+class SetSurvey:
+    """What has to be known of a whole set before its first image is captioned."""
+
+    validates: bool
+    """Whether the set itself says which images validate, by a column or by names."""
+    worded: bool
+    """Whether any image has words of its own: then a folder's name is no caption, for it may be a patient's."""
+    split_of: Callable[[str], Split]
+    """The split of a group whose split is not stated."""
+
+    @classmethod
+    def of(cls, path: Path | str, reading: ReadOptions) -> SetSurvey:
+        """Reads the set up to where nothing more can change: of class folders and of few patients all of it."""
+        validates = any(named_split(key) == "val" for key in _keys(reading.open(path)))
+        worded = by_column = False
+        groups: dict[bool, set[str]] = {
+            True: set(),
+            False: set(),
+        }  # by whether the image has words of its own
+        for item in reading.open(path).images():
+            column, own = item.attributes.get(SPLIT_COLUMN, ""), _has_words(item)
+            validates = validates or named_split(item.key, column) == "val"
+            by_column, worded = by_column or bool(column), worded or own
+            if len(groups[own]) < FEW_GROUPS and _may_be_divided(item, reading.domain):
+                groups[own].add(_group_of(item, reading.domain))
+            if worded and (validates or (len(groups[True]) >= FEW_GROUPS and not by_column)):
+                break
+        return cls(validates, worded, divided(groups[worded], reading.share))
 
 
-def _keys(path: Path | str) -> list[str]:
+def _keys(images: ImageSet) -> list[str]:
     keys: list[str] = []
 
     def pass_over(key: str) -> bool:
         keys.append(key)
         return True
 
-    for _ in open_image_set(path).images(pass_over):  # reads no image that can be passed over
+    for _ in images.images(pass_over):  # reads no image that can be passed over
         pass
     return keys
 
 
-def _captioned(item: SourceImage, reading: ReadOptions, validates: bool) -> CaptionedImage:
-    domain = reading.domain
-    patient = item.attributes.get(domain.patient_column) or item.patient
-    digest = hashlib.sha256(item.data).hexdigest() if item.data else ""
+def _has_words(item: SourceImage) -> bool:
+    """Also of words that cannot be read: a folder's name does not stand in for them."""
+    return bool(item.label or item.prompt or item.prompt_problem)
+
+
+def _may_be_divided(item: SourceImage, domain: Domain) -> bool:
+    """Whether it can teach, and its split is not stated to be another one."""
     stated = named_split(item.key, item.attributes.get(SPLIT_COLUMN, ""))
-    assigned = assigned_split(patient or digest, reading.share, reading.seed)
-    split = stated if stated in ("val", "test") or validates else assigned
-    from_folder = not item.label and not item.prompt and not item.prompt_problem
-    label = class_folder(item.key) if from_folder else item.label
+    label = _label_of(item, worded=False)
+    return bool(item.data) and stated in ("", "train") and bool(captions_of(item, label, domain))
+
+
+def _label_of(item: SourceImage, worded: bool) -> str:
+    """Its own label, or its folder's name where it has no words, no image of the set has any, and it is no DICOM file:
+    archives name the folders of those after patients."""
+    return item.label if worded or item.dicom or _has_words(item) else class_folder(item.key)
+
+
+def _group_of(item: SourceImage, domain: Domain) -> str:
+    """What stays together: the patient, or images that are the same byte by byte."""
+    return _patient_of(item, domain) or hashlib.sha256(item.data).hexdigest()
+
+
+def _patient_of(item: SourceImage, domain: Domain) -> str:
+    return item.attributes.get(domain.patient_column) or item.patient
+
+
+def _captioned(item: SourceImage, domain: Domain, survey: SetSurvey) -> CaptionedImage:
+    digest = hashlib.sha256(item.data).hexdigest() if item.data else ""
+    patient = _patient_of(item, domain)
+    stated = named_split(item.key, item.attributes.get(SPLIT_COLUMN, ""))
+    split = stated if stated in ("val", "test") or survey.validates else survey.split_of(patient or digest)
+    label, bare = _label_of(item, survey.worded), not _has_words(item)
     return CaptionedImage(
         item.key,
         item.data,
@@ -120,7 +167,8 @@ def _captioned(item: SourceImage, reading: ReadOptions, validates: bool) -> Capt
         patient,
         split or "train",
         bool(stated) and split == stated,
-        from_folder and bool(label),
+        bare and bool(label),
+        bare and not label and bool(class_folder(item.key)),
         item.problem or item.skipped or ("" if item.data else "The image is empty."),
         item.note,
         digest,
@@ -160,5 +208,9 @@ def _named(attributes: Mapping[str, str], domain: Domain) -> dict[str, str]:
     if domain.vocabulary is not None:
         known = domain.vocabulary.attributes
         return {name: value for name, value in attributes.items() if value in known.get(name, ())}
-    left_out = {*domain.uncaptioned, SPLIT_COLUMN, "patient", "patient_id"}
-    return {name: value for name, value in attributes.items() if name not in left_out}
+    columns, left_out = TableColumns(patient=domain.patient_column), {*domain.hidden_columns, SPLIT_COLUMN}
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name not in left_out and not columns.names_patient(name)
+    }

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.adaptation.check import check_data
+from training.adaptation.check import LEAST_UNSEEN, check_data
 from training.adaptation.config import AdaptConfig
 from training.adaptation.data import CaptionedSet, load_set
 from training.adaptation.foundation import Foundation
@@ -26,15 +26,11 @@ from vouch.formats.intensity import IntensityWindow
 log = logging.getLogger("vouch.training")
 
 REPORT_FILE = "data-check.json"
-LEAST_UNSEEN = 20
-"""Validating images below which no limit of the copy alarm can be set."""
 
 
 def checked(config: AdaptConfig, size: int, session: TrainingSession) -> CaptionedSet:
     """The images, after the data check found nothing that forbids to learn from them."""
-    reading = ReadOptions(
-        config.domain, IntensityWindow.parse(config.window) if config.window else None, seed=config.seed
-    )
+    reading = ReadOptions(config.domain, IntensityWindow.parse(config.window) if config.window else None)
     report = check_data(config.data, reading, size, config.accept)
     session.note(REPORT_FILE, report.as_json())
     report.refuse()
@@ -79,7 +75,14 @@ def prepared(
 def copy_alarm(data: CaptionedSet, config: AdaptConfig) -> CopyAlarm | None:
     """Goes off for near copies of training images; None where it is not wanted, or too few images are unseen."""
     unseen = data.of("val")
-    if not config.copy_guard or len(unseen) < LEAST_UNSEEN:
+    if not config.copy_guard:
+        return None
+    if len(unseen) < LEAST_UNSEEN:
+        log.warning(
+            "Nothing looks for copies of training images: %d images validate, and %d are needed.",
+            len(unseen),
+            LEAST_UNSEEN,
+        )
         return None
     return CopyAlarm.calibrated(_arrays(data.of("train").images), _arrays(unseen.images), config.symmetric)
 
