@@ -15,11 +15,13 @@ from safetensors.torch import load_file
 from tests.foundations import SIZE, save_chests, save_foundation
 from training.adaptation.config import AdaptConfig
 from training.adaptation.data import load_set
-from training.adaptation.fit import fit
+from training.adaptation.embeddings import EmbeddingCache
+from training.adaptation.fit import fit, looked_through
 from training.adaptation.forecast import forecast, kept_bytes
 from training.adaptation.foundation import Foundation
 from training.adaptation.images import ReadOptions
 from training.adaptation.latents import CachedLatents, variant
+from training.adaptation.lessons import checked
 from training.adaptation.unet import UNetTuning
 from training.evaluation.codec import load_autoencoder, through
 from training.loop.session import TrainingSession
@@ -75,6 +77,42 @@ def test_a_run_that_is_cut_resumes_to_the_same_weights(world: Path, tmp_path: Pa
     files = [load_file(config.out / LORA_FILE) for config in (whole, cut)]
     assert files[0].keys() == files[1].keys()
     assert all(torch.equal(files[0][name], files[1][name]) for name in files[0])
+
+
+def test_another_seed_validates_on_the_same_images(world: Path, tmp_path: Path) -> None:
+    splits = [
+        checked(ask(world, tmp_path, seed=seed), SIZE, TrainingSession(tmp_path / str(seed))).splits
+        for seed in (0, 1)
+    ]
+    assert splits[0] == splits[1] and splits[0].count("val") == 4
+
+
+def test_few_validating_images_do_not_judge_the_autoencoder_alone(world: Path) -> None:
+    data = load_set(world / "chests", SIZE, ReadOptions(load_domain("chest_xray")))
+    unet = ask(world, world)
+    vae = unet.model_copy(update={"recipe": "vae"})
+    assert len(looked_through(data, unet)) == 40
+    assert torch.equal(looked_through(data, vae), data.of("val").images)
+    many = replace(data, splits=("val",) * 32 + ("train",) * 8)
+    assert torch.equal(looked_through(many, unet), many.images[:32])
+    assert len(looked_through(data.of("train"), vae)) == len(data.of("train"))
+
+
+def test_embeddings_beyond_the_limit_are_forgotten_the_oldest_first() -> None:
+    asked: list[list[str]] = []
+
+    def encode(captions: list[str]) -> torch.Tensor:
+        asked.append(captions)
+        return torch.stack([torch.full((2, 3), float(len(caption))) for caption in captions])
+
+    cache = EmbeddingCache(encode, most_bytes=2 * 2 * 3 * 4)
+    assert cache.embed(["a", "bb", "a"])[:, 0, 0].tolist() == [1, 2, 1]
+    cache.embed(["bb"])
+    cache.embed(["a"])
+    cache.embed(["ccc"])  # in the place of bb
+    cache.embed(["a"])
+    assert cache.embed(["bb", "ccc", "a"])[:, 1, 2].tolist() == [2, 3, 1]  # more at once than are kept
+    assert asked == [["a", "bb"], ["ccc"], ["bb"]]
 
 
 def test_an_autoencoder_that_does_not_know_the_images_is_tuned_first(world: Path, tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ from training.adaptation.forecast import check_memory
 from training.adaptation.foundation import Foundation
 from training.adaptation.lessons import drawn_prior, prepared
 from training.adaptation.recipes import TUNINGS
+from training.adaptation.tuning import Tuning
 from training.loop.session import TrainingSession
 from training.loop.training_loop import TrainingLoop
+from vouch.errors import Exhausted
 
 log = logging.getLogger("vouch.training")
 
@@ -36,6 +38,9 @@ def chosen(
     winner's checkpoints are in `folder` afterwards, so that it goes on from them.
 
     Without an image that validates there is nothing to choose by: the defaults.
+
+    Raises:
+        Exhausted: no candidate fits into memory.
     """
     assert config.minutes is not None
     if not len(data.of("val")):
@@ -43,10 +48,7 @@ def chosen(
         return config
     note = session.folder / CHOICE_FILE
     if not session.group.broadcast_scalar(note.is_file()):
-        losses = {
-            f"{recipe}-{rank}": _tried(base, data, config, session, recipe, rank)
-            for recipe, rank in CANDIDATES
-        }
+        losses = _losses(base, data, config, session)
         session.note(
             CHOICE_FILE, {"validation_losses": losses, "chosen": min(losses, key=lambda name: losses[name])}
         )
@@ -62,35 +64,51 @@ def chosen(
     )
 
 
-def _tried(
-    base: Foundation,
-    data: CaptionedSet,
-    config: AdaptConfig,
-    session: TrainingSession,
-    recipe: str,
-    rank: int,
-) -> float:
-    """The best validation loss of one candidate after its share of the time."""
+def _losses(
+    base: Foundation, data: CaptionedSet, config: AdaptConfig, session: TrainingSession
+) -> dict[str, float]:
+    """The best validation loss of each candidate that fits into the memory of every worker."""
+    losses: dict[str, float] = {}
+    for recipe, rank in CANDIDATES:
+        own = _candidate(config, recipe, rank)
+        tuning = TUNINGS[recipe](base, own)
+        refusal = _refusal(tuning, own)
+        if session.group.any(refusal is not None):
+            refusal = refusal or Exhausted("Another worker has too little memory for it.", "NO_MEMORY")
+            log.warning("Recipe %s of rank %d is not tried. %s", recipe, rank, refusal.message)
+        else:
+            losses[f"{recipe}-{rank}"] = _tried(tuning, data, own, session)
+        base.pipe.unload_lora_weights()
+    if not losses:
+        assert refusal is not None
+        raise refusal
+    return losses
+
+
+def _candidate(config: AdaptConfig, recipe: str, rank: int) -> AdaptConfig:
     assert config.minutes is not None
-    own = config.model_copy(
-        update={
-            **_unlimited(config),
-            "recipe": recipe,
-            "rank": rank,
-            "minutes": config.minutes * SHARE,
-            "cooldown": 0.0,
-        }
-    )
-    tuning = TUNINGS[recipe](base, own)
-    check_memory(base, sum(weight.numel() for weight in tuning.weights), own)
-    trainer = prepared(
-        tuning, data, None if not own.prior.weight else drawn_prior(base, own, session), own, session
-    )
+    own = {"recipe": recipe, "rank": rank, "minutes": config.minutes * SHARE, "cooldown": 0.0}
+    return config.model_copy(update={**_unlimited(config), **own})
+
+
+def _refusal(tuning: Tuning, config: AdaptConfig) -> Exhausted | None:
+    """Why it does not fit into this worker's memory; None where it does."""
+    try:
+        check_memory(tuning.base, sum(weight.numel() for weight in tuning.weights), config)
+    except Exhausted as error:
+        return error
+    return None
+
+
+def _tried(tuning: Tuning, data: CaptionedSet, config: AdaptConfig, session: TrainingSession) -> float:
+    """The best validation loss of one candidate after its share of the time."""
+    name = f"{config.recipe}-{config.rank}"
+    prior = drawn_prior(tuning.base, config, session) if config.prior.weight else None
+    trainer = prepared(tuning, data, prior, config, session)
     TrainingLoop(
-        trainer, session.phase(f"{recipe}-{rank}"), f"trying {recipe}, rank {rank}",
-        session.folder / "choice" / f"{recipe}-{rank}", own.steps, own.minutes, own.checkpoint_every,
+        trainer, session.phase(name), f"trying {config.recipe}, rank {config.rank}", session.folder / "choice" / name,
+        config.steps, config.minutes, config.checkpoint_every,
     ).run()  # fmt: skip
-    base.pipe.unload_lora_weights()
     return float(session.group.broadcast_scalar(trainer.best.get("loss", float("inf"))))
 
 

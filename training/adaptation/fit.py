@@ -32,6 +32,8 @@ from vouch.recipes.effects import UNET
 
 FOLDER = "adapt"
 """In the run's folder: the checkpoints."""
+FEWEST_JUDGED = 32
+"""Validating images below which all images judge the autoencoder: a mean over fewer depends on which they are."""
 
 
 def fit(config: AdaptConfig, session: TrainingSession, data: CaptionedSet | None = None) -> dict[str, float]:
@@ -48,7 +50,7 @@ def fit(config: AdaptConfig, session: TrainingSession, data: CaptionedSet | None
     torch.manual_seed(config.seed)
     base = Foundation(config.base, config.parent, session.device, config.precision)
     data = checked(config, base.size, session) if data is None else data
-    looked_at = data.of("val").images if len(data.of("val")) else data.images
+    looked_at = looked_through(data, config)
     looks = domain_network(config.features)
     found = Reconstruction.of(base.pipe.vae, looked_at, looks)
     if config.recipe == "vae":
@@ -65,6 +67,16 @@ def fit(config: AdaptConfig, session: TrainingSession, data: CaptionedSet | None
         return {}
     session.note("figures.json", figures)
     return figures
+
+
+def looked_through(data: CaptionedSet, config: AdaptConfig) -> torch.Tensor:
+    """The images uint8 [N, 3, S, S] that the autoencoder is judged on: those that validate, or all where they are few.
+
+    An autoencoder that is tuned is not judged on what it learned from, however few others there are.
+    """
+    unseen = data.of("val").images
+    enough = 1 if config.recipe == "vae" else FEWEST_JUDGED
+    return unseen if len(unseen) >= enough else data.images
 
 
 def denoise(

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from training.adaptation.embeddings import EmbeddingCache
 from training.data.augmentation import to_unit
 from training.pretraining.precision import Precision, autocast
 from vouch.errors import InvalidInput
@@ -44,7 +45,7 @@ class Foundation:
         for part in (self.pipe.unet, self.pipe.vae, self.pipe.text_encoder):
             part.requires_grad_(False)
         self.alphas: torch.Tensor = self.pipe.scheduler.alphas_cumprod.float().cpu()
-        self._known: dict[str, torch.Tensor] = {}
+        self._embeddings = EmbeddingCache(self.encode)
 
     @property
     def size(self) -> int:
@@ -102,11 +103,7 @@ class Foundation:
         """[N, L, D], as the pipeline reads prompts; with gradients where the text encoder learns, else remembered."""
         if any(weight.requires_grad for weight in self.pipe.text_encoder.parameters()):
             return self.encode(list(captions))
-        unknown = sorted(set(captions) - set(self._known))
-        if unknown:
-            with torch.no_grad():
-                self._known |= dict(zip(unknown, self.encode(unknown), strict=True))
-        return torch.stack([self._known[caption] for caption in captions])
+        return self._embeddings.embed(captions).to(self.device)
 
     def encode(self, captions: list[str]) -> torch.Tensor:
         """[N, L, D] by the pipeline's own code: attention masks and tokens of many vectors are its concern."""

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from training.adaptation.config import AdaptConfig
+from training.adaptation.embeddings import EmbeddingCache
 from training.adaptation.foundation import Foundation
 from training.adaptation.tuning import Tuning, write_defaults
 from training.adaptation.unet import save_whole
@@ -40,7 +41,7 @@ class ProjectionTuning(Tuning):
         self._before = (pipe.tokenizer, pipe.text_encoder, pipe.unet.encoder_hid_proj)
         projection = new_projection(pipe.unet, width_of(network), config.projection.hidden).to(base.device)
         self._now = (tokenizer, network, projection)
-        self._said: dict[str, torch.Tensor] = {}
+        self._embeddings = EmbeddingCache(base.encode)
         self._put(self._now)
         _scaled(projection, self.embed(NEUTRAL), scale)
         self.groups = [{"params": list(projection.parameters()), "lr": _rate(config.lr, PROJECTION_LR)}]
@@ -56,10 +57,7 @@ class ProjectionTuning(Tuning):
             return self.base.embed(captions)
         if self.config.projection.tune_encoder:
             return self.base.encode(list(captions))
-        if unknown := sorted(set(captions) - set(self._said)):
-            with torch.no_grad():
-                self._said |= dict(zip(unknown, self.base.encode(unknown), strict=True))
-        return torch.stack([self._said[caption] for caption in captions])
+        return self._embeddings.embed(captions).to(self.base.device)
 
     @contextmanager
     def as_base(self) -> Iterator[None]:

@@ -35,6 +35,11 @@ class SheetDrawer:
         chosen = numbers(seed, "sheet").sample(known, min(ROWS, len(known)))
         self._captions = [tuning.worded(caption) for caption in chosen for _ in range(COLUMNS)]
 
+    @property
+    def looks_for_copies(self) -> bool:
+        """Whether an alarm compares what is drawn with the training images."""
+        return self._alarm is not None
+
     def __call__(self, step: int) -> float:
         """Shows the sheet of a step to the tracker; the share of it that is copied, 0 where nobody looks."""
         path = self._session.folder / f"grid-{step:06d}.png"

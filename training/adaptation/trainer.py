@@ -46,7 +46,7 @@ class AdaptationTrainer(ValidatedTrainer):
         session: TrainingSession,
         sheet: SheetDrawer,
     ) -> None:
-        super().__init__(tuning.groups, lesson.validation, config, session, sheet)
+        super().__init__(tuning.groups, lesson.validation, config, session, sheet, sheet.looks_for_copies)
         self.tuning, self.lesson, self.drawer = tuning, lesson, sheet
 
     def step(self, step: int, done: float) -> dict[str, float]:

@@ -27,6 +27,7 @@ class ValidatedTrainer(Trainer):
         validation: the loss that decides; None: the last weights are kept.
         sheet: draws a sheet of images at a step, with the averaged weights in place, and tells what share of it are
             copies of training images. Beyond MOST_COPIES training ends with the best weights of before.
+        guarded: whether the sheet looks for copies. If so, one is drawn with the weights that are kept at the end.
     """
 
     parts = ("trained", "optimizer")
@@ -38,8 +39,10 @@ class ValidatedTrainer(Trainer):
         config: AdaptConfig,
         session: TrainingSession,
         sheet: Sheet = lambda step: 0.0,
+        guarded: bool = False,
     ) -> None:
-        self.config, self.group, self.validation, self.sheet = config, session.group, validation, sheet
+        self.config, self.group, self.validation = config, session.group, validation
+        self.sheet, self.guarded = sheet, guarded
         self.parameters: list[nn.Parameter] = [weight for group in groups for weight in group["params"]]
         self.trained = nn.ParameterList(self.parameters)
         self.optimizer = torch.optim.AdamW(
@@ -73,7 +76,10 @@ class ValidatedTrainer(Trainer):
             self.copied, self.best = True, self.safe
 
     def finish(self, step: int, session: TrainingSession) -> None:
+        """Measures once more, and draws with the best weights where no sheet was drawn since they were chosen."""
         self._validate(step, session)
+        if self.guarded and not self.copied and self.best.get("step") != self.safe.get("step"):
+            self._guard(self._with_best(lambda: self.sheet(step)))
 
     def _validate(self, step: int, session: TrainingSession) -> None:
         if self.validation is None or self.validated_at >= step or self.copied:
@@ -97,6 +103,15 @@ class ValidatedTrainer(Trainer):
             return measure()
         finally:
             self.ema.swap()
+
+    def _with_best(self, measure: Callable[[], Any]) -> Any:
+        """What `measure` returns with the best weights in place."""
+        now = [weight.detach().cpu().clone() for weight in self.parameters]
+        checkpoint.restore(self.parameters, self.best["weights"])
+        try:
+            return measure()
+        finally:
+            checkpoint.restore(self.parameters, now)
 
     def keep_best(self) -> dict[str, float]:
         """Puts the best averaged weights into the model; the last ones where nothing validated. Which they are."""

@@ -66,6 +66,14 @@ class WorkerGroup:
             here = (mean / self.size).view_as(parameter).to(parameter.device)
             parameter.grad = here if anyone else None
 
+    def any(self, truth: bool) -> bool:
+        """Whether it is true of any worker. Every worker has to call it as often as the others."""
+        if self.size == 1:
+            return truth
+        answer = torch.tensor([float(truth)], device=_meeting())
+        distributed.all_reduce(answer, distributed.ReduceOp.MAX)
+        return bool(answer.item())
+
     def broadcast_scalar(self, value: float) -> float:
         """The value of rank zero, a number or a truth value. Every worker has to call it as often as the others."""
         if self.size == 1:
