@@ -75,6 +75,30 @@ def test_a_strength_that_a_file_states_is_in_the_weights_afterwards(world: Path,
             assert torch.allclose(back[key].float(), wanted, atol=2e-3)
 
 
+def test_ranks_that_differ_by_layer_are_written_and_read_as_peft_does(world: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    pipe = load_pipeline(world / "base")
+    wide = LoraConfig(r=2, target_modules=TARGETS, rank_pattern={"to_k": 3}, init_lora_weights=False)
+    pipe.unet.add_adapter(wide)
+    layers = {"unet_lora_layers": get_peft_model_state_dict(pipe.unet)}
+    type(pipe).save_lora_weights(str(tmp_path / "lora"), weight_name=LORA_FILE, **layers)
+    written = export_lora(tmp_path / "lora", tmp_path / "peft", "peft")
+    fresh = load_pipeline(world / "base").unet
+    fresh.add_adapter(LoraConfig.from_pretrained(str(written / "unet")))
+    ours = load_file(tmp_path / "lora" / LORA_FILE)
+    shapes = {f"unet.{key}": weight.shape for key, weight in get_peft_model_state_dict(fresh).items()}
+    assert shapes == {key: weight.shape for key, weight in ours.items()}
+    config = written / "unet" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "alpha_pattern": {"attn2.to_k": 6}}))
+    import_lora(written, world / "base", tmp_path / "back")
+    back = load_file(tmp_path / "back" / LORA_FILE)
+    for key, weight in ours.items():
+        strength = 1.0 if ".lora_A." in key or "to_k" not in key else 2.0 if "attn2" in key else 2 / 3
+        assert torch.allclose(back[key].float(), weight * strength, atol=5e-3), key
+
+
 def test_a_file_that_is_no_lora_of_this_base_is_refused(world: Path, tmp_path: Path) -> None:
     (tmp_path / "note.safetensors").write_bytes(b"no tensors")
     (tmp_path / "empty").mkdir()

@@ -7,6 +7,8 @@ configuration in `lora_alpha`, is multiplied into them when it is read.
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -130,18 +132,26 @@ def _peft(part: str, folder: Path) -> dict[str, torch.Tensor]:
     """Of one part, with the strength of its configuration in the weights."""
     try:
         config = json.loads((folder / PEFT_CONFIG).read_text("utf-8"))
-        strength = float(config["lora_alpha"]) / float(config["r"])
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        rslora = config.get("use_rslora")
+        weights = {
+            key.removeprefix(PEFT_PREFIX): weight for key, weight in _load(folder / PEFT_WEIGHTS).items()
+        }
+        strengths = {key: _strength(key, config) for key in weights if ".lora_B." in key}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, re.error) as error:
         raise InvalidInput(f"{folder} has no {PEFT_CONFIG} that says r and lora_alpha.", "NO_LORA") from error
-    if config.get("use_rslora") or config.get("rank_pattern") or config.get("alpha_pattern"):
-        raise InvalidInput(
-            f"{folder}: rank-stabilised LoRA and ranks that differ by layer are not read.", "NO_LORA"
-        )
-    weights = {
-        f"{part}.{key.removeprefix(PEFT_PREFIX)}": weight
-        for key, weight in _load(folder / PEFT_WEIGHTS).items()
-    }
-    return {key: weight * strength if ".lora_B." in key else weight for key, weight in weights.items()}
+    if rslora:
+        raise InvalidInput(f"{folder}: rank-stabilised LoRA is not read.", "NO_LORA")
+    return {f"{part}.{key}": weight * strengths.get(key, 1.0) for key, weight in weights.items()}
+
+
+def _strength(key: str, config: Mapping[str, Any]) -> float:
+    """What a configuration of PEFT scales a layer's weights by: its alpha ÷ its rank, of a pattern or of all layers."""
+    from peft.utils.other import get_pattern_key
+
+    layer = key.partition(".lora_")[0]
+    ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
+    rank = ranks.get(get_pattern_key(ranks, layer), config["r"])
+    return float(alphas.get(get_pattern_key(alphas, layer), config["lora_alpha"])) / float(rank)
 
 
 # ---- writing
@@ -172,11 +182,13 @@ def _write_peft(weights: Mapping[str, torch.Tensor], out: Path) -> Path:
         (out / part).mkdir(parents=True, exist_ok=True)
         named = {f"{PEFT_PREFIX}{key}": weight.contiguous() for key, weight in own.items()}
         save_file(named, out / part / PEFT_WEIGHTS, {"format": "pt"})
-        rank = next(len(weight) for key, weight in own.items() if ".lora_A." in key)
-        modules = sorted({key.partition(".lora_")[0] for key in own})
+        ranks = {key.partition(".lora_")[0]: len(weight) for key, weight in own.items() if ".lora_A." in key}
+        rank = Counter(ranks.values()).most_common(1)[0][0]
+        others = {f"^{layer}": own_rank for layer, own_rank in sorted(ranks.items()) if own_rank != rank}
         config = {
-            "peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": modules, "bias": "none",
-            "lora_dropout": 0.0, "inference_mode": True, "base_model_name_or_path": None, "task_type": None,
+            "peft_type": "LORA", "r": rank, "lora_alpha": rank, "rank_pattern": others, "alpha_pattern": others,
+            "target_modules": sorted(ranks), "bias": "none", "lora_dropout": 0.0, "inference_mode": True,
+            "base_model_name_or_path": None, "task_type": None,
         }  # fmt: skip
         (out / part / PEFT_CONFIG).write_text(json.dumps(config, indent=1) + "\n")
     return out
