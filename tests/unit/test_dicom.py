@@ -309,6 +309,15 @@ def test_images_of_a_patient_are_known_by_a_salted_hash(tmp_path: Path) -> None:
         (512, uids.SecondaryCaptureImageStorage, "NO", False),
         (64, uids.SecondaryCaptureImageStorage, "", False),
         (512, uids.ComputedRadiographyImageStorage, "", False),
+        (64, uids.UltrasoundImageStorage, "", True),
+        (64, uids.UltrasoundImageStorage, "NO", False),
+        (64, uids.UltrasoundMultiFrameImageStorage, "", True),
+        (64, uids.XRayAngiographicImageStorage, "", True),
+        (64, uids.XRayRadiofluoroscopicImageStorage, "", True),
+        (64, uids.VLEndoscopicImageStorage, "", True),
+        (64, uids.VLPhotographicImageStorage, "", True),
+        (512, uids.VLPhotographicImageStorage, "NO", False),
+        (512, uids.VLWholeSlideMicroscopyImageStorage, "", False),
     ],
 )
 def test_text_that_may_be_burned_in_is_warned_of(size, sop_class, said, warned, tmp_path: Path) -> None:

@@ -76,7 +76,14 @@ _PLUG_INS = {
     "1.2.840.10008.1.2.4.203": _JPEG_2000,
 }
 """The packages with which pydicom decodes each compressed transfer syntax (PS3.5, annex A)."""
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_STORAGE = "1.2.840.10008.5.1.4.1.1"
+_SECONDARY_CAPTURE = (f"{_STORAGE}.7",)
+_ANNOTATED = {
+    "an ultrasound": (f"{_STORAGE}.3", f"{_STORAGE}.6"),
+    "an angiography or fluoroscopy": (f"{_STORAGE}.12.1", f"{_STORAGE}.12.2"),
+    "an endoscopy or photograph": (f"{_STORAGE}.77.1.1", f"{_STORAGE}.77.1.4"),
+}
+"""SOP classes (PS3.4, B.5) whose devices write names and dates into the pixels, those below them included."""
 
 
 @dataclass(frozen=True)
@@ -260,11 +267,20 @@ def _burned_in(header: Dataset) -> list[str]:
         return [
             "The DICOM file says that text is burned into its pixels (BurnedInAnnotation): look for names."
         ]
-    capture = str(header.get("SOPClassUID") or "").startswith(_SECONDARY_CAPTURE)
+    if value == "NO":
+        return []
     large = min(_number(header, "Rows"), _number(header, "Columns")) >= LARGE_CAPTURE
-    if capture and large and value != "NO":
-        return ["The DICOM image is a large secondary capture: text may be burned in. Look for names."]
-    return []
+    kinds = {**_ANNOTATED, **({"a large secondary capture": _SECONDARY_CAPTURE} if large else {})}
+    return [
+        f"The DICOM image is {kind}: text may be burned in. Look for names."
+        for kind, classes in kinds.items()
+        if _is_of(str(header.get("SOPClassUID") or ""), classes)
+    ]
+
+
+def _is_of(uid: str, classes: tuple[str, ...]) -> bool:
+    """Whether a UID is one of these or below one of them."""
+    return any(uid == one or uid.startswith(f"{one}.") for one in classes)
 
 
 def _named_by_path(path: Path, patient: str) -> list[str]:
