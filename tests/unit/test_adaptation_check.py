@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,32 @@ def test_images_without_any_caption_are_an_error(tmp_path: Path) -> None:
 def test_a_folder_for_each_patient_is_no_folder_for_each_class(tmp_path: Path) -> None:
     write_files(tmp_path, {f"patient{n:03d}/view.png": encoded(picture(n)) for n in range(12)})
     assert "folders-as-classes" in {finding.code for finding in check_data(tmp_path, CHEST).errors}
+
+
+@pytest.mark.parametrize(
+    ("words", "identifies"),
+    [
+        (lambda n: f"chest x-ray, effusion, case {n}", True),
+        (lambda n: f"{['normal', 'effusion'][n % 2]} of {chr(97 + n)}o^john", True),
+        (
+            lambda n: (
+                f"report {' '.join(f'finding{chr(97 + (n * k) % 20)}' for k in range(n))} on 2020-01-{n:02}"
+            ),
+            True,
+        ),
+        (lambda n: f"{chr(97 + n)}lpha {chr(97 + n)}eta {chr(97 + n)}amma {chr(97 + n % 7)}elta", False),
+        (lambda n: f"effusion {n % 6}", False),
+    ],
+)
+def test_an_identifier_in_nearly_every_caption_is_warned_of(
+    tmp_path: Path, words: Callable[[int], str], identifies: bool
+) -> None:
+    write_files(tmp_path, {f"{n}.png": encoded(picture(n)) for n in range(20)})
+    rows = [json.dumps({"file_name": f"{n}.png", "text": words(n)}) for n in range(20)]
+    write_files(tmp_path, {"metadata.jsonl": "\n".join(rows)})
+    report = check_data(tmp_path, CHEST)
+    assert ("identifier-in-captions" in codes(report)) == identifies
+    assert not identifies or found(report, "identifier-in-captions").count == 20
 
 
 def test_folder_names_that_are_no_captions_are_counted_and_not_shown(tmp_path: Path) -> None:

@@ -130,6 +130,15 @@ def test_words_take_the_place_of_their_phrases_and_have_a_file_each(world: Path,
     assert {"<bright>_1", "<chest>_1"} <= set(plain.tokenizer.get_vocab())
 
 
+def test_a_phrase_that_no_caption_holds_is_refused_by_name(world: Path, tmp_path: Path) -> None:
+    for phrases in (("<x>=chest", "<y>=Effusion"), ("<x>=bright chest", "<z>=dark chest", "<y>=chest")):
+        given = {"words": phrases, "vectors": 1}
+        with pytest.raises(
+            InvalidInput, match="No training caption holds the phrase '(effusion|chest)', so .* <y>"
+        ):
+            learn(world, tmp_path, inversion=given)
+
+
 def test_a_word_without_a_phrase_stands_before_every_caption(world: Path, tmp_path: Path) -> None:
     tuning = InversionTuning(Foundation(world / "1.x"), ask(world, tmp_path, token="<lung>"))
     assert tuning.worded("a dark chest") == "<lung> a dark chest" and tuning.worded("") == ""

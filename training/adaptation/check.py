@@ -6,6 +6,7 @@ report.refuse()        # raises with the first error
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -35,12 +36,16 @@ GREY_CHROMA = 1.0
 TINT_CHROMA = 24.0
 """Up to which, in a set of grey images, colour is a tint and no picture of another kind."""
 MOSTLY = 0.9
+FEWEST_IDENTIFIED = 10
+"""Captions below which a word of their own in each is no sign of an identifier."""
 MOST_WORDS = 60
 """Words of a caption, of which CLIP's text encoder reads 77 tokens."""
 WIDE = 1.5
 """Proportion of the sides beyond which a square crop loses a third of the image."""
 BLANK_SPREAD = 1.0
 """Standard deviation of grey values, of 255, below which nothing is to be seen."""
+
+_WORD, _DIGIT = re.compile(r"[\w^.-]+"), re.compile(r"\d")
 
 Progress = Callable[[int], None]
 
@@ -158,7 +163,34 @@ def _captions(good: Sequence[Checked]) -> Iterator[Finding]:
         f"{{n}} captions have more than {MOST_WORDS} words; a CLIP text encoder reads 77 tokens.",
         long,
     )
+    yield from _identifiers(good)
     yield from _folders(good)
+
+
+def _identifiers(good: Sequence[Checked]) -> Iterator[Finding]:
+    captioned = [row for row in good if row.image.captions]
+    alone = identified([row.image.captions[0] for row in captioned])
+    if len(captioned) >= FEWEST_IDENTIFIED and sum(alone) > MOSTLY * len(captioned):
+        message = (
+            "{n} captions hold a word that no other caption has, such as a number or a name: an identifier teaches "
+            "nothing that a prompt can ask for, and may name a person. Take it out of the captions."
+        )
+        keys = (row.key for row, one in zip(captioned, alone, strict=True) if one)
+        yield from _found("identifier-in-captions", "warning", message, keys)
+
+
+def identified(captions: Sequence[str]) -> list[bool]:
+    """Whether each caption holds an identifier: words that no other has, and either one of them has a digit, or they
+    are the smaller part and without them it says the same as another. A rare word of a free text is none."""
+    words = [frozenset(_WORD.findall(caption.lower())) for caption in captions]
+    seen = Counter(word for own in words for word in own)
+    rare = [frozenset(word for word in own if seen[word] == 1) for own in words]
+    rests = [own - some for own, some in zip(words, rare, strict=True)]
+    alike = Counter(rests)
+    return [
+        any(map(_DIGIT.search, some)) or (0 < len(some) <= len(rest) and alike[rest] > 1)
+        for some, rest in zip(rare, rests, strict=True)
+    ]
 
 
 def _folders(good: Sequence[Checked]) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from training.adaptation.config import AdaptConfig
 from training.adaptation.foundation import Foundation
 from training.adaptation.tuning import Tuning, write_defaults
 from training.adaptation.unet import save_whole
+from vouch.errors import InvalidInput
 from vouch.models.embeddings import LearnedWord, add_words, read_word, write_words
 
 INVERSION_LR = 5e-3
@@ -95,6 +96,19 @@ class InversionTuning(Tuning):
             else caption
         )
         return " ".join([*self._alone, said]) if caption else caption
+
+    def check_captions(self, captions: Iterable[str]) -> None:
+        """Every word has to take the place of a phrase somewhere, or it would stay as it began."""
+        if not self._word_of:
+            return
+        met = {found[0].lower() for caption in captions for found in self._phrases.finditer(caption)}
+        for phrase, word in self._word_of.items():
+            if phrase not in met:
+                raise InvalidInput(
+                    f"No training caption holds the phrase {phrase!r}, so the word {word} would not be learned. Name a "
+                    "phrase of the captions in inversion.words, or the word alone to stand before every caption.",
+                    "NO_PHRASE",
+                )
 
     def embed(self, captions: Sequence[str]) -> torch.Tensor:
         return self.base.encode(list(captions))

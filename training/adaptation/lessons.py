@@ -62,6 +62,7 @@ def prepared(
 ) -> AdaptationTrainer:
     """The trainer with its latents, and its validation where any image validates."""
     teaching, validating = data.of("train"), data.of("val")
+    tuning.check_captions(caption for captions in teaching.captions for caption in captions)
     latents = latent_source(tuning.base, teaching.images, config, session)
     validation = None
     if len(validating):

@@ -6,7 +6,7 @@ A recipe is a `Tuning`; `TUNINGS` names them. Everything else of a training is t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,10 @@ class Tuning(ABC):
     def worded(self, caption: str) -> str:
         """The caption of a training image as this recipe says it: after the rare word, where there is one."""
         return f"{self.config.token} {caption}" if self.config.token and caption else caption
+
+    def check_captions(self, captions: Iterable[str]) -> None:
+        """Raises InvalidInput where the recipe could not learn from these; by default it can from any."""
+        del captions
 
     def embed(self, captions: Sequence[str]) -> torch.Tensor:
         """[N, L, D] of captions that are worded already."""
