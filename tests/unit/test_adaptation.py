@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,16 @@ from training.adaptation.config import AdaptConfig
 from training.adaptation.data import load_set
 from training.adaptation.embeddings import EmbeddingCache
 from training.adaptation.fit import fit, looked_through
-from training.adaptation.forecast import forecast, kept_bytes
+from training.adaptation.forecast import check_memory, forecast, kept_bytes
 from training.adaptation.foundation import Foundation
 from training.adaptation.images import ReadOptions
 from training.adaptation.latents import CachedLatents, variant
 from training.adaptation.lessons import checked
+from training.adaptation.recipes import TUNINGS
 from training.adaptation.unet import UNetTuning
 from training.evaluation.codec import load_autoencoder, through
 from training.loop.session import TrainingSession
+from training.loop.worker_group import WorkerGroup
 from vouch.domains.criteria import load_domain
 from vouch.errors import Exhausted, FailedPrecondition
 from vouch.models.pipelines import LORA_FILE, load_generator
@@ -242,6 +245,60 @@ def test_what_does_not_fit_is_refused_with_what_would(world: Path, tmp_path: Pat
     with pytest.raises(Exhausted, match="Nothing that is trained upon this base fits"):
         fit(ask(world, tmp_path, memory_gb=1e-6), TrainingSession(tmp_path / "run"))
     assert not (tmp_path / "version").exists()
+
+
+def test_a_worker_is_forecast_its_own_share_of_the_batch(world: Path, tmp_path: Path) -> None:
+    config, base = ask(world, tmp_path, batch=64), Foundation(world / "1.x")
+    weights = sum(weight.numel() for weight in UNetTuning(base, config).weights)
+    shared = forecast(base, weights, config, WorkerGroup(1, 4))
+    assert shared == forecast(base, weights, config.model_copy(update={"batch": 16}))
+    with pytest.raises(Exhausted, match="It would fit with --accumulate 2 "):
+        check_memory(
+            base,
+            weights,
+            config.model_copy(update={"memory_gb": (shared.total - 1) / 1e9}),
+            WorkerGroup(1, 4),
+        )
+
+
+def _embedded(embedded: torch.Tensor, captions: list[str]) -> torch.Tensor:
+    """In place of a text encoder."""
+    return embedded.expand(len(captions), -1, -1)
+
+
+def test_a_gpu_is_not_forecast_the_weights_that_lie_on_the_cpu(world: Path, tmp_path: Path) -> None:
+    config, base = ask(world, tmp_path), Foundation(world / "1.x")
+    weights = sum(weight.numel() for weight in UNetTuning(base, config).weights)
+    here = forecast(base, weights, config)
+    base.encode = partial(_embedded, base.encode([""]))  # type: ignore[method-assign]
+    base.device = "cuda"
+    there = forecast(base, weights, config)
+    assert here.learning - there.learning == 2 * 4 * weights and there.saving == 4 * weights
+
+
+def test_gradients_of_the_parts_before_are_forecast_beside_those_of_the_next(
+    world: Path, tmp_path: Path
+) -> None:
+    base = Foundation(world / "1.x")
+    whole, parts = (ask(world, tmp_path, rank=0, batch=4 * n, accumulate=n) for n in (1, 4))
+    weights = sum(weight.numel() for weight in UNetTuning(base, whole).weights)
+    assert forecast(base, weights, parts).kept - forecast(base, weights, whole).kept == 4 * weights
+
+
+def test_a_text_encoder_that_passes_gradients_is_forecast_with_what_it_keeps(
+    world: Path, tmp_path: Path
+) -> None:
+    kept = {}
+    for recipe in ("unet", "unet-text", "text-inversion"):
+        base = Foundation(world / "1.x")
+        config = ask(world, tmp_path).model_copy(update={"recipe": recipe, "batch": 1})
+        weights = sum(weight.numel() for weight in TUNINGS[recipe](base, config).weights)
+        own = forecast(base, weights, config)
+        embedded = base.encode([""]).detach()
+        base.encode = partial(_embedded, embedded)  # type: ignore[method-assign]
+        kept[recipe] = own.kept - forecast(base, weights, config).kept
+    states = 4 * 16 * 16  # bytes of one layer's hidden states
+    assert kept["unet"] == 0 and min(kept["unet-text"], kept["text-inversion"]) > states
 
 
 def test_what_the_backward_pass_keeps_is_counted_exactly() -> None:

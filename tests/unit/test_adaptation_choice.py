@@ -17,6 +17,7 @@ from training.adaptation.foundation import Foundation
 from training.adaptation.validated import ValidatedTrainer
 from training.evaluation.copies import CopyAlarm
 from training.loop.session import TrainingSession
+from training.loop.worker_group import WorkerGroup
 from vouch.domains.criteria import load_domain
 from vouch.errors import Exhausted
 
@@ -114,8 +115,9 @@ def test_a_candidate_that_does_not_fit_into_memory_is_left_out(
     monkeypatch.setattr(choice, "CANDIDATES", (("unet", 1), ("unet", 3)))
     check, session = choice.check_memory, TrainingSession(tmp_path / "run")
 
-    def small(base: Foundation, weights: int, config: AdaptConfig) -> MemoryForecast:
-        return check(base, weights, config.model_copy(update={"memory_gb": 1e-6} if config.rank == 1 else {}))
+    def small(base: Foundation, weights: int, config: AdaptConfig, group: WorkerGroup) -> MemoryForecast:
+        limit = {"memory_gb": 1e-6} if config.rank == 1 else {}
+        return check(base, weights, config.model_copy(update=limit), group)
 
     monkeypatch.setattr(choice, "check_memory", small)
     figures = fit(ask(world, tmp_path, minutes=1, steps=2), session)

@@ -21,6 +21,7 @@ from training.adaptation.recipes import TUNINGS
 from training.adaptation.tuning import Tuning
 from training.loop.session import TrainingSession
 from training.loop.training_loop import TrainingLoop
+from training.loop.worker_group import WorkerGroup
 from vouch.errors import Exhausted
 
 log = logging.getLogger("vouch.training")
@@ -72,7 +73,7 @@ def _losses(
     for recipe, rank in CANDIDATES:
         own = _candidate(config, recipe, rank)
         tuning = TUNINGS[recipe](base, own)
-        refusal = _refusal(tuning, own)
+        refusal = _refusal(tuning, own, session.group)
         if session.group.any(refusal is not None):
             refusal = refusal or Exhausted("Another worker has too little memory for it.", "NO_MEMORY")
             log.warning("Recipe %s of rank %d is not tried. %s", recipe, rank, refusal.message)
@@ -91,10 +92,10 @@ def _candidate(config: AdaptConfig, recipe: str, rank: int) -> AdaptConfig:
     return config.model_copy(update={**_unlimited(config), **own})
 
 
-def _refusal(tuning: Tuning, config: AdaptConfig) -> Exhausted | None:
+def _refusal(tuning: Tuning, config: AdaptConfig, group: WorkerGroup) -> Exhausted | None:
     """Why it does not fit into this worker's memory; None where it does."""
     try:
-        check_memory(tuning.base, sum(weight.numel() for weight in tuning.weights), config)
+        check_memory(tuning.base, sum(weight.numel() for weight in tuning.weights), config, group)
     except Exhausted as error:
         return error
     return None

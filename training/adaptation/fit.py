@@ -88,7 +88,7 @@ def denoise(
     torch.manual_seed(config.seed)  # of the LoRA, whatever was tried before
     kept = drawn_prior(base, config, session)
     tuning = TUNINGS[config.recipe](base, config)
-    memory = check_memory(base, _count(tuning.weights), config)
+    memory = check_memory(base, _count(tuning.weights), config, session.group)
     peak = PeakMemory(session.device)
     forgetting = Forgetting(tuning, kept, config.seed) if kept else None
     trainer = prepared(tuning, data, kept, config, session)
@@ -108,7 +108,8 @@ def tune_autoencoder(
     """The recipe vae; what came of it."""
     kept = draw_prior(base, prior_prompts(base, config), session) if config.prior.weight else None
     trainer = AutoencoderTuner(base, data, config, session, kept)
-    memory, peak = check_memory(base, _count(trainer.parameters), config), PeakMemory(session.device)
+    memory = check_memory(base, _count(trainer.parameters), config, session.group)
+    peak = PeakMemory(session.device)
     figures = learned(trainer, data, config, session) | memory_figures(memory, peak)
     if session.group.is_rank_zero:
         save_whole(base.pipe, config.out)

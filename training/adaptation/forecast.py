@@ -19,9 +19,11 @@ from torch import nn
 from training.adaptation.config import AdaptConfig
 from training.adaptation.dropout import dropping
 from training.adaptation.foundation import Foundation
+from training.loop.worker_group import WorkerGroup
 from vouch.errors import Exhausted
 from vouch.recipes.effects import UNET
 
+ALONE = WorkerGroup()
 GIGA = 1e9
 BYTES = 4
 """Of a weight, a gradient or a moment: all are in single precision."""
@@ -39,9 +41,10 @@ OVERHEAD = 3_000_000
 
 @dataclass(frozen=True)
 class MemoryForecast:
-    """Bytes beside what the process holds already. kept: what the backward pass needs; workspace: what the allocator
-    holds beside it; learning: both moments of AdamW, average, the best weights and those of the last safe sheet.
-    saving: gradients, and the copy of a checkpoint on its way to the disk, which no GPU holds."""
+    """Bytes beside what the process holds already, of one worker. kept: what the backward pass needs, and the gradients
+    of earlier parts of the batch; workspace: what the allocator holds beside it; learning: both moments of AdamW and
+    the average, and on a CPU the best weights and those of the last safe sheet, which no GPU holds. saving: gradients,
+    and the copy of a checkpoint on its way to the disk, which no GPU holds either."""
 
     kept: int
     workspace: int
@@ -54,17 +57,24 @@ class MemoryForecast:
         return self.learning + max(self.kept + self.workspace, self.saving) + OVERHEAD
 
 
-def forecast(base: Foundation, weights: int, config: AdaptConfig) -> MemoryForecast:
-    """Of parts that are prepared: with their LoRA, and with the weights that learn marked. weights: how many learn."""
-    network, inputs = _learning(base, weights, config)
+def forecast(
+    base: Foundation, weights: int, config: AdaptConfig, group: WorkerGroup = ALONE
+) -> MemoryForecast:
+    """Of parts that are prepared: with their LoRA, and with the weights that learn marked. weights: how many learn.
+    group: the worker among those that share a batch."""
+    rows = _rows(config, group)
+    network, inputs = _learning(base, weights, config, rows)
     with dropping(base.pipe.unet, config.dropout):  # what is dropped is kept as a mask
         plain = kept_bytes(network, inputs)
         kept = kept_bytes(network, inputs, checkpointing=True) if config.checkpointing else plain
-    share = HALF_SHARE if base.is_half else 1.0
-    one = BYTES * weights
-    held = one * (2 + (1 if config.ema else 0) + 2)
-    saving = one + (held + one if base.device == "cpu" else 0)
-    return MemoryForecast(round(share * kept), round(share * _workspace(config) * plain), held, saving)
+    share, one, on_cpu = HALF_SHARE if base.is_half else 1.0, BYTES * weights, base.device == "cpu"
+    kept += 0 if config.recipe == "vae" else _caption_bytes(base) * -(-rows // config.accumulate)
+    earlier = one if config.accumulate > 1 else 0
+    held = one * (2 + (1 if config.ema else 0) + (2 if on_cpu else 0))
+    saving = one + (held + one if on_cpu else 0)
+    return MemoryForecast(
+        round(share * kept) + earlier, round(share * _workspace(config) * plain), held, saving
+    )
 
 
 def _workspace(config: AdaptConfig) -> float:
@@ -73,19 +83,20 @@ def _workspace(config: AdaptConfig) -> float:
     return (LORA_WORKSPACE if is_lora else FULL_WORKSPACE) + (AGAIN if config.accumulate > 1 else 0.0)
 
 
-def _rows(config: AdaptConfig) -> int:
-    """Images of a step, kept ones included."""
-    return config.batch + (max(1, round(config.batch * config.prior.share)) if config.prior.weight else 0)
+def _rows(config: AdaptConfig, group: WorkerGroup) -> int:
+    """Images of a worker's step, kept ones included."""
+    own = group.batch_share(config.batch)
+    return own + (max(1, round(own * config.prior.share)) if config.prior.weight else 0)
 
 
 def _learning(
-    base: Foundation, weights: int, config: AdaptConfig
+    base: Foundation, weights: int, config: AdaptConfig, rows: int
 ) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     """The network whose activations are kept, and what goes through it at once."""
     if config.recipe == "vae":
         side = min(config.vae.crop, base.size)
-        return base.pipe.vae, (torch.empty((_rows(config), 3, side, side), device="meta"),)
-    unet, count = base.pipe.unet, -(-_rows(config) // config.accumulate)
+        return base.pipe.vae, (torch.empty((rows, 3, side, side), device="meta"),)
+    unet, count = base.pipe.unet, -(-rows // config.accumulate)
     own = sum(weight.numel() for weight in unet.parameters() if weight.requires_grad)
     return unet, _unet_inputs(base, count, words_learn=own < weights)
 
@@ -102,6 +113,14 @@ def _unet_inputs(
         torch.empty(count, dtype=torch.long, device="meta"),
         torch.empty((count, *words[1:]), device="meta", requires_grad=words_learn),
     )
+
+
+def _caption_bytes(base: Foundation) -> int:
+    """What autograd keeps of one caption's way through the text encoder: nothing where no gradient passes it."""
+    counted = _Counted(base.pipe.text_encoder)
+    with counted.counting(), torch.enable_grad():
+        base.encode([""])
+    return counted.total
 
 
 def kept_bytes(network: Any, inputs: tuple[torch.Tensor, ...], checkpointing: bool = False) -> int:
@@ -186,27 +205,29 @@ def _left_in_group() -> list[int]:
     return [int(limit) - used] if limit.isdigit() else []
 
 
-def check_memory(base: Foundation, weights: int, config: AdaptConfig) -> MemoryForecast:
+def check_memory(
+    base: Foundation, weights: int, config: AdaptConfig, group: WorkerGroup = ALONE
+) -> MemoryForecast:
     """The forecast, where it fits.
 
     Raises:
         Exhausted: it does not; says what would.
     """
-    own = forecast(base, weights, config)
+    own = forecast(base, weights, config, group)
     free = round(config.memory_gb * GIGA) if config.memory_gb else free_bytes(base.device)
     if own.total <= free:
         return own
     raise Exhausted(
         f"This would take {own.total / GIGA:.2f} GB of memory, and {free / GIGA:.2f} GB are free. "
-        f"{_remedy(base, weights, config, free)}",
+        f"{_remedy(base, weights, config, group, free)}",
         "NO_MEMORY",
     )
 
 
-def _remedy(base: Foundation, weights: int, config: AdaptConfig, free: int) -> str:
+def _remedy(base: Foundation, weights: int, config: AdaptConfig, group: WorkerGroup, free: int) -> str:
     """The first change that would fit, the cheapest one in time first."""
-    for change in _changes(config):
-        other = forecast(base, weights, config.model_copy(update=change))
+    for change in _changes(config, group):
+        other = forecast(base, weights, config.model_copy(update=change), group)
         if other.total <= free:
             words = " ".join(f"--{name} {str(value).lower()}" for name, value in change.items())
             return f"It would fit with {words} ({other.total / GIGA:.2f} GB)."
@@ -215,9 +236,9 @@ def _remedy(base: Foundation, weights: int, config: AdaptConfig, free: int) -> s
     return "Nothing that is trained upon this base fits: take a smaller one, or a machine with more memory."
 
 
-def _changes(config: AdaptConfig) -> Iterator[dict[str, Any]]:
+def _changes(config: AdaptConfig, group: WorkerGroup) -> Iterator[dict[str, Any]]:
     """Settings that save memory, the cheapest in time first."""
-    parts = [2**power for power in range(1, 13) if 2**power <= config.batch]
+    parts = [2**power for power in range(1, 13) if 2**power <= group.batch_share(config.batch)]
     if config.recipe == "vae":  # its batch is not divided
         yield {"checkpointing": True}
         yield from ({"batch": config.batch // count, "checkpointing": True} for count in parts)
