@@ -12,7 +12,7 @@ A gateway method takes the request and who asks, returns or yields messages, and
         async def WatchRun(self, request: WatchRunRequest, identity: edge.Identity): yield Run()
 
 The decorators, knowing the RPC by the method's name, check the token and the role in the table of `vouch.rpcs`, and
-translate errors by `STATUS`. They serve a plain `grpc.aio` server and Ray Serve alike. Ray Serve drops
+translate errors by `vouch.grpc_status`. They serve a plain `grpc.aio` server and Ray Serve alike. Ray Serve drops
 the trailing metadata of a call that raises, so a failed call does not raise: it sets code, details and
 metadata, and answers with an empty message. gRPC never delivers the empty answer of a unary call; a
 failed stream ends with one empty message before its status.
@@ -30,40 +30,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
 
 from services import field_limits, logs
 from services.identity import Identity
 from vouch import errors
 from vouch.client import rpcs
 from vouch.client.endpoint import CLIENT_KEY
+from vouch.grpc_status import STATUS_KEY, code_of, status_of
 from vouch.rpcs import RPCS
 from vouch.types.token import Token
 
-DOMAIN = "vouch"
-STATUS_KEY = "grpc-status-details-bin"
-# Code, sentence and details share HTTP/2 trailers of 8 KiB; percent-encoding and base64 swell them.
-LONGEST_MESSAGE_BYTES = 1200
 LONGEST_CLIENT = 64
-
-STATUS: dict[type[errors.VouchError], grpc.StatusCode] = {
-    errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
-    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
-    errors.NotFound: grpc.StatusCode.NOT_FOUND,
-    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
-    errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.DataLoss: grpc.StatusCode.DATA_LOSS,
-    errors.CorruptVersion: grpc.StatusCode.DATA_LOSS,
-    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
-    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
-    errors.Cancelled: grpc.StatusCode.CANCELLED,
-    errors.Internal: grpc.StatusCode.INTERNAL,
-}
 
 
 class Context(Protocol):
@@ -167,31 +145,6 @@ def _find(reference: str) -> str:
     return f"On the server `vouch logs {reference}` shows it."
 
 
-def code_of(error: errors.VouchError) -> grpc.StatusCode:
-    """The status code of an error, by the nearest class in `STATUS`."""
-    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), grpc.StatusCode.INTERNAL)
-
-
-def status_of(error: errors.VouchError, reference: str = "") -> status_pb2.Status:
-    """What travels in the trailing metadata: code, sentence, `ErrorInfo` with the reason and the reference in the
-    log, and `RetryInfo` where the error knows when to come again."""
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
-    if reference:
-        info.metadata["reference"] = reference
-    details = [_packed(info)]
-    if isinstance(error, errors.Exhausted) and error.retry_after_s is not None:
-        wait = duration_pb2.Duration()
-        wait.FromMilliseconds(int(error.retry_after_s * 1000))
-        details.append(_packed(error_details_pb2.RetryInfo(retry_delay=wait)))
-    return status_pb2.Status(code=code_of(error).value[0], message=_shortened(str(error)), details=details)
-
-
-def _packed(detail: Message) -> any_pb2.Any:
-    packed = any_pb2.Any()
-    packed.Pack(detail)
-    return packed
-
-
 def refuse(
     context: Context,
     error: BaseException,
@@ -217,16 +170,9 @@ def refuse(
     else:
         logs.refused(**entry)
     status = status_of(refusal, reference)
-    context.set_code(code_of(refusal))
+    context.set_code(code)
     context.set_details(status.message)
     context.set_trailing_metadata([(STATUS_KEY, status.SerializeToString())])
-
-
-def _shortened(text: str) -> str:
-    raw = text.encode()
-    if len(raw) <= LONGEST_MESSAGE_BYTES:
-        return text
-    return raw[: LONGEST_MESSAGE_BYTES - 3].decode(errors="ignore") + "…"
 
 
 def unary(

@@ -19,6 +19,7 @@ from services.environment import guarding_catalog_url
 from services.keyring import Keyring
 from vouch.client import rpcs
 from vouch.errors import VouchError
+from vouch.grpc_status import code_of
 from vouch.storage.catalog import Catalog
 
 PACKAGE = "/vouch.v1."
@@ -104,7 +105,7 @@ class Guard(grpc.GenericRpcHandler):
 
 def _refusing(error: VouchError, rpc: str) -> grpc.RpcMethodHandler:
     async def refuse(messages: Any, context: Any) -> AsyncIterator[Message]:
-        metrics.REQUESTS.labels(rpc, edge.code_of(error).name).inc()
+        metrics.REQUESTS.labels(rpc, code_of(error).name).inc()
         edge.refuse(context, error, rpc)
         return
         yield  # a generator that yields nothing

@@ -17,7 +17,7 @@
     └── Internal             a defect of vouch; nothing that the user did
 
 This module imports nothing, so that every process may raise and catch without weight. The translation to
-gRPC status codes is one table in `services/edge.py`; the command line exits with `exit_code`.
+gRPC status codes is one table in `vouch/grpc_status.py`; the command line exits with `exit_code`.
 """
 
 from __future__ import annotations

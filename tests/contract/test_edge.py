@@ -19,6 +19,7 @@ from services.environment import LOGS_FOLDER
 from tests.keys import FixedKeys
 from vouch import errors
 from vouch.client import failures
+from vouch.grpc_status import LONGEST_MESSAGE_BYTES, STATUS
 from vouch.pb.v1 import training_pb2
 from vouch.rpcs import RPCS
 from vouch.types.token import ROLES
@@ -91,7 +92,7 @@ class Failing:
 
 
 def test_the_table_knows_every_error_and_no_other() -> None:
-    assert set(edge.STATUS) == set(every_error())
+    assert set(STATUS) == set(every_error())
 
 
 @pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
@@ -216,7 +217,7 @@ def test_a_failed_stream_keeps_what_it_sent_and_ends_with_an_empty_message() -> 
 def test_a_long_message_is_shortened_to_what_trailers_hold() -> None:
     call = Call("o-token")
     asyncio.run(Failing(errors.InvalidInput("é" * 50_000)).GetRun(ASKED, call))
-    assert len(call.details.encode()) <= edge.LONGEST_MESSAGE_BYTES
+    assert len(call.details.encode()) <= LONGEST_MESSAGE_BYTES
     assert call.details.endswith("é…")
 
 

@@ -12,6 +12,7 @@ import vouch
 from vouch import errors
 from vouch.client.endpoint import find
 from vouch.client.rpcs import METHODS
+from vouch.grpc_status import STATUS
 from vouch.testing import GENERATOR, TOKENS, FakeServer, flat_png
 from vouch.types.rating import NewRating
 
@@ -62,6 +63,23 @@ def test_a_full_server_says_when_to_come_again() -> None:
         with pytest.raises(errors.Exhausted) as caught:
             client.generate_images("neutrophil")
     assert caught.value.retry_after_s == 2.5
+
+
+@pytest.mark.parametrize("kind", STATUS, ids=lambda kind: kind.__name__)
+def test_the_fake_server_refuses_by_every_error_as_the_real_one_does(
+    kind: type[errors.VouchError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise kind("Do this instead.")
+
+    monkeypatch.setattr(FakeServer, "GetServing", refuse)
+    with (
+        FakeServer() as server,
+        vouch.client.Client(find(server.address), patience_s=0.1) as client,
+        pytest.raises(errors.VouchError, match="Do this instead") as caught,
+    ):
+        client.get_serving()
+    assert type(caught.value) is kind
 
 
 def test_an_error_in_a_stream_is_raised_after_what_came_before_it() -> None:

@@ -10,8 +10,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from vouch import errors
-
-STATUS_KEY = "grpc-status-details-bin"
+from vouch.grpc_status import STATUS_KEY
 
 BY_CODE: dict[grpc.StatusCode, type[errors.VouchError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidInput,

@@ -8,26 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
 
 from vouch import errors
+from vouch.grpc_status import STATUS_KEY, code_of, status_of
 from vouch.rpcs import RPCS
 from vouch.types.token import ROLES, SCOPES, Scope
-
-CODES: dict[type[errors.VouchError], grpc.StatusCode] = {
-    errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
-    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
-    errors.NotFound: grpc.StatusCode.NOT_FOUND,
-    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
-    errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.DataLoss: grpc.StatusCode.DATA_LOSS,
-    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
-    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
-}
 
 
 @dataclass(frozen=True)
@@ -92,17 +78,5 @@ def _admit(rpc: str, context: grpc.aio.ServicerContext, tokens: dict[str, str] |
 
 
 async def _abort(context: grpc.aio.ServicerContext, error: errors.VouchError) -> None:
-    code = next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), grpc.StatusCode.INTERNAL)
-    details = [_packed(error_details_pb2.ErrorInfo(reason=error.reason, domain="vouch"))]
-    if isinstance(error, errors.Exhausted) and error.retry_after_s is not None:
-        delay = duration_pb2.Duration()
-        delay.FromMilliseconds(int(error.retry_after_s * 1000))
-        details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
-    status = status_pb2.Status(code=code.value[0], message=str(error), details=details)
-    await context.abort(code, str(error), (("grpc-status-details-bin", status.SerializeToString()),))
-
-
-def _packed(detail: Message) -> any_pb2.Any:
-    packed = any_pb2.Any()
-    packed.Pack(detail)
-    return packed
+    status = status_of(error)
+    await context.abort(code_of(error), status.message, ((STATUS_KEY, status.SerializeToString()),))
