@@ -24,19 +24,23 @@ from __future__ import annotations
 
 
 class VouchError(Exception):
-    """The base. `message` is a sentence that a stranger can act on; `reason` a constant that a script can match.
+    """The base. `message` is a sentence that a stranger can act on; `reason` a constant that a script can match;
+    `retry_after_s` when the same call may succeed, None when nobody can say.
 
     Survives pickling between processes, because every argument reaches the base constructor.
     """
 
     reason: str = "VOUCH_ERROR"
     exit_code: int = 1
+    retry_after_s: float | None = None
 
-    def __init__(self, message: str, reason: str | None = None) -> None:
+    def __init__(self, message: str, reason: str | None = None, retry_after_s: float | None = None) -> None:
         reason = reason or type(self).reason
-        super().__init__(message, reason)
+        super().__init__(message, reason, retry_after_s)
         self.message = message
         self.reason = reason
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
         return self.message
@@ -73,15 +77,8 @@ class FailedPrecondition(VouchError):
 
 
 class Exhausted(VouchError):
-    """`retry_after_s`: when the same call may find room; None when nobody can say."""
-
     reason = "EXHAUSTED"
     exit_code = 6
-
-    def __init__(self, message: str, reason: str | None = None, retry_after_s: float | None = None) -> None:
-        super().__init__(message, reason)
-        self.retry_after_s = retry_after_s
-        self.args = (self.message, self.reason, retry_after_s)
 
 
 class StorageFull(Exhausted):
@@ -101,6 +98,7 @@ class CorruptVersion(DataLoss):
 class Unavailable(VouchError):
     reason = "UNAVAILABLE"
     exit_code = 6
+    retry_after_s = 0.5  # a replica is replaced, or a database fails over, in seconds
 
 
 class DeadlineExceeded(VouchError):

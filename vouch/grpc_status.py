@@ -44,7 +44,7 @@ def status_of(error: errors.VouchError, reference: str = "") -> status_pb2.Statu
     if reference:
         info.metadata["reference"] = reference
     details = [_packed(info)]
-    if isinstance(error, errors.Exhausted) and error.retry_after_s is not None:
+    if error.retry_after_s is not None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(int(error.retry_after_s * 1000))
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))

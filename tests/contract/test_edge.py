@@ -56,13 +56,16 @@ class Call:
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:
         self.trailing = trailing_metadata
 
-    def info(self) -> error_details_pb2.ErrorInfo:
+    def status(self) -> status_pb2.Status:
         ((key, raw),) = self.trailing
         assert key == "grpc-status-details-bin"
         status = status_pb2.Status.FromString(raw)
         assert (status.code, status.message) == (self.code.value[0], self.details)
+        return status
+
+    def info(self) -> error_details_pb2.ErrorInfo:
         info = error_details_pb2.ErrorInfo()
-        assert status.details[0].Unpack(info)
+        assert self.status().details[0].Unpack(info)
         return info
 
 
@@ -101,6 +104,29 @@ def test_the_client_raises_the_very_error_that_the_server_raised(kind: type[erro
     asyncio.run(Failing(kind("Do this instead.")).GetRun(ASKED, call))
     assert call.info().reason == kind.reason
     assert failures._class_of(call.code, call.info().reason) is kind
+
+
+@pytest.mark.parametrize(
+    ("error", "delay_s"),
+    [
+        (errors.Unavailable("Try again."), errors.Unavailable.retry_after_s),
+        (errors.Unavailable("Try again.", retry_after_s=3.0), 3.0),
+        (errors.Exhausted("Too many.", retry_after_s=2.5), 2.5),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_caller_who_may_come_again_is_told_when(error: errors.VouchError, delay_s: float) -> None:
+    call = Call("o-token")
+    asyncio.run(Failing(error).GetRun(ASKED, call))
+    retry = error_details_pb2.RetryInfo()
+    assert call.status().details[1].Unpack(retry)
+    assert retry.retry_delay.ToMilliseconds() == delay_s * 1000
+
+
+def test_an_error_that_time_does_not_mend_has_no_delay() -> None:
+    call = Call("o-token")
+    asyncio.run(Failing(errors.NotFound("gone")).GetRun(ASKED, call))
+    assert len(call.status().details) == 1
 
 
 def test_a_reason_of_its_own_reaches_the_caller() -> None:

@@ -20,6 +20,7 @@ from vouch.client import AsyncClient, Client, GeneratedImage, GenerationSummary,
 from vouch.client.endpoint import Endpoint, find
 from vouch.client.retries import Retries, is_transient
 from vouch.errors import InvalidInput, Unavailable
+from vouch.grpc_status import STATUS_KEY, status_of
 from vouch.pb.v1 import generation_pb2
 from vouch.storage.state import StateFolder
 from vouch.testing import REWARD, flat_png
@@ -359,8 +360,10 @@ def test_http_500_of_the_proxy_is_worth_another_try() -> None:
 
 
 class Lost(grpc.RpcError):
-    def __init__(self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE, details: str = "") -> None:
-        self._code, self._details = code, details
+    def __init__(
+        self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE, details: str = "", status: bytes = b""
+    ) -> None:
+        self._code, self._details, self._status = code, details, status
 
     def code(self) -> grpc.StatusCode:
         return self._code
@@ -368,8 +371,8 @@ class Lost(grpc.RpcError):
     def details(self) -> str:
         return self._details
 
-    def trailing_metadata(self) -> tuple[()]:
-        return ()
+    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
+        return ((STATUS_KEY, self._status),) if self._status else ()
 
 
 @pytest.mark.parametrize(
@@ -407,6 +410,12 @@ def test_the_waits_grow_and_a_new_image_begins_them_anew() -> None:
     assert not repeats.is_new(image(3))
     assert repeats.is_new(generation_pb2.StreamImagesResponse())  # with which every try may begin
     assert repeats.wait_s(Lost()) == 0.2
+
+
+def test_a_system_that_says_when_to_come_again_is_not_called_before() -> None:
+    status = status_of(Unavailable("The catalog is busy.", retry_after_s=0.7)).SerializeToString()
+    repeats = Retries(None, 30.0, lambda: None, known=True)
+    assert [repeats.wait_s(Lost(status=status)) for _ in range(5)] == [0.7, 0.7, 0.7, 0.8, 1.0]
 
 
 def test_a_stream_that_breaks_off_after_every_first_answer_ends_one_day(system: EdgedServer) -> None:

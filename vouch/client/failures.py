@@ -41,22 +41,24 @@ def _subclasses(kind: type[errors.VouchError]) -> Iterator[type[errors.VouchErro
 def as_vouch_error(error: grpc.RpcError, address: str) -> errors.VouchError:
     """`error` must be one that grpc raised: they all know code, details and trailing metadata."""
     code, details = error.code(), error.details() or ""
-    info, retry = _detail(error, error_details_pb2.ErrorInfo), _detail(error, error_details_pb2.RetryInfo)
-    reason = str(info.reason) if info is not None else None
+    reason = reason_of(error)
     kind = _class_of(code, reason)
     if reason is None:
         # Not from a vouch gateway, but from the proxy or this client's gRPC.
         details = _explained(code, details, address)
-    translated = kind(details or f"The call failed with {code.name}.", reason)
-    if isinstance(translated, errors.Exhausted) and retry is not None:
-        return kind(translated.message, reason, retry.retry_delay.ToMilliseconds() / 1000)  # type: ignore[call-arg]
-    return translated
+    return kind(details or f"The call failed with {code.name}.", reason, retry_delay_s(error))
 
 
 def reason_of(error: grpc.RpcError) -> str | None:
     """The reason of a vouch gateway; None for a failure from elsewhere."""
     info = _detail(error, error_details_pb2.ErrorInfo)
     return None if info is None else str(info.reason)
+
+
+def retry_delay_s(error: grpc.RpcError) -> float | None:
+    """Seconds after which the system asks for the next try; None where it does not say."""
+    retry = _detail(error, error_details_pb2.RetryInfo)
+    return None if retry is None else float(retry.retry_delay.ToMilliseconds() / 1000)
 
 
 def _class_of(code: grpc.StatusCode, reason: str | None) -> type[errors.VouchError]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import grpc
 from google.protobuf.message import Message
 
-from vouch.client.failures import reason_of
+from vouch.client.failures import reason_of, retry_delay_s
 from vouch.pb.v1 import generation_pb2, reward_pb2
 
 PATIENCE_S = 60.0
@@ -51,7 +51,7 @@ class Retries:
         return None if self._deadline is None else max(0.001, self._deadline - time.monotonic())
 
     def wait_s(self, error: grpc.RpcError) -> float | None:
-        """Seconds to wait before the next attempt; None if there is none."""
+        """Seconds to wait before the next attempt, at least the delay that the system asks for; None if there is none."""
         if not is_transient(error) or not self._may_come_back(error):
             return None
         now = time.monotonic()
@@ -61,7 +61,8 @@ class Retries:
             self._begin_anew()
         self._last_failure = now
         self._give_up_at = self._give_up_at or now + self._patience_s
-        wait_s, self._wait_s = self._wait_s, min(2 * self._wait_s, LONGEST_WAIT_S)
+        wait_s = max(self._wait_s, retry_delay_s(error) or 0.0)
+        self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
         ends = [self._give_up_at, *([] if self._deadline is None else [self._deadline])]
         return wait_s if now + wait_s < min(ends) else None
 
