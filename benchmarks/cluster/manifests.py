@@ -30,6 +30,9 @@ from vouch.settings import PREFIX, load_settings
 ROOT = Path(__file__).parents[2]
 KUBERNETES = "1.37"
 COMPONENTS = ("autoscaling", "gpu", "monitoring", "network-policies", "tls", "training")
+"""Components that change what others render."""
+ADDITIONS = ("backup", "retraining")
+"""Components that only add objects."""
 IN_PRODUCTION = frozenset({"autoscaling", "monitoring", "network-policies", "tls"})
 EXTERNAL = frozenset({"vouch-stores", "vouch-tls", "vouch-operator"})
 """Secrets that an administrator makes; k8s/README.md says how."""
@@ -75,9 +78,12 @@ class Combination:
 
 
 def all_combinations() -> list[Combination]:
-    """Base and local overlay with every set of components; production with every set of those that it lacks."""
+    """Base and local overlay with every set of components, production with every set of those that it lacks; the
+    additions alone, and all together with everything else."""
     sets = [chosen for count in range(len(COMPONENTS) + 1) for chosen in combinations(COMPONENTS, count)]
+    sets += [ADDITIONS, (*COMPONENTS, *ADDITIONS)]
     production = [chosen for chosen in sets if not IN_PRODUCTION & set(chosen)]
+    production.append((*sorted(set(COMPONENTS) - IN_PRODUCTION), *ADDITIONS))
     pairs = [("base", sets), ("overlays/local", sets), ("overlays/production", production)]
     return [Combination(resource, chosen) for resource, chosens in pairs for chosen in chosens]
 
@@ -257,6 +263,7 @@ def _references(objects: list[Object]) -> Iterator[str]:
     for item in objects:
         yield from _selects(item, labels)
         yield from _of_settings(item)
+    yield from _cut_off(objects)
 
 
 def _named(value: Any) -> Iterator[tuple[str, str]]:
@@ -291,6 +298,26 @@ def _selects(item: Object, labels: Iterable[dict[str, str]]) -> Iterator[str]:
     }.get(item["kind"], {})
     if selector and not any(selector.items() <= one.items() for one in labels):
         yield f"{item['kind']}/{item['metadata'].get('name')}: no pod has the labels {selector}"
+
+
+def _cut_off(objects: list[Object]) -> Iterator[str]:
+    """Pods that a policy denies everything and none allows anything. KubeRay makes a submitter's pod without labels."""
+    policies = [item["spec"] for item in objects if item["kind"] == "NetworkPolicy"]
+    if not any(policy.get("podSelector") == {} for policy in policies):
+        return
+    allowing = [policy for policy in policies if policy.get("ingress") or policy.get("egress")]
+    selectors = [policy["podSelector"].get("matchLabels", {}).items() for policy in allowing]
+    for item in objects:
+        name = f"{item['kind']}/{item['metadata'].get('name')}"
+        for path, template in _templates(item):
+            labels = template.get("metadata", {}).get("labels", {}).items()
+            if not any(selector <= labels for selector in selectors):
+                yield f"{name}: no network policy allows {path} anything"
+        job = (
+            item["spec"].get("jobTemplate", item["spec"]) if item["kind"] in ("RayJob", "RayCronJob") else {}
+        )
+        if job.get("submissionMode") == "K8sJobMode" and "submitterPodTemplate" not in job:
+            yield f"{name}: no network policy allows its submitter anything"
 
 
 def _of_settings(item: Object) -> Iterator[str]:

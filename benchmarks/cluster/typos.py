@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.cluster.manifests import ROOT, Combination, problems, render
 
 SEEN_IN = (
-    Combination("overlays/production", ("gpu", "training")),
+    Combination("overlays/production", ("gpu", "training", "retraining", "backup")),
     Combination("overlays/local"),
 )
 """Combinations that together hold every file."""
@@ -50,7 +50,7 @@ TYPOS = (
     Typo("k8s/base/service.yaml", "cpu: \"5\", memory: 10Gi", "cpu: \"5\", memory: 10Gib"),
     Typo("k8s/base/disruption.yaml", "maxUnavailable: 1", "maxUnavalable: 1"),
     Typo("k8s/base/disruption.yaml", "component: serving", "component: serve"),
-    Typo("k8s/base/retrain.yaml", "concurrencyPolicy: Forbid", "concurrencyPolicy: Forbidden"),
+    Typo("k8s/components/retraining/retrain.yaml", "concurrencyPolicy: Forbid", "concurrencyPolicy: Forbidden"),
     Typo("k8s/components/network-policies/policies.yaml", "policyTypes: [Ingress", "policyType: [Ingress"),
     Typo("k8s/components/training/queue.yaml", "claimName: vouch-runs", "claimName: vouch-run"),
     Typo("k8s/components/tls/kustomization.yaml", "secretName: vouch-tls", "secretNames: vouch-tls"),

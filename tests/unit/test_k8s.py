@@ -109,9 +109,9 @@ def test_other_settings_make_another_cluster(copy, tmp_path):
 
 
 def test_containers_run_as_nobody_special_on_a_root_file_system_that_is_read_only(copy):
-    objects = render(Combination("overlays/production", ("gpu", "training")), copy)
+    objects = render(Combination("overlays/production", ("gpu", "training", "retraining", "backup")), copy)
     templates = [template for item in objects for _, template in manifests._templates(item)]
-    assert len(templates) >= 5
+    assert len(templates) >= 9
     for template in templates:
         assert template["spec"]["securityContext"]["runAsNonRoot"] is True
         for container in template["spec"]["containers"]:
@@ -121,8 +121,43 @@ def test_containers_run_as_nobody_special_on_a_root_file_system_that_is_read_onl
             assert context["capabilities"] == {"drop": ["ALL"]}
 
 
+@pytest.mark.parametrize("resource", ["base", "overlays/local", "overlays/production"])
+def test_nothing_is_trained_by_the_clock_unless_a_component_says_so(copy, resource):
+    assert not [item for item in render(Combination(resource), copy) if item["kind"] == "CronJob"]
+    retraining = render(Combination(resource, ("retraining",)), copy)
+    assert by_kind(retraining, "CronJob", "vouch-retrain")["spec"]["schedule"] == "0 2 * * *"
+
+
+def test_a_pod_that_the_network_policies_cut_off_is_a_problem(copy):
+    closed = Combination("overlays/local", ("network-policies", "training"))
+    assert problems(render(closed, copy)) == []
+    objects = [item for item in render(closed, copy) if item["metadata"]["name"] != "stores"]
+    by_kind(objects, "RayJob")["spec"].pop("submitterPodTemplate")
+    by_kind(objects, "RayCronJob")["spec"]["jobTemplate"].pop("submitterPodTemplate")
+    cut_off = [problem for problem in problems(objects) if "no network policy" in problem]
+    assert [problem.partition(":")[0] for problem in cut_off] == [
+        "Deployment/minio",
+        "Deployment/postgres",
+        "RayCronJob/vouch-queue",
+        "RayJob/vouch-queue-now",
+    ]
+
+
+def test_a_second_training_job_may_start_on_another_node(copy):
+    claim = by_kind(render(Combination("base", ("training",)), copy), "PersistentVolumeClaim")
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_a_backup_lies_on_a_volume_that_outlives_its_pod(copy):
+    job = by_kind(render(Combination("base", ("backup",)), copy), "CronJob")["spec"]
+    pod = job["jobTemplate"]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["command"][-1].startswith('exec vouch backup "/backups/')
+    claims = {volume["name"]: volume.get("persistentVolumeClaim") for volume in pod["volumes"]}
+    assert claims["backups"] == {"claimName": "vouch-backups"}
+
+
 def test_no_password_is_part_of_what_production_renders(copy):
-    objects = render(Combination("overlays/production", ("gpu", "training")), copy)
+    objects = render(Combination("overlays/production", ("gpu", "training", "retraining", "backup")), copy)
     assert not [item for item in objects if item["kind"] == "Secret"]
 
 
