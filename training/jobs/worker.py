@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,8 +13,11 @@ from typing import Any
 from training.loop.progress import TrainingProgress
 from training.loop.session import TrainingSession
 from training.loop.worker_group import WorkerGroup
+from vouch.errors import Exhausted, Unavailable
 from vouch.storage.atomic import write_whole
 from vouch.storage.catalog import Catalog
+
+log = logging.getLogger("vouch.training")
 
 NICE = 19
 """Training yields to serving: on a small machine Serve's health checks starve otherwise."""
@@ -76,15 +80,22 @@ def _run_reporter(job: Work) -> Callable[[TrainingProgress], bool]:
 
     def report(progress: TrainingProgress) -> bool:
         write(progress)
-        if catalog is None:
-            return True
+        return catalog is None or _record(catalog, job.run_id, progress)
+
+    return report
+
+
+def _record(catalog: Catalog, run_id: str, progress: TrainingProgress) -> bool:
+    """Whether the run goes on: until it is cancelled. A report that the catalog cannot take now is left out."""
+    try:
         run = catalog.runs.progress(
-            job.run_id,
+            run_id,
             step=progress.step,
             total_steps=progress.total_steps,
             message=progress.message,
             metrics=dict(progress.metrics),
         )
-        return not run.cancel_requested
-
-    return report
+    except (Unavailable, Exhausted) as error:
+        log.warning("the progress of %s at step %d is not in the catalog: %s", run_id, progress.step, error)
+        return True
+    return not run.cancel_requested
