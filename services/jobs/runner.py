@@ -1,32 +1,33 @@
 """Runs training jobs as processes beside serving, one at a time, oldest first. No Ray, no gRPC.
 
 The catalog is the queue. A run that was RUNNING when the system went down is started again and resumes from its
-checkpoints. A process that ends without having said how is a failed run, with its last log line as the reason.
+checkpoints; so is one whose process was killed, a bounded number of times. A process that ends otherwise without having
+said how is a failed run, with its last log line as the reason.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vouch.errors import FailedPrecondition, VouchError
+from vouch.errors import Exhausted, FailedPrecondition, Unavailable, VouchError
 from vouch.settings import SNAPSHOT, Settings
 from vouch.storage.catalog import Catalog
 from vouch.storage.state import StateFolder
-from vouch.types.page import Page, every
-from vouch.types.run import Run, RunState
+from vouch.types.run import Run
 
 log = logging.getLogger("vouch.jobs")
 
 LOG_NAME = "log.txt"
+MOST_RESTARTS = 2
+"""How often a training process that was killed is started again; it resumes from its checkpoints."""
+DELIBERATE_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 Command = Callable[[str], list[str]]
 
 
@@ -94,30 +95,48 @@ class Runner:
         self._notified.wait(self._poll_s)
         self._notified.clear()
 
-    def _page(self, state: RunState, token: str) -> Page[Run]:
-        return self._catalog.runs.list(state=state, page_size=1000, page_token=token)
-
     def _next(self) -> Run | None:
         """A run that an earlier system left behind, else the oldest in the queue."""
-        states: tuple[RunState, ...] = ("RUNNING", "QUEUED")
-        for state in states:
-            oldest = deque(every(functools.partial(self._page, state)), maxlen=1)
-            if oldest:
-                return oldest[0]
-        return None
+        return self._catalog.runs.oldest_open()
 
     def _execute(self, run: Run) -> None:
+        """Carry out a run, unless another system has this catalog's queue, such as the one that this one replaces."""
+        with self._catalog.runs.queue() as alone:
+            run = self._catalog.runs.get(run.run_id)
+            if alone and not run.ended:
+                self._carry_out(run)
+                return
+        self._pause()
+
+    def _carry_out(self, run: Run) -> None:
         if run.cancel_requested:
-            self._finish(run.run_id, -signal.SIGTERM)
+            self._finish(run, -signal.SIGTERM)
             return
+        code, restarts = self._run_process(run), 0
+        while restarts < MOST_RESTARTS and self._was_killed(run, code):
+            restarts += 1
+            message = f"started again after {signal.Signals(-code).name} ({restarts} of {MOST_RESTARTS})"
+            run = self._catalog.runs.progress(run.run_id, step=run.step, message=message)
+            code = self._run_process(run)
+        if not self._stopping.is_set():
+            self._finish(run, code, restarts)
+
+    def _run_process(self, run: Run) -> int:
+        """The exit code of the run's process; negative for the number of a signal."""
         with self._log_file(run.run_id).open("ab") as output:
             process = self._spawn(run.run_id, output.fileno())
         try:
-            self._watch(run.run_id, process)
+            self._watch(run, process)
         finally:
             _end(process, 0.0)
-        if not self._stopping.is_set():
-            self._finish(run.run_id, process.returncode)
+        return int(process.returncode)
+
+    def _was_killed(self, run: Run, code: int) -> bool:
+        """Whether the process ended by a signal that nobody sent on purpose, as the kernel's when memory is short."""
+        if self._stopping.is_set() or code >= 0 or -code in DELIBERATE_SIGNALS:
+            return False
+        latest = self._catalog.runs.get(run.run_id)
+        return not (latest.ended or latest.cancel_requested or _taken_over(run, latest))
 
     def _spawn(self, run_id: str, output: int) -> subprocess.Popen[bytes]:
         launch = [sys.executable, "-m", "services.jobs.launch", str(self._niceness), str(os.getpid())]
@@ -130,13 +149,20 @@ class Runner:
             start_new_session=True,
         )
 
-    def _watch(self, run_id: str, process: subprocess.Popen[bytes]) -> None:
-        """Until the process ends, the run is cancelled, or the system stops."""
+    def _watch(self, run: Run, process: subprocess.Popen[bytes]) -> None:
+        """Until the process ends, the run is cancelled or taken over, or the system stops."""
         while process.poll() is None:
-            if self._stopping.is_set() or self._catalog.runs.get(run_id).cancel_requested:
+            if self._stopping.is_set() or self._is_withdrawn(run):
                 _end(process, self._grace_s)
                 return
             self._wait_for(process)
+
+    def _is_withdrawn(self, run: Run) -> bool:
+        try:
+            latest = self._catalog.runs.get(run.run_id)
+        except (Unavailable, Exhausted):
+            return False  # a training outlasts a failover of the catalog's database
+        return latest.cancel_requested or _taken_over(run, latest)
 
     def _wait_for(self, process: subprocess.Popen[bytes]) -> None:
         try:
@@ -144,28 +170,41 @@ class Runner:
         except subprocess.TimeoutExpired:
             return
 
-    def _finish(self, run_id: str, code: int) -> None:
+    def _finish(self, run: Run, code: int, restarts: int = 0) -> None:
         """Record the end of a run whose process did not do so itself."""
-        run = self._catalog.runs.get(run_id)
+        latest = self._catalog.runs.get(run.run_id)
+        if _taken_over(run, latest):
+            return
         try:
-            if not run.ended and run.cancel_requested:
-                run = self._catalog.runs.finish(run_id, "CANCELLED")
-            elif not run.ended:
-                run = self._catalog.runs.finish(run_id, "FAILED", error=self._why(run_id, code))
+            if not latest.ended and latest.cancel_requested:
+                latest = self._catalog.runs.finish(run.run_id, "CANCELLED")
+            elif not latest.ended:
+                error = self._why(run.run_id, code, restarts)
+                latest = self._catalog.runs.finish(run.run_id, "FAILED", error=error)
         except FailedPrecondition:
-            run = self._catalog.runs.get(run_id)  # it ended at this very moment
-        self._on_end(run)
+            latest = self._catalog.runs.get(run.run_id)  # it ended at this very moment
+        self._on_end(latest)
 
-    def _why(self, run_id: str, code: int) -> str:
+    def _why(self, run_id: str, code: int, restarts: int) -> str:
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        again = f" after {restarts} restarts" if restarts else ""
         last = last_line(self._log_file(run_id))
         detail = f" Its last line was: {last}" if last else ""
-        return f"The training process {how} before it was done.{detail} The whole log is in {self._log_file(run_id)}."
+        log_file = self._log_file(run_id)
+        return (
+            f"The training process {how} before it was done{again}.{detail} The whole log is in {log_file}."
+        )
 
     def _log_file(self, run_id: str) -> Path:
         folder = self._folder.run(run_id)
         folder.mkdir(parents=True, exist_ok=True)
         return folder / LOG_NAME
+
+
+def _taken_over(run: Run, latest: Run) -> bool:
+    """Whether the run was started elsewhere since its process here began: the hold on the queue is lost with the
+    connection to the database."""
+    return latest.attempt > run.attempt + 1
 
 
 def _end(process: subprocess.Popen[bytes], grace_s: float) -> None:
