@@ -192,13 +192,26 @@ def test_a_backup_with_one_changed_bit_is_refused_and_restores_nothing(
     filled: Settings, tmp_path: Path, what: str
 ) -> None:
     make_backup(filled, tmp_path / "backup")
-    _flip(sorted((tmp_path / "backup").glob(what))[0])
+    _flip(sorted((tmp_path / "backup").glob(what))[-1])
+    _is_refused_before_anything_is_written(filled, tmp_path)
+
+
+def test_a_backup_that_lacks_an_image_is_refused_and_restores_nothing(
+    filled: Settings, tmp_path: Path
+) -> None:
+    make_backup(filled, tmp_path / "backup")
+    sorted((tmp_path / "backup").glob("blobs/*/*"))[-1].unlink()
+    _is_refused_before_anything_is_written(filled, tmp_path)
+
+
+def _is_refused_before_anything_is_written(filled: Settings, tmp_path: Path) -> None:
     target = target_beside(filled, tmp_path)
     with pytest.raises(DataLoss, match="damaged"):
+        read_backup(tmp_path / "backup")
+    with pytest.raises(DataLoss, match="damaged"):
         restore(target, tmp_path / "backup")
-    assert not (target.folder.root / "catalog.db").exists()
+    assert not target.folder.root.exists()
     assert not target.catalog_url or CatalogRows(target.catalog_url).count() == 0
-    assert not target.folder.access.exists()
 
 
 def test_a_backup_that_was_cut_off_is_none(filled: Settings, tmp_path: Path) -> None:

@@ -94,11 +94,11 @@ def make_backup(settings: Settings, target: Path, *, leave_out_damaged: bool = F
 
 
 def read_backup(folder: Path) -> Backup:
-    """What a backup says of itself, with every file verified but images and models.
+    """What a backup says of itself, with every file, image and version in it verified.
 
     Raises:
         NotFound: no backup, or one that was cut off.
-        DataLoss: names the file that changed.
+        DataLoss: names the file, image or version that changed or is missing.
         FailedPrecondition: a newer vouch made it.
     """
     try:
@@ -112,6 +112,8 @@ def read_backup(folder: Path) -> Backup:
     for name, entry in backup.files.items():
         if _entry(folder / name) != entry:
             raise DataLoss(f"The backup {folder} is damaged: {name} is not what was written.")
+    _verify_images(folder, backup)
+    _verify_versions(folder, backup)
     return backup
 
 
@@ -119,7 +121,7 @@ def restore(settings: Settings, source: Path) -> Backup:
     """Bring a backup into an empty system: images and versions first, then the records, in one transaction.
 
     Raises:
-        NotFound, DataLoss: as `read_backup`; also for an image or a version that is damaged in it.
+        NotFound, DataLoss: as `read_backup`, before anything is written.
         FailedPrecondition: the system holds something (NOT_EMPTY), or runs (STATE_IN_USE).
     """
     backup = read_backup(source)
@@ -300,22 +302,32 @@ def _unfollowed(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)
 
 
+def _verify_images(folder: Path, backup: Backup) -> None:
+    copies = BlobStore(folder / "blobs")
+    for digest in backup.images:
+        try:
+            copies.get(digest)
+        except NotFound as error:
+            raise DataLoss(f"The backup {folder} is damaged: image {digest} is missing.") from error
+
+
+def _verify_versions(folder: Path, backup: Backup) -> None:
+    """Their files are verified already; each folder is the version that its name says."""
+    for digest in backup.versions:
+        if read_manifest(folder / "models" / digest).digest != digest:
+            raise DataLoss(f"The backup {folder} is damaged: version {digest} is another one.")
+
+
 def _restore_images(settings: Settings, source: Path, backup: Backup) -> None:
     copies, blobs = BlobStore(source / "blobs"), BlobStore(settings.resolved_blobs_url)
     for digest in backup.images:
-        try:
-            blobs.put(copies.get(digest))
-        except NotFound as error:
-            raise DataLoss(f"The backup {source} is damaged: image {digest} is missing.") from error
+        blobs.put(copies.get(digest))
 
 
 def _restore_versions(settings: Settings, source: Path, backup: Backup) -> None:
-    """`read_backup` has verified every file; here each folder is what its name says."""
     archive = VersionArchive(settings.models_url) if settings.models_url else None
     for digest in backup.versions:
         folder, evidence = source / "models" / digest, source / "models" / f"{digest}.evidence.json"
-        if read_manifest(folder).digest != digest:
-            raise DataLoss(f"The backup {source} is damaged: version {digest} is another one.")
         if archive is not None:
             archive.put(folder, digest)
         else:
