@@ -90,7 +90,7 @@ def _attach(run: Run, store: Store, agreed: Plan, figures: dict[str, Any]) -> Ve
 
     sides = {name: str(agreed.lineage[name]) for name in ("version", "against", "first")}
     out = store.folder.run(run.run_id) / "evidence"
-    attach(store, sides["version"], sides["against"], out, sides["first"])
+    attach(store, sides["version"], sides["against"], out, sides["first"], by=run.created_by)
     store.catalog.runs.finish(run.run_id, "SUCCEEDED", version=sides["version"], metrics=figures)
     return store.registry.get(sides["version"])
 

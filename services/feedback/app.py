@@ -77,6 +77,9 @@ class Feedback:
         self, request: pb.ImportRatingsRequest, offset: int, caller: Identity
     ) -> pb.ImportRatingsResponse:
         """One message of an import whose first rating has position `offset`."""
+        self._catalog.audit.append(
+            caller.name, "import of ratings", "ratings", {"offset": offset, "count": len(request.ratings)}
+        )
         answer = pb.ImportRatingsResponse()
         for index, message in enumerate(request.ratings, start=offset):
             try:
@@ -146,9 +149,16 @@ class Feedback:
 
     @on_thread
     def ImportRealImages(
-        self, request: pb.ImportRealImagesRequest, offset: int, drawn: GeneratorDescription
+        self,
+        request: pb.ImportRealImagesRequest,
+        offset: int,
+        drawn: GeneratorDescription,
+        caller: Identity,
     ) -> pb.ImportRealImagesResponse:
         """One message of an import whose first image has position `offset`, to be made alike to what is `drawn`."""
+        self._catalog.audit.append(
+            caller.name, "import of real images", "images", {"offset": offset, "count": len(request.images)}
+        )
         answer = pb.ImportRealImagesResponse()
         for index, image in enumerate(request.images, start=offset):
             try:

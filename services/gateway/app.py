@@ -70,7 +70,6 @@ class Gateway:
         logs.leave_out_refusals()
         blobs = BlobStore(settings.resolved_blobs_url)
         self._registry = Registry(catalog, settings.folder.models, settings.models_url)
-        self._audit = catalog.audit
         outbox = Outbox(BlobStore(settings.resolved_outbox_url))
         earlier = EarlierImages(catalog, blobs, self._registry, outbox)
         filing = Filing(catalog, outbox)
@@ -165,11 +164,9 @@ class Gateway:
         total, offset = feedback_pb2.ImportRealImagesResponse(), 0
         drawn = await self._generation.describe("", "")
         async for message in request:
-            part = await self.deployments["feedback"].ImportRealImages.remote(message, offset, drawn)
+            part = await self.deployments["feedback"].ImportRealImages.remote(message, offset, drawn, caller)
             offset += len(message.images)
             _add(total, part)
-        counts = {"stored": total.stored, "already_stored": total.already_stored, "failed": total.failed}
-        await asyncio.to_thread(self._audit.append, caller.name, "import of real images", "images", counts)
         return total
 
     @unary

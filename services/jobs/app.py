@@ -60,9 +60,6 @@ class TrainingService:
             request_id=request.request_id or uuid.uuid4().hex,
             created_by=caller.name,
         )
-        self._catalog.audit.append_once(
-            caller.name, "training start", run.run_id, {"kind": kind, "config": config}
-        )
         self._runner.notify()
         return self._message(run)
 
@@ -81,8 +78,7 @@ class TrainingService:
     def CancelRun(self, request: pb.CancelRunRequest, caller: Identity) -> pb.Run:
         run = self._catalog.runs.get(required(request, "run_id"))
         if not run.ended:
-            run = self._catalog.runs.cancel(run.run_id, request_id=request.request_id)
-            self._catalog.audit.append_once(caller.name, "training cancel", run.run_id, {})
+            run = self._catalog.runs.cancel(run.run_id, request_id=request.request_id, by=caller.name)
             self._runner.notify()
         return self._message(run)
 

@@ -50,9 +50,9 @@ class Retrainer:
 
     def _train(self, reason: str) -> None:
         count = self._catalog.ratings.count(("human",))
-        run = self._catalog.runs.create("reward", {}, request_id=f"{PREFIX}{count}", created_by=SYSTEM)
-        request = {"kind": "reward", "config": {}, "reason": reason}
-        self._catalog.audit.append_once(SYSTEM, "training start", run.run_id, request)
+        self._catalog.runs.create(
+            "reward", {}, request_id=f"{PREFIX}{count}", created_by=SYSTEM, reason=reason
+        )
 
     def _roll_out(self, run: Run) -> None:
         """Through the gate, once. What the gate refuses, or what was rolled back, waits for an operator's word."""

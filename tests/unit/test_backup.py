@@ -116,6 +116,13 @@ def test_a_restored_system_has_every_record_image_version_token_and_curve(
         assert curves.execute("SELECT value FROM metrics").fetchall() == [(0.25,)]
 
 
+def test_a_backup_is_in_the_audit_log_and_in_the_log_that_it_holds(filled: Settings, tmp_path: Path) -> None:
+    make_backup(filled, tmp_path / "backup")
+    held = (tmp_path / "backup" / "catalog.jsonl").read_text()
+    actions = [values["action"] for name, values in map(json.loads, held.splitlines()) if name == "audit"]
+    assert actions[-1] == "backup"
+
+
 def test_an_image_that_waits_for_the_catalog_is_in_the_backup(
     filled: Settings, tmp_path: Path, make_image: Callable[..., ImageRecord]
 ) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from vouch.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound
+from vouch.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound, Unavailable
 from vouch.storage.catalog import Catalog
 from vouch.types.clock import now
 from vouch.types.serving import ReplicaReport
@@ -88,6 +88,24 @@ def test_the_same_request_starts_one_run(catalog):
         with pytest.raises(AlreadyExists, match=first.run_id):
             catalog.runs.create(kind, other, request_id="q")
     assert len(catalog.runs.list().items) == 1
+
+
+def test_a_run_is_queued_and_cancelled_together_with_its_entry_of_the_audit_log(catalog, monkeypatch):
+    run = catalog.runs.create("align", {"lr": 1.0}, request_id="q", created_by="ops", reason="new ratings")
+    catalog.runs.create("align", {"lr": 1.0}, request_id="q", created_by="ops")
+    catalog.runs.cancel(run.run_id, by="ada")
+    catalog.runs.cancel(run.run_id, by="bob")
+    logged = [(entry.actor, entry.action, entry.subject) for entry in catalog.audit.entries()]
+    assert logged == [("ops", "training start", run.run_id), ("ada", "training cancel", run.run_id)]
+    assert catalog.audit.entries()[0].details["reason"] == "new ratings"
+
+    def fail(*_):
+        raise Unavailable("The catalog's database does not answer.")
+
+    monkeypatch.setattr("vouch.storage.catalog.runs.append_entry", fail)
+    with pytest.raises(Unavailable):
+        catalog.runs.create("align", {}, request_id="another")
+    assert [one.run_id for one in catalog.runs.list().items] == [run.run_id]
 
 
 def test_what_is_no_run_is_refused(catalog):

@@ -41,6 +41,21 @@ def test_a_listed_rating_imports_as_the_same_one(feedback: Feedback, make_image)
     assert (answer.recorded, answer.already_recorded, answer.failed) == (0, 1, 0)
 
 
+def test_an_import_is_in_the_audit_log_before_its_first_rating_is_stored(
+    feedback: Feedback, settings: Settings, make_image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(feedback, "_take", die)
+    message = pb.ImportRatingsRequest(ratings=[pb.Rating(), pb.Rating()])
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(feedback.ImportRatings(message, 4, OPERATOR))
+    with Catalog(settings.resolved_catalog_url) as catalog:
+        (entry,) = catalog.audit.entries()
+    assert (entry.action, entry.details) == ("import of ratings", {"offset": 4, "count": 2})
+
+
 def test_a_rating_from_another_system_keeps_its_id_and_its_time(feedback: Feedback, make_image) -> None:
     rating = recorded(feedback, make_image(1).digest)
     rating.rating_id, rating.request_id, rating.rater = "of-elsewhere", "another", "grace"

@@ -138,7 +138,7 @@ def feedback(settings: Settings) -> Feedback:
 
 def handed(feedback: Feedback, *images: tuple[bytes, str], offset: int = 0) -> Any:
     message = pb.ImportRealImagesRequest(images=[pb.RealImage(data=d, prompt=prompt) for d, prompt in images])
-    return asyncio.run(feedback.ImportRealImages(message, offset, DRAWN))
+    return asyncio.run(feedback.ImportRealImages(message, offset, DRAWN, Identity.unchecked()))
 
 
 def test_a_call_counts_what_it_stored_knew_and_refused(feedback: Feedback) -> None:

@@ -264,6 +264,16 @@ def test_evidence_lies_beside_a_version_and_the_last_counts(registry, folder):
     registry.open(version.name)  # the files are as they were
 
 
+def test_evidence_is_in_the_audit_log_before_it_is_kept(catalog, folder, tmp_path, monkeypatch):
+    registry = Registry(catalog, tmp_path / "models")
+    version = publish(registry, folder)
+    monkeypatch.setattr("vouch.storage.registry.write_whole", lambda *_: pytest.fail("the process ends here"))
+    with pytest.raises(pytest.fail.Exception):
+        registry.attach_evidence(version.digest, {"gate": "pass"}, by="ops")
+    (entry,) = catalog.audit.entries()
+    assert (entry.actor, entry.action, entry.subject) == ("ops", "evidence attach", version.name)
+
+
 def test_the_same_evidence_is_the_same_text_in_whatever_order_it_was_found(catalog, folder, tmp_path):
     registry = Registry(catalog, tmp_path / "models")
     version = publish(registry, folder)

@@ -87,6 +87,18 @@ def test_an_old_blob_that_nothing_names_goes_and_a_named_or_young_one_stays(
     assert opened.audit.list().items[0].details == {"blob": {"count": 1, "bytes": 7}}
 
 
+def test_what_may_go_is_in_the_audit_log_before_anything_goes(
+    settings: Settings, opened: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(settings, b"unnamed")
+    monkeypatch.setattr(
+        "vouch.storage.retention._remove_blob", lambda *_: pytest.fail("the process ends here")
+    )
+    with pytest.raises(pytest.fail.Exception):
+        collect(settings, opened)
+    assert [entry.action for entry in opened.audit.entries()] == ["gc"]
+
+
 def test_an_image_that_waits_for_the_catalog_is_filed_before_anything_goes(
     settings: Settings, opened: Catalog, make_image: Callable[..., ImageRecord]
 ) -> None:

@@ -37,6 +37,7 @@ from training.loop.session import TrainingSession
 from training.randomness import numbers
 from vouch.models.pipelines import Generator, load_generator
 from vouch.storage.atomic import write_whole
+from vouch.storage.catalog.tokens import ADMINISTRATOR
 from vouch.types.clock import now
 
 MAIN = (
@@ -210,8 +211,10 @@ def first_champion(store: Store, against: str) -> str:
     return lineage[-1].name if len(lineage) > 1 else ""
 
 
-def attach(store: Store, version: str, against: str, out: Path, first: str = "") -> None:
-    """Keeps with the version what `out` says of it, in short; the whole of it stays in `out`."""
+def attach(
+    store: Store, version: str, against: str, out: Path, first: str = "", *, by: str = ADMINISTRATOR
+) -> None:
+    """Keeps with the version what `out` says of it, in short; the whole of it stays in `out`. by: who asked for it."""
     data = (out / "evidence.json").read_bytes()
     evidence, record = json.loads(data), store.registry.get(version)
     figures = evidence["versions"][record.name]
@@ -230,7 +233,7 @@ def attach(store: Store, version: str, against: str, out: Path, first: str = "")
         "since_first": evidence["since_first"],
         "gate": evidence["gate"],
     }
-    store.registry.attach_evidence(record.digest, summary)
+    store.registry.attach_evidence(record.digest, summary, by=by)
 
 
 def _use(seen: Seen, config: EvaluateConfig, session: TrainingSession) -> dict[str, Estimate]:

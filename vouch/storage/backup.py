@@ -74,6 +74,7 @@ def make_backup(settings: Settings, target: Path, *, leave_out_damaged: bool = F
     _begin(target)
     with Catalog(settings.resolved_catalog_url) as catalog:
         file_all(settings, catalog)
+        catalog.audit.append(ADMINISTRATOR, "backup", str(target), {})
     with storage_errors(str(target)):
         form, records, images, versions = _copy_catalog(settings, target / CATALOG_NAME)
         with Catalog(settings.resolved_catalog_url) as catalog:

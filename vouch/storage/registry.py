@@ -20,6 +20,7 @@ from vouch.errors import AlreadyExists, CorruptVersion, InvalidInput, NotFound, 
 from vouch.storage.archive import MANIFEST, VersionArchive
 from vouch.storage.atomic import storage_errors, sync, write_whole
 from vouch.storage.catalog import Catalog
+from vouch.storage.catalog.tokens import ADMINISTRATOR
 from vouch.types.clock import now
 from vouch.types.json_values import json_ready
 from vouch.types.page import every
@@ -153,15 +154,20 @@ class Registry:
         finally:
             shutil.rmtree(copy, ignore_errors=True)
 
-    def attach_evidence(self, ref: str, evidence: Mapping[str, Any]) -> None:
+    def attach_evidence(self, ref: str, evidence: Mapping[str, Any], *, by: str = ADMINISTRATOR) -> None:
         """Keep what an evaluation found of a version beside its files, which stay as they are. The last one counts.
+
+        An entry of the audit log, made before, names the evidence by its SHA-256.
 
         Raises:
             NotFound: no such version.
             StorageFull: no room; what was there stays.
         """
         text = json.dumps(json_ready(evidence), sort_keys=True, ensure_ascii=False, indent=1)
-        path = self._evidence(self.get(ref))
+        version = self.get(ref)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        self._catalog.audit.append(by, "evidence attach", version.name, {"sha256": digest})
+        path = self._evidence(version)
         if self._archive is not None:
             self._archive.write(path.name, text.encode())
         else:

@@ -59,23 +59,22 @@ def find_garbage(settings: Settings, catalog: Catalog) -> list[Garbage]:
 
 
 def remove_garbage(settings: Settings, catalog: Catalog, garbage: Iterable[Garbage]) -> list[Garbage]:
-    """Remove what is garbage still; answers what went. One entry of the audit log says how much.
+    """Remove what is garbage still; answers what went. An entry of the audit log, made before, says how much may go.
 
     Raises:
         FailedPrecondition: images are among it and the system runs (STATE_IN_USE): it could hand one out just now.
     """
     file_all(settings, catalog)  # so that their images are named before any goes
-    garbage, gone = list(garbage), []
+    garbage = list(garbage)
     images = [one for one in garbage if one.kind == "image"]
     others = [one for one in garbage if one.kind != "image"]
-    if images:
-        with settings.folder.lock():
-            gone += _forget(catalog, images)
+    with settings.folder.lock() if images else contextlib.nullcontext():
+        if garbage:
+            catalog.audit.append(ADMINISTRATOR, "gc", "", dict(totals(garbage)))
+        gone = _forget(catalog, images)
     for one in others:
         if _remove_blob(one, catalog) if one.kind == "blob" else _remove(one):
             gone.append(one)
-    if gone:
-        catalog.audit.append(ADMINISTRATOR, "gc", "", dict(totals(gone)))
     return gone
 
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from vouch.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound
 from vouch.storage.catalog import pages, tables
+from vouch.storage.catalog.audit import append_entry
 from vouch.storage.catalog.database import Database, insert_once
 from vouch.types.clock import now
 from vouch.types.json_values import json_ready
@@ -27,9 +28,16 @@ class Runs:
         self._database = database
 
     def create(
-        self, kind: RunKind, config: Mapping[str, Any], *, request_id: str, created_by: str = ""
+        self,
+        kind: RunKind,
+        config: Mapping[str, Any],
+        *,
+        request_id: str,
+        created_by: str = "",
+        reason: str = "",
     ) -> Run:
-        """Queue a run. The same request_id of the same caller with the same kind and config returns the first.
+        """Queue a run, with its entry of the audit log. The same request_id of the same caller with the same kind and
+        config returns the first.
 
         Raises:
             InvalidInput: an unknown kind, or an empty request_id.
@@ -43,11 +51,14 @@ class Runs:
             )
         wanted = json_ready(config)
         with self._database.write() as connection:
-            insert_once(connection, tables.runs, _new_row(kind, wanted, request_id, created_by))
+            new = insert_once(connection, tables.runs, _new_row(kind, wanted, request_id, created_by))
             query = sa.select(tables.runs).where(
                 tables.runs.c.created_by == created_by, tables.runs.c.request_id == request_id
             )
             run = _run(connection.execute(query).one())
+            if new:
+                details = {"kind": kind, "config": wanted, **({"reason": reason} if reason else {})}
+                append_entry(connection, created_by, "training start", run.run_id, details)
         if run.kind != kind or run.config != wanted:
             raise AlreadyExists(
                 f"request_id {request_id!r} was already used for {run.run_id}. Use a fresh one.",
@@ -161,8 +172,9 @@ class Runs:
             )
             return _update(connection, run, values)
 
-    def cancel(self, run_id: str, *, request_id: str = "") -> Run:
-        """Ask a run to stop: a queued one ends at once, a running one sees `cancel_requested`. Idempotent.
+    def cancel(self, run_id: str, *, request_id: str = "", by: str = "") -> Run:
+        """Ask a run to stop: a queued one ends at once, a running one sees `cancel_requested`. Idempotent. What changes
+        something is an entry of the audit log.
 
         Raises:
             NotFound: no such run.
@@ -177,6 +189,7 @@ class Runs:
             values: dict[str, Any] = {"cancel_requested": True}
             if run.state == "QUEUED":
                 values.update(state="CANCELLED", ended_at=now())
+            append_entry(connection, by, "training cancel", run_id, {})
             return _update(connection, run, values)
 
 
