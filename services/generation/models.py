@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.threads import use_threads
-from vouch.errors import InvalidInput, NotFound
+from vouch.errors import InvalidInput
 from vouch.models.captions import Vocabulary, caption
 from vouch.storage.registry import Registry
 from vouch.types.generator import GeneratorDescription, PromptAttribute
@@ -113,17 +113,9 @@ class Loader:
         from vouch.models.pipelines import adapt
 
         folder = self._registry.open(version.digest)
-        generator = adapt(self._base(_base(self._registry, version).digest), folder)
+        generator = adapt(self._base(self._registry.base_of(version.digest).digest), folder)
         self._attach(generator)
         return generator
-
-
-def _base(registry: Registry, version: Version) -> Version:
-    """The base model of an adapter. Its parent may be another adapter, which it replaces."""
-    for ancestor in registry.lineage(version.digest):
-        if ancestor.format != "lora":
-            return ancestor
-    raise NotFound(f"The model that {version.name} adapts is not in the registry.", "UNKNOWN_VERSION")
 
 
 def _warm_up(served: ServedGenerator) -> None:

@@ -76,6 +76,24 @@ def test_lineage_leads_from_a_version_to_its_root(registry, folder):
     assert grandchild.parent == child.digest
 
 
+def test_the_base_of_an_adapter_is_the_first_whole_model_in_its_lineage(registry, folder):
+    root = publish(registry, folder)
+    whole = publish(registry, folder, parent=root.name, format="onnx")
+    child = publish(registry, folder, parent=whole.name, format="lora")
+    grandchild = publish(registry, folder, parent=child.name, format="lora")
+    for version, base in ((root, root), (whole, whole), (child, whole), (grandchild, whole)):
+        assert registry.base_of(version.name) == base
+
+
+def test_what_has_no_base_is_refused(registry, folder):
+    orphan = publish(registry, folder, format="lora")
+    with pytest.raises(NotFound, match=f"that {orphan.name} adapts"):
+        registry.base_of(orphan.name)
+    reward = publish(registry, folder, kind="reward", format="reward")
+    with pytest.raises(InvalidInput, match="not a generator"):
+        registry.base_of(reward.name)
+
+
 def test_publishing_the_same_again_gives_the_version_that_is_there(registry, folder):
     named = publish(registry, folder, name="starter-generator")
     assert publish(registry, folder, name="starter-generator") == named

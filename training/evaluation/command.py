@@ -65,7 +65,7 @@ def _settings(request: EvaluationRequest) -> Settings:
 def version_folders(store: Store, ref: str) -> dict[str, Any]:
     """A version's files, and those of the model that it adapts."""
     version = store.registry.get(ref)
-    base = next((v for v in store.registry.lineage(version.digest) if v.format == "diffusers"), version)
+    base = store.registry.base_of(version.digest)
     return {
         "name": version.name,
         "folder": str(store.registry.open(version.digest)),

@@ -16,7 +16,7 @@ from training.inputs.snapshot import freeze
 from training.jobs.foundations import published_base
 from vouch import recipes
 from vouch.domains.criteria import Domain, load_domain
-from vouch.errors import FailedPrecondition, InvalidInput, NotFound
+from vouch.errors import FailedPrecondition, InvalidInput
 from vouch.models.networks.vision import check_folder
 from vouch.recipes import Asked
 from vouch.settings import Settings
@@ -89,15 +89,6 @@ class Store:
         """The version named, or the slot's champion."""
         return self.registry.get(ref or self.catalog.serving.get(slot).champion)
 
-    def base(self, version: Version) -> Version:
-        """The diffusers model that a generator version is or builds upon. Raises NotFound."""
-        for ancestor in self.registry.lineage(version.digest):
-            if ancestor.format == "diffusers":
-                return ancestor
-        raise NotFound(
-            f"The diffusers model that {version.name} builds upon is not in the registry.", "UNKNOWN_VERSION"
-        )
-
 
 def plan(run: Run, store: Store) -> Plan:
     """Freezes the inputs of `run` and says what its loop is to do. A later attempt goes on upon the versions that the
@@ -165,7 +156,7 @@ def _reward(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Pl
 def _align(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Plan:
     parent = store.serving("generator", asked.parent or asked.generator)
     reward = store.serving("reward", asked.reward)
-    base = store.base(parent)
+    base = store.registry.base_of(parent.digest)
     frozen = freeze(store.catalog, store.blobs, folder, kinds=asked.kinds, domain=asked.domain)
     config = {
         **own,
@@ -192,13 +183,13 @@ def _concept(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> P
     )
     config = {
         **own,
-        "base": str(store.registry.open(store.base(parent).digest)),
+        "base": str(store.registry.open(store.registry.base_of(parent.digest).digest)),
         "parent": str(store.registry.open(parent.digest)) if parent.format == "lora" else None,
         "reward": str(store.registry.open(reward.digest)),
         "rater": str(RATER) if RATER.is_dir() else None,
     }
     lineage = {
-        "base": store.base(parent).digest,
+        "base": store.registry.base_of(parent.digest).digest,
         "reward": reward.digest,
         "data": {"sub_labels": frozen.digest, **data},
         "ratings": list(frozen.ratings),
@@ -214,7 +205,7 @@ def _adapt(asked: Asked, own: dict[str, Any], store: Store, folder: Path) -> Pla
         parent = published_base(store.registry, Path(given))
     else:
         parent = store.serving("generator", asked.parent or asked.generator)
-    base = store.base(parent)
+    base = store.registry.base_of(parent.digest)
     config = {
         **own,
         "base": str(store.registry.open(base.digest)),
@@ -275,7 +266,7 @@ def _own_judge(store: Store) -> Path:
 def side(store: Store, ref: str) -> dict[str, Any]:
     """A version's files, and those of the model that it adapts, as an evaluation names them."""
     version = store.registry.get(ref)
-    base = store.base(version)
+    base = store.registry.base_of(version.digest)
     return {
         "name": version.name,
         "folder": str(store.registry.open(version.digest)),

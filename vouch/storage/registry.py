@@ -201,6 +201,20 @@ class Registry:
             chain.append(self.get(chain[-1].parent))
         return chain
 
+    def base_of(self, ref: str) -> Version:
+        """The whole model that a generator version is or adapts. Between the two there may be other adapters, which it
+        replaces.
+
+        Raises:
+            NotFound: no such version, or none of its lineage is a whole model.
+            InvalidInput: it is no generator.
+        """
+        lineage = self.lineage(self.digest(ref, "generator"))
+        for version in lineage:
+            if version.format != "lora":
+                return version
+        raise NotFound(f"The model that {lineage[0].name} adapts is not in the registry.", "UNKNOWN_VERSION")
+
     @contextmanager
     def _staged(self, source: Path) -> Iterator[tuple[Path, dict[str, FileEntry]]]:
         """A private copy of `source` beside the other versions, removed unless it was renamed away."""
