@@ -60,32 +60,39 @@ class EarlierImages:
 
     def _stored(self, request: GenerationRequest) -> list[ImageRecord]:
         images = self._catalog.images
-        return list(
+        newest_first = list(
             every(
                 lambda token: images.list(
                     owner=request.owner, request_id=request.request_id, page_size=1000, page_token=token
                 )
             )
         )
+        return newest_first[::-1]
 
     def _restored(self, request: GenerationRequest, earlier: _Earlier) -> list[GeneratedImage]:
+        """One image for each seed, the first that was stored: two tries at the same time may draw one that differs by a
+        grey level, or by another version."""
         places = {seed: index for index, seed in reversed(list(enumerate(request.seeds)))}
+        first: dict[int, ImageRecord] = {}
+        for record in earlier.records.values():
+            first.setdefault(record.seed or 0, record)
         return [
             GeneratedImage.restored(
                 record,
                 earlier.scores.get(record.digest) if request.score else None,
-                index=places[record.seed or 0],
+                index=places[seed],
                 generator_name=earlier.names.get(record.generator_version, ""),
                 data=self._blobs.get(record.digest),
             )
-            for record in earlier.records.values()
-            if record.seed in places
+            for seed, record in first.items()
+            if seed in places
         ]
 
 
 @dataclass
 class _Earlier:
-    """Of one request. records, scores: by the image's digest; names: of versions, by digest, none without a catalog."""
+    """Of one request. records, scores: by the image's digest, the first stored first; names: of versions, by digest,
+    none without a catalog."""
 
     records: dict[str, ImageRecord] = field(default_factory=dict)
     scores: dict[str, Score] = field(default_factory=dict)

@@ -103,6 +103,20 @@ def test_a_repeat_gets_the_image_that_waits_before_and_after_it_is_filed(server,
         assert [(one.digest, one.score) for one in found] == [(images.records[0].digest, 0.5)]
 
 
+def test_a_request_has_one_image_for_each_seed_though_two_tries_drew_it_differently(stores):
+    """As when a client repeats a call whose first try is still drawing, beside other images in its batch."""
+    drawings = ((16, b"first", "a"), (16, b"a grey level", "a"), (16, b"newer", "b"), (17, b"other", "a"))
+    tries = [
+        replace(unfiled("raced", seed).records[0], digest=stores.blobs.put(data), generator_version=version)
+        for seed, data, version in drawings
+    ]
+    for record in tries:
+        stores.filing.add((record,), (), "ada")
+    request, images = stores.earlier.resume(replace(asked("raced", 16), seeds=(16, 17)))
+    assert {(image.index, image.digest) for image in images} == {(0, tries[0].digest), (1, tries[3].digest)}
+    assert request.version == "a"
+
+
 def test_a_request_id_that_waits_is_not_taken_for_other_images(server, stores):
     images = drawn(stores, "taken", 13)
     with away(server):
