@@ -30,11 +30,11 @@ from services.ports import check_ports
 from services.processes import MARK, end_all, new_mark
 from services.scratch import keep_logs, make_scratch, remove_scratch
 from services.starter import check_models
-from services.unfinished import remove_unfinished
 from vouch.errors import VouchError
 from vouch.formats.escapes import spell_out, visible_lines
 from vouch.settings import Access, Settings, StateFolder, load_settings
 from vouch.storage.state import PRIVATE
+from vouch.storage.unfinished import remove_unfinished
 
 STOP_S = 30.0
 """Seconds for an orderly end of a system that is up; what is left is killed then."""

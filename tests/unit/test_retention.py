@@ -28,6 +28,8 @@ from vouch.types.rating import NewRating, Preference
 from vouch.types.review import HandedOut
 
 YEAR_S = 365 * 86400.0
+NOBODY = 2**31 - 1
+"""No process has this number."""
 
 
 @pytest.fixture
@@ -260,7 +262,7 @@ def test_checkpoints_go_a_week_and_folders_a_season_after_a_run_has_ended(
 def test_old_logs_go_and_metrics_files_only_of_a_system_that_is_down(
     settings: Settings, opened: Catalog
 ) -> None:
-    log = aged(written(settings.folder.logs / "calls-7.jsonl"))
+    log = aged(written(settings.folder.logs / f"calls-{NOBODY}.jsonl"))
     ray = aged(written(settings.folder.root / "ray-logs" / "logs" / "raylet.out"))
     counters = aged(written(settings.folder.metrics / "counter_7.db"))
     written(settings.folder.logs / "calls-8.jsonl")
@@ -272,6 +274,31 @@ def test_old_logs_go_and_metrics_files_only_of_a_system_that_is_down(
     collect(settings, opened)
     assert not log.exists()
     assert (settings.folder.logs / "calls-8.jsonl").exists()
+
+
+def test_the_log_of_a_process_that_lives_stays_and_what_it_has_closed_goes(
+    settings: Settings, opened: Catalog
+) -> None:
+    aged(written(settings.folder.logs / f"calls-{os.getpid()}.jsonl"))
+    closed = aged(written(settings.folder.logs / f"calls-{os.getpid()}.jsonl.1"))
+    assert found(settings, opened) == {("log", closed)}
+
+
+def test_what_was_half_written_a_day_ago_goes_while_the_system_runs(
+    settings: Settings, opened: Catalog
+) -> None:
+    folder = settings.folder
+    left = [
+        aged(written(folder.root / "blobs-outbox" / "ab" / ".cd.0f.tmp")),
+        aged(written(folder.blobs / "ab" / ".cd.0f.tmp")),
+    ]
+    left.append(aged(written(folder.models / ".new-0f" / "weights").parent))
+    young = written(folder.models / ".new-1f" / "weights")
+    with folder.lock():
+        assert found(settings, opened) == {("unfinished", path) for path in left}
+        collect(settings, opened)
+    assert young.exists()
+    assert not any(path.exists() for path in left)
 
 
 def test_what_is_not_vouchs_or_is_a_link_stays(settings: Settings, opened: Catalog, tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from services.unfinished import OLD_S, remove_unfinished
 from vouch.storage.blobs import BlobStore
 from vouch.storage.state import StateFolder
+from vouch.storage.unfinished import OLD_S, remove_unfinished
 
 LEFT = [
+    "blobs-outbox/ab/.cdef.0f.tmp",
     ".access.json.0f.tmp", "models/.new-0f/unet/weights.safetensors", "models/.a.evidence.json.0f.tmp",
     "blobs/ab/.cdef.0f.tmp", "runs/align-1/adapter/.writing-x/tensors.safetensors", "runs/align-1/features.tmp",
 ]  # fmt: skip

@@ -21,12 +21,16 @@ from vouch.storage.catalog import Catalog
 from vouch.storage.catalog.tokens import ADMINISTRATOR
 from vouch.storage.objects import LOCAL, object_path
 from vouch.storage.outbox import file_all
+from vouch.storage.unfinished import find_unfinished
 from vouch.types.clock import now
 from vouch.types.page import every
 from vouch.types.run import Run
 
-GarbageKind = Literal["blob", "image", "version folder", "checkpoint", "run folder", "log", "metrics file"]
+GarbageKind = Literal[
+    "blob", "image", "version folder", "checkpoint", "run folder", "log", "metrics file", "unfinished"
+]
 _REST, _FOLDER = re.compile(r"[0-9a-f]{62}"), re.compile(r"[0-9a-f]{64}")
+_OPEN_LOG = re.compile(r"calls-(\d+)\.jsonl")  # of the process with this number, until it begins another
 _ASIDE = ".gc-"
 _HOUR_S, _DAY_S = 3600.0, 86400.0
 
@@ -55,6 +59,7 @@ def find_garbage(settings: Settings, catalog: Catalog) -> list[Garbage]:
         *_of_runs(settings, catalog, keep, moment),
         *_logs(settings, moment - keep.logs_days * _DAY_S),
         *_metrics(settings, moment - keep.unnamed_hours * _HOUR_S),
+        *_half_written(settings, moment - keep.unnamed_hours * _HOUR_S),
     ]
 
 
@@ -154,8 +159,29 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _logs(settings: Settings, before: float) -> Iterator[Garbage]:
     folder = settings.folder
     for path in (*folder.logs.glob("calls-*.jsonl*"), *(folder.root / "ray-logs").rglob("*")):
-        if path.is_file() and _old(path, before):
+        if path.is_file() and _old(path, before) and not _is_open(path):
             yield Garbage("log", path, _size(path), before)
+
+
+def _is_open(log: Path) -> bool:
+    """Whether the log is that of a process that lives: it would write on into a file without a name."""
+    name = _OPEN_LOG.fullmatch(log.name)
+    if name is None:
+        return False
+    try:
+        os.kill(int(name[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _half_written(settings: Settings, before: float) -> Iterator[Garbage]:
+    """What killed processes left beside a system that runs for long. Those of runs go with them."""
+    for path in find_unfinished(settings.folder, before):
+        if not path.is_relative_to(settings.folder.runs):
+            yield Garbage("unfinished", path, _size(path), before)
 
 
 def _metrics(settings: Settings, before: float) -> Iterator[Garbage]:

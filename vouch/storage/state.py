@@ -21,8 +21,8 @@ from vouch.storage.atomic import storage_errors, write_whole
 from vouch.storage.locks import take_lock
 
 OWN = (
-    "blobs", "models", "runs", "metrics", "logs", "ray-logs", "lock", "running.json", "ray_token", "access.json",
-    "catalog.db*", "mlflow.db*",
+    "blobs", "blobs-outbox", "models", "runs", "metrics", "logs", "ray-logs", "lock", "running.json", "ray_token",
+    "access.json", "catalog.db*", "mlflow.db*",
 )  # fmt: skip
 """What vouch makes in a state folder. Whatever else lies there is none of its business."""
 PRIVATE = 0o077
@@ -61,6 +61,11 @@ class StateFolder:
     @property
     def blobs(self) -> Path:
         return self.root / "blobs"
+
+    @property
+    def outbox(self) -> Path:
+        """Records of images that wait for the catalog."""
+        return self.root / "blobs-outbox"
 
     @property
     def models(self) -> Path:

@@ -1,4 +1,4 @@
-"""Removes half-written files of killed processes from the state folder at the next start."""
+"""Removes half-written files of killed processes from the state folder, at the next start and by `vouch gc`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,25 @@ OLD_S = 3600.0
 """Seconds without a change after which nobody writes any more: a command beside the system may publish just now."""
 
 
-def remove_unfinished(folder: StateFolder, older_than_s: float = OLD_S) -> list[Path]:
-    """Remove our own half-written files and folders, and return their paths.
+def find_unfinished(folder: StateFolder, before: float) -> list[Path]:
+    """Half-written files and folders in which nothing changed since `before` (of time.time()).
 
-    Only names that vouch gives to what is not finished, only this user's, no links, and only what is old.
+    Only names that vouch gives to what is not finished, only this user's, and no links.
     """
-    before = time.time() - older_than_s
-    return [path for path in _unfinished(folder) if _ours_and_old(path, before) and _removed(path)]
+    return [path for path in _unfinished(folder) if _ours_and_old(path, before)]
+
+
+def remove_unfinished(folder: StateFolder, older_than_s: float = OLD_S) -> list[Path]:
+    """Remove what `find_unfinished` finds of that age, and return the paths."""
+    return [path for path in find_unfinished(folder, time.time() - older_than_s) if _removed(path)]
 
 
 def _unfinished(folder: StateFolder) -> Iterator[Path]:
     yield from folder.root.glob(".*.tmp")
     yield from folder.models.glob(".new-*")
     yield from folder.models.glob(".*.tmp")
-    yield from folder.blobs.glob("[0-9a-f][0-9a-f]/.*.tmp")
+    for store in (folder.blobs, folder.outbox):
+        yield from store.glob("[0-9a-f][0-9a-f]/.*.tmp")
     yield from folder.runs.glob("**/.writing-*")
     yield from folder.runs.glob("**/*.tmp")
 
