@@ -10,8 +10,10 @@ from services.rollout.history import Served, served_at
 from services.rollout.replay import Replays
 from vouch import wire
 from vouch.pb.v1 import rollout_pb2 as pb
+from vouch.storage.audit_head import noted_head
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
+from vouch.storage.state import StateFolder
 from vouch.types.account import GetServingHistoryResponse, ReplayImageResponse, ServedSlot
 from vouch.types.audit import VerifyAuditResponse
 from vouch.types.clock import now
@@ -20,8 +22,8 @@ from vouch.types.clock import now
 class AccountService:
     """What served, who did what, and whether an image can be drawn again."""
 
-    def __init__(self, catalog: Catalog, registry: Registry, replays: Replays) -> None:
-        self._catalog, self._registry, self._replays = catalog, registry, replays
+    def __init__(self, folder: StateFolder, catalog: Catalog, registry: Registry, replays: Replays) -> None:
+        self._folder, self._catalog, self._registry, self._replays = folder, catalog, registry, replays
 
     def GetServingHistory(
         self, request: pb.GetServingHistoryRequest, caller: Identity
@@ -40,7 +42,7 @@ class AccountService:
         return pb.ListAuditEntriesResponse(entries=entries, next_page_token=page.next_token)
 
     def VerifyAudit(self, request: pb.VerifyAuditRequest, caller: Identity) -> pb.VerifyAuditResponse:
-        verdict = self._catalog.audit.verify(request.head)
+        verdict = self._catalog.audit.verify(request.head, noted_head(self._folder))
         answer = VerifyAuditResponse(
             entries=verdict.entries,
             head=verdict.head,

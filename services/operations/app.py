@@ -30,6 +30,7 @@ from services.versions.app import ModelsService
 from vouch import rpcs
 from vouch.client.rpcs import METHODS
 from vouch.settings import Settings
+from vouch.storage.audit_head import note_head
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
@@ -64,12 +65,13 @@ class Operations:
             system=os.environ.get(MARK, ""),
         )
         self._catalog, self._controller, self._started_at = catalog, controller, now()
+        note_head(settings.folder, catalog.audit)
         self._training = TrainingService(settings, catalog)
         retrain_now_and_then(Retrainer(settings, catalog, controller))
         self.services = (
             ModelsService(catalog, registry, controller),
             RolloutService(catalog, controller),
-            AccountService(catalog, registry, Replays(catalog, blobs, draw)),
+            AccountService(settings.folder, catalog, registry, Replays(catalog, blobs, draw)),
             self._training,
         )
         self.pools = Pools()

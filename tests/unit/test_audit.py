@@ -9,8 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from vouch.errors import InvalidInput
+from vouch.storage.audit_head import note_head, noted_head
 from vouch.storage.catalog import tables
 from vouch.storage.catalog.audit import verify_chain
+from vouch.storage.state import StateFolder
 
 
 @pytest.fixture
@@ -69,6 +71,29 @@ def test_a_cut_end_is_found_by_a_head_that_was_noted(filled):
     verdict = filled.audit.verify(noted)
     assert verdict.broken_at == 5
     assert "its end was cut" in verdict.reason
+
+
+def test_a_log_that_was_cut_or_written_anew_is_found_by_the_head_in_the_state_folder(filled, tmp_path):
+    folder = StateFolder(tmp_path / "noting").create()
+    note_head(folder, filled.audit)
+    assert filled.audit.verify(noted_head(folder)).broken_at is None
+    tamper(filled, sa.delete(tables.audit))
+    for number in range(7):
+        filled.audit.append("somebody", "rollout promote", f"rollout-{number}", {})
+    assert filled.audit.verify().broken_at is None, "nothing in the log itself can tell"
+    note_head(folder, filled.audit)  # as the next start does
+    verdict = filled.audit.verify(noted_head(folder))
+    assert verdict.broken_at == 8
+    assert "written anew" in verdict.reason
+
+
+def test_the_head_in_the_state_folder_follows_a_log_that_grows(filled, tmp_path):
+    folder = StateFolder(tmp_path / "noting").create()
+    assert noted_head(folder) == ""
+    note_head(folder, filled.audit)
+    filled.audit.append("ops", "token create", "ada", {})
+    note_head(folder, filled.audit)
+    assert noted_head(folder) == filled.audit.head().digest
 
 
 def test_an_older_head_is_still_in_a_log_that_has_grown(filled):

@@ -295,3 +295,14 @@ def test_the_commands_back_up_restore_and_check(
     _flip(sorted((tmp_path / "other" / "blobs").glob("*/*"))[0])
     assert "is damaged" in " ".join(run("check", "--state", other, code=7).split())
     assert json.loads(run("check", "--quick", "--json", "--state", other))["problems"] == []
+
+
+def test_the_check_misses_entries_that_were_cut_from_the_audit_log_since_the_backup(tmp_path: Path) -> None:
+    source = Settings(state=tmp_path / "state")
+    source.folder.create()
+    with Catalog(source.resolved_catalog_url) as catalog:
+        catalog.tokens.create("ada", "rater", ["human"])
+    run("backup", str(tmp_path / "backup"), "--state", str(source.state))
+    with sqlite3.connect(source.folder.root / "catalog.db") as records:
+        records.execute("DELETE FROM audit WHERE number = 2")
+    assert "its end was cut" in " ".join(run("check", "--state", str(source.state), code=7).split())

@@ -116,12 +116,14 @@ def check(
 
 def _run_check(session: Session, quick: bool) -> Findings:
     with local_catalog(session) as (settings, catalog):
+        from vouch.storage.audit_head import noted_head
         from vouch.storage.blobs import BlobStore
         from vouch.storage.check import check as look
         from vouch.storage.registry import Registry
 
         registry = Registry(catalog, settings.folder.models, settings.models_url)
-        return look(catalog, BlobStore(settings.resolved_blobs_url), registry, quick=quick)
+        blobs, head = BlobStore(settings.resolved_blobs_url), noted_head(settings.folder)
+        return look(catalog, blobs, registry, quick=quick, audit_head=head)
 
 
 def _refuse(findings: Findings, but: int = 0) -> None:

@@ -29,6 +29,7 @@ from vouch.errors import AlreadyExists, DataLoss, FailedPrecondition, InvalidInp
 from vouch.settings import Settings
 from vouch.storage.archive import VersionArchive
 from vouch.storage.atomic import storage_errors, sync, write_whole
+from vouch.storage.audit_head import note_head
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.storage.catalog.rows import CatalogRows
@@ -75,6 +76,7 @@ def make_backup(settings: Settings, target: Path, *, leave_out_damaged: bool = F
     with Catalog(settings.resolved_catalog_url) as catalog:
         file_all(settings, catalog)
         catalog.audit.append(ADMINISTRATOR, "backup", str(target), {})
+        note_head(settings.folder, catalog.audit)
     with storage_errors(str(target)):
         form, records, images, versions = _copy_catalog(settings, target / CATALOG_NAME)
         with Catalog(settings.resolved_catalog_url) as catalog:

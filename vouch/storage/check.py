@@ -28,15 +28,19 @@ class Findings:
     problems: tuple[str, ...]
 
 
-def check(catalog: Catalog, blobs: BlobStore, registry: Registry, *, quick: bool = False) -> Findings:
-    """Look at every record, image and model file. quick: that images are there, without reading them.
+def check(
+    catalog: Catalog, blobs: BlobStore, registry: Registry, *, quick: bool = False, audit_head: str = ""
+) -> Findings:
+    """Look at every record, image and model file.
+
+    quick: that images are there, without reading them. audit_head: an entry that the audit log has to hold.
 
     Raises:
         DataLoss: the catalog cannot be read at all.
     """
     images = list(every(lambda token: catalog.images.list(page_size=1000, page_token=token)))
     versions = registry.list()
-    audit = catalog.audit.verify()
+    audit = catalog.audit.verify(audit_head)
     problems = [
         *_database(catalog.url),
         *_blobs(blobs, [image.digest for image in images], quick),

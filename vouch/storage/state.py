@@ -22,7 +22,7 @@ from vouch.storage.locks import take_lock
 
 OWN = (
     "blobs", "blobs-outbox", "models", "runs", "metrics", "logs", "ray-logs", "lock", "running.json", "ray_token",
-    "access.json", "catalog.db*", "mlflow.db*",
+    "access.json", "audit-head", "catalog.db*", "mlflow.db*",
 )  # fmt: skip
 """What vouch makes in a state folder. Whatever else lies there is none of its business."""
 PRIVATE = 0o077
@@ -97,6 +97,11 @@ class StateFolder:
     def logs(self) -> Path:
         """One JSON line for each call that was refused or broke."""
         return self.root / "logs"
+
+    @property
+    def audit_head(self) -> Path:
+        """The head of the audit log at the last start, backup or check."""
+        return self.root / "audit-head"
 
     @property
     def access(self) -> Path:

@@ -79,9 +79,9 @@ class AuditLog:
             rows = connection.execute(sa.select(tables.audit).order_by(tables.audit.c.number))
             return [_entry(row) for row in rows]
 
-    def verify(self, head: str = "") -> AuditVerdict:
-        """Whether every entry still is what was written. head: a digest that was noted before and has to be in it."""
-        return verify_chain(self.entries(), head)
+    def verify(self, *heads: str) -> AuditVerdict:
+        """Whether every entry still is what was written. heads: digests that were noted before and have to be in it."""
+        return verify_chain(self.entries(), *heads)
 
 
 def append_entry(
@@ -105,7 +105,7 @@ def append_entry(
     return entry
 
 
-def verify_chain(entries: builtins.list[AuditEntry], head: str = "") -> AuditVerdict:
+def verify_chain(entries: builtins.list[AuditEntry], *heads: str) -> AuditVerdict:
     """The first entry that was edited, or after which one is missing."""
     last = entries[-1].digest if entries else ""
     previous = ""
@@ -118,13 +118,11 @@ def verify_chain(entries: builtins.list[AuditEntry], head: str = "") -> AuditVer
                 len(entries), last, expected, f"entry {expected} was changed after it was written"
             )
         previous = entry.digest
-    if head and all(entry.digest != head for entry in entries):
-        return AuditVerdict(
-            len(entries),
-            last,
-            len(entries) + 1,
-            f"the noted head {head[:12]} is not in the log: its end was cut",
-        )
+    known = {"", *(entry.digest for entry in entries)}
+    for head in heads:
+        if head not in known:
+            reason = f"the noted head {head[:12]} is not in the log: its end was cut, or all of it was written anew"
+            return AuditVerdict(len(entries), last, len(entries) + 1, reason)
     return AuditVerdict(len(entries), last, None, "every entry is as it was written")
 
 
