@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vouch.errors import Exhausted, FailedPrecondition, Unavailable, VouchError
+from vouch.errors import Exhausted, FailedPrecondition, Unavailable
 from vouch.settings import SNAPSHOT, Settings
 from vouch.storage.catalog import Catalog
 from vouch.storage.state import StateFolder
@@ -87,7 +87,7 @@ class Runner:
                 if run is not None:
                     self._execute(run)
                     continue
-            except (VouchError, OSError) as error:  # a busy catalog, a full disk: the queue is still there
+            except Exception as error:  # noqa: BLE001 - a busy catalog, a full disk: the queue is still there
                 log.warning("the job queue could not go on: %s", error)
             self._pause()
 

@@ -67,10 +67,11 @@ class Operations:
         self._catalog, self._controller, self._started_at = catalog, controller, now()
         note_head(settings.folder, catalog.audit)
         self._training = TrainingService(settings, catalog)
-        retrain_now_and_then(Retrainer(settings, catalog, controller))
+        self._retraining = retrain_now_and_then(Retrainer(settings, catalog, controller))
+        self._rollouts = RolloutService(catalog, controller)
         self.services = (
             ModelsService(catalog, registry, controller),
-            RolloutService(catalog, controller),
+            self._rollouts,
             AccountService(settings.folder, catalog, registry, Replays(catalog, blobs, draw)),
             self._training,
         )
@@ -81,6 +82,13 @@ class Operations:
     async def overview(self) -> Overview:
         """What the web page shows."""
         return await self.pools.run("overview", overview, self._catalog, self._controller, self._started_at)
+
+    async def check_health(self) -> None:
+        """Raises RuntimeError when a thread has ended that works without being asked; Serve then starts anew."""
+        if not self._rollouts.alive:
+            raise RuntimeError("the thread that watches rollouts has ended")
+        if self._retraining is not None and not self._retraining.is_alive():
+            raise RuntimeError("the thread that trains the reward model again has ended")
 
     async def stop(self) -> None:
         """Before the system goes down: end the training process; its run is resumed at the next start."""

@@ -29,3 +29,5 @@ def _look(retrainer: Retrainer, every_s: float) -> None:
             retrainer.step()
         except VouchError as error:  # the catalog is busy; the next look comes
             log.warning("the look at new ratings failed: %s", error)
+        except Exception:  # an unexpected error must not end the thread; the next look may succeed
+            log.exception("the look at new ratings failed")

@@ -14,7 +14,6 @@ from services.rollout import policy
 from services.rollout.controller import RolloutController, StartOrder
 from services.rollout.evidence import Evidence, prove
 from vouch import wire
-from vouch.errors import Unavailable
 from vouch.pb.v1 import rollout_pb2 as pb
 from vouch.storage.catalog import Catalog
 from vouch.types.rollout import Rollout, RolloutProgress
@@ -30,7 +29,13 @@ class RolloutService:
     def __init__(self, catalog: Catalog, controller: RolloutController) -> None:
         self._catalog, self._controller = catalog, controller
         self._stop = threading.Event()
-        threading.Thread(target=self._watch_over, name="rollouts", daemon=True).start()
+        self._watch = threading.Thread(target=self._watch_over, name="rollouts", daemon=True)
+        self._watch.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether rollouts are watched: without the thread no guard takes a candidate out."""
+        return self._watch.is_alive()
 
     def StartRollout(self, request: pb.StartRolloutRequest, caller: Identity) -> pb.Rollout:
         order = StartOrder(
@@ -101,10 +106,7 @@ class RolloutService:
 
     def _watch_over(self) -> None:
         while not self._stop.wait(LOOP_S):
-            try:
-                self._controller.step()
-            except Unavailable:
-                continue  # the catalog is busy; the next look comes soon
+            self._controller.step()
 
     def _message(self, rollout: Rollout) -> pb.Rollout:
         return self._messages([rollout])[0]

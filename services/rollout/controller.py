@@ -181,21 +181,24 @@ class RolloutController:
 
     def step(self) -> None:
         """One look at every slot: observe, decide, apply. A controller that was deposed does nothing."""
-        if self.deposed:
-            return
         for slot in SLOTS:
-            seen = self.observe(slot)
-            if seen is None:
-                continue
-            decision = self._cut_off(seen) or policy.decide(seen)
-            self._decisions[slot] = (seen.rollout.rollout_id, decision)
+            if self.deposed:
+                return
             try:
-                self._apply(seen, decision)
-            except FailedPrecondition as error:
+                self._look(slot)
+            except VouchError as error:  # an operator was quicker, or the catalog is busy
                 self.deposed = error.reason == "FENCED"
-                log.info("%s was not moved: %s", seen.rollout.rollout_id, error)
-            except VouchError as error:  # an operator was quicker
-                log.info("%s was not moved: %s", seen.rollout.rollout_id, error)
+                log.info("the rollout of the %s was not moved: %s", slot, error)
+            except Exception:  # an unexpected error must not end the watch: the next look may roll back
+                log.exception("the look at the rollout of the %s failed", slot)
+
+    def _look(self, slot: str) -> None:
+        seen = self.observe(slot)
+        if seen is None:
+            return
+        decision = self._cut_off(seen) or policy.decide(seen)
+        self._decisions[slot] = (seen.rollout.rollout_id, decision)
+        self._apply(seen, decision)
 
     def observe(self, slot: str) -> policy.Observation | None:
         """None when no rollout is active in the slot."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -187,3 +188,21 @@ def test_the_loop_runs_only_where_it_is_asked_for(learning: Learning) -> None:
     thread = retrain_now_and_then(learning.retrainer, every_s=3600)
     assert thread is not None
     assert thread.daemon
+
+
+def test_a_look_that_fails_is_followed_by_another(
+    learning: Learning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, second = iter([RuntimeError("a torn file"), None]), threading.Event()
+
+    def step() -> None:
+        error = next(looks, None)
+        if error is not None:
+            raise error
+        second.set()
+
+    monkeypatch.setattr(learning.retrainer, "step", step)
+    thread = retrain_now_and_then(learning.retrainer, every_s=0.001)
+    assert second.wait(20)
+    assert thread is not None
+    assert thread.is_alive()

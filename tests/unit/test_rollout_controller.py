@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from services.rollout.analysis import PairCounts
+from services.rollout.app import RolloutService
 from services.rollout.controller import RolloutController, StartOrder
 from services.rollout.evidence import REQUIRED, Evidence
 from services.rollout.policy import Hold, Promote
 from tests.fakes import FakeClock
-from vouch.errors import FailedPrecondition, InvalidInput, VouchError
+from vouch.errors import Exhausted, FailedPrecondition, InvalidInput, VouchError
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
 from vouch.types import clock
@@ -168,6 +169,29 @@ def test_a_worse_candidate_is_taken_out_at_the_next_look(system):
     assert system.serving == (system.first.digest, "", 0)
     system.pass_s(600)
     assert system.serving == (system.first.digest, "", 0), "nothing retries by itself after an abort"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a torn metrics file"), Exhausted("no connection is free")])
+def test_a_look_that_fails_is_followed_by_one_that_rolls_back(system, error):
+    rollout = system.start()
+    system.observed.now = WORSE
+
+    def fail() -> None:
+        raise error
+
+    system.observed.meanwhile = fail
+    system.controller.step()
+    assert system.catalog.rollouts.get(rollout.rollout_id).state == "ACTIVE"
+    system.controller.step()
+    assert system.catalog.rollouts.get(rollout.rollout_id).state == "ROLLED_BACK"
+
+
+def test_the_service_says_when_nobody_watches_rollouts_any_more(system):
+    service = RolloutService(system.catalog, system.controller)
+    assert service.alive
+    service._stop.set()
+    service._watch.join(20)
+    assert not service.alive
 
 
 def test_a_paused_rollout_stays_until_it_is_resumed(system):
