@@ -54,7 +54,7 @@ SIDE_SECONDS = Histogram(
     buckets=_SECONDS,
 )
 SIDE_FAILURES = Counter(
-    "vouch_side_failures_total", "Generation calls that failed with a server error, by side.", ["side"]
+    "vouch_side_failures_total", "Generation calls that failed or that the version refused, by side.", ["side"]
 )
 STAGE_SECONDS = Histogram(
     "vouch_engine_stage_seconds", "Seconds of one engine task, by stage.", ["stage"],

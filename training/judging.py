@@ -65,8 +65,18 @@ class PairJudge:
         self._known = None if known is None else judge.features(known)
         self._distances: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=MEMORY))
 
-    def compare(self, prompt: str, champion: np.ndarray, candidate: np.ndarray) -> dict[str, str]:
-        """Two images uint8 [H, W, 3] of one prompt and seed. Raises InvalidInput for a prompt the judge cannot read."""
+    def compare(
+        self, prompt: str, champion: np.ndarray | None, candidate: np.ndarray | None
+    ) -> dict[str, str]:
+        """Two images uint8 [H, W, 3] of one prompt and seed; None for one that cannot be read, which is implausible.
+
+        A candidate of another size than the champion is implausible as well. Raises InvalidInput for a prompt that the
+        judge cannot read.
+        """
+        if champion is None or candidate is None:
+            return {"plausible": outcome(candidate is None, champion is None)}
+        if champion.shape != candidate.shape:
+            return {"plausible": "worse"}
         images = np.stack([champion, candidate])
         plausible = self._judge.assess(images, [prompt, prompt]).plausible
         features = self._judge.features(images)
@@ -121,8 +131,12 @@ def _sharpness(image: np.ndarray) -> float:
     return float((laplacian**2).mean()) + 1e-9
 
 
-def _pixels(text: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB"))
+def _pixels(text: str) -> np.ndarray | None:
+    """uint8 [H, W, 3]; None for bytes that are no image."""
+    try:
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB"))
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises for damaged files
+        return None
 
 
 def main() -> int:
@@ -134,7 +148,7 @@ def main() -> int:
         asked = json.loads(line)
         try:
             reply = judge.compare(asked["prompt"], _pixels(asked["champion"]), _pixels(asked["candidate"]))
-        except Exception as error:  # noqa: BLE001 - a prompt or picture that cannot be judged proves nothing
+        except Exception as error:  # noqa: BLE001 - a prompt that cannot be judged proves nothing
             reply = {"error": f"{type(error).__name__}: {error}"}
         sys.stdout.write(json.dumps(reply) + "\n")
         sys.stdout.flush()

@@ -89,14 +89,14 @@ class Generation:
         (nothing is loaded yet), DeadlineExceeded.
         """
         loaded = await self._choose(request.request_id, request.version, request.client)
-        wanted, request = request.progress, _decided(request, loaded.model)
-        label = loaded.model.label(request.prompt)
-        if request.negative_prompt:
-            loaded.model.label(request.negative_prompt)
         furthest = 0  # step that was reported
         trace = EngineTrace(request.trace, len(request.seeds))
         side = "" if request.client == COMPARISON else side_of(self._convergence.routes, loaded.digest)
         with counted(side):
+            wanted, request = request.progress, _decided(request, loaded.model)
+            label = loaded.model.label(request.prompt)
+            if request.negative_prompt:
+                loaded.model.label(request.negative_prompt)
             async with aclosing(self._engine.stream(loaded.model.generator, request)) as events:
                 async for event in events:
                     trace.note(event)

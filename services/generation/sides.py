@@ -10,7 +10,7 @@ from typing import Any
 from services import metrics
 from services.convergence import Routes
 from services.rollout.reading import SIDES
-from vouch.errors import Internal, VouchError
+from vouch.errors import Cancelled, Exhausted, Unavailable
 
 COMPARISON = "rollout-comparison"
 """The client that draws what another version has served, to compare the two."""
@@ -26,12 +26,16 @@ def side_of(routes: Routes[Any], digest: str) -> str:
 
 @contextmanager
 def counted(side: str) -> Iterator[None]:
-    """One call. What the caller caused (bad input, a full queue, leaving early) is neither a failure nor a time."""
+    """One call. A full queue and a caller who leaves are neither a failure nor a time.
+
+    Input that the version refuses is a failure: bad requests fall on both sides by their shares, and a version that
+    forgot words refuses more of them.
+    """
     started = time.perf_counter()
     try:
         yield
     except Exception as error:
-        if side and (isinstance(error, Internal) or not isinstance(error, VouchError)):
+        if side and not isinstance(error, (Exhausted, Unavailable, Cancelled)):
             metrics.SIDE_FAILURES.labels(side).inc()
         raise
     if side:

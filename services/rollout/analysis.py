@@ -152,7 +152,12 @@ def log_e_shifted(pairs: PairCounts, margin: float = STATISTIC_MARGIN) -> LogE:
     """
     up = log_e_mean(pairs.worse, pairs.better, pairs.ties, margin)
     down = log_e_mean(pairs.better, pairs.worse, pairs.ties, margin)
-    return _plain(np.logaddexp(up, down) - math.log(2.0))
+    return log_e_average(up, down)
+
+
+def log_e_average(one: LogE, other: LogE) -> LogE:
+    """Log of the mean of two e-values of one null hypothesis, which is an e-value of it."""
+    return _plain(np.logaddexp(one, other) - math.log(2.0))
 
 
 def log_e_not_shifted(pairs: PairCounts, margin: float = STATISTIC_MARGIN) -> LogE:

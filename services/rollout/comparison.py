@@ -11,10 +11,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
+from services.convergence import TEMPORARY
 from services.generation.sides import COMPARISON
 from services.rollout.analysis import Events, PairCounts
 from services.rollout.evidence import Evidence
 from services.rollout.experts import expert_pairs
+from vouch.errors import DataLoss, NotFound
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import Catalog
 from vouch.types.generation import GeneratedImage, GenerationRequest
@@ -35,7 +37,7 @@ class JudgePort(Protocol):
     """The independent judge, as the comparison sees it."""
 
     def compare(self, prompt: str, champion: bytes, candidate: bytes) -> Mapping[str, Outcome]:
-        """The outcome of each metric for two encoded images of one prompt and seed."""
+        """The outcome of each metric for two encoded images of one prompt and seed; none where it cannot judge them."""
         ...
 
 
@@ -122,12 +124,40 @@ class Comparison:
         self._ratings = int(kept.get("ratings", self._catalog.ratings.newest_seq()))
 
     def _compared(self, rollout: Rollout, record: ImageRecord) -> Mapping[str, Outcome]:
+        """Empty for an image that is lost. A version that alone cannot draw what the other served loses the pair."""
         by_champion = record.generator_version == rollout.previous_version
-        other = rollout.version if by_champion else rollout.previous_version
-        served = self._blobs.get(record.digest)
-        drawn = self._draw(order_again(record, other))[0].data
+        try:
+            served = self._blobs.get(record.digest)
+        except (NotFound, DataLoss) as error:
+            log.warning("an image cannot be compared: %s", error)
+            return {}
+        drawn = self._drawn_by(rollout.version if by_champion else rollout.previous_version, record)
+        if drawn is None:
+            return dict.fromkeys(("plausible", "errors"), "worse" if by_champion else "better")
         champion, candidate = (served, drawn) if by_champion else (drawn, served)
-        return self._judge.compare(record.prompt, champion, candidate)
+        return {"errors": "tie", **self._judge.compare(record.prompt, champion, candidate)}
+
+    def _drawn_by(self, version: str, record: ImageRecord) -> bytes | None:
+        """The image as `version` draws it; None where it fails twice and the version that served it draws in between.
+
+        Raises what drawing raises where that is no fault of `version`.
+        """
+        try:
+            return self._drawn(version, record)
+        except TEMPORARY:
+            raise
+        except Exception:  # noqa: BLE001 - whose fault it is, the other version shows
+            self._drawn(record.generator_version, record)
+        try:
+            return self._drawn(version, record)
+        except TEMPORARY:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this version's
+            log.warning("%s cannot draw image %s: %s", version[:12], record.digest[:12], error)
+            return None
+
+    def _drawn(self, version: str, record: ImageRecord) -> bytes:
+        return self._draw(order_again(record, version))[0].data
 
 
 def counted(outcomes: Mapping[str, Outcome]) -> dict[str, PairCounts]:

@@ -16,6 +16,7 @@ from services.rollout.analysis import (
     LogE,
     PairCounts,
     combined,
+    log_e_average,
     log_e_events,
     log_e_not_shifted,
     log_e_not_worse,
@@ -30,7 +31,7 @@ GUARDS = ("diversity", "near_duplicates")
 STATISTICS = ("brightness", "contrast", "saturation", "sharpness")
 """Of whole pictures: `worse` counts the pairs that moved up, `better` those that moved down."""
 COUNTS = ("errors", "latency")
-"""Metrics of requests, not of pictures."""
+"""Metrics of requests. Errors are counted in pairs too: an image that one of the versions alone cannot draw."""
 REQUIRED = ("plausible", *GUARDS, *STATISTICS)
 """Without them nothing is promoted."""
 
@@ -103,7 +104,10 @@ class Proof:
 def prove(evidence: Evidence) -> Proof:
     """The e-values of this evidence. Raises KeyError for a metric without a share of α."""
     worse = {name: log_e_harm(name, pairs) for name, pairs in evidence.pairs.items() if pairs.total}
-    worse |= {name: log_e_events(stages) for name, stages in evidence.events.items() if stages}
+    for name, stages in evidence.events.items():
+        if stages:
+            requests = log_e_events(stages)
+            worse[name] = log_e_average(worse[name], requests) if name in worse else requests
     measured = {name: evidence.pairs.get(name, PairCounts()) for name in REQUIRED}
     return Proof(
         worse=worse,
@@ -114,10 +118,10 @@ def prove(evidence: Evidence) -> Proof:
 
 
 def log_e_harm(name: str, pairs: PairCounts) -> LogE:
-    """Log e-value against "not worse" by a metric of pictures."""
+    """Log e-value against "not worse" by a metric of pairs."""
     if name in STATISTICS:
         return log_e_shifted(pairs)
-    return log_e_worse(pairs, 0.0 if name in VERDICTS else GUARD_MARGIN)
+    return log_e_worse(pairs, GUARD_MARGIN if name in GUARDS else 0.0)
 
 
 def _log_e_harmless(name: str, pairs: PairCounts) -> LogE:

@@ -15,7 +15,7 @@ from services.rollout.experts import expert_pairs, in_order
 from services.rollout.meter import Meter
 from services.rollout.reading import SideMetrics, slow_edge
 from services.rollout.replay import Replays
-from vouch.errors import DataLoss, FailedPrecondition, NotFound
+from vouch.errors import DataLoss, Exhausted, FailedPrecondition, InvalidInput, NotFound
 from vouch.formats import images
 from vouch.storage.blobs import BlobStore
 from vouch.storage.catalog import rollouts
@@ -32,13 +32,19 @@ def painted(level: int) -> bytes:
 
 
 class Painter:
-    """Draws a flat grey: the seed, and 100 more with the candidate."""
+    """Draws a flat grey: the seed, and 100 more with the candidate. fails: errors by version."""
 
     def __init__(self) -> None:
         self.orders: list[GenerationRequest] = []
+        self.fails: dict[str, Exception] = {}
+        self.recovers = False
 
     def __call__(self, order: GenerationRequest) -> Sequence[GeneratedImage]:
         self.orders.append(order)
+        error = self.fails.get(order.version)
+        if error is not None:
+            self.fails = {} if self.recovers else self.fails
+            raise error
         return [
             GeneratedImage(
                 index=0, data=painted(level(order.version, order.seeds[0])), media_type="image/png", width=4,
@@ -120,6 +126,48 @@ def test_each_image_is_compared_once_and_a_backlog_is_left(world):
     assert world.comparison.compare_some() == AT_ONCE
     assert world.comparison.compare_some() == 0
     assert [one for one, _ in world.judge.shown] == [3, 4, 5, 6], "the newest"
+
+
+@pytest.mark.parametrize("error", [InvalidInput("it never learned the word"), RuntimeError("nan")])
+def test_a_version_that_alone_cannot_draw_what_the_other_served_loses_the_pair(world, error):
+    world.serve(CHAMPION, 3)
+    world.painter.fails[CANDIDATE] = error
+    assert world.comparison.compare_some() == 1
+    evidence = world.comparison.evidence(world.rollout)
+    assert evidence.pairs == {"plausible": PairCounts(worse=1), "errors": PairCounts(worse=1)}
+    world.serve(CANDIDATE, 4)
+    world.painter.fails = {CHAMPION: error}
+    assert world.comparison.compare_some() == 1
+    assert world.counted == PairCounts(worse=1, better=1)
+
+
+@pytest.mark.parametrize("fails", [{CANDIDATE: Exhausted("the queue is full")}, "both"], ids=["busy", "both"])
+def test_a_draw_that_fails_for_no_fault_of_the_candidate_is_tried_again(world, fails):
+    world.serve(CHAMPION, 3)
+    broken = RuntimeError("no replica answers")
+    world.painter.fails = {CHAMPION: broken, CANDIDATE: broken} if fails == "both" else fails
+    with pytest.raises((RuntimeError, Exhausted)):
+        world.comparison.compare_some()
+    assert world.counted == PairCounts()
+    world.painter.fails = {}
+    assert world.comparison.compare_some() == 1
+    assert world.counted == PairCounts(worse=1)
+
+
+def test_a_failure_that_does_not_repeat_counts_for_nobody(world):
+    world.serve(CHAMPION, 3)
+    world.painter.fails[CANDIDATE] = RuntimeError("a replica ended")
+    world.painter.recovers = True
+    world.comparison.compare_some()
+    assert world.comparison.evidence(world.rollout).pairs["errors"] == PairCounts(ties=1)
+
+
+def test_an_image_that_is_lost_does_not_stop_the_comparison(world):
+    lost = world.serve(CHAMPION, 3)
+    world.blobs._path(lost.digest).unlink()
+    world.serve(CHAMPION, 4)
+    assert world.comparison.compare_some() == 2
+    assert world.counted == PairCounts(worse=1)
 
 
 def test_images_from_before_the_rollout_say_nothing_of_it(world):

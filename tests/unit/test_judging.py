@@ -56,6 +56,14 @@ def test_equal_pictures_are_ties_by_every_metric(judge):
     assert {"plausible", "diversity", "near_duplicates", "brightness"} <= set(told)
 
 
+def test_a_picture_that_cannot_be_judged_loses_its_pair(judge):
+    pairs, good = PairJudge(judge), picture(1)
+    assert pairs.compare("neutrophil", good, None) == {"plausible": "worse"}
+    assert pairs.compare("neutrophil", None, good) == {"plausible": "better"}
+    assert pairs.compare("neutrophil", None, None) == {"plausible": "tie"}
+    assert pairs.compare("neutrophil", good, good[:32]) == {"plausible": "worse"}
+
+
 def test_a_candidate_that_repeats_itself_is_narrower_and_draws_near_duplicates(judge):
     pairs = PairJudge(judge)
     told = [pairs.compare("neutrophil", picture(seed), picture(99)) for seed in range(4)]

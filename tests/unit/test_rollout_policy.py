@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -87,6 +88,22 @@ def test_failing_and_slow_requests_take_it_out(name):
     assert name in decision.reason
     even = Evidence(pairs=PROVEN.pairs, events={name: (Events(candidate=1, champion=19, share=0.05),)})
     assert isinstance(decide(seen(even)), Promote)
+
+
+def test_images_that_the_candidate_alone_cannot_draw_take_it_out():
+    few = {"plausible": PairCounts(worse=9, ties=20), "errors": PairCounts(worse=9, ties=20)}
+    decision = decide(seen(Evidence(pairs=few)))
+    assert isinstance(decision, RollBack)
+    assert prove(Evidence(pairs={"errors": PairCounts(worse=12)})).harmful
+
+
+def test_errors_of_requests_and_of_pairs_are_averaged():
+    pairs, events = {"errors": PairCounts(worse=5)}, {"errors": (Events(3, 10, 0.05),)}
+    alone = [
+        math.exp(prove(Evidence(**one)).worse["errors"]) for one in ({"pairs": pairs}, {"events": events})
+    ]
+    both = prove(Evidence(pairs=pairs, events=events)).worse["errors"]
+    assert math.exp(both) == pytest.approx(sum(alone) / 2)
 
 
 def test_a_darker_candidate_is_found_as_a_brighter_one():
