@@ -344,6 +344,19 @@ def test_an_operator_who_rolls_back_while_a_promotion_is_decided_has_the_last_wo
     assert not system.controller.deposed, "it goes on with the next rollout"
 
 
+def test_a_promotion_that_was_decided_before_a_pause_is_not_carried_out(system):
+    rollout = system.start()
+    system.observed.now = NOT_WORSE
+    system.follow()
+    system.controller.step()
+    system.pass_s(55)
+    system.observed.meanwhile = lambda: system.controller.set_paused(rollout.rollout_id, True, "ops", "", "")
+    system.pass_s(10)
+    assert system.serving[2] == 5
+    system.controller.promote(rollout.rollout_id, 25, "ops", "", "the pause binds no operator")
+    assert system.serving[2] == 25
+
+
 @pytest.mark.parametrize("percent", [25, 100])
 def test_a_promotion_and_a_roll_back_at_the_same_moment_have_one_outcome(system, percent):
     rollout = system.start()

@@ -38,7 +38,12 @@ class _Ask:
     fence: int | None = None
     """Of the controller that decided by itself; None for an operator's word."""
     revision: int | None = None
-    """Of the slot that the decision was made from; None where any will do."""
+    """Of the slot that the decision was made from; None for an operator's word."""
+
+    @property
+    def automatic(self) -> bool:
+        """Whether a controller decided it from what it saw, and no operator asked for it."""
+        return self.revision is not None
 
 
 class Rollouts:
@@ -103,7 +108,7 @@ class Rollouts:
         Raises:
             NotFound: no such rollout.
             FailedPrecondition: it has ended, its share is not below `percent`, another controller has taken over
-                (FENCED), or the slot has changed since (CHANGED_SINCE).
+                (FENCED), the slot has changed since (CHANGED_SINCE), or it was paused since (PAUSED).
             AlreadyExists: the request_id was used for something else.
         """
         ask = _Ask("promote", _percent(percent), actor, reason, request_id, fence, revision)
@@ -118,6 +123,10 @@ class Rollouts:
             if percent <= rollout.percent:
                 raise FailedPrecondition(
                     f"{rollout.rollout_id} is at {rollout.percent} % already; promotion only goes up."
+                )
+            if ask.automatic and rollout.plan is not None and rollout.plan.paused:
+                raise FailedPrecondition(
+                    f"{rollout.rollout_id} is paused: resume it, or promote it by hand.", "PAUSED"
                 )
             return _move(connection, rollout, ask, percent)
 
