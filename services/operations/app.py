@@ -22,7 +22,7 @@ from services.retraining.loop import retrain_now_and_then
 from services.retraining.retrainer import Retrainer
 from services.rollout.app import RolloutService
 from services.rollout.comparison import Comparison, Draw
-from services.rollout.controller import NoObserver, RolloutController
+from services.rollout.controller import RolloutController
 from services.rollout.judge_process import JudgeProcess, judge_command
 from services.rollout.meter import Meter
 from services.rollout.replay import Replays
@@ -95,12 +95,11 @@ class Operations:
         await self.pools.run("stop", self._training.stop)
 
 
-def _observer(settings: Settings, catalog: Catalog, blobs: BlobStore, draw: Draw) -> Comparison | NoObserver:
-    """What measures candidates; nothing where there is no judge for this kind of image."""
-    judge = settings.rollout.judge or (STARTER_JUDGE if settings.domain == "blood_cells" else None)
-    if judge is None:
-        return NoObserver()
-    comparison = Comparison(catalog, blobs, draw, JudgeProcess(judge_command(judge)), Meter(metrics.sides))
+def _observer(settings: Settings, catalog: Catalog, blobs: BlobStore, draw: Draw) -> Comparison:
+    """What measures candidates; without a judge for this kind of image, by requests and experts alone."""
+    folder = settings.rollout.judge or (STARTER_JUDGE if settings.domain == "blood_cells" else None)
+    judge = None if folder is None else JudgeProcess(judge_command(folder))
+    comparison = Comparison(catalog, blobs, draw, judge, Meter(metrics.sides))
     comparison.start()
     return comparison
 

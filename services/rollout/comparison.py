@@ -47,10 +47,15 @@ Count = Callable[[Rollout], Mapping[str, tuple[Events, ...]]]
 
 
 class Comparison:
-    """Collects the evidence of the active generator rollout."""
+    """Collects the evidence of the active generator rollout. judge: None where none knows this kind of image."""
 
     def __init__(
-        self, catalog: Catalog, blobs: BlobStore, draw: Draw, judge: JudgePort, count: Count | None = None
+        self,
+        catalog: Catalog,
+        blobs: BlobStore,
+        draw: Draw,
+        judge: JudgePort | None,
+        count: Count | None = None,
     ) -> None:
         self._catalog, self._blobs, self._draw, self._judge = catalog, blobs, draw, judge
         self._count = count
@@ -80,7 +85,8 @@ class Comparison:
     # ---- the background
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="comparison", daemon=True).start()
+        if self._judge is not None:
+            threading.Thread(target=self._run, name="comparison", daemon=True).start()
 
     def stop(self) -> None:
         self._stop.set()
@@ -95,8 +101,8 @@ class Comparison:
 
     def compare_some(self) -> int:
         """Compare up to AT_ONCE of the newest images that were not compared yet; answers how many."""
-        rollout = self._catalog.rollouts.active(SLOT)
-        if rollout is None or rollout.plan is None or not rollout.plan.automatic:
+        rollout, judge = self._catalog.rollouts.active(SLOT), self._judge
+        if judge is None or rollout is None or rollout.plan is None or not rollout.plan.automatic:
             return 0
         with self._lock:
             self._adopt(rollout)
@@ -104,7 +110,7 @@ class Comparison:
         versions = (rollout.previous_version, rollout.version)
         images = self._catalog.images.newest_generated(after=cursor, versions=versions, limit=AT_ONCE)
         for number, record in images:
-            outcomes = self._compared(rollout, record)
+            outcomes = self._compared(rollout, record, judge)
             with self._lock:
                 if self._rollout == rollout.rollout_id:
                     self._evidence = self._evidence.plus(counted(outcomes))
@@ -123,7 +129,7 @@ class Comparison:
         self._cursor = int(kept.get("cursor", self._catalog.images.newest_seq()))
         self._ratings = int(kept.get("ratings", self._catalog.ratings.newest_seq()))
 
-    def _compared(self, rollout: Rollout, record: ImageRecord) -> Mapping[str, Outcome]:
+    def _compared(self, rollout: Rollout, record: ImageRecord, judge: JudgePort) -> Mapping[str, Outcome]:
         """Empty for an image that is lost. A version that alone cannot draw what the other served loses the pair."""
         by_champion = record.generator_version == rollout.previous_version
         try:
@@ -135,7 +141,7 @@ class Comparison:
         if drawn is None:
             return dict.fromkeys(("plausible", "errors"), "worse" if by_champion else "better")
         champion, candidate = (served, drawn) if by_champion else (drawn, served)
-        return {"errors": "tie", **self._judge.compare(record.prompt, champion, candidate)}
+        return {"errors": "tie", **judge.compare(record.prompt, champion, candidate)}
 
     def _drawn_by(self, version: str, record: ImageRecord) -> bytes | None:
         """The image as `version` draws it; None where it fails twice and the version that served it draws in between.

@@ -10,7 +10,7 @@ import pytest
 
 from services.rollout.analysis import Events, PairCounts
 from services.rollout.comparison import AT_ONCE, Comparison, order_again
-from services.rollout.evidence import Evidence
+from services.rollout.evidence import Evidence, prove
 from services.rollout.experts import expert_pairs, in_order
 from services.rollout.meter import Meter
 from services.rollout.reading import SideMetrics, slow_edge
@@ -212,6 +212,20 @@ def test_a_rollout_of_a_reward_model_beside_it_neither_counts_nor_disturbs(world
     assert world.comparison.compare_some() == 1
     assert world.comparison.evidence(reward) == Evidence()
     assert world.counted == PairCounts(worse=1), "what was counted of the generator is still there"
+
+
+def test_without_a_judge_requests_and_experts_still_count(world, domain, make_rating):
+    failing = {"errors": (Events(9, 3, 0.05),)}
+    comparison = Comparison(world.catalog, world.blobs, world.painter, None, lambda rollout: failing)
+    comparison.evidence(world.rollout)
+    for version, verdict in ((CHAMPION, "plausible"), (CANDIDATE, "implausible")):
+        image = world.serve(version, 1)
+        world.catalog.ratings.record(make_rating(image.digest, verdict=verdict), domain)
+    assert comparison.compare_some() == 0
+    assert world.painter.orders == []
+    evidence = comparison.evidence(world.rollout)
+    assert evidence == Evidence(pairs={"experts": PairCounts(worse=1)}, events=failing)
+    assert prove(evidence).harmful
 
 
 def test_people_alone_are_experts_and_their_verdicts_are_paired_in_order(world, domain, make_rating):
