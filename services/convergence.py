@@ -92,7 +92,8 @@ class Convergence(Generic[M]):
         self._clock, self._sent_at = clock, 0.0  # monotonic: the day's time may be set, forward or back
         self._routes: Routes[M] | None = None
         self._cache: OrderedDict[str, Loaded[M]] = OrderedDict()
-        self._loading = threading.Lock()
+        self._cache_lock = threading.Lock()  # held for moments
+        self._loading = threading.Lock()  # held while a version loads
         self._loader = ThreadPoolExecutor(1, f"load-{slot}", initializer=lower_priority)
         self._last: ReplicaReport | None = None
         self._notified = threading.Event()
@@ -132,7 +133,7 @@ class Convergence(Generic[M]):
         for loaded in self._in_table():
             if loaded.digest == digest:
                 return loaded
-        return self._loader.submit(self._fetch, digest).result()
+        return self._cached(digest) or self._loader.submit(self._fetch, digest).result()
 
     def notify(self) -> None:
         """Poll the desired state now, also one that failed before."""
@@ -182,11 +183,19 @@ class Convergence(Generic[M]):
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the new version, the old table serves on
             self._refused, self._failure = (desired.revision, time.monotonic()), error
             changed = self._routes is None and self._fall_back(desired)
-            self._tell(desired.revision, ok=False, reason=str(error) or type(error).__name__)
+            # What may pass is no verdict on the desired state: the report stays one of the state that serves.
+            passing = isinstance(error, TEMPORARY)
+            revision = self._revision if passing else desired.revision
+            self._tell(revision, ok=False, reason=str(error) or type(error).__name__)
             return changed
         self._swap(routes)
         self._tell(desired.revision, ok=True)
         return True
+
+    @property
+    def _revision(self) -> int:
+        """Of the state that serves; 0 before the first."""
+        return self._routes.revision if self._routes is not None else 0
 
     def _fall_back(self, desired: Serving) -> bool:
         """A new replica has no old table: serve the champion alone, or else the previous champion."""
@@ -213,20 +222,38 @@ class Convergence(Generic[M]):
         return Routes(desired.revision, champion, candidate, desired.percent, desired.sticky)
 
     def _fetch(self, digest: str) -> Loaded[M]:
+        """From memory at once, whatever is being loaded: a roll-back must not wait behind a pinned version."""
+        loaded = self._cached(digest)
+        if loaded is not None:
+            return loaded
         with self._loading:
-            if digest not in self._cache:
+            loaded = self._cached(digest)  # loaded by another thread while this one waited
+            if loaded is None:
                 with quick_hand_over():
-                    self._cache[digest] = Loaded(digest, self._load(digest))
-            self._cache.move_to_end(digest)
+                    loaded = Loaded(digest, self._load(digest))
+                self._remember(loaded)
+            return loaded
+
+    def _cached(self, digest: str) -> Loaded[M] | None:
+        with self._cache_lock:
+            if digest in self._cache:
+                self._cache.move_to_end(digest)
+            return self._cache.get(digest)
+
+    def _remember(self, loaded: Loaded[M]) -> None:
+        with self._cache_lock:
+            self._cache[loaded.digest] = loaded
             self._trim()
-            return self._cache[digest]
 
     def _in_table(self) -> list[Loaded[M]]:
         routes = self._routes
         return [loaded for loaded in (routes.champion, routes.candidate) if loaded] if routes else []
 
     def _trim(self) -> None:
-        """Evict the least recently used versions; one that serves a request is freed when that ends."""
+        """Evict the least recently used versions; one that serves a request is freed when that ends.
+
+        Called with the cache's lock held.
+        """
         serving = {loaded.digest for loaded in self._in_table()} | {self._previous}
         spare = [digest for digest in self._cache if digest not in serving]
         for digest in spare[: max(0, len(spare) - self._keep)]:

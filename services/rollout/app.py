@@ -142,7 +142,7 @@ def _situation(
         revision=serving.revision,
         replicas_converged=policy.converged(serving, reports),
         replicas_total=len(reports),
-        reason=_reason(rollout, serving, reports),
+        reason=_reason(rollout, reports),
     )
 
 
@@ -169,9 +169,8 @@ def _progress(rollout: Rollout, decision: policy.Decision | None) -> RolloutProg
     )
 
 
-def _reason(rollout: Rollout, serving: Serving, reports: Sequence[ReplicaReport]) -> str:
+def _reason(rollout: Rollout, reports: Sequence[ReplicaReport]) -> str:
     """Why it was rolled back, or why a replica cannot follow."""
     if rollout.state == "ROLLED_BACK":
         return rollout.events[-1].reason if rollout.events else ""
-    refused = [report.reason for report in reports if not report.ok and report.revision == serving.revision]
-    return refused[0] if refused else ""
+    return next((report.reason for report in reports if not report.ok), "")

@@ -61,8 +61,10 @@ Decision = Promote | Hold | RollBack
 
 
 def decide(seen: Observation) -> Decision:
-    """A candidate that a replica cannot load, or that is proven worse, is rolled back at once. It is promoted when it
-    is proven not worse by 2 points, every guard was measured, and its hold is over. Everything else holds.
+    """A candidate that a replica can never load, or that is proven worse, is rolled back at once.
+
+    It is promoted when it is proven not worse by 2 points, every guard was measured, and its hold is over. Everything
+    else holds.
     """
     if seen.rollout.state != "ACTIVE":
         return Hold()
@@ -95,6 +97,9 @@ def _obstacle(seen: Observation, plan: RolloutPlan, proof: Proof) -> str:
     """Why it is not promoted now; "" when nothing is in the way."""
     if plan.paused:
         return "paused"
+    waiting = [report for report in seen.reports if not report.ok]
+    if waiting:
+        return f"replica {waiting[0].replica_id} could not load it yet and tries again: {waiting[0].reason}"
     if not seen.reports or converged(seen.serving, seen.reports) < len(seen.reports):
         return "not every replica serves this share yet"
     if seen.held_s < plan.hold_s:

@@ -213,3 +213,47 @@ def test_a_replica_that_ran_out_of_memory_asks_to_be_tried_again(store):
     convergence.converge()
     with pytest.raises(Unavailable, match="no room for the unet"):
         _ = convergence.routes
+
+
+def test_a_load_that_fails_for_now_refuses_nothing_and_is_tried_again(store):
+    convergence = store.convergence(retry_s=0.0)
+    convergence.converge()
+    convergence._load = _unavailable
+    store.want("a", candidate="b", percent=5)
+    convergence.converge()
+    last = store.reports[-1]
+    assert (last.ok, last.revision, last.reason) == (False, 1, "the catalog does not answer")
+    convergence._load = store.load
+    assert convergence.converge()
+    assert (store.reports[-1].ok, store.reports[-1].revision) == (True, 2)
+
+
+def _unavailable(digest: str) -> FakeModel:
+    raise Unavailable("the catalog does not answer")
+
+
+def test_a_roll_back_to_a_version_in_memory_waits_for_no_load(store):
+    loading, goes_on = threading.Event(), threading.Event()
+
+    def load(digest: str) -> FakeModel:
+        if digest == "c":
+            loading.set()
+            assert goes_on.wait(20)
+        return FakeModel(digest)
+
+    store.load = load
+    convergence = store.convergence()
+    store.want("a", candidate="b", percent=5)
+    convergence.converge()
+    pinned = threading.Thread(target=convergence.version, args=("c",))
+    pinned.start()
+    assert loading.wait(20)
+    store.want("a")
+    back = threading.Thread(target=convergence.converge)
+    back.start()
+    back.join(20)
+    assert not back.is_alive()
+    assert convergence.routes.candidate is None
+    assert convergence.version("b").model.digest == "b", "nor does a pinned version in memory"
+    goes_on.set()
+    pinned.join(20)

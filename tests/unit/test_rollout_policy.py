@@ -72,6 +72,14 @@ def test_what_is_not_proven_is_held_and_says_why(observation, why):
     assert why in decision.reason
 
 
+def test_a_replica_that_cannot_load_it_yet_holds_and_one_that_never_can_rolls_back():
+    report = ReplicaReport(slot="generator", replica_id="r1", revision=6, ok=False, reason="no room")
+    decision = decide(replace(seen(), reports=(report,)))
+    assert isinstance(decision, Hold)
+    assert "r1 could not load it yet and tries again: no room" in decision.reason
+    assert isinstance(decide(replace(seen(), reports=(replace(report, revision=7),))), RollBack)
+
+
 @pytest.mark.parametrize("name", ["plausible", "experts", *GUARDS, *STATISTICS])
 @pytest.mark.parametrize("paused", [False, True])
 def test_every_metric_can_take_a_candidate_out_at_once_even_while_paused(name, paused):

@@ -27,11 +27,11 @@ class ReplicaReport:
     """What one replica serves, as it reports."""
 
     replica_id: str
-    revision: int  # of the desired state that this report answers
+    revision: int  # of the desired state that it serves or cannot ever serve
     champion_version: str = ""  # digest
     candidate_version: str = ""  # digest
     ok: bool
-    reason: str = ""  # why the desired state was not adopted
+    reason: str = ""  # why the desired state was refused, or could not be adopted yet
     reported_at: datetime = field(default_factory=now)
     slot: str = ""  # within the server alone
 
