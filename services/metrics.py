@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from services.environment import METRICS_FOLDER
-from services.rollout.reading import SIDES, SideMetrics
+from services.rollout.reading import ROLES, RoleMetrics
 
 if METRICS_FOLDER in os.environ:  # read by prometheus_client when it is imported
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[METRICS_FOLDER]
@@ -47,14 +47,17 @@ ADMISSION_STEPS = Histogram(
 ENGINE_SECONDS = Histogram(
     "vouch_engine_seconds", "Seconds of an image from its first step to its pixels.", buckets=_SECONDS
 )
-SIDE_SECONDS = Histogram(
-    "vouch_side_seconds",
-    "Seconds of a generation call during a rollout, by side.",
-    ["side"],
+ROLLOUT_SECONDS = Histogram(
+    "vouch_rollout_seconds",
+    "Seconds of a generation call whose version the routing table chose, by role: candidate, champion beside one, or "
+    "baseline, the champion alone.",
+    ["role"],
     buckets=_SECONDS,
 )
-SIDE_FAILURES = Counter(
-    "vouch_side_failures_total", "Generation calls that failed or that the version refused, by side.", ["side"]
+ROLLOUT_FAILURES = Counter(
+    "vouch_rollout_failures_total",
+    "Such calls that failed or that the version refused, by role.",
+    ["role"],
 )
 STAGE_SECONDS = Histogram(
     "vouch_engine_stage_seconds", "Seconds of one engine task, by stage.", ["stage"],
@@ -99,7 +102,7 @@ for _kind in RUN_KINDS:
 ALL = (
     REQUESTS, REQUEST_SECONDS, IMAGES, BATCH_IMAGES, STEPS, IMAGE_STEPS, WAIT_SECONDS, ADMISSION_STEPS, ENGINE_SECONDS,
     STAGE_SECONDS, STEP_SECONDS, EVICTIONS, WAITING, RUNNING, SCORES, SCORE_SECONDS, SCORE_VALUES, ACCEPTED, REPEATS,
-    RATINGS, SWAPS, REFUSALS, LOAD_SECONDS, RUNS, SIDE_FAILURES, SIDE_SECONDS,
+    RATINGS, SWAPS, REFUSALS, LOAD_SECONDS, RUNS, ROLLOUT_FAILURES, ROLLOUT_SECONDS,
 )  # fmt: skip
 """The metrics for alerts and dashboards."""
 
@@ -116,18 +119,18 @@ def page() -> bytes:
     return generate_latest(_all_processes())
 
 
-def sides() -> dict[str, SideMetrics]:
-    """The counters of candidate and champion, summed over the processes of this node."""
+def roles() -> dict[str, RoleMetrics]:
+    """The counters of each role, summed over the processes of this node."""
     failed: dict[str, float] = {}
-    edges: dict[str, dict[float, float]] = {side: {} for side in SIDES}
+    edges: dict[str, dict[float, float]] = {role: {} for role in ROLES}
     for family in _all_processes().collect():
         for sample in family.samples:
-            side = sample.labels.get("side", "")
-            if sample.name == _name(SIDE_FAILURES) + "_total":
-                failed[side] = sample.value
-            elif sample.name == _name(SIDE_SECONDS) + "_bucket":
-                edges.setdefault(side, {})[float(sample.labels["le"])] = sample.value
-    return {side: SideMetrics(failed.get(side, 0.0), edges[side]) for side in SIDES}
+            role = sample.labels.get("role", "")
+            if sample.name == _name(ROLLOUT_FAILURES) + "_total":
+                failed[role] = sample.value
+            elif sample.name == _name(ROLLOUT_SECONDS) + "_bucket":
+                edges.setdefault(role, {})[float(sample.labels["le"])] = sample.value
+    return {role: RoleMetrics(failed.get(role, 0.0), edges[role]) for role in ROLES}
 
 
 class _Files(Collector):

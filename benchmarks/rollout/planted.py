@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,9 @@ import torch
 import vouch
 from benchmarks.report import Figure, Report
 from benchmarks.rollout.plan import MeasurementPlan
+from services.rollout.analysis import Events
 from services.rollout.comparison import counted
-from services.rollout.evidence import Evidence
+from services.rollout.evidence import COUNTS, Evidence
 from services.rollout.policy import Decision, Hold, Observation, Promote, RollBack, decide
 from training.data.examples import load_examples
 from training.evaluation.intervals import wilson
@@ -132,7 +133,7 @@ def _judged(candidate: Candidate, pool: PicturePool, judge: Judge) -> tuple[Deci
 
 
 def _observation(evidence: Evidence) -> Observation:
-    """A rollout at 5 %, whose hold is over: nothing but the evidence keeps it from 25 %."""
+    """A rollout at 5 %, whose hold is over and whose requests all go well: pairs alone keep it from 25 %."""
     moment = now()
     return Observation(
         rollout=Rollout(
@@ -143,7 +144,7 @@ def _observation(evidence: Evidence) -> Observation:
         serving=Serving(slot="generator", champion="a", candidate="b", percent=5),
         reports=(ReplicaReport(slot="generator", replica_id="r", revision=1, ok=True),),
         plan=RolloutPlan(steps=(5, 25, 100), hold_s=0.0),
-        evidence=evidence,
+        evidence=replace(evidence, events=dict.fromkeys(COUNTS, (Events(0, 0, 0.05, good=5_000),))),
     )  # fmt: skip
 
 

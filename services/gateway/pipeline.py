@@ -114,7 +114,12 @@ class GenerationPipeline:
             self._generation.describe(request.request_id, request.version, request.client),
             self._reward.resolve(request.request_id, request.reward_version) if request.score else _nothing(),
         )
-        return replace(request, version=generator.generator_version, reward_version=reward)
+        return replace(
+            request,
+            version=generator.generator_version,
+            assigned=not request.version,
+            reward_version=reward,
+        )
 
     async def _pump(
         self, request: GenerationRequest, missing: list[int], usage: Usage

@@ -19,7 +19,7 @@ from services.generation.metrics_observer import MetricsObserver
 from services.generation.models import Loader, ServedGenerator
 from services.generation.routing import Reporter
 from services.generation.scaling import RUNNING, WAITING
-from services.generation.sides import COMPARISON, counted, side_of
+from services.generation.sides import counted, role_of
 from services.generation.slots import Finished, Preview
 from services.threads import cores, share
 from vouch.formats import images
@@ -91,8 +91,7 @@ class Generation:
         loaded = await self._choose(request.request_id, request.version, request.client)
         furthest = 0  # step that was reported
         trace = EngineTrace(request.trace, len(request.seeds))
-        side = "" if request.client == COMPARISON else side_of(self._convergence.routes, loaded.digest)
-        with counted(side):
+        with counted(role_of(self._convergence.routes, request, loaded.digest)):
             wanted, request = request.progress, _decided(request, loaded.model)
             label = loaded.model.label(request.prompt)
             if request.negative_prompt:

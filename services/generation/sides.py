@@ -1,4 +1,4 @@
-"""Counts drawing calls by side while a version serves as champion or candidate. No Ray."""
+"""Counts drawing calls by role: candidate, champion beside one, or champion alone. No Ray."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ from typing import Any
 
 from services import metrics
 from services.convergence import Routes
-from services.rollout.reading import SIDES
+from services.rollout.reading import BASELINE, SIDES
 from vouch.errors import Cancelled, Exhausted, Unavailable
+from vouch.types.generation import GenerationRequest
 
 COMPARISON = "rollout-comparison"
 """The client that draws what another version has served, to compare the two."""
 
 
-def side_of(routes: Routes[Any], digest: str) -> str:
-    """ "candidate" or "champion"; "" for a version that is neither."""
+def role_of(routes: Routes[Any], request: GenerationRequest, digest: str) -> str:
+    """The role in which the request counts; "" where the routing table did not assign it.
+
+    A version that a caller names says nothing of the shares. Of a stream, whose parts all stay on one version, the
+    first part counts.
+    """
+    if (request.version and not request.assigned) or request.index(0) != 0:
+        return ""
+    if routes.candidate is None:
+        return BASELINE if routes.champion.digest == digest else ""
     candidate, champion = SIDES
-    if routes.candidate is not None and routes.candidate.digest == digest:
-        return candidate
-    return champion if routes.champion.digest == digest else ""
+    return {routes.champion.digest: champion, routes.candidate.digest: candidate}.get(digest, "")
 
 
 @contextmanager
-def counted(side: str) -> Iterator[None]:
+def counted(role: str) -> Iterator[None]:
     """One call. A full queue and a caller who leaves are neither a failure nor a time.
 
     Input that the version refuses is a failure: bad requests fall on both sides by their shares, and a version that
@@ -35,8 +42,8 @@ def counted(side: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if side and not isinstance(error, (Exhausted, Unavailable, Cancelled)):
-            metrics.SIDE_FAILURES.labels(side).inc()
+        if role and not isinstance(error, (Exhausted, Unavailable, Cancelled)):
+            metrics.ROLLOUT_FAILURES.labels(role).inc()
         raise
-    if side:
-        metrics.SIDE_SECONDS.labels(side).observe(time.perf_counter() - started)
+    if role:
+        metrics.ROLLOUT_SECONDS.labels(role).observe(time.perf_counter() - started)

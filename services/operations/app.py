@@ -24,7 +24,7 @@ from services.rollout.app import RolloutService
 from services.rollout.comparison import Comparison, Draw
 from services.rollout.controller import RolloutController
 from services.rollout.judge_process import JudgeProcess, judge_command
-from services.rollout.meter import Meter
+from services.rollout.meter import RequestEventCounter
 from services.rollout.replay import Replays
 from services.versions.app import ModelsService
 from vouch import rpcs
@@ -99,7 +99,7 @@ def _observer(settings: Settings, catalog: Catalog, blobs: BlobStore, draw: Draw
     """What measures candidates; without a judge for this kind of image, by requests and experts alone."""
     folder = settings.rollout.judge or (STARTER_JUDGE if settings.domain == "blood_cells" else None)
     judge = None if folder is None else JudgeProcess(judge_command(folder))
-    comparison = Comparison(catalog, blobs, draw, judge, Meter(metrics.sides))
+    comparison = Comparison(catalog, blobs, draw, judge, RequestEventCounter(metrics.roles))
     comparison.start()
     return comparison
 

@@ -75,11 +75,19 @@ class PairCounts:
 
 @dataclass(frozen=True)
 class Events:
-    """Bad events (errors, slow requests) of both sides while the candidate took `share` (0..1) of the requests."""
+    """Bad events (errors, slow requests) of both sides while the candidate took `share` (0..1) of the requests.
+
+    Each request was assigned to its side by itself, with that probability. good: all other requests of both sides.
+    """
 
     candidate: Counts
     champion: Counts
     share: float
+    good: Counts = 0
+
+    @property
+    def requests(self) -> Counts:
+        return self.candidate + self.champion + self.good
 
 
 def log_e_beta(worse: Counts, better: Counts, share: float = 0.5) -> LogE:
@@ -181,6 +189,29 @@ def log_e_events(stages: tuple[Events, ...]) -> LogE:
     """
     logs = [log_e_beta(stage.candidate, stage.champion, stage.share) for stage in stages]
     return _plain(np.sum(logs, axis=0))
+
+
+def log_e_events_not_worse(stages: tuple[Events, ...], margin: float = GUARD_MARGIN) -> LogE:
+    """Log e-value against "a request goes bad more often by `margin` or more with the candidate".
+
+        E = mean over λ of  Π (1 + λ (margin - X_i)),  0 ≤ λ < 1/(1/ρ - margin),  ρ = share
+        X = 1/ρ for a bad request of the candidate, -1/(1-ρ) for one of the champion, 0 for a good one
+
+    X weighs by the inverse probability of the assignment (Horvitz and Thompson 1952), so that its expectation is the
+    difference of both rates, whatever clients and requests there are. The bets are those of `log_e_mean`.
+    """
+    logs = sum((_log_capitals(stage, margin) for stage in stages), np.zeros(len(BETS)))
+    return _plain(logsumexp(logs, axis=-1) - math.log(len(BETS)))
+
+
+def _log_capitals(stage: Events, margin: float) -> np.ndarray:
+    """Log capital [..., bets] of each bet after one stage."""
+    bets = BETS / (1.0 / stage.share - margin)
+    return np.asarray(
+        np.multiply.outer(stage.candidate, np.log1p(bets * (margin - 1.0 / stage.share)))
+        + np.multiply.outer(stage.champion, np.log1p(bets * (margin + 1.0 / (1.0 - stage.share))))
+        + np.multiply.outer(stage.good, np.log1p(bets * margin))
+    )
 
 
 def combined(log_e: Mapping[str, LogE]) -> LogE:

@@ -12,7 +12,7 @@ from services.identity import Identity
 from services.required import required
 from services.rollout import policy
 from services.rollout.controller import RolloutController, StartOrder
-from services.rollout.evidence import Evidence, prove
+from services.rollout.evidence import Evidence, prove, required_metrics
 from vouch import wire
 from vouch.pb.v1 import rollout_pb2 as pb
 from vouch.storage.catalog import Catalog
@@ -151,7 +151,7 @@ def _progress(rollout: Rollout, decision: policy.Decision | None) -> RolloutProg
     plan = rollout.plan
     if plan is None:
         return None
-    proof = prove(Evidence.from_json(plan.evidence))
+    proof = prove(Evidence.from_json(plan.evidence), required_metrics(rollout.percent, plan.sticky))
     return RolloutProgress(
         steps=plan.steps,
         hold_s=plan.hold_s,

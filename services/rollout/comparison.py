@@ -41,9 +41,17 @@ class JudgePort(Protocol):
         ...
 
 
+class CounterPort(Protocol):
+    """Counts errors and slow requests of both sides since the rollout began."""
+
+    def events(self, rollout: Rollout) -> Mapping[str, tuple[Events, ...]]: ...
+
+    def notes(self) -> dict[str, object]:
+        """What its successor goes on from."""
+        ...
+
+
 Draw = Callable[[GenerationRequest], Sequence[GeneratedImage]]
-Count = Callable[[Rollout], Mapping[str, tuple[Events, ...]]]
-"""Errors and slow requests of both sides since the rollout began."""
 
 
 class Comparison:
@@ -55,10 +63,10 @@ class Comparison:
         blobs: BlobStore,
         draw: Draw,
         judge: JudgePort | None,
-        count: Count | None = None,
+        counter: CounterPort | None = None,
     ) -> None:
         self._catalog, self._blobs, self._draw, self._judge = catalog, blobs, draw, judge
-        self._count = count
+        self._counter = counter
         self._lock = threading.Lock()
         self._rollout = ""
         self._evidence, self._cursor = Evidence(), 0
@@ -75,12 +83,13 @@ class Comparison:
             counted, ratings = self._evidence, self._ratings
         experts = expert_pairs(self._catalog, rollout, ratings)
         pairs = dict(counted.pairs) | ({"experts": experts} if experts.total else {})
-        events = dict(self._count(rollout)) if self._count else dict(counted.events)
+        events = self._counter.events(rollout) if self._counter else counted.events
         return Evidence(pairs=pairs, events=events)
 
     def notes(self) -> dict[str, object]:
+        counter = self._counter.notes() if self._counter else {}
         with self._lock:
-            return {"cursor": self._cursor, "ratings": self._ratings}
+            return {"cursor": self._cursor, "ratings": self._ratings, **counter}
 
     # ---- the background
 

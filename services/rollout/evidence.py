@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,12 +12,14 @@ from services.rollout.analysis import (
     GUARD_MARGIN,
     MARGIN,
     WEIGHTS,
+    Counts,
     Events,
     LogE,
     PairCounts,
     combined,
     log_e_average,
     log_e_events,
+    log_e_events_not_worse,
     log_e_not_shifted,
     log_e_not_worse,
     log_e_shifted,
@@ -33,7 +35,7 @@ STATISTICS = ("brightness", "contrast", "saturation", "sharpness")
 COUNTS = ("errors", "latency")
 """Metrics of requests. Errors are counted in pairs too: an image that one of the versions alone cannot draw."""
 REQUIRED = ("plausible", *GUARDS, *STATISTICS)
-"""Without them nothing is promoted."""
+"""Without them nothing is promoted; where requests are assigned one by one, not without `COUNTS` either."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ class Evidence:
         """The counts as JSON keeps them."""
         pairs = {name: [one.worse, one.better, one.ties] for name, one in sorted(self.pairs.items())}
         events = {
-            name: [[one.candidate, one.champion, one.share] for one in stages]
+            name: [[one.candidate, one.champion, one.share, one.good] for one in stages]
             for name, stages in sorted(self.events.items())
         }
         return {"pairs": pairs, "events": events}
@@ -63,7 +65,9 @@ class Evidence:
         """The inverse of `as_json`; {} is no evidence."""
         pairs = {name: PairCounts(*map(int, counts)) for name, counts in value.get("pairs", {}).items()}
         events = {
-            name: tuple(Events(int(a), int(b), float(share)) for a, b, share in stages)
+            name: tuple(
+                Events(int(a), int(b), float(share), *map(int, good)) for a, b, share, *good in stages
+            )
             for name, stages in value.get("events", {}).items()
         }
         return cls(pairs=pairs, events=events)
@@ -77,7 +81,7 @@ class Proof:
     log_e_worse: float  # of all metrics together; log(1/α) rolls back
     harmless: Mapping[
         str, float
-    ]  # by metric of REQUIRED: against "worse by its margin"; log(1/α) of each promotes
+    ]  # by required metric: against "worse by its margin"; log(1/α) of each promotes
     missing: tuple[str, ...]  # what a promotion asks for and was not measured
 
     @property
@@ -101,20 +105,38 @@ class Proof:
         return max(weighed, key=lambda name: weighed[name], default="")
 
 
-def prove(evidence: Evidence) -> Proof:
-    """The e-values of this evidence. Raises KeyError for a metric without a share of α."""
+def required_metrics(percent: int, sticky: bool) -> tuple[str, ...]:
+    """What a promotion from this share asks for.
+
+    Requests are compared where each is assigned by itself. A shadow gets none, and a sticky rollout assigns clients:
+    the requests of one client are no independent evidence.
+    """
+    return REQUIRED if sticky or percent == 0 else (*REQUIRED, *COUNTS)
+
+
+def prove(evidence: Evidence, wanted: Sequence[str] = REQUIRED) -> Proof:
+    """The e-values of this evidence. wanted: what a promotion asks for.
+
+    Raises KeyError for a metric without a share of α.
+    """
     worse = {name: log_e_harm(name, pairs) for name, pairs in evidence.pairs.items() if pairs.total}
     for name, stages in evidence.events.items():
         if stages:
             requests = log_e_events(stages)
             worse[name] = log_e_average(worse[name], requests) if name in worse else requests
-    measured = {name: evidence.pairs.get(name, PairCounts()) for name in REQUIRED}
     return Proof(
         worse=worse,
         log_e_worse=combined(worse),
-        harmless={name: _log_e_harmless(name, pairs) for name, pairs in measured.items()},
-        missing=tuple(name for name, pairs in measured.items() if not pairs.total),
+        harmless={name: _log_e_harmless(name, evidence) for name in wanted},
+        missing=tuple(name for name in wanted if not _measured(name, evidence)),
     )
+
+
+def _measured(name: str, evidence: Evidence) -> Counts:
+    """Pairs or requests."""
+    if name in COUNTS:
+        return sum(stage.requests for stage in evidence.events.get(name, ()))
+    return evidence.pairs.get(name, PairCounts()).total
 
 
 def log_e_harm(name: str, pairs: PairCounts) -> LogE:
@@ -124,7 +146,10 @@ def log_e_harm(name: str, pairs: PairCounts) -> LogE:
     return log_e_worse(pairs, GUARD_MARGIN if name in GUARDS else 0.0)
 
 
-def _log_e_harmless(name: str, pairs: PairCounts) -> LogE:
+def _log_e_harmless(name: str, evidence: Evidence) -> LogE:
+    if name in COUNTS:
+        return log_e_events_not_worse(evidence.events.get(name, ()))
+    pairs = evidence.pairs.get(name, PairCounts())
     if name in STATISTICS:
         return log_e_not_shifted(pairs)
     return log_e_not_worse(pairs, MARGIN if name in VERDICTS else GUARD_MARGIN)

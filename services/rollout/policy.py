@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.rollout.analysis import ALPHA
-from services.rollout.evidence import Evidence, Proof, prove
+from services.rollout.evidence import Evidence, Proof, prove, required_metrics
 from vouch.types.rollout import Rollout
 from vouch.types.rollout_plan import RolloutPlan
 from vouch.types.serving import ReplicaReport, Serving
@@ -73,7 +73,7 @@ def decide(seen: Observation) -> Decision:
             return RollBack(f"replica {report.replica_id} could not load it: {report.reason}")
     if seen.plan is None or not seen.plan.automatic:
         return Hold("moves by an operator's word")
-    proof = prove(seen.evidence)
+    proof = prove(seen.evidence, required_metrics(seen.rollout.percent, seen.plan.sticky))
     if proof.harmful:
         return RollBack(_harm(proof), proof.log_e_worse)
     return _onwards(seen, seen.plan, proof)

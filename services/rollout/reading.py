@@ -6,28 +6,45 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 SIDES = ("candidate", "champion")
+BASELINE = "baseline"
+"""The champion while no candidate is beside it."""
+ROLES = (*SIDES, BASELINE)
 SLOW = 0.95
-"""Quantile of the champion's times before the rollout, above which a request is slow."""
+"""Quantile of the champion's times, above which a request is slow. It is fixed before slow requests are counted."""
+FEWEST = 20
+"""Requests of the champion from which the quantile is taken."""
 
 
 @dataclass(frozen=True)
-class SideMetrics:
-    """Counters at one moment, of one side: requests that failed, and requests by the upper edge of their time (s)."""
+class RoleMetrics:
+    """Counters at one moment, of one role: requests that failed, and the others by the upper edge of their time (s)."""
 
     failed: float = 0.0
     by_edge: Mapping[float, float] = field(default_factory=dict)  # cumulative, as Prometheus has them
 
+    @property
+    def timed(self) -> float:
+        return max(self.by_edge.values(), default=0.0)
+
     def slower_than(self, edge: float) -> float:
-        total = max(self.by_edge.values(), default=0.0)
-        return total - self.by_edge.get(edge, total)
+        return self.timed - self.by_edge.get(edge, self.timed)
 
 
-Readings = Mapping[str, SideMetrics]
-"""By side."""
+Readings = Mapping[str, RoleMetrics]
+"""By role."""
 
 
-def slow_edge(champion: SideMetrics, quantile: float = SLOW) -> float:
-    """The smallest edge below which `quantile` of the champion's requests lie; infinite without any."""
-    total = max(champion.by_edge.values(), default=0.0)
-    edges = (edge for edge, count in sorted(champion.by_edge.items()) if total and count >= quantile * total)
-    return next(edges, float("inf"))
+def slow_edge(readings: Readings, quantile: float = SLOW) -> float | None:
+    """The smallest edge (s) below which `quantile` of the champion's requests lie, so far; None before `FEWEST`.
+
+    Where more of them are slower than the last finite edge, that edge.
+    """
+    parts = [readings[role] for role in ("champion", BASELINE)]
+    total = sum(part.timed for part in parts)
+    if total < FEWEST:
+        return None
+    edges = sorted({edge for part in parts for edge in part.by_edge if edge != float("inf")})
+    enough = (
+        edge for edge in edges if sum(part.by_edge.get(edge, 0.0) for part in parts) >= quantile * total
+    )
+    return next(enough, edges[-1])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -12,8 +14,8 @@ from services.rollout.analysis import Events, PairCounts
 from services.rollout.comparison import AT_ONCE, Comparison, order_again
 from services.rollout.evidence import Evidence, prove
 from services.rollout.experts import expert_pairs, in_order
-from services.rollout.meter import Meter
-from services.rollout.reading import SideMetrics, slow_edge
+from services.rollout.meter import RequestEventCounter
+from services.rollout.reading import RoleMetrics, slow_edge
 from services.rollout.replay import Replays
 from vouch.errors import DataLoss, Exhausted, FailedPrecondition, InvalidInput, NotFound
 from vouch.formats import images
@@ -22,6 +24,7 @@ from vouch.storage.catalog import rollouts
 from vouch.types.clock import now
 from vouch.types.generation import GeneratedImage, GenerationRequest
 from vouch.types.image import ImageRecord
+from vouch.types.rollout import Rollout
 from vouch.types.rollout_plan import RolloutPlan
 
 CHAMPION, CANDIDATE = "a" * 64, "b" * 64
@@ -214,9 +217,22 @@ def test_a_rollout_of_a_reward_model_beside_it_neither_counts_nor_disturbs(world
     assert world.counted == PairCounts(worse=1), "what was counted of the generator is still there"
 
 
+class Counted:
+    """Requests that a test sets."""
+
+    def __init__(self, events: Mapping[str, tuple[Events, ...]]) -> None:
+        self._events = events
+
+    def events(self, rollout: Rollout) -> Mapping[str, tuple[Events, ...]]:
+        return self._events
+
+    def notes(self) -> dict[str, object]:
+        return {"requests": 5}
+
+
 def test_without_a_judge_requests_and_experts_still_count(world, domain, make_rating):
     failing = {"errors": (Events(9, 3, 0.05),)}
-    comparison = Comparison(world.catalog, world.blobs, world.painter, None, lambda rollout: failing)
+    comparison = Comparison(world.catalog, world.blobs, world.painter, None, Counted(failing))
     comparison.evidence(world.rollout)
     for version, verdict in ((CHAMPION, "plausible"), (CANDIDATE, "implausible")):
         image = world.serve(version, 1)
@@ -226,6 +242,7 @@ def test_without_a_judge_requests_and_experts_still_count(world, domain, make_ra
     evidence = comparison.evidence(world.rollout)
     assert evidence == Evidence(pairs={"experts": PairCounts(worse=1)}, events=failing)
     assert prove(evidence).harmful
+    assert comparison.notes()["requests"] == 5
 
 
 def test_people_alone_are_experts_and_their_verdicts_are_paired_in_order(world, domain, make_rating):
@@ -313,8 +330,6 @@ class _Known:
 
 
 def _with_seed(order: GenerationRequest, seed: int) -> GenerationRequest:
-    from dataclasses import replace
-
     return replace(order, seeds=(seed,))
 
 
@@ -326,23 +341,108 @@ def test_a_sampler_that_no_request_can_choose_is_left_to_the_version(world):
     assert (order_again(record, CHAMPION).sampler, order_again(record, CHAMPION).eta) == ("", 0.0)
 
 
-def reading(failed: float, *times: float) -> SideMetrics:
+def reading(failed: float, *times: float) -> RoleMetrics:
     edges = (0.1, 0.5, 1.0, float("inf"))
-    return SideMetrics(failed, {edge: float(sum(one <= edge for one in times)) for edge in edges})
+    return RoleMetrics(failed, {edge: float(sum(one <= edge for one in times)) for edge in edges})
 
 
-def test_failures_and_slow_requests_are_counted_from_the_first_look_and_by_share(world):
-    before = {"champion": reading(3, *[0.05] * 96, *[0.3] * 4), "candidate": reading(0)}
-    assert slow_edge(before["champion"]) == 0.1
-    after = {"champion": reading(5, *[0.05] * 96, *[0.3] * 6), "candidate": reading(1, 0.3, 0.05)}
-    readings = iter([before, after])
-    meter = Meter(lambda: next(readings))
-    assert meter(world.rollout)["errors"] == (Events(0, 0, 0.05),)
-    counted = meter(world.rollout)
-    assert counted["errors"] == (Events(candidate=1, champion=2, share=0.05),)
-    assert counted["latency"] == (Events(candidate=1, champion=2, share=0.05),)
+BEFORE = {
+    "baseline": reading(2, *[0.05] * 90),
+    "champion": reading(3, *[0.05] * 6, *[0.3] * 4),
+    "candidate": reading(0),
+}
+AFTER = {
+    **BEFORE,
+    "champion": reading(5, *[0.05] * 16, *[0.3] * 6),
+    "candidate": reading(1, 0.3, 0.05),
+}
+COUNTED = {
+    "errors": (Events(candidate=1, champion=2, share=0.05, good=14),),
+    "latency": (Events(candidate=1, champion=2, share=0.05, good=14),),
+}
 
 
-def test_without_any_request_before_nothing_is_slow():
-    assert slow_edge(reading(0)) == float("inf")
-    assert reading(0, 5.0).slower_than(float("inf")) == 0.0
+class Readings:
+    """What replicas have counted so far."""
+
+    def __init__(self) -> None:
+        self.now = BEFORE
+
+    def __call__(self) -> dict[str, RoleMetrics]:
+        return self.now
+
+
+def test_failures_and_slow_requests_are_counted_from_the_first_look_on(world):
+    readings = Readings()
+    counter = RequestEventCounter(readings)
+    assert slow_edge(BEFORE) == 0.1
+    assert counter.events(world.rollout) == {}
+    readings.now = AFTER
+    assert counter.events(world.rollout) == COUNTED
+    assert counter.events(world.rollout) == COUNTED, "each once"
+
+
+def test_each_share_is_a_stage_and_the_change_belongs_to_none(world):
+    readings = Readings()
+    counter = RequestEventCounter(readings)
+    counter.events(world.rollout)
+    readings.now = AFTER
+    at_25 = replace(world.rollout, percent=25)
+    assert counter.events(at_25) == {}
+    readings.now = {**AFTER, "candidate": reading(4, 0.3, 0.05)}
+    assert counter.events(at_25)["errors"] == (Events(candidate=3, champion=0, share=0.25),)
+
+
+def test_a_successor_goes_on_with_the_requests_and_the_edge_of_its_predecessor(world):
+    readings = Readings()
+    first = RequestEventCounter(readings)
+    first.events(world.rollout)
+    readings.now = AFTER
+    events = first.events(world.rollout)
+    kept = {**Evidence(events=events).as_json(), **json.loads(json.dumps(first.notes()))}
+    rollout = replace(world.rollout, plan=replace(world.rollout.plan, evidence=kept))
+    more = {**AFTER, "champion": reading(5, *[0.05] * 16, *[0.3] * 106), "candidate": reading(2, 0.3, 0.05)}
+    readings.now = more
+    assert slow_edge(more) == 0.5, "what a new test would take"
+    counted = RequestEventCounter(readings).events(rollout)
+    assert counted["errors"] == (Events(candidate=2, champion=2, share=0.05, good=114),)
+    assert counted["latency"] == (Events(candidate=1, champion=102, share=0.05, good=15),)
+
+
+def test_counters_that_begin_anew_take_nothing_away(world):
+    readings = Readings()
+    counter = RequestEventCounter(readings)
+    counter.events(world.rollout)
+    readings.now = AFTER
+    counter.events(world.rollout)
+    readings.now = {role: reading(0) for role in AFTER}
+    assert counter.events(world.rollout) == COUNTED
+
+
+@pytest.mark.parametrize("plan", [{"sticky": True}, {"shadow": True}])
+def test_nothing_is_counted_where_requests_are_not_assigned_one_by_one(world, plan):
+    readings = Readings()
+    counter = RequestEventCounter(readings)
+    percent = 0 if "shadow" in plan else 5
+    rollout = replace(world.rollout, percent=percent, plan=replace(world.rollout.plan, **plan))
+    counter.events(rollout)
+    readings.now = AFTER
+    assert counter.events(rollout) == {}
+
+
+def test_slow_requests_are_counted_once_the_champion_has_shown_what_is_slow(world):
+    few = {"baseline": reading(0), "champion": reading(0, *[0.05] * 19), "candidate": reading(0)}
+    enough = {**few, "champion": reading(0, *[0.05] * 20)}
+    readings = Readings()
+    counter = RequestEventCounter(readings)
+    for readings.now in (few, enough):
+        counted = counter.events(world.rollout)
+    assert [*counted] == ["errors"]
+    readings.now = {**enough, "candidate": reading(0, 0.3)}
+    assert counter.events(world.rollout)["latency"] == (Events(candidate=1, champion=0, share=0.05),)
+
+
+def test_the_edge_of_slow_requests_is_finite():
+    slow = {"baseline": reading(0), "champion": reading(0, *[5.0] * 30)}
+    assert slow_edge(slow) == 1.0
+    assert slow["champion"].slower_than(1.0) == 30

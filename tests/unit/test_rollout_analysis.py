@@ -11,6 +11,7 @@ from scipy.stats import binom
 
 from services.rollout.analysis import (
     ALPHA,
+    GUARD_MARGIN,
     WEIGHTS,
     Events,
     PairCounts,
@@ -18,6 +19,7 @@ from services.rollout.analysis import (
     false_promotion_bound,
     log_e_beta,
     log_e_events,
+    log_e_events_not_worse,
     log_e_mean,
     log_e_not_worse,
     log_e_shifted,
@@ -124,6 +126,51 @@ def test_events_are_compared_by_the_share_at_which_they_happened():
     assert log_e_events((Events(candidate=10, champion=19, share=0.05),)) > math.log(1 / ALPHA)
     first, second = Events(3, 20, 0.05), Events(9, 20, 0.25)
     assert log_e_events((first, second)) == pytest.approx(log_e_events((first,)) + log_e_events((second,)))
+
+
+def _runs(random: np.random.Generator, excess: float) -> Events:
+    """1,000 rollouts of 2,000 requests at 5 %, half of them from one heavy client. Cumulative counts [runs, requests].
+
+    Of its requests 3 in 10 are slow, of others 1 in 50; on the candidate more by `excess`.
+    """
+    shape, share = (1_000, 2_000), 0.05
+    rate = np.where(random.random(shape) < 0.5, 0.3, 0.02)
+    on_candidate = random.random(shape) < share
+    bad = random.random(shape) < rate + excess * on_candidate
+    candidate, champion = np.cumsum(bad & on_candidate, 1), np.cumsum(bad & ~on_candidate, 1)
+    return Events(candidate, champion, share, good=np.arange(1, shape[1] + 1) - candidate - champion)
+
+
+def test_a_heavy_client_makes_no_equal_candidate_look_worse():
+    """A/A rollouts in which requests are assigned one by one, looked at after every request."""
+    log_e = log_e_events((_runs(np.random.default_rng(1), excess=0.0),))
+    assert np.mean((log_e >= math.log(1 / ALPHA)).any(axis=1)) <= ALPHA
+
+
+def test_a_heavy_client_promotes_no_candidate_that_is_worse_by_the_margin():
+    log_e = log_e_events_not_worse((_runs(np.random.default_rng(2), excess=GUARD_MARGIN),))
+    assert np.mean((log_e >= math.log(1 / ALPHA)).any(axis=1)) <= ALPHA
+
+
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.9])
+def test_one_more_request_gains_nothing_on_average_while_the_candidate_is_worse_by_the_margin(share):
+    """At the boundary of the null, whatever the champion's own rate is."""
+    before = Events(1, 7, share, good=40)
+    now = log_e_events_not_worse((before,))
+    for rate in (0.0, 0.3, 0.9):
+        after = [
+            (share * (rate + GUARD_MARGIN), Events(2, 7, share, good=40)),
+            ((1 - share) * rate, Events(1, 8, share, good=40)),
+        ]
+        after.append((1 - sum(p for p, _ in after), Events(1, 7, share, good=41)))
+        assert sum(p * math.exp(log_e_events_not_worse((one,)) - now) for p, one in after) == pytest.approx(1)
+
+
+def test_clean_requests_prove_a_candidate_harmless_and_none_prove_nothing():
+    assert log_e_events_not_worse(()) == pytest.approx(0.0)
+    assert log_e_events_not_worse((Events(0, 0, 0.05, good=1_500),)) > math.log(1 / ALPHA)
+    assert log_e_events_not_worse((Events(4, 76, 0.05, good=3_000),)) > math.log(1 / ALPHA)
+    assert log_e_events_not_worse((Events(30, 76, 0.05, good=3_000),)) < 0
 
 
 def test_all_metrics_share_one_alpha():

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from services.rollout.analysis import PairCounts
+from services.rollout.analysis import Events, PairCounts
 from services.rollout.app import RolloutService
 from services.rollout.controller import RolloutController, StartOrder
-from services.rollout.evidence import REQUIRED, Evidence
+from services.rollout.evidence import COUNTS, REQUIRED, Evidence
 from services.rollout.policy import Hold, Promote
 from tests.fakes import FakeClock
 from vouch.errors import Exhausted, FailedPrecondition, InvalidInput, VouchError
@@ -28,7 +28,8 @@ NOT_WORSE = Evidence(
     pairs={
         name: PairCounts(150, 150, 2700) if name == "plausible" else PairCounts(ties=3000)
         for name in REQUIRED
-    }
+    },
+    events={name: (Events(0, 0, 0.05, good=5000),) for name in COUNTS},
 )
 WORSE = Evidence(pairs={"plausible": PairCounts(worse=60, better=5, ties=200)})
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from services.rollout.analysis import Events, PairCounts
-from services.rollout.evidence import GUARDS, REQUIRED, STATISTICS, Evidence, prove
+from services.rollout.evidence import GUARDS, REQUIRED, STATISTICS, Evidence, prove, required_metrics
 from services.rollout.policy import Hold, Observation, Promote, RollBack, decide, e_value
 from vouch.types.clock import now
 from vouch.types.rollout import Rollout
@@ -16,7 +16,11 @@ from vouch.types.rollout_plan import RolloutPlan
 from vouch.types.serving import ReplicaReport, Serving
 
 EQUAL = PairCounts(worse=150, better=150, ties=2700)
-PROVEN = Evidence(pairs={name: EQUAL if name == "plausible" else PairCounts(ties=3000) for name in REQUIRED})
+CLEAN = Events(0, 0, 0.05, good=5000)
+PROVEN = Evidence(
+    pairs={name: EQUAL if name == "plausible" else PairCounts(ties=3000) for name in REQUIRED},
+    events={"errors": (CLEAN,), "latency": (CLEAN,)},
+)
 
 
 def seen(
@@ -38,7 +42,11 @@ def seen(
 
 
 def with_pairs(**pairs: PairCounts) -> Evidence:
-    return Evidence(pairs={**PROVEN.pairs, **pairs})
+    return replace(PROVEN, pairs={**PROVEN.pairs, **pairs})
+
+
+def with_events(**events: Events) -> Evidence:
+    return replace(PROVEN, events={**PROVEN.events, **{name: (one,) for name, one in events.items()}})
 
 
 @pytest.mark.parametrize(("percent", "following"), [(0, 5), (5, 25), (25, 100)])
@@ -47,7 +55,7 @@ def test_what_is_proven_not_worse_moves_on_by_its_steps(percent, following):
     assert isinstance(decision, Promote)
     assert decision.percent == following
     assert "not worse by 2 points" in decision.reason
-    assert decision.log_e == prove(PROVEN).log_e_not_worse
+    assert decision.log_e == prove(PROVEN, required_metrics(percent, sticky=False)).log_e_not_worse
 
 
 @pytest.mark.parametrize(
@@ -58,13 +66,27 @@ def test_what_is_proven_not_worse_moves_on_by_its_steps(percent, following):
         (seen(Evidence()), "not measured: plausible"),
         (seen(with_pairs(plausible=PairCounts(worse=2, better=2, ties=40))), "not yet proven"),
         (seen(with_pairs(diversity=PairCounts())), "not measured: diversity"),
+        (seen(replace(PROVEN, events={})), "not measured: errors, latency"),
+        (seen(with_events(errors=Events(0, 0, 0.05))), "not measured: errors"),
+        (seen(with_events(errors=Events(0, 0, 0.05, good=100))), "not worse by errors"),
         (replace(seen(), reports=()), "not every replica"),
         (
             replace(seen(), reports=(ReplicaReport(slot="generator", replica_id="r1", revision=6, ok=True),)),
             "not every replica",
         ),
     ],
-    ids=["too early", "paused", "nothing", "few pairs", "a guard is missing", "no replica", "one behind"],
+    ids=[
+        "too early",
+        "paused",
+        "nothing",
+        "few pairs",
+        "a guard is missing",
+        "no traffic",
+        "no request",
+        "few requests",
+        "no replica",
+        "one behind",
+    ],
 )
 def test_what_is_not_proven_is_held_and_says_why(observation, why):
     decision = decide(observation)
@@ -90,12 +112,17 @@ def test_every_metric_can_take_a_candidate_out_at_once_even_while_paused(name, p
 
 @pytest.mark.parametrize("name", ["errors", "latency"])
 def test_failing_and_slow_requests_take_it_out(name):
-    bad = Evidence(pairs=PROVEN.pairs, events={name: (Events(candidate=12, champion=10, share=0.05),)})
-    decision = decide(seen(bad))
+    decision = decide(seen(with_events(**{name: Events(candidate=12, champion=10, share=0.05, good=5000)})))
     assert isinstance(decision, RollBack)
     assert name in decision.reason
-    even = Evidence(pairs=PROVEN.pairs, events={name: (Events(candidate=1, champion=19, share=0.05),)})
+    even = with_events(**{name: Events(candidate=1, champion=19, share=0.05, good=5000)})
     assert isinstance(decide(seen(even)), Promote)
+
+
+def test_where_requests_are_not_assigned_one_by_one_pairs_alone_decide():
+    pairs = replace(PROVEN, events={})
+    assert isinstance(decide(seen(pairs, sticky=True)), Promote)
+    assert isinstance(decide(seen(pairs, percent=0, shadow=True)), Promote)
 
 
 def test_images_that_the_candidate_alone_cannot_draw_take_it_out():
@@ -124,8 +151,10 @@ def test_harm_comes_before_proof():
 
 
 def test_evidence_is_kept_as_json_and_read_again():
-    evidence = Evidence(pairs=PROVEN.pairs, events={"errors": (Events(1, 2, 0.05), Events(0, 3, 0.25))})
+    stages = (Events(1, 2, 0.05, good=30), Events(0, 3, 0.25))
+    evidence = Evidence(pairs=PROVEN.pairs, events={"errors": stages})
     assert Evidence.from_json(evidence.as_json()) == evidence
+    assert Evidence.from_json({"events": {"errors": [[0, 3, 0.25]]}}).events["errors"] == stages[1:]
     assert Evidence.from_json({"cursor": 7}) == Evidence()
 
 

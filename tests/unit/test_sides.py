@@ -1,16 +1,18 @@
-"""Drawing calls by side: what counts as a failure of a version, and what does not."""
+"""Drawing calls by role: what counts as a failure of a version, and what does not."""
 
 from __future__ import annotations
 
 import pytest
 
-from services.generation.sides import counted
-from services.metrics import SIDE_FAILURES
+from services.convergence import Loaded, Routes
+from services.generation.sides import counted, role_of
+from services.metrics import ROLLOUT_FAILURES
 from vouch.errors import Cancelled, DeadlineExceeded, Exhausted, Internal, InvalidInput, Unavailable
+from vouch.types.generation import GenerationRequest
 
 
 def failures() -> float:
-    return SIDE_FAILURES.labels("candidate")._value.get()
+    return ROLLOUT_FAILURES.labels("candidate")._value.get()
 
 
 @pytest.mark.parametrize(
@@ -32,8 +34,35 @@ def test_a_version_fails_where_it_refuses_or_breaks_and_not_where_the_system_is_
     assert failures() - before == counts
 
 
-def test_a_call_of_neither_side_is_not_counted():
+def test_a_call_without_a_role_is_not_counted():
     before = failures()
     with pytest.raises(RuntimeError), counted(""):
         raise RuntimeError("nan")
     assert failures() == before
+
+
+ALONE = Routes(1, Loaded("a", None))
+BOTH = Routes(2, Loaded("a", None), Loaded("b", None), percent=5)
+
+
+@pytest.mark.parametrize(
+    ("routes", "digest", "role"),
+    [
+        (ALONE, "a", "baseline"),
+        (ALONE, "b", ""),
+        (BOTH, "a", "champion"),
+        (BOTH, "b", "candidate"),
+        (BOTH, "c", ""),
+    ],
+)
+def test_a_request_counts_in_the_role_of_its_version(routes, digest, role):
+    assert role_of(routes, GenerationRequest(prompt="monocyte", seeds=(1,)), digest) == role
+
+
+def test_only_what_the_routing_table_assigned_counts_and_a_stream_once():
+    def role(**values: object) -> str:
+        return role_of(BOTH, GenerationRequest(prompt="monocyte", seeds=(1,), **values), "b")
+
+    assert role(version="b") == "", "a caller named it"
+    assert role(version="b", assigned=True, indices=(0, 1)) == "candidate"
+    assert role(version="b", assigned=True, indices=(2, 3)) == "", "a later part of the stream"

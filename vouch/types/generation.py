@@ -35,6 +35,7 @@ class GenerationRequest:
     version: str = (
         ""  # of the generator: a reference at first, a digest from the gateway on; "": by the routing table
     )
+    assigned: bool = False  # whether `version` is the routing table's choice, which a stream keeps
     score: bool = True
     reward_version: str = ""
     timeout_s: float | None = None  # seconds from now on; None: no limit
