@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from services.rollout import policy
+from services.rollout.analysis import false_promotion_bound
 from services.rollout.evidence import Evidence
 from services.rollout.gate import admit
 from services.rollout.hold import HoldTimer
@@ -247,7 +248,7 @@ class RolloutController:
         elif isinstance(decision, policy.Promote):
             self._keep(seen)
             name = f"auto-{rollout.rollout_id}-{decision.percent}"
-            bound = self._catalog.rollouts.planned() * policy.ALPHA
+            bound = false_promotion_bound(rollouts.automatic(rollout.slot))
             reason = f"{decision.reason}; at most {bound:.2g} false promotions are expected so far"
             rollouts.promote(
                 rollout.rollout_id,

@@ -1,11 +1,13 @@
 import threading
 import uuid
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vouch.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound, VouchError
+from vouch.types.rollout_plan import RolloutPlan
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 
@@ -212,3 +214,13 @@ def test_serving_and_rollouts_always_tell_the_same_story(catalog, slot, steps):
             (active.version, active.percent) if active else ("", 0)
         )
         assert serving.champion != serving.candidate
+
+
+def test_rollouts_that_move_by_themselves_are_counted_by_slot(catalog, slot):
+    catalog.serving.ensure("reward", A)
+    by_itself = RolloutPlan(steps=(100,), hold_s=1.0)
+    plans = [by_itself, replace(by_itself, automatic=False), by_itself, None]
+    for plan in plans:
+        roll_back(catalog, begin(catalog, plan=plan))
+    catalog.rollouts.start("reward", B, percent=5, actor="ops", request_id="r", plan=by_itself)
+    assert catalog.rollouts.automatic(slot) == 2

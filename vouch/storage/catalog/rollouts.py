@@ -236,10 +236,15 @@ class Rollouts:
             before = _after(before, row, last)
         return before, last
 
-    def planned(self) -> int:
-        """How many rollouts with a plan have begun: as many were tested for promotion."""
+    def automatic(self, slot: str) -> int:
+        """How many rollouts of the slot have begun that move by themselves: as many were tested for promotion."""
+        plans, rollouts = tables.rollout_plans, tables.rollouts
+        query = (
+            sa.select(sa.func.count())
+            .select_from(plans.join(rollouts, rollouts.c.seq == plans.c.rollout))
+            .where(plans.c.automatic, rollouts.c.slot == slot)
+        )
         with self._database.read() as connection:
-            query = sa.select(sa.func.count()).select_from(tables.rollout_plans)
             return int(connection.execute(query).scalar_one())
 
     def get(self, rollout_id: str) -> Rollout:
