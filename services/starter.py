@@ -13,6 +13,7 @@ from vouch.models.folders import check_generator_folder, check_reward_folder
 from vouch.models.scale import read_scale
 from vouch.settings import Settings
 from vouch.storage.catalog import Catalog
+from vouch.storage.catalog.tokens import ADMINISTRATOR
 from vouch.storage.registry import Registry
 from vouch.types.version import Version, VersionKind
 
@@ -86,7 +87,14 @@ def _publish(catalog: Catalog, registry: Registry, kind: VersionKind, model: str
     version = _foreign(registry, kind, folder)
     catalog.serving.ensure(kind, version.digest)
     if version.digest not in known and catalog.serving.get(kind).champion != version.digest:
-        catalog.serving.set_champion(kind, version.digest)
+        catalog.rollouts.start(
+            kind,
+            version.digest,
+            percent=100,
+            actor=ADMINISTRATOR,
+            request_id=f"named-{version.digest}",
+            reason=f"named by vouch up --{kind}",
+        )
 
 
 def _starter(registry: Registry, kind: VersionKind) -> Version:

@@ -78,8 +78,10 @@ class System:
         folder = leave(self.root / "made" / str(next(self._numbers)), slot + str(next(self._numbers)))
         told = {"kind": slot, "format": "reward" if slot == "reward" else "diffusers", **values}
         version = self.store.registry.publish(folder, **told)  # type: ignore[arg-type]
-        self.store.catalog.serving.ensure(slot, version.digest)
-        self.store.catalog.serving.set_champion(slot, version.digest)
+        if self.store.catalog.serving.ensure(slot, version.digest).champion != version.digest:
+            self.store.catalog.rollouts.start(
+                slot, version.digest, percent=100, actor="ops", request_id=version.digest
+            )
         return version
 
     def rate(self, make_image: Callable, verdict: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from services import starter
 from services.rollout.history import raters_of, served_at
 from vouch.errors import NotFound
 from vouch.storage.registry import Registry
@@ -33,9 +33,39 @@ def test_every_moment_of_a_slots_history_can_be_asked_for(catalog, tmp_path):
     ]  # fmt: skip
     deciders = [(one.event.actor, one.event.reason) if one.event else None for one in served]
     assert deciders == [None, ("ada", "try it"), ("system", "e = 31"), ("bob", "odd granules")]
-    assert served_at(catalog, registry, "generator", moments[0] - timedelta(days=1)).serving.champion == A
     with pytest.raises(NotFound):
         served_at(catalog, registry, "reward", moments[0])
+
+
+def test_nothing_was_served_before_the_first_champion_was_there(catalog, tmp_path):
+    registry = Registry(catalog, tmp_path / "models")
+    before = now()
+    first = publish(registry, tmp_path, "one", [])
+    catalog.serving.ensure("generator", first.digest)
+    after = now()
+    for _ in ("no rollout yet", "after one"):
+        with pytest.raises(NotFound, match="Nothing was served in slot generator before"):
+            served_at(catalog, registry, "generator", before)
+        assert served_at(catalog, registry, "generator", after).serving.champion == first.digest
+        catalog.rollouts.start("generator", B, percent=5, actor="ada", request_id="1")
+
+
+def test_a_folder_that_takes_the_champions_place_is_in_the_history_and_the_audit_log(
+    catalog, settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(starter, "CHECKS", {"generator": lambda folder: None})
+    monkeypatch.setattr(starter, "try_model", lambda kind, folder: None)
+    registry = Registry(catalog, settings.folder.models, settings.models_url)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights.safetensors").write_bytes(name.encode())
+        starter._publish(catalog, registry, "generator", str(tmp_path / name))
+    starter._publish(catalog, registry, "generator", str(tmp_path / "one"))
+    one, two = (registry.digest(f"generator-{name}") for name in ("one", "two"))
+    served = served_at(catalog, registry, "generator", now())
+    assert (served.serving.champion, served.serving.previous) == (two, one), "seen before: it changes nothing"
+    assert served.event.reason == "named by vouch up --generator"
+    assert catalog.audit.head().details["version"] == two
 
 
 def test_the_raters_of_a_version_are_those_of_its_whole_lineage(

@@ -213,7 +213,8 @@ class Rollouts:
     def served_at(self, slot: str, moment: datetime) -> tuple[Serving, Rollout | None]:
         """What the slot was to serve at that moment, and the rollout whose event had made it so.
 
-        The rollout is None before the first one. Raises NotFound for a slot that was never set.
+        The rollout is None before the first one. Raises NotFound for a slot that was never set, and for a moment before
+        its first champion was there.
         """
         events, rollouts = tables.rollout_events, tables.rollouts
         query = (
@@ -224,10 +225,13 @@ class Rollouts:
         )
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-            if not rows:
-                return read_slot(connection, slot), None
             known = {seq: _get(connection, seq) for seq in {row.rollout for row in rows}}
-        before = Serving(slot=slot, champion=known[rows[0].rollout].previous_version, revision=1)
+            before = read_slot(connection, slot)
+            if rows:
+                before = Serving(slot=slot, champion=known[rows[0].rollout].previous_version, revision=1)
+            began = _published_at(connection, before.champion) if rows else before.updated_at
+        if began is not None and moment < began:
+            raise NotFound(f"Nothing was served in slot {slot} before {began.isoformat()}.", "SLOT_NOT_FOUND")
         last = None
         for row in rows:
             if row.at > moment:
@@ -392,6 +396,15 @@ def _apply_to_serving(
         sticky=rollout.plan is not None and rollout.plan.sticky,
     )
     return "ACTIVE"
+
+
+def _published_at(connection: sa.Connection, version: str) -> datetime | None:
+    """When the version came to be, before which nothing can have served it; None where it is gone."""
+    table = tables.versions
+    moment: datetime | None = connection.scalar(
+        sa.select(table.c.created_at).where(table.c.digest == version)
+    )
+    return moment
 
 
 def _after(before: Serving, event: Any, rollout: Rollout) -> Serving:

@@ -35,21 +35,6 @@ class ServingSlots:
             insert_once(connection, tables.serving, _row(Serving(slot=slot, champion=champion)))
             return read_slot(connection, slot)
 
-    def set_champion(self, slot: str, champion: str) -> Serving:
-        """Put a version in the champion's place at once, without a rollout.
-
-        Raises:
-            NotFound: no such slot.
-            FailedPrecondition: a rollout is under way in this slot.
-        """
-        with self._database.write() as connection:
-            current = read_slot(connection, slot, lock=True)
-            if current.candidate:
-                raise under_way(slot)
-            if current.champion == champion:
-                return current
-            return write_slot(connection, current, champion=champion, previous=current.champion)
-
 
 def read_slot(connection: sa.Connection, slot: str, *, lock: bool = False) -> Serving:
     query = sa.select(tables.serving).where(tables.serving.c.slot == slot)
