@@ -80,7 +80,7 @@ def _slots(catalog: Catalog, controller: RolloutController) -> list[SlotOverview
 
 
 def _slot(controller: RolloutController, serving: Serving, names: dict[str, str]) -> SlotOverview:
-    reports = controller.living(serving.slot)
+    reports = controller.live_reports(serving.slot)
     refused = [report.reason for report in reports if not report.ok]
     return {
         "slot": serving.slot,

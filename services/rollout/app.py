@@ -116,7 +116,7 @@ class RolloutService:
             [digest for rollout in rollouts for digest in (rollout.version, rollout.previous_version)]
         )
         slots = {
-            slot: (self._catalog.serving.get(slot), self._controller.living(slot))
+            slot: (self._catalog.serving.get(slot), self._controller.live_reports(slot))
             for slot in {rollout.slot for rollout in rollouts}
         }
         return [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +17,7 @@ from services.rollout.analysis import false_promotion_bound
 from services.rollout.evidence import Evidence
 from services.rollout.gate import admit
 from services.rollout.hold import HoldTimer
-from services.rollout.pulses import Pulses
+from services.rollout.liveness import ReplicaLiveness
 from vouch.errors import FailedPrecondition, InvalidInput, VouchError
 from vouch.storage.catalog import Catalog
 from vouch.storage.catalog.rollouts import CONTROLLER
@@ -32,6 +34,8 @@ SLOTS = ("generator", "reward")
 MAX_REASON = 1_000
 KEEP_S = 5.0
 """Between two times that the controller writes down how far it is."""
+FORGET_EVERY_S = 600.0
+FORGET_AFTER = timedelta(hours=1)
 SYSTEM = "system"
 """The actor of what the controller does by itself."""
 
@@ -99,12 +103,15 @@ class RolloutController:
         self._catalog, self._registry, self._notify, self._steps = catalog, registry, notify, steps
         self._observer = observer or NoObserver()
         self._system, self._clock = system, clock
-        self._pulses = Pulses()
+        self._liveness = ReplicaLiveness()
         self._timers = {slot: HoldTimer(clock) for slot in SLOTS}
         self._kept: dict[str, tuple[float, dict[str, Any]]] = {}
         self._decisions: dict[str, tuple[str, policy.Decision | None]] = {}
+        self._forgot_at = -FORGET_EVERY_S
         self._fence = catalog.controllers.take_over(CONTROLLER)
         self.deposed = False
+        for slot in SLOTS:  # the first look: which reports were there before
+            self.live_reports(slot)
 
     # ---- what an operator asks for
 
@@ -183,15 +190,25 @@ class RolloutController:
     def step(self) -> None:
         """One look at every slot: observe, decide, apply. A controller that was deposed does nothing."""
         for slot in SLOTS:
-            if self.deposed:
-                return
-            try:
-                self._look(slot)
-            except VouchError as error:  # an operator was quicker, or the catalog is busy
-                self.deposed = error.reason == "FENCED"
-                log.info("the rollout of the %s was not moved: %s", slot, error)
-            except Exception:  # an unexpected error must not end the watch: the next look may roll back
-                log.exception("the look at the rollout of the %s failed", slot)
+            self._attempt(f"the look at the {slot}", functools.partial(self._look, slot))
+        self._attempt("forgetting old reports", self._forget_gone)
+
+    def _attempt(self, what: str, action: Callable[[], None]) -> None:
+        if self.deposed:
+            return
+        try:
+            action()
+        except VouchError as error:  # an operator was quicker, or the catalog is busy
+            self.deposed = error.reason == "FENCED"
+            log.info("%s changed nothing: %s", what, error)
+        except Exception:  # an unexpected error must not end the watch: the next look may roll back
+            log.exception("%s failed", what)
+
+    def _forget_gone(self) -> None:
+        """Reports of replicas that are gone. One that is not reports again within seconds."""
+        if self._clock() - self._forgot_at >= FORGET_EVERY_S:
+            self._catalog.reports.forget(older_than=now() - FORGET_AFTER)
+            self._forgot_at = self._clock()
 
     def _look(self, slot: str) -> None:
         seen = self.observe(slot)
@@ -207,13 +224,13 @@ class RolloutController:
         if rollout is None:
             return None
         seen = policy.Observation(
-            rollout=rollout, serving=self._catalog.serving.get(slot), reports=self.living(slot)
+            rollout=rollout, serving=self._catalog.serving.get(slot), reports=self.live_reports(slot)
         )
         return seen if rollout.plan is None else self._measured(seen, rollout.plan)
 
-    def living(self, slot: str) -> tuple[ReplicaReport, ...]:
+    def live_reports(self, slot: str) -> tuple[ReplicaReport, ...]:
         """The last report of each replica that was heard of lately."""
-        return self._pulses.living(self._catalog.reports.list(slot))
+        return self._liveness.live(slot, self._catalog.reports.list(slot))
 
     def _measured(self, seen: policy.Observation, plan: RolloutPlan) -> policy.Observation:
         follows = bool(seen.reports) and policy.converged(seen.serving, seen.reports) == len(seen.reports)

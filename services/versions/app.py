@@ -61,7 +61,7 @@ class ModelsService:
         return wire.to_message(answer, pb.GetServingResponse)
 
     def _slot(self, serving: Serving, names: dict[str, str]) -> ServingSlot:
-        reports = self._controller.living(serving.slot)
+        reports = self._controller.live_reports(serving.slot)
         return ServingSlot(
             slot=serving.slot,
             champion_version=serving.champion,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
@@ -510,6 +511,30 @@ def test_a_rollout_that_is_moved_by_hand_stays_where_it_is_until_it_is_resumed(s
     system.controller.set_paused(rollout.rollout_id, False, "ops", "", "")
     system.pass_s(10)
     assert system.serving[2] == 25, "it was held long enough by hand"
+
+
+def test_the_refusal_of_a_replica_that_ended_before_the_controller_began_rolls_nothing_back(system):
+    rollout = system.start()
+    revision = system.catalog.serving.get("generator").revision
+    ahead = clock.now() + timedelta(hours=1)
+    refusal = ReplicaReport(
+        slot="generator", replica_id="ended", revision=revision, ok=False, reported_at=ahead
+    )
+    system.catalog.reports.put(refusal)
+    successor = system.new_controller()
+    successor.step()
+    assert system.catalog.rollouts.get(rollout.rollout_id).state == "ACTIVE"
+    system.catalog.reports.put(replace(refusal, reported_at=ahead + timedelta(seconds=10)))
+    successor.step()
+    assert system.catalog.rollouts.get(rollout.rollout_id).state == "ROLLED_BACK"
+
+
+def test_reports_of_replicas_that_are_gone_are_forgotten(system):
+    system.follow()
+    old = replace(system.catalog.reports.list()[0], replica_id="gone")
+    system.catalog.reports.put(replace(old, reported_at=clock.now() - timedelta(hours=2)))
+    system.controller.step()
+    assert [report.replica_id for report in system.catalog.reports.list()] == ["r1"]
 
 
 def test_a_reboot_leaves_a_rollout_that_is_moved_by_hand(system):
