@@ -23,6 +23,8 @@ from vouch.types.run import Run
 log = logging.getLogger("vouch.retraining")
 
 PREFIX = "retrain-"
+NO_REFUSAL = ("ROLLOUT_UNDER_WAY", "ALREADY_CHAMPION", "CHANGED_SINCE", "FENCED")
+"""Why a rollout does not begin now though the gate may admit it."""
 MOST_JUDGED = 500
 """Of the newest ratings; older ones say little of a drift."""
 
@@ -68,7 +70,7 @@ class Retrainer:
         try:
             self._controller.start(order, SYSTEM, f"{PREFIX}{run.run_id}")
         except FailedPrecondition as error:
-            if error.reason in ("ROLLOUT_UNDER_WAY", "ALREADY_CHAMPION"):
+            if error.reason in NO_REFUSAL:
                 return
             self._catalog.audit.append_once(SYSTEM, "retraining refused", run.run_id, {"why": error.message})
         except VouchError as error:

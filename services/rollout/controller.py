@@ -120,8 +120,8 @@ class RolloutController:
         and answers with the rollout that would have begun, whose id is empty.
 
         Raises NotFound, CorruptVersion (naming the file), InvalidInput (a kind that does not serve, steps that do not
-        rise), and FailedPrecondition (another rollout is active, it is the champion already, it was not evaluated, or
-        its evaluation refuses it).
+        rise), and FailedPrecondition (another rollout is active, it is the champion already, it was not evaluated, its
+        evaluation refuses it, or the champion changed meanwhile).
         """
         version = self._registry.get(order.ref)
         if version.kind not in SLOTS:
@@ -129,7 +129,8 @@ class RolloutController:
                 f"{version.name} is a {version.kind}: only a generator or a reward model can serve."
             )
         self._verify(version)
-        gate = self._gate(version, order)
+        champion = self._registry.get(self._catalog.serving.get(version.kind).champion)
+        gate = self._gate(version, champion, order)
         steps = _rising(order.steps or self._steps)
         share = steps[0] if order.percent is None else order.percent
         plan = self._plan(order, steps, gate)
@@ -143,6 +144,8 @@ class RolloutController:
             request_id=request_id or uuid.uuid4().hex,
             reason=_checked(order.reason),
             plan=plan,
+            champion=champion.digest,
+            fence=self._fence if actor == SYSTEM else None,
         )
         self._notify(rollout.slot)
         return rollout
@@ -304,9 +307,8 @@ class RolloutController:
             if ancestor.format != "lora":
                 break  # an adapter stands on the first whole model before it, and on nothing between
 
-    def _gate(self, version: Version, order: StartOrder) -> dict[str, object]:
+    def _gate(self, version: Version, champion: Version, order: StartOrder) -> dict[str, object]:
         """What the evidence says; a refusal that is forced is kept as such."""
-        champion = self._registry.get(self._catalog.serving.get(version.kind).champion)
         if order.force and not order.reason.strip():
             raise InvalidInput(
                 "A forced rollout needs a reason: say with --reason why the gate does not count."

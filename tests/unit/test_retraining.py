@@ -149,6 +149,18 @@ def test_a_version_that_the_gate_refuses_is_noted_once_and_not_rolled_out(learni
     assert learning.actions == ["training start", "retraining refused"]
 
 
+def test_a_retrainer_whose_controller_was_deposed_begins_and_notes_nothing(learning: Learning) -> None:
+    learning.rate(20)
+    learning.retrainer.step()
+    learning.finish("second")
+    successor = RolloutController(learning.catalog, learning.registry, lambda slot: None)
+    learning.retrainer.step()
+    assert learning.catalog.rollouts.active("reward") is None
+    assert learning.actions == ["training start"]
+    Retrainer(learning.settings, learning.catalog, successor).step()
+    assert learning.actions == ["training start", "rollout start"]
+
+
 def test_a_failed_training_is_not_repeated_for_the_same_ratings(
     learning: Learning, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from services.rollout.analysis import Events, PairCounts
 from services.rollout.app import RolloutService
-from services.rollout.controller import RolloutController, StartOrder
+from services.rollout.controller import SYSTEM, RolloutController, StartOrder
 from services.rollout.evidence import COUNTS, REQUIRED, Evidence
 from services.rollout.policy import Hold, Promote
 from tests.fakes import FakeClock
@@ -61,7 +61,7 @@ class System:
     """Two generators published, the first serving, one replica that follows whatever is desired."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        self.catalog = Catalog(url)
+        self.folder, self.catalog = folder, Catalog(url)
         self.registry = Registry(self.catalog, folder / "models")
         self.observed, self.clock = Observed(), FakeClock()
         self.hurried: list[str] = []
@@ -316,6 +316,30 @@ def test_two_controllers_at_the_same_moment_move_a_rollout_once(system):
         thread.join()
     assert system.serving[2] == 25
     assert [controller.deposed for controller in controllers] == [True, True, True, False]
+
+
+def test_a_rollout_begins_only_against_the_champion_that_its_gate_saw(system, monkeypatch):
+    third = system._publish(system.folder, "three")
+    gate = system.controller._gate
+
+    def gate_while_another_becomes_champion(*seen: Any) -> dict[str, object]:
+        verdict = gate(*seen)
+        system.catalog.rollouts.start("generator", third.digest, percent=100, actor="chief", request_id="3")
+        return verdict
+
+    monkeypatch.setattr(system.controller, "_gate", gate_while_another_becomes_champion)
+    with pytest.raises(FailedPrecondition, match="Another version has become champion") as refused:
+        system.start()
+    assert refused.value.reason == "CHANGED_SINCE"
+    assert system.serving == (third.digest, "", 0)
+
+
+def test_a_rollout_that_a_deposed_controller_decides_to_begin_is_refused(system):
+    deposed, successor = system.controller, system.new_controller()
+    order = StartOrder(ref="two", hold_s=60.0)
+    with pytest.raises(FailedPrecondition, match="taken over"):
+        deposed.start(order, SYSTEM, "retrain-run-1")
+    assert successor.start(order, SYSTEM, "retrain-run-1").state == "ACTIVE"
 
 
 def test_a_decision_from_an_older_state_of_the_slot_is_not_carried_out(system):

@@ -62,19 +62,25 @@ class Rollouts:
         request_id: str,
         reason: str = "",
         plan: RolloutPlan | None = None,
+        champion: str = "",
+        fence: int | None = None,
     ) -> Rollout:
         """Give `percent` (1..100) of a slot's new requests to `candidate` (a digest); 100 completes at once.
 
-        With a plan the controller moves it on by itself; with a plan for a shadow it begins at 0 %.
+        With a plan the controller moves it on by itself; with a plan for a shadow it begins at 0 %. champion: the one
+        that the candidate was compared with; "" where any will do. fence: number of the controller that decided it.
 
         Raises:
             NotFound: no such slot.
-            FailedPrecondition: a rollout is under way, or the candidate is champion already.
+            FailedPrecondition: a rollout is under way, the candidate is champion already, another version has become
+                champion since (CHANGED_SINCE), or another controller has taken over (FENCED).
             AlreadyExists: the request_id was used for something else.
         """
         percent = 0 if plan is not None and plan.shadow else _percent(percent)
-        ask = _Ask("start", percent, actor, reason, request_id)
+        ask = _Ask("start", percent, actor, reason, request_id, fence)
         with self._database.write() as connection:
+            if fence is not None:
+                check_fence(connection, CONTROLLER, fence)
             serving = read_slot(connection, slot, lock=True)
             done = _replayed(connection, ask)
             if done is not None:
@@ -85,6 +91,11 @@ class Rollouts:
                 raise under_way(slot)
             if serving.champion == candidate:
                 raise FailedPrecondition("The candidate is already the champion.", "ALREADY_CHAMPION")
+            if champion not in ("", serving.champion):
+                raise FailedPrecondition(
+                    f"Another version has become champion of slot {slot} since: compare the candidate with it.",
+                    "CHANGED_SINCE",
+                )
             seq = _insert(connection, slot, candidate, serving.champion)
             if plan is not None:
                 rollout_plans.insert(connection, seq, plan)
