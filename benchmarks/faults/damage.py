@@ -13,7 +13,7 @@ from pathlib import Path
 
 import vouch
 from benchmarks.report import Figure, Report
-from services.rollout.controller import RolloutController, StartOrder
+from services.rollout.controller import RolloutController, RolloutOptions
 from vouch.errors import CorruptVersion
 from vouch.storage.catalog import Catalog
 from vouch.storage.registry import Registry
@@ -40,9 +40,9 @@ class DamagedModels:
 
     def refusal(self) -> str:
         """Why the new version is not rolled out; "" when it is, or when the old one serves no more."""
-        order = StartOrder(ref="new", percent=5, force=True, reason="a drill")
+        options = RolloutOptions(ref="new", percent=5, force=True, reason="a drill")
         try:
-            self._controller.start(order, "operator", "")
+            self._controller.start(options, "operator", "")
         except CorruptVersion as error:
             return error.message if self._serves(self.old) else ""
         rollout = self.catalog.rollouts.active("reward")

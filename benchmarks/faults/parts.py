@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from services.rollout.controller import RolloutController, StartOrder
+from services.rollout.controller import RolloutController, RolloutOptions
 from vouch.domains.criteria import load_domain
 from vouch.settings import Settings
 from vouch.storage.blobs import BlobStore
@@ -74,10 +74,10 @@ class Parts:
         return {"value": value}
 
     def ask_start(self, number: int, request: str) -> Answer:
-        order = StartOrder(
+        options = RolloutOptions(
             ref=f"model-{number}", percent=FIRST_STEP, hold_s=3600.0, force=True, reason="a drill"
         )
-        return self._after(self._controller.start(order, ACTOR, request).rollout_id)
+        return self._after(self._controller.start(options, ACTOR, request).rollout_id)
 
     def ask_promote(self, rollout: str, request: str) -> Answer:
         return self._after(self._controller.promote(rollout, None, ACTOR, request, "").rollout_id)

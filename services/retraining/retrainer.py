@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from services.retraining.policy import LearningState, TrainingDecision, decide
-from services.rollout.controller import SYSTEM, RolloutController, StartOrder
+from services.rollout.controller import SYSTEM, RolloutController, RolloutOptions
 from vouch.errors import FailedPrecondition, VouchError
 from vouch.settings import Settings
 from vouch.storage.catalog import Catalog
@@ -61,14 +61,14 @@ class Retrainer:
         seen = every(lambda token: self._catalog.rollouts.list("reward", page_size=100, page_token=token))
         if any(one.version == run.version for one in seen) or self._was_refused(run):
             return
-        order = StartOrder(
+        options = RolloutOptions(
             ref=run.version,
             steps=self._settings.rollout.steps_percent,
             hold_s=self._policy.hold_s,
             reason=f"trained by itself in {run.run_id}",
         )
         try:
-            self._controller.start(order, SYSTEM, f"{PREFIX}{run.run_id}")
+            self._controller.start(options, SYSTEM, f"{PREFIX}{run.run_id}")
         except FailedPrecondition as error:
             if error.reason in NO_REFUSAL:
                 return

@@ -11,7 +11,7 @@ from dataclasses import replace
 from services.identity import Identity
 from services.required import required
 from services.rollout import policy
-from services.rollout.controller import RolloutController, StartOrder
+from services.rollout.controller import RolloutController, RolloutOptions
 from services.rollout.evidence import Evidence, prove, required_metrics
 from vouch import wire
 from vouch.pb.v1 import rollout_pb2 as pb
@@ -38,7 +38,7 @@ class RolloutService:
         return self._watch.is_alive()
 
     def StartRollout(self, request: pb.StartRolloutRequest, caller: Identity) -> pb.Rollout:
-        order = StartOrder(
+        options = RolloutOptions(
             ref=required(request, "version"),
             percent=wire.optional(request, "percent"),
             steps=tuple(request.steps),
@@ -49,7 +49,7 @@ class RolloutService:
             dry_run=request.dry_run,
             reason=request.reason,
         )
-        return self._message(self._controller.start(order, caller.name, request.request_id))
+        return self._message(self._controller.start(options, caller.name, request.request_id))
 
     def PromoteRollout(self, request: pb.PromoteRolloutRequest, caller: Identity) -> pb.Rollout:
         rollout_id, percent = required(request, "rollout_id"), wire.optional(request, "percent")

@@ -172,7 +172,7 @@ class Comparison:
             return None
 
     def _drawn(self, version: str, record: ImageRecord) -> bytes:
-        return self._draw(order_again(record, version))[0].data
+        return self._draw(replay_request(record, version))[0].data
 
 
 def counted(outcomes: Mapping[str, Outcome]) -> dict[str, PairCounts]:
@@ -183,8 +183,8 @@ def counted(outcomes: Mapping[str, Outcome]) -> dict[str, PairCounts]:
     }
 
 
-def order_again(record: ImageRecord, version: str) -> GenerationRequest:
-    """The order that draws an image again by its record, with the given version."""
+def replay_request(record: ImageRecord, version: str) -> GenerationRequest:
+    """The request that draws an image again by its record, with the given version."""
     assert record.seed is not None
     sampler, eta = parse_name(record.sampler)
     return GenerationRequest(

@@ -63,7 +63,7 @@ class NoObserver:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StartOrder:
+class RolloutOptions:
     """What an operator asks a rollout to be. percent: None begins with the first step."""
 
     ref: str
@@ -115,7 +115,7 @@ class RolloutController:
 
     # ---- what an operator asks for
 
-    def start(self, order: StartOrder, actor: str, request_id: str) -> Rollout:
+    def start(self, options: RolloutOptions, actor: str, request_id: str) -> Rollout:
         """Verify the version's every file and its evidence, then give it its first share. A dry run stops before that
         and answers with the rollout that would have begun, whose id is empty.
 
@@ -123,18 +123,18 @@ class RolloutController:
         rise), and FailedPrecondition (another rollout is active, it is the champion already, it was not evaluated, its
         evaluation refuses it, or the champion changed meanwhile).
         """
-        version = self._registry.get(order.ref)
+        version = self._registry.get(options.ref)
         if version.kind not in SLOTS:
             raise InvalidInput(
                 f"{version.name} is a {version.kind}: only a generator or a reward model can serve."
             )
         self._verify(version)
         champion = self._registry.get(self._catalog.serving.get(version.kind).champion)
-        gate = self._gate(version, champion, order)
-        steps = _rising(order.steps or self._steps)
-        share = steps[0] if order.percent is None else order.percent
-        plan = self._plan(order, steps, gate)
-        if order.dry_run:
+        gate = self._gate(version, champion, options)
+        steps = _rising(options.steps or self._steps)
+        share = steps[0] if options.percent is None else options.percent
+        plan = self._plan(options, steps, gate)
+        if options.dry_run:
             return self._preview(version, share, plan)
         rollout = self._catalog.rollouts.start(
             version.kind,
@@ -142,7 +142,7 @@ class RolloutController:
             percent=share,
             actor=actor,
             request_id=request_id or uuid.uuid4().hex,
-            reason=_checked(order.reason),
+            reason=_checked(options.reason),
             plan=plan,
             champion=champion.digest,
             fence=self._fence if actor == SYSTEM else None,
@@ -307,9 +307,9 @@ class RolloutController:
             if ancestor.format != "lora":
                 break  # an adapter stands on the first whole model before it, and on nothing between
 
-    def _gate(self, version: Version, champion: Version, order: StartOrder) -> dict[str, object]:
+    def _gate(self, version: Version, champion: Version, options: RolloutOptions) -> dict[str, object]:
         """What the evidence says; a refusal that is forced is kept as such."""
-        if order.force and not order.reason.strip():
+        if options.force and not options.reason.strip():
             raise InvalidInput(
                 "A forced rollout needs a reason: say with --reason why the gate does not count."
             )
@@ -318,7 +318,7 @@ class RolloutController:
         try:
             return admit(version, champion, self._evidence(version))
         except FailedPrecondition as error:
-            if not order.force:
+            if not options.force:
                 raise
             return {"verdict": "forced", "refusal": error.message.split(" To start it all the same")[0]}
 
@@ -327,19 +327,19 @@ class RolloutController:
             return self._registry.evidence(version.digest)
         return read_reward_evidence(self._registry.folder(version.digest))
 
-    def _plan(self, order: StartOrder, steps: tuple[int, ...], gate: dict[str, object]) -> RolloutPlan:
+    def _plan(self, options: RolloutOptions, steps: tuple[int, ...], gate: dict[str, object]) -> RolloutPlan:
         """Every rollout keeps its gate and why it was forced, also one that is moved by hand."""
-        if order.hold_s is not None and not 0 <= order.hold_s <= 30 * 24 * 3600:
-            raise InvalidInput(f"hold is {order.hold_s:g} s; it must be 0 s to 30 days.")
+        if options.hold_s is not None and not 0 <= options.hold_s <= 30 * 24 * 3600:
+            raise InvalidInput(f"hold is {options.hold_s:g} s; it must be 0 s to 30 days.")
         return RolloutPlan(
             steps=steps,
-            hold_s=DEFAULT_HOLD_S if order.hold_s is None else order.hold_s,
-            shadow=order.shadow,
-            sticky=order.sticky,
+            hold_s=DEFAULT_HOLD_S if options.hold_s is None else options.hold_s,
+            shadow=options.shadow,
+            sticky=options.sticky,
             gate=gate,
-            forced=order.reason if order.force else "",
+            forced=options.reason if options.force else "",
             system=self._system,
-            automatic=order.planned,
+            automatic=options.planned,
         )
 
     def _preview(self, version: Version, share: int, plan: RolloutPlan) -> Rollout:

@@ -21,8 +21,10 @@ class HoldTimer:
     _looked_at: float | None = None
 
     def look(self, rollout: str, percent: int, counts: bool, kept: tuple[int, float]) -> float:
-        """Seconds held at `percent`. counts: whether the time since the last look does; it does not while paused, or
-        while replicas follow. kept: share and seconds that the catalog has, of an earlier life.
+        """Seconds held at `percent`.
+
+        counts: whether the time since the last look counts: only while every replica serves this share and the rollout
+        is not paused. kept: share and seconds that the catalog has, of an earlier life.
         """
         moment = self.clock()
         if (self.rollout, self.percent) != (rollout, percent):

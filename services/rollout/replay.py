@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.rollout.comparison import Draw, order_again
+from services.rollout.comparison import Draw, replay_request
 from vouch.errors import FailedPrecondition
 from vouch.formats import images
 from vouch.storage.blobs import BlobStore
@@ -51,7 +51,7 @@ class Replays:
             )
         stored = self._blobs.get(digest)
         self._catalog.versions.get(record.generator_version)
-        drawn = self._draw(order_again(record, record.generator_version))[0]
+        drawn = self._draw(replay_request(record, record.generator_version))[0]
         return Replay(record, drawn.data, largest_difference(stored, drawn.data))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from services.rollout.analysis import Events, PairCounts
-from services.rollout.comparison import AT_ONCE, Comparison, order_again
+from services.rollout.comparison import AT_ONCE, Comparison, replay_request
 from services.rollout.evidence import Evidence, prove
 from services.rollout.experts import expert_pairs, in_order
 from services.rollout.meter import RequestEventCounter
@@ -338,7 +338,7 @@ def test_a_sampler_that_no_request_can_choose_is_left_to_the_version(world):
         digest="d" * 64, media_type="image/png", width=1, height=1, size_bytes=1, source="generated", seed=1,
         sampler="PNDMScheduler", steps=5,
     )  # fmt: skip
-    assert (order_again(record, CHAMPION).sampler, order_again(record, CHAMPION).eta) == ("", 0.0)
+    assert (replay_request(record, CHAMPION).sampler, replay_request(record, CHAMPION).eta) == ("", 0.0)
 
 
 def reading(failed: float, *times: float) -> RoleMetrics:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.rollout.controller import RolloutController, StartOrder
+from services.rollout.controller import RolloutController, RolloutOptions
 from services.rollout.policy import Hold, Observation, RollBack, converged, decide, next_percent
 from vouch.errors import CorruptVersion, FailedPrecondition, InvalidInput, NotFound
 from vouch.settings import Settings
@@ -86,8 +86,8 @@ class System:
         return self.registry.publish(source, kind=kind, format="diffusers", name=name)
 
     def start(self, ref: str, request_id: str, reason: str) -> Rollout:
-        order = StartOrder(ref=ref, force=True, reason=reason or "a test")
-        return self.controller.start(order, "operator", request_id)
+        options = RolloutOptions(ref=ref, force=True, reason=reason or "a test")
+        return self.controller.start(options, "operator", request_id)
 
     def refuse(self, reason: str) -> None:
         revision = self.catalog.serving.get("generator").revision

@@ -13,7 +13,7 @@ import pytest
 
 from services.rollout.analysis import Events, PairCounts
 from services.rollout.app import RolloutService
-from services.rollout.controller import SYSTEM, RolloutController, StartOrder
+from services.rollout.controller import SYSTEM, RolloutController, RolloutOptions
 from services.rollout.evidence import COUNTS, REQUIRED, Evidence
 from services.rollout.policy import Hold, Promote
 from tests.fakes import FakeClock
@@ -93,9 +93,9 @@ class System:
             clock=self.clock,
         )  # fmt: skip
 
-    def start(self, **order: Any) -> Rollout:
-        values = {"ref": "two", "steps": (5, 25, 100), "hold_s": 60.0, **order}
-        return self.controller.start(StartOrder(**values), "ops", "")
+    def start(self, **options: Any) -> Rollout:
+        values = {"ref": "two", "steps": (5, 25, 100), "hold_s": 60.0, **options}
+        return self.controller.start(RolloutOptions(**values), "ops", "")
 
     def follow(self) -> None:
         """The replica serves what is desired."""
@@ -336,10 +336,10 @@ def test_a_rollout_begins_only_against_the_champion_that_its_gate_saw(system, mo
 
 def test_a_rollout_that_a_deposed_controller_decides_to_begin_is_refused(system):
     deposed, successor = system.controller, system.new_controller()
-    order = StartOrder(ref="two", hold_s=60.0)
+    options = RolloutOptions(ref="two", hold_s=60.0)
     with pytest.raises(FailedPrecondition, match="taken over"):
-        deposed.start(order, SYSTEM, "retrain-run-1")
-    assert successor.start(order, SYSTEM, "retrain-run-1").state == "ACTIVE"
+        deposed.start(options, SYSTEM, "retrain-run-1")
+    assert successor.start(options, SYSTEM, "retrain-run-1").state == "ACTIVE"
 
 
 def test_a_decision_from_an_older_state_of_the_slot_is_not_carried_out(system):
