@@ -87,15 +87,7 @@ class Rollouts:
                 if (done.slot, done.version) != (slot, candidate):
                     raise _reused(request_id)
                 return done
-            if serving.candidate:
-                raise under_way(slot)
-            if serving.champion == candidate:
-                raise FailedPrecondition("The candidate is already the champion.", "ALREADY_CHAMPION")
-            if champion not in ("", serving.champion):
-                raise FailedPrecondition(
-                    f"Another version has become champion of slot {slot} since: compare the candidate with it.",
-                    "CHANGED_SINCE",
-                )
+            _check_start(serving, candidate, champion)
             seq = _insert(connection, slot, candidate, serving.champion)
             if plan is not None:
                 rollout_plans.insert(connection, seq, plan)
@@ -306,6 +298,19 @@ def _seq(rollout_id: str) -> int:
     if head != "rollout" or not (number.isascii() and number.isdigit()) or len(number) > 18:
         raise NotFound(f"There is no rollout {rollout_id!r}.", "ROLLOUT_NOT_FOUND")
     return int(number)
+
+
+def _check_start(serving: Serving, candidate: str, champion: str) -> None:
+    """Raises FailedPrecondition where no rollout of `candidate` against `champion` ("": any) can begin."""
+    if serving.candidate:
+        raise under_way(serving.slot)
+    if serving.champion == candidate:
+        raise FailedPrecondition("The candidate is already the champion.", "ALREADY_CHAMPION")
+    if champion not in ("", serving.champion):
+        raise FailedPrecondition(
+            f"Another version has become champion of slot {serving.slot} since: compare the candidate with it.",
+            "CHANGED_SINCE",
+        )
 
 
 def _insert(connection: sa.Connection, slot: str, candidate: str, champion: str) -> int:
