@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
+
 import pytest
 
 from services.convergence import Loaded, Routes
+from services.gateway.pipeline import GenerationPipeline
 from services.generation.sides import counted, role_of
 from services.metrics import ROLLOUT_FAILURES
 from vouch.errors import Cancelled, DeadlineExceeded, Exhausted, Internal, InvalidInput, Unavailable
@@ -66,3 +70,18 @@ def test_only_what_the_routing_table_assigned_counts_and_a_stream_once():
     assert role(version="b") == "", "a caller named it"
     assert role(version="b", assigned=True, indices=(0, 1)) == "candidate"
     assert role(version="b", assigned=True, indices=(2, 3)) == "", "a later part of the stream"
+
+
+class Describing:
+    """A generation deployment whose routing table chooses "b"."""
+
+    async def describe(self, request_id: str, version: str, client: str = "") -> SimpleNamespace:
+        return SimpleNamespace(generator_version=version or "b")
+
+
+@pytest.mark.parametrize(("named", "assigned"), [("", True), ("a", False)])
+def test_a_stream_says_whether_its_version_was_assigned_or_named(named, assigned):
+    pipeline = GenerationPipeline(Describing(), None, None, None, None)
+    request = GenerationRequest(prompt="monocyte", seeds=(1,), version=named, score=False)
+    pinned = asyncio.run(pipeline._pinned(request))
+    assert (pinned.version, pinned.assigned) == (named or "b", assigned)
