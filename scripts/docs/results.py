@@ -33,8 +33,8 @@ HEADLINES = (
         "Plausible drawings of the starter ÷ plausible real cells, by the sealed judge",
     ),
     (
-        "alignment",
-        "aligned_gain_points",
+        "alignment-curve",
+        "draft_gain_points",
         "Points of plausible images gained by two minutes of alignment with *simulated* ratings, by the sealed judge",
     ),
     ("basics", "overhead_ms_p50", "Median cost of gRPC, Ray Serve and storing over the engine's own time"),

@@ -301,11 +301,9 @@ class RolloutController:
     # ---- inside
 
     def _verify(self, version: Version) -> None:
-        for ancestor in self._registry.lineage(version.digest):
-            if ancestor.digest == version.digest or ancestor.format != "lora":
-                self._registry.open(ancestor.digest)
-            if ancestor.format != "lora":
-                break  # an adapter stands on the first whole model before it, and on nothing between
+        self._registry.open(version.digest)
+        if version.format == "lora":
+            self._registry.open(self._registry.base_of(version.digest).digest)
 
     def _gate(self, version: Version, champion: Version, options: RolloutOptions) -> dict[str, object]:
         """What the evidence says; a refusal that is forced is kept as such."""

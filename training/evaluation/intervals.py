@@ -138,9 +138,10 @@ def bootstrapped(
     return Estimate(float(statistic(rows)), *bootstrap(rows, statistic, rounds=rounds, groups=groups))
 
 
-def share(passed: np.ndarray, groups: Sequence[Hashable] | None = None) -> Estimate:
+def share(passed: ArrayLike, groups: Sequence[Hashable] | None = None) -> Estimate:
     """The share of bool [N] with Wilson's interval, or that of resampled groups where several rows are of one
     patient."""
+    passed = np.asarray(passed)
     if groups is None or len(set(groups)) == len(passed):
         return rate(int(passed.sum()), len(passed))
     return bootstrapped(passed.astype(float), lambda rows: float(rows.mean()), groups=groups)

@@ -51,7 +51,7 @@ class Retries:
         return None if self._deadline is None else max(0.001, self._deadline - time.monotonic())
 
     def wait_s(self, error: grpc.RpcError) -> float | None:
-        """Seconds to wait before the next attempt, at least the delay that the system asks for; None if there is none."""
+        """Seconds to wait before the next attempt, at least the delay that the system asks for; None: no attempt."""
         if not is_transient(error) or not self._may_come_back(error):
             return None
         now = time.monotonic()

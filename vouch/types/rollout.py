@@ -45,7 +45,9 @@ class Rollout:
     created_at: datetime
     updated_at: datetime
     progress: RolloutProgress | None = None  # for callers
-    plan: RolloutPlan | None = None  # server only; None: named by `vouch up`, or from before plans were stored
+    plan: RolloutPlan | None = (
+        None  # server only; None: named by `vouch up`, or from before plans were stored
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
