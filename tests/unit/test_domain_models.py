@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import demo
 from benchmarks.adaptation import assembled
 from tests.foundations import SIZE, save_foundation
 from tests.image_files import write_files, write_parquet
 from tests.unit.test_pipelines import lora
+from training.demo.system import DemoOptions
 from training.domain_models import PARTS, DomainModels
 from training.evaluation.judge import Judge
 from training.jobs.worker import Work, work
@@ -111,7 +111,7 @@ def test_one_part_can_be_made_anew(models: DomainModels) -> None:
 
 def test_a_third_domain_gets_models_that_its_loop_runs_on(models: DomainModels, lights: Domain) -> None:
     figures = models.build(here)
-    demo.check(str(models.out.parent / "lights"), models.out)
+    DemoOptions(domain=str(models.out.parent / "lights"), models=models.out).check()
     images = models.examples("test")
     judge, rater = Judge.load(models.out / "judge"), Plausibility.load(models.out / "rater")
     assert figures["rater"]["accuracy_label"] > 0.9 and judge.floor > 0

@@ -15,6 +15,7 @@ import torch
 from benchmarks import demo
 from tests.image_files import write_files
 from training.data.examples import Examples
+from training.demo.system import MODELS, STARTER, DemoOptions
 from training.evaluation.config import EvaluateConfig
 from training.raters.plausibility import Plausibility, learn_plausibility
 from training.raters.simulated import SimulatedPathologist
@@ -213,24 +214,29 @@ def test_evaluating_another_domain_asks_for_its_judge(toy: Path, tmp_path: Path)
 
 
 def test_the_demo_takes_the_models_that_the_checkout_has_for_a_domain(toy: Path, tmp_path: Path) -> None:
-    assert demo.models_of("blood_cells", tmp_path) == demo.STARTER
-    assert demo.models_of(str(toy), tmp_path) == demo.STARTER  # which `check` then refuses by name
-    for part in demo.MODELS:
-        assert demo.models_of(str(toy), tmp_path) == demo.STARTER
+    assert demo.models_of("blood_cells", tmp_path) == STARTER
+    assert demo.models_of(str(toy), tmp_path) == STARTER  # which `check` then refuses by name
+    for part in MODELS:
+        assert demo.models_of(str(toy), tmp_path) == STARTER
         (tmp_path / "traffic_lights" / part).mkdir(parents=True)
     assert demo.models_of(str(toy), tmp_path) == tmp_path / "traffic_lights"
 
 
 def test_the_demo_asks_for_models_of_the_domain(toy: Path, tmp_path: Path) -> None:
-    demo.check("blood_cells", demo.STARTER)
+    DemoOptions().check()
     with pytest.raises(InvalidInput, match="models of traffic_lights with --models"):
-        demo.check(str(toy), demo.STARTER)
+        DemoOptions(domain=str(toy)).check()
+    options = DemoOptions(domain=str(toy), models=tmp_path / "models")
     for part in ("generator", "reward", "rater"):
-        (tmp_path / "models" / part).mkdir(parents=True)
+        (options.models / part).mkdir(parents=True)
     with pytest.raises(InvalidInput, match="lacks judge"):
-        demo.check(str(toy), tmp_path / "models")
-    (tmp_path / "models" / "judge").mkdir()
+        options.check()
+    (options.models / "judge").mkdir()
     with pytest.raises(InvalidInput, match="lists no labels"):
-        demo.check(str(toy), tmp_path / "models")
-    (tmp_path / "models" / "generator" / "vocabulary.json").touch()
-    demo.check(str(toy), tmp_path / "models")
+        options.check()
+    (options.models / "generator" / "vocabulary.json").touch()
+    options.check(whole=False)
+    with pytest.raises(InvalidInput, match="no diffusers folder"):
+        options.check()
+    (options.models / "generator" / "model_index.json").touch()
+    options.check()

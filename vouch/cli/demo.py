@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from vouch.cli.session import Session, command
-from vouch.errors import FailedPrecondition
 from vouch.extras import require
 
 app = typer.Typer()
@@ -34,19 +33,18 @@ def demo(
         Path | None,
         typer.Option(
             help="Folder with generator, reward, rater and judge of the domain; `python -m training models` makes one.",
-            show_default="the models of the checkout: blood cells, and domains in benchmarks/adaptation",
+            show_default="those that ship: blood cells; in a checkout also the domains in benchmarks/adaptation",
         ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Stop the system when the report is written.")] = False,
 ) -> None:
     """Run the whole loop once on a fresh system: generate, rate (simulated), train, align, roll out, compare.
 
-    The system has its own state folder (--state, by default state/demo). The command needs a checkout of vouch.
+    The system has its own state folder (--state, by default state/demo).
     """
     require("train")
-    if find_spec("benchmarks") is None:
-        raise FailedPrecondition("The demo needs a checkout of vouch: run it in that folder.", "NO_CHECKOUT")
     given = {"--domain": domain, "--models": models, "--state": session.state}
     arguments = [word for name, value in given.items() if value for word in (name, str(value))]
     arguments += ["--once"] if once else []
-    os.execv(sys.executable, [sys.executable, "-m", "benchmarks.demo", *arguments])  # noqa: S606 - no shell
+    program = "benchmarks.demo" if find_spec("benchmarks") else "training.demo"  # a checkout has more models
+    os.execv(sys.executable, [sys.executable, "-m", program, *arguments])  # noqa: S606 - no shell

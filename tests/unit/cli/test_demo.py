@@ -25,6 +25,17 @@ def test_it_becomes_the_demo_with_what_was_typed(monkeypatch: pytest.MonkeyPatch
     ]  # fmt: skip
 
 
-def test_without_a_checkout_it_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_package_runs_the_same_loop_without_a_checkout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    programs: list[str] = []
+
+    def become(program: str, arguments: list[str]) -> None:
+        del program
+        programs.append(arguments[2])
+        raise SystemExit(0)
+
+    monkeypatch.setattr("vouch.cli.demo.os.execv", become)
     monkeypatch.setattr("vouch.cli.demo.find_spec", lambda name: None)
-    assert "needs a checkout of vouch" in run("demo", code=5).stderr
+    run("demo", "--once")
+    assert programs == ["training.demo"]
