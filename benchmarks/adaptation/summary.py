@@ -29,6 +29,8 @@ TOLD = {
     f"{JUDGE}_recognised_trained": ("share", None, None),
     f"{JUDGE}_recognised_held_out": ("share", None, None),
     f"{JUDGE}_recognised_negation": ("share", None, None),
+    "probe_recognised_trained": ("share", None, None),
+    "probe_coverage_of_floor": ("share", None, None),
     "probe_finding_agreement_points": ("points", None, None),
     "probe_finding_logit_distance": ("", None, None),
     "recognised_no_copies": ("share", None, None),
@@ -105,6 +107,8 @@ def _tell_few(report: Report, ladder: str, groups: Mapping[str, Sequence[Figures
         return
     best = max((group for group in known if known[group]), key=lambda group: float(np.mean(known[group])))
     report.add(f"{ladder}_few_shot_recognised", _over(known[best], "share", ">= 0.75", ">= 0.9"))
+    if by_probe := _known(few[best], "probe_recognised_trained"):
+        report.add(f"{ladder}_few_shot_recognised_by_probe", _over(by_probe, "share"))
     report.add(f"{ladder}_few_shot_copies", _over(_known(few[best], "copies"), "share", "<= 0.05", "<= 0.01"))
 
 
