@@ -73,8 +73,8 @@ FIGURES = """
 import os, sys
 os.environ["SERVICES_METRICS_FOLDER"] = sys.argv[1]
 from services import metrics
-metrics.SIDE_FAILURES.labels("candidate").inc(3)
-assert metrics.sides()["candidate"].failed == 3
+metrics.ROLLOUT_FAILURES.labels("candidate").inc(3)
+assert metrics.roles()["candidate"].failed == 3
 sys.stdout.buffer.write(metrics.page())
 """
 
@@ -84,7 +84,7 @@ def test_the_figures_of_a_folder_of_any_name_are_added_up(tmp_path: Path) -> Non
     folder.mkdir()
     command = [sys.executable, "-c", FIGURES, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert 'vouch_side_failures_total{side="candidate"} 3.0' in done.stdout
+    assert 'vouch_rollout_failures_total{role="candidate"} 3.0' in done.stdout
 
 
 @pytest.mark.parametrize("name", ODD)
