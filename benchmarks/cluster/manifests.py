@@ -88,6 +88,16 @@ def all_combinations() -> list[Combination]:
     return [Combination(resource, chosen) for resource, chosens in pairs for chosen in chosens]
 
 
+def few_combinations() -> list[Combination]:
+    """Of `all_combinations` every pair of components, and all of them."""
+    few = {0, 1, 2, len(COMPONENTS), len((*COMPONENTS, *ADDITIONS))}
+    return [
+        one
+        for one in all_combinations()
+        if len(one.components) in few or one.resource == "overlays/production"
+    ]
+
+
 def render(combination: Combination, root: Path = ROOT) -> list[Object]:
     """The objects that `kubectl kustomize` makes. Raises RuntimeError with what it says."""
     folder = root / "k8s" / ".render" / str(combination).replace("/", "-").replace(" + ", "-")

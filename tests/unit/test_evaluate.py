@@ -183,6 +183,7 @@ def test_the_page_is_whole_and_needs_nothing_else(place, tmp_path):
     )
 
 
+@pytest.mark.timeout(900)
 def test_the_command_measures_published_versions_and_keeps_what_it_found_with_them(place, tmp_path):
     store = Store.open(Settings(state=StateFolder(tmp_path / "state").create().root))
     for seed, name in ((0, "old"), (1, "new")):
@@ -203,7 +204,7 @@ def test_the_command_measures_published_versions_and_keeps_what_it_found_with_th
         *("--data", place / "test.parquet", "--train", place / "train.parquet", "--judge", place / "judge"),
         *("--out", tmp_path / "out", "--state", tmp_path / "state"),
     ]
-    done = subprocess.run([str(one) for one in command], capture_output=True, text=True, timeout=200)
+    done = subprocess.run([str(one) for one in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["plausible"] < 0.5
     told = json.loads((tmp_path / "out" / "evidence.json").read_text())

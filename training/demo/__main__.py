@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from training.demo.screen import console, say
 from training.demo.system import DemoOptions, stay, system
 from vouch.errors import VouchError
 
+TERMINATED = 128 + signal.SIGTERM
 Write = Callable[[DemoResult, Path], None]
 Prepare = Callable[[DemoOptions], AbstractContextManager[DemoOptions]]
 
@@ -50,6 +52,7 @@ def demo_parser() -> argparse.ArgumentParser:
 def run(options: DemoOptions, write: Write, prepare: Prepare = nullcontext) -> int:
     """The exit code. write: writes the result to a file. prepare: makes the models ready, until the block ends."""
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # the system ends with the demo
     try:
         with prepare(options) as ready:
             ready.check()

@@ -70,7 +70,9 @@ def run_loop(client: Client, options: DemoOptions, began: float) -> DemoResult:
     rate(client, pool, options.models, load_domain(options.domain))
     say("3. The reward model learns from the ratings.")
     reward = train(client, "reward", {"kinds": ["simulated"], "steps": 160})
-    say("4. The generator is aligned by the reward's gradient (DRaFT), and by reward weighting (paper 1) beside it.")
+    say(
+        "4. The generator is aligned by the reward's gradient (DRaFT), and by reward weighting (paper 1) beside it."
+    )
     learned = {"kinds": ["simulated"], "reward": reward, "minutes": 2}
     aligned = train(client, "align", {**learned, "steps": 60})
     # In equal time, and without validation, which would end it at step 0.
