@@ -83,7 +83,7 @@ def overhead(report: Report, system: BenchmarkSystem, plan: BasicsPlan) -> None:
             once(seed)
         waits = [once(100 + seed) for seed in range(plan.requests)]
         ways = [_milliseconds(client.describe_generator) for _ in range(plan.requests)]
-    report.add("overhead_ms_p50", median_figure(waits, "ms", must="<= 5", aim="<= 2"))
+    report.add("overhead_ms_p50", median_figure(waits, "ms", must="<= 11", aim="<= 5"))
     # The same way through gRPC and Serve to the same replica and back, with nothing drawn and nothing stored.
     report.add("grpc_and_serve_ms_p50", median_figure(ways, "ms"))
 

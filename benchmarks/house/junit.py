@@ -1,4 +1,4 @@
-"""How long the tests took, from the JUnit files that pytest wrote."""
+"""How long the tests took and which failed, from the JUnit files that pytest wrote."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ def minutes_of_tests(files: Sequence[Path]) -> float:
         ValueError: a file that pytest's --junit-xml did not write.
     """
     return max(map(_minutes, files))
+
+
+def failed_tests(files: Sequence[Path]) -> list[str]:
+    """The tests with a failure or an error, such as "tests.unit.test_gate::test_a_loss_is_refused"."""
+    cases = (case for file in files for case in ElementTree.parse(file).getroot().iter("testcase"))
+    return [
+        f"{case.attrib['classname']}::{case.attrib['name']}"
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    ]
 
 
 def _minutes(file: Path) -> float:

@@ -8,10 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.flaky import measure
+from benchmarks.report import Report
+
 ROOT = Path(__file__).parents[2]
 NOTING = """#!/bin/sh
 echo "$OMP_NUM_THREADS $*" >>"$(dirname "$0")/calls"
 case $* in *tests/ray*) exit ${SYSTEM:-0} ;; *) exit ${OTHERS:-0} ;; esac
+"""
+
+FAILS_EVERY_SECOND_TIME = """#!/bin/sh
+echo >>runs
+test $(($(wc -l <runs) % 2)) = 1 || failure='<failure/>'
+cat >"$JUNIT/first.xml" <<END
+<testsuite time="60"><testcase classname="tests.a" name="test_b">$failure</testcase></testsuite>
+END
 """
 
 
@@ -69,3 +80,12 @@ def test_each_process_keeps_its_own_junit_file(project: Path) -> None:
     _, calls = run(project, JUNIT="out")
     for name in ("first", "second", "system"):
         assert sum(f"--junit-xml=out/{name}.xml" in call for call in calls) == 1
+
+
+def test_a_test_that_fails_now_and_then_is_found_by_running_all_again(project: Path) -> None:
+    """It fails in every second run, and the last run shares its core with a busy process."""
+    (project / "scripts" / "test").write_text(FAILS_EVERY_SECOND_TIME)
+    report = Report("flaky")
+    measure(report, project, runs=4)
+    assert report.figures["flaky_failures"].value == 2
+    assert report.figures["minutes_of_a_run"].value == 1.0
