@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import vouch
 from vouch.cli.session import Session, command
 from vouch.extras import require
 
@@ -46,5 +46,14 @@ def demo(
     given = {"--domain": domain, "--models": models, "--state": session.state}
     arguments = [word for name, value in given.items() if value for word in (name, str(value))]
     arguments += ["--once"] if once else []
-    program = "benchmarks.demo" if find_spec("benchmarks") else "training.demo"  # a checkout has more models
-    os.execv(sys.executable, [sys.executable, "-m", program, *arguments])  # noqa: S606 - no shell
+    program, environment = _program()
+    os.execve(sys.executable, [sys.executable, "-m", program, *arguments], environment)  # noqa: S606 - no shell
+
+
+def _program() -> tuple[str, dict[str, str]]:
+    """The module to run, and its environment. The one of a checkout, which no package holds, has more models."""
+    root = Path(vouch.__file__).parents[1]
+    if not (root / "benchmarks" / "demo.py").is_file():
+        return "training.demo", dict(os.environ)
+    paths = filter(None, (str(root), os.environ.get("PYTHONPATH")))
+    return "benchmarks.demo", {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
